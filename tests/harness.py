@@ -20,8 +20,8 @@ BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
 SHIM, ATTACH, RECORD = (os.path.join(BUILD, name) for name in ('shim', 'attach', 'record'))
 PYTHON = '/usr/bin/python3'
 TIMEOUT = 20 if 'sanitize' in BUILD else 10      # seconds; generous: it is only reached when something is wrong
-READY = re.compile(r'^shim: listening on (?P<address>\S+?)(?:, viewers on (?P<view>\S+?))?, pid (?P<pid>\d+), '
-                   r'(?:recording (?P<recording>.+)|not recording)$')
+READY = re.compile(r'^shim: listening on (?P<address>.+?), pid (?P<pid>\d+), '
+                   r'(?:recording (?P<recording>.+?)|not recording)(?:, viewers on (?P<view>.+))?$')
 
 
 def wait_until(true, timeout=TIMEOUT, what='the condition'):
