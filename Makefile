@@ -6,9 +6,10 @@ WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 STATIC   := $(shell echo 'int main(){}' | $(CXX) -x c++ - -static-libstdc++ -static-libgcc -o /dev/null 2>/dev/null \
               && echo -static-libstdc++ -static-libgcc)
 # openpty(3) is in libutil on some systems, in libc on others.
-LIBUTIL  := $(shell printf '\#include <stdlib.h>\nextern "C" int openpty(int *, int *, char *, void *, void *);int main(){return openpty(0,0,0,0,0);}' \
+LIBUTIL  := $(shell echo 'extern "C" int openpty(...); int main() { return openpty(); }' \
               | $(CXX) -x c++ - -o /dev/null 2>/dev/null || echo -lutil)
-SAN      := $(if $(SANITIZE),-g -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+SAN_YES  := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+SAN      := $(if $(SANITIZE),$(SAN_YES))
 BUILD    := build$(if $(SANITIZE),/sanitize)
 PREFIX   ?= /usr/local
 PYTHON   := /usr/bin/python3

@@ -1,0 +1,1956 @@
+// shim - run a program on a pseudoterminal in the background, and broadcast its terminal over a socket.
+//
+//     shim [OPTION]... ADDRESS PROGRAM [ARG]...           (shim --help lists the options)
+//
+//                     ┌─────────────────────── shim ───────────────────────┐
+//     slave ──output──► master ─► turn buffer ─┬─► recording (session.cast) │
+//     (program)       │                        └─► ring ─► cursor ──────────► socket of each client
+//       ▲             │                                                    │
+//       └───input─────◄ master ◄─ input queue ◄─ hello and window filter ◄──◄ socket of each client
+//                     └────────────────────────────────────────────────────┘
+//
+// One process, one thread, one pselect(2) loop. Everything that the program prints is recorded first and then put in a
+// ring of 1 MiB; a client is a position in that ring. Sections:
+//
+//   1  the command line             5  the program on its terminal     9  the session: one loop
+//   2  listening                    6  the output: one ring           10  starting and ending
+//   3  UTF-8 and JSON               7  what a client says
+//   4  the recording                8  who may come in
+//
+// The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF 's'
+// 's' rows cols xpixels ypixels, 16 bits each, network order) is an aware client: it may send such messages at any
+// time, and gets FF FF 'x' 'x' STATUS as the last five bytes when the program has ended.
+//
+// Exit status: 0 started (with --foreground: the program's, 128 + n when signal n ended it), 2 usage, 125 could not
+// start, 126 PROGRAM cannot be executed, 127 PROGRAM not found.
+//
+// Read beside it: pty(7), openpty(3), credentials(7), setsid(2), tty_ioctl(4), termios(3), select(2), unix(7), tcp(7).
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <climits>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <getopt.h>  // getopt_long: not POSIX, but everywhere
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>  // TCP_NODELAY
+#include <poll.h>
+#include <sys/file.h>  // flock
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>  // iovec
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <linux/inet_diag.h>  // who owns a TCP socket of this machine
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>  // SIOCOUTQ
+#include <pty.h>            // openpty
+#elif defined(__APPLE__) || defined(__NetBSD__) || defined(__OpenBSD__)
+#include <util.h>  // openpty
+#else
+#include <libutil.h>  // openpty
+#endif
+
+namespace {
+
+constexpr char kProgram[] = "shim";
+constexpr char kVersion[] = "1.0";
+
+// >>> errors and the owning descriptor: the same in shim.cpp, attach.cpp and record.cpp
+/// Writes "program: what: why" and a newline to standard error, in one write(2) so that lines of several processes
+/// do not mix. `what` names the thing that the user knows: a file, an address, an option.
+void complain(std::string_view what, std::string_view why) {
+    std::string line(kProgram);
+    line.append(": ").append(what).append(": ").append(why).append("\n");
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+/// The same, with the text of `errno` (of a system call that has just failed) for the reason.
+void complain_errno(std::string_view what) { complain(what, std::strerror(errno)); }
+
+/// An owning descriptor: close(2) when it goes out of scope, never twice. It can be moved, not copied.
+class Fd {
+public:
+    Fd() = default;
+    explicit Fd(int fd) : fd_(fd) {}
+    Fd(Fd &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Fd &operator=(Fd &&other) noexcept {
+        if (this != &other) reset(std::exchange(other.fd_, -1));
+        return *this;
+    }
+    Fd(const Fd &) = delete;
+    Fd &operator=(const Fd &) = delete;
+    ~Fd() { reset(); }
+
+    [[nodiscard]] int get() const { return fd_; }
+    explicit operator bool() const { return fd_ >= 0; }
+    void reset(int fd = -1) {
+        if (fd_ >= 0) ::close(fd_);
+        fd_ = fd;
+    }
+
+private:
+    int fd_ = -1;
+};
+
+/// A whole number in decimal, all of `text`; nothing else is taken (no sign, no space, nothing over 64 bits).
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+// <<< errors and the owning descriptor
+
+// >>> addresses: the same in shim.cpp and attach.cpp
+/// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
+struct SocketAddress {
+    sockaddr_storage storage{};
+    socklen_t length = 0;
+    [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
+};
+
+/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
+/// fault (a usage error) or the name service.
+struct Resolved {
+    std::vector<SocketAddress> addresses;
+    std::string why;
+    bool malformed = false;
+};
+
+/// `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there, and anything with a `/` a
+/// Unix-domain socket at that path. May block in the name service: getaddrinfo(3).
+Resolved resolve(std::string_view text) {
+    const auto bad = [](std::string why) { return Resolved{.addresses = {}, .why = std::move(why), .malformed = true}; };
+    if (text.find('/') != std::string_view::npos) {
+        SocketAddress unix_address{.storage = {}, .length = sizeof(sockaddr_un)};
+        auto *un = reinterpret_cast<sockaddr_un *>(&unix_address.storage);
+        if (text.size() >= sizeof un->sun_path)
+            return bad("path is longer than " + std::to_string(sizeof un->sun_path - 1) + " bytes");
+        un->sun_family = AF_UNIX;
+        text.copy(un->sun_path, text.size());
+        return {.addresses = {unix_address}, .why = {}};
+    }
+    const std::size_t colon = text.rfind(':');
+    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
+    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos)
+        return bad("not PORT, HOST:PORT, [IPV6]:PORT or a path with a /");
+    const auto number = parse_number(port);
+    if (!number || *number > 65535) return bad("port is not a number from 0 to 65535");
+
+    addrinfo hints{}, *list = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    const int error = ::getaddrinfo(std::string(host).c_str(), std::to_string(*number).c_str(), &hints, &list);
+    if (error != 0) return {.addresses = {}, .why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
+    Resolved found;
+    for (const addrinfo *a = list; a != nullptr; a = a->ai_next) {
+        SocketAddress one{.storage = {}, .length = a->ai_addrlen};
+        std::memcpy(&one.storage, a->ai_addr, a->ai_addrlen);
+        found.addresses.push_back(one);
+    }
+    ::freeaddrinfo(list);
+    return found;
+}
+// <<< addresses
+
+using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC: never steps, whatever happens to the time of day
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 1. The command line
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr char kUsage[] =
+    "Usage: shim [OPTION]... ADDRESS PROGRAM [ARG]...\n"
+    "Runs PROGRAM on a terminal of its own in the background; attach ADDRESS shows that terminal.\n"
+    "ADDRESS: PORT (on the loopback interface; 0: any free one), HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
+    "\n"
+    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast)\n"
+    "  -n, --no-record            no recording\n"
+    "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
+    "  -m, --max-record SIZE      stop recording there; the session goes on\n"
+    "  -s, --size COLSxROWS       first window size (default: this terminal's, else 80x24)\n"
+    "  -H, --history SIZE|all|none  what a late client is sent first (default: 64K)\n"
+    "  -w, --wait                 start PROGRAM when the first client is there\n"
+    "  -v, --view ADDRESS         listen there too, for viewers: what they send is thrown away\n"
+    "  -f, --foreground           stay in the foreground and exit with PROGRAM's status\n"
+    "      --allow-remote         take an ADDRESS that is not loopback: whoever reaches it owns the terminal\n"
+    "  -h, --help                 show this\n"
+    "  -V, --version              show the version\n"
+    "\n"
+    "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
+    "Signals: SIGTERM, SIGINT and SIGHUP hang the terminal up; SIGUSR1 puts a marker into the recording.\n"
+    "Exit status: 0 started, 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
+
+constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExitNotFound = 127;
+constexpr std::uint64_t kUnlimited = UINT64_MAX;
+
+struct Options {
+    std::string address;
+    std::string view;            // "" for none
+    char **program = nullptr;    // PROGRAM [ARG]..., ended by a null pointer: a part of main's argv
+    std::string record_file;     // "" for the default name
+    bool record = true;
+    bool record_input = false;
+    std::uint64_t max_record = kUnlimited;  // bytes of file
+    winsize size{};                         // rows 0: not given
+    std::uint64_t history = 64 << 10;       // bytes; kUnlimited: everything from the first byte
+    bool wait = false;
+    bool foreground = false;
+    bool allow_remote = false;
+};
+
+/// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+    constexpr std::string_view kUnits = "KMG";
+    std::uint64_t unit = 1;
+    const std::size_t at = text.empty() ? std::string_view::npos : kUnits.find(text.back());
+    if (at != std::string_view::npos) {
+        unit = std::uint64_t{1} << (10 * (at + 1));
+        text.remove_suffix(1);
+    }
+    const auto number = parse_number(text);
+    if (!number || *number > kUnlimited / unit) return std::nullopt;
+    return *number * unit;
+}
+
+/// `80x24`: columns, then rows, 1 to 65535 each as in struct winsize; false when it is not that.
+bool parse_window(std::string_view text, winsize &size) {
+    const std::size_t x = text.find('x');
+    if (x == std::string_view::npos) return false;
+    const auto cols = parse_number(text.substr(0, x)), rows = parse_number(text.substr(x + 1));
+    if (!cols || !rows || *cols < 1 || *cols > 65535 || *rows < 1 || *rows > 65535) return false;
+    size.ws_col = static_cast<unsigned short>(*cols);
+    size.ws_row = static_cast<unsigned short>(*rows);
+    return true;
+}
+
+/// Takes one option with its value (null when it has none) into `options`; false with a message when it is wrong.
+bool take_option(int option, const char *value, Options &options) {
+    const auto size_into = [&](const char *name, std::uint64_t &target) {
+        const auto size = parse_size(value);
+        if (size) target = *size;
+        else complain(name, std::string("'") + value + "' is not a SIZE (a number of bytes, or one with K, M or G)");
+        return size.has_value();
+    };
+    const std::string_view text = value != nullptr ? value : "";
+    switch (option) {
+    case 'r':
+        options.record = true;
+        options.record_file = text;
+        if (text.empty()) complain("--record", "the name of a file is missing");
+        return !text.empty();
+    case 'n': options.record = false; return true;
+    case 'i': options.record_input = true; return true;
+    case 'm': return size_into("--max-record", options.max_record);
+    case 's':
+        if (parse_window(text, options.size)) return true;
+        complain("--size", std::string("'") + value + "' is not COLSxROWS (1x1 to 65535x65535)");
+        return false;
+    case 'H':
+        if (text == "all" || text == "none") options.history = text == "all" ? kUnlimited : 0;
+        else return size_into("--history", options.history);
+        return true;
+    case 'w': options.wait = true; return true;
+    case 'v':
+        options.view = text;
+        if (text.empty()) complain("--view", "an address is missing");
+        return !text.empty();
+    case 'f': options.foreground = true; return true;
+    default: options.allow_remote = true; return true;
+    }
+}
+
+/// Reads the command line into `options`. Gives an exit status when there is nothing more to do: after a usage error
+/// (one line on standard error), --help or --version.
+std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
+    static const option kLong[] = {
+        {"record", required_argument, nullptr, 'r'},     {"no-record", no_argument, nullptr, 'n'},
+        {"record-input", no_argument, nullptr, 'i'},     {"max-record", required_argument, nullptr, 'm'},
+        {"size", required_argument, nullptr, 's'},       {"history", required_argument, nullptr, 'H'},
+        {"wait", no_argument, nullptr, 'w'},             {"view", required_argument, nullptr, 'v'},
+        {"foreground", no_argument, nullptr, 'f'},       {"allow-remote", no_argument, nullptr, 'R'},
+        {"help", no_argument, nullptr, 'h'},             {"version", no_argument, nullptr, 'V'},
+        {nullptr, 0, nullptr, 0},
+    };
+    opterr = 0;  // our own messages, in our own form
+    for (int option = 0; (option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fhV", kLong, nullptr)) != -1;) {
+        if (option == 'h' || option == 'V') {
+            if (option == 'h') std::fputs(kUsage, stdout);
+            else std::printf("%s %s\n", kProgram, kVersion);
+            return std::fflush(stdout) == 0 ? 0 : kExitFailed;
+        }
+        if (option == '?' || option == ':') {
+            const std::string name = optopt != 0 && argv[optind - 1][1] != '-' ? std::string("-") + char(optopt)
+                                                                                : std::string(argv[optind - 1]);
+            complain(name, option == ':' ? "a value is missing" : "no such option, or not used so (see shim --help)");
+            return kExitUsage;
+        }
+        if (!take_option(option, optarg, options)) return kExitUsage;
+    }
+    if (argc - optind < 2) {
+        complain("usage", "shim [OPTION]... ADDRESS PROGRAM [ARG]... (see shim --help)");
+        return kExitUsage;
+    }
+    if (options.history == kUnlimited && !options.record) {
+        complain("--history all", "needs the recording that --no-record forbids");
+        return kExitUsage;
+    }
+    options.address = argv[optind];
+    options.program = argv + optind + 1;
+    return std::nullopt;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 2. Listening
+//
+// A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
+// accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask at
+// bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
+// ---------------------------------------------------------------------------------------------------------------------
+
+void close_on_exec(int fd) { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
+
+void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+bool is_loopback(const SocketAddress &address) {
+    if (address.storage.ss_family == AF_UNIX) return true;
+    if (address.storage.ss_family == AF_INET) {
+        const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
+    }
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == 127);
+}
+
+/// The address as a user would write it: `127.0.0.1:43210`, `[::1]:43210`, or the path.
+std::string to_text(const SocketAddress &address) {
+    if (address.storage.ss_family == AF_UNIX) return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+    std::array<char, NI_MAXHOST> host{};
+    std::array<char, NI_MAXSERV> port{};
+    ::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
+                  NI_NUMERICHOST | NI_NUMERICSERV);
+    const std::string name = host.data();
+    return (address.storage.ss_family == AF_INET6 ? "[" + name + "]" : name) + ":" + port.data();
+}
+
+class Listener {
+public:
+    Listener() = default;
+    Listener(const Listener &) = delete;
+    Listener &operator=(const Listener &) = delete;
+    ~Listener() { close(); }
+
+    /// Binds to ADDRESS and listens. Gives 0, or with a message the exit status.
+    int open(const std::string &text, bool allow_remote);
+    /// Stops listening, and removes the socket file if it is still ours.
+    void close();
+
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
+    [[nodiscard]] const std::string &name() const { return name_; }  // the address, as it came to be
+    [[nodiscard]] std::string label() const;                         // what stands for it in a file's name
+
+private:
+    int bind_to(const SocketAddress &address);
+    static bool is_stale(const SocketAddress &address);
+
+    Fd fd_;
+    std::string name_;
+    std::string path_;    // of a Unix-domain socket, else ""
+    struct stat file_{};  // which file it was when we made it
+};
+
+/// Whether a socket file is there at which nobody listens. Only a socket is ever taken for stale, never another file.
+bool Listener::is_stale(const SocketAddress &address) {
+    struct stat file{};
+    const auto *un = reinterpret_cast<const sockaddr_un *>(&address.storage);
+    if (::lstat(un->sun_path, &file) != 0 || !S_ISSOCK(file.st_mode)) return false;
+    const Fd probe(::socket(AF_UNIX, SOCK_STREAM, 0));
+    return ::connect(probe.get(), address.get(), address.length) != 0 && errno == ECONNREFUSED;
+}
+
+/// bind(2), with what a Unix-domain socket wants on top; gives what bind gives.
+int Listener::bind_to(const SocketAddress &address) {
+    if (address.storage.ss_family != AF_UNIX) return ::bind(fd_.get(), address.get(), address.length);
+    const char *path = reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+    const std::string_view whole = path;
+    const std::string folder(whole.substr(0, whole.rfind('/') + 1));
+    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ::flock(lock.get(), LOCK_EX);  // two shims must not both find it stale, and one remove the other's fresh socket
+    if (is_stale(address)) ::unlink(path);
+    const mode_t before = ::umask(0177);
+    const int result = ::bind(fd_.get(), address.get(), address.length);
+    ::umask(before);
+    if (result != 0) return result;
+    path_ = path;
+    ::lstat(path, &file_);
+    return ::listen(fd_.get(), SOMAXCONN);  // before the lock goes: bound but not listening looks stale
+}
+
+int Listener::open(const std::string &text, bool allow_remote) {
+    const Resolved found = resolve(text);
+    if (found.addresses.empty()) {
+        complain(text, found.why);
+        return found.malformed ? kExitUsage : kExitFailed;
+    }
+    for (const SocketAddress &address : found.addresses) {
+        if (allow_remote || is_loopback(address)) continue;
+        complain(text, "not a loopback address: whoever reaches it would own the terminal (see --allow-remote)");
+        return kExitFailed;
+    }
+    for (const SocketAddress &address : found.addresses) {
+        fd_.reset(::socket(address.storage.ss_family, SOCK_STREAM, 0));
+        if (!fd_) continue;
+        const int on = 1;
+        ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind_to(address) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0) continue;
+        close_on_exec(fd_.get());
+        set_nonblocking(fd_.get());
+        SocketAddress bound{.storage = {}, .length = sizeof bound.storage};
+        ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&bound.storage), &bound.length);
+        name_ = path_.empty() ? to_text(bound) : text;
+        return 0;
+    }
+    complain_errno("bind " + text);
+    return kExitFailed;
+}
+
+void Listener::close() {
+    struct stat file{};
+    if (!path_.empty() && ::lstat(path_.c_str(), &file) == 0 && file.st_ino == file_.st_ino &&
+        file.st_dev == file_.st_dev)
+        ::unlink(path_.c_str());
+    path_.clear();
+    fd_.reset();
+}
+
+std::string Listener::label() const { return name_.substr(name_.find_last_of("/:") + 1); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 3. UTF-8 and JSON
+//
+// A terminal speaks bytes, JSON speaks Unicode. A read of the master cuts where it likes, so a sequence at its end may
+// be one that goes on (cut) or one that never can (broken): the Unicode standard, table 3-7, tells them apart.
+// ---------------------------------------------------------------------------------------------------------------------
+
+struct Sequence {
+    enum class Kind { whole, broken, cut } kind;
+    std::size_t length;  // bytes: of the character; of the longest part that could begin one; of what is there
+};
+
+/// What stands at `at` (before `end`), where a byte of 0x80 or over is.
+Sequence utf8_sequence(const unsigned char *at, const unsigned char *end) {
+    const unsigned char lead = *at;
+    if (lead < 0xC2 || lead > 0xF4) return {Sequence::Kind::broken, 1};
+    const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    for (std::size_t i = 1; i < length; ++i, low = 0x80, high = 0xBF) {
+        if (at + i == end) return {Sequence::Kind::cut, i};
+        if (at[i] < low || at[i] > high) return {Sequence::Kind::broken, i};
+    }
+    return {Sequence::Kind::whole, length};
+}
+
+/// How many bytes at the end (0 to 3) begin a character that the next read may complete.
+std::size_t cut_tail(std::string_view bytes) {
+    const auto *end = reinterpret_cast<const unsigned char *>(bytes.data()) + bytes.size();
+    for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
+        if ((end[-static_cast<std::ptrdiff_t>(back)] & 0xC0) == 0x80) continue;  // in the middle of a character
+        if (end[-static_cast<std::ptrdiff_t>(back)] < 0x80) return 0;
+        return utf8_sequence(end - back, end).kind == Sequence::Kind::cut ? back : 0;
+    }
+    return 0;
+}
+
+constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
+
+/// How many of the eight bytes at `at`, from the first on, stand in a JSON string as they are and are ASCII. Eight at a
+/// time without a branch for each: a byte minus 0x20 borrows when it was below (and so on for the quote and the
+/// backslash made zero by XOR); only the first that is found is exact, and only that one is asked for.
+std::size_t plain_of_eight(const unsigned char *at) {
+    constexpr std::uint64_t kOnes = 0x0101010101010101, kTops = kOnes * 0x80;
+    std::uint64_t w = 0;
+    std::memcpy(&w, at, 8);
+    const std::uint64_t quote = w ^ (kOnes * '"'), slash = w ^ (kOnes * '\\');
+    const std::uint64_t special =
+        (w | ((w - kOnes * 0x20) & ~w) | ((quote - kOnes) & ~quote) | ((slash - kOnes) & ~slash)) & kTops;
+    if (special == 0) return 8;
+    if constexpr (std::endian::native == std::endian::little) return static_cast<std::size_t>(std::countr_zero(special)) / 8;
+    else return 0;  // the byte-by-byte path of the caller
+}
+
+/// One byte below 0x20, a quote or a backslash, or any other ASCII byte, as JSON wants it; gives the new end of `out`.
+char *escape_ascii(unsigned char c, char *out) {
+    constexpr std::string_view kNames = "\b\t\n\f\r\"\\", kLetters = "btnfr\"\\", kHex = "0123456789abcdef";
+    if (c >= 0x20 && c != '"' && c != '\\') {
+        *out = static_cast<char>(c);
+        return out + 1;
+    }
+    *out++ = '\\';
+    if (const std::size_t at = kNames.find(static_cast<char>(c)); at != std::string_view::npos) {
+        *out = kLetters[at];
+        return out + 1;
+    }
+    std::memcpy(out, "u00", 3);
+    out[3] = kHex[c >> 4];
+    out[4] = kHex[c & 15];
+    return out + 5;
+}
+
+/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 8; bytes that
+/// are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote.
+char *encode_json(std::string_view in, char *out, bool &exact) {
+    const auto *at = reinterpret_cast<const unsigned char *>(in.data());
+    const auto *const end = at + in.size();
+    while (at < end) {
+        if (end - at >= 8) {
+            std::memcpy(out, at, 8);  // all eight, though fewer may count: the rest is written over
+            const std::size_t plain = plain_of_eight(at);
+            at += plain;
+            out += plain;
+            if (plain == 8) continue;
+        }
+        if (*at < 0x80) {
+            out = escape_ascii(*at++, out);
+            continue;
+        }
+        const Sequence sequence = utf8_sequence(at, end);
+        const bool whole = sequence.kind == Sequence::Kind::whole;
+        const std::size_t length = whole ? sequence.length : 3;
+        std::memcpy(out, whole ? reinterpret_cast<const char *>(at) : "\xEF\xBF\xBD", length);
+        out += length;
+        at += sequence.length;
+        exact = exact && whole;
+    }
+    return out;
+}
+
+/// The same for short texts: a command, an address.
+std::string json_string(std::string_view text) {
+    std::string out(text.size() * kMostPerByte + 10, '"');
+    bool exact = true;
+    const char *end = encode_json(text, out.data() + 1, exact);
+    out.resize(static_cast<std::size_t>(end - out.data()));
+    return out + '"';
+}
+
+/// Base64 (RFC 4648, with padding) of `in` to `out`, which has room for 4 bytes for every 3 begun; gives the end.
+char *encode_base64(std::string_view in, char *out) {
+    constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (std::size_t i = 0; i < in.size(); i += 3) {
+        std::uint32_t bits = 0;
+        for (std::size_t k = 0; k < 3; ++k) bits = bits << 8 | (i + k < in.size() ? std::uint8_t(in[i + k]) : 0U);
+        for (std::size_t k = 0; k < 4; ++k) *out++ = i + k <= in.size() ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
+    }
+    return out;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 4. The recording
+//
+// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn of the loop collects its events
+// and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL, so
+// what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is kept
+// and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
+// ---------------------------------------------------------------------------------------------------------------------
+
+class Recording {
+public:
+    Recording() = default;
+    Recording(const Recording &) = delete;
+    Recording &operator=(const Recording &) = delete;
+    ~Recording() {
+        if (fd_ && !kept_) ::unlink(path_.c_str());
+    }
+
+    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
+    /// `limit` is in bytes of file. Gives false with a message.
+    bool open(const std::string &path, const std::string &header, std::uint64_t limit);
+    /// From now on the file stays: the start has succeeded.
+    void keep() { kept_ = true; }
+
+    /// An output event: `bytes` are the next that the program printed.
+    void output(std::string_view bytes);
+    /// Any other event: input (i), size (r), marker (m), exit (x).
+    void event(char code, std::string_view text);
+    /// Writes what has been collected: once a turn.
+    void commit();
+
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] const std::string &path() const { return path_; }
+    /// Whether every byte of output from position `from` on is in the file, so that `record` can catch a client up.
+    [[nodiscard]] bool holds_from(std::uint64_t from) const { return fd_ && !stuck_ && !full_ && from >= gap_end_; }
+    /// Where the output's position `at` is in the file, counted in bytes of output.
+    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
+
+private:
+    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
+
+    char *open_event(char code, std::size_t room);
+    void close_event(char *end);
+    void add(char code, std::string_view text);
+    void keep_limit(std::size_t before);
+
+    Fd fd_;
+    std::string path_;
+    bool kept_ = false;
+    Clock::time_point start_{};
+    std::vector<char> lines_;         // what this turn (or a stuck one) has to write
+    std::size_t used_ = 0;            // bytes of it that count
+    std::size_t written_ = 0;         // of these, how many are in the file
+    std::uint64_t file_size_ = 0;
+    std::uint64_t limit_ = kUnlimited;
+    bool full_ = false;               // --max-record has been reached
+    bool stuck_ = false;              // the last write fell short
+    std::uint64_t missing_ = 0;       // output bytes since then
+    std::uint64_t missing_total_ = 0;
+    std::uint64_t position_ = 0;      // output bytes in all
+    std::uint64_t gap_end_ = 0;       // the position after the last byte that is missing
+};
+
+bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
+    fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600));
+    path_ = path;
+    start_ = Clock::now();
+    limit_ = limit;
+    struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    const auto length = static_cast<ssize_t>(header.size());
+    if (fd_ && ::fcntl(fd_.get(), F_SETLK, &lock) == 0 && ::write(fd_.get(), header.data(), header.size()) == length) {
+        file_size_ = header.size();
+        return true;
+    }
+    complain_errno(path);
+    return false;
+}
+
+/// Begins an event and makes `room` bytes for its text; gives where the text goes.
+char *Recording::open_event(char code, std::size_t room) {
+    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
+    if (lines_.size() < used_ + room + 64) lines_.resize(used_ + room + 64);
+    char *at = lines_.data() + used_;
+    return at + std::snprintf(at, 64, "[%lld.%06lld, \"%c\", \"", static_cast<long long>(now / 1000000),
+                              static_cast<long long>(now % 1000000), code);
+}
+
+void Recording::close_event(char *end) {
+    std::memcpy(end, "\"]\n", 3);
+    used_ = static_cast<std::size_t>(end + 3 - lines_.data());
+}
+
+void Recording::add(char code, std::string_view text) {
+    bool exact = true;
+    close_event(encode_json(text, open_event(code, text.size() * kMostPerByte + 8), exact));
+}
+
+/// Takes back what was collected from `before` on when it would take the file over its limit, and says so there.
+void Recording::keep_limit(std::size_t before) {
+    if (full_ || limit_ == kUnlimited || file_size_ + used_ - written_ + kReserve <= limit_) return;
+    full_ = true;
+    used_ = before;
+    add('m', "shim: recording stopped at its limit");
+}
+
+void Recording::output(std::string_view bytes) {
+    if (stuck_) commit();
+    position_ += bytes.size();
+    if (!fd_ || full_) return;
+    if (stuck_) {
+        missing_ += bytes.size();
+        return;
+    }
+    const std::size_t before = used_;
+    bool exact = true;
+    char *end = encode_json(bytes, open_event('o', bytes.size() * kMostPerByte + 8), exact);
+    if (exact) close_event(end);
+    else {  // the same again, with the exact bytes before it
+        close_event(encode_base64(bytes, open_event('b', bytes.size() * 4 / 3 + 8)));
+        add('o', bytes);
+    }
+    keep_limit(before);
+}
+
+void Recording::event(char code, std::string_view text) {
+    if (stuck_) commit();
+    if (!fd_ || stuck_ || (full_ && code != 'x')) return;
+    const std::size_t before = used_;
+    add(code, text);
+    keep_limit(before);
+}
+
+void Recording::commit() {
+    if (used_ == written_) return;
+    const ssize_t n = ::write(fd_.get(), lines_.data() + written_, used_ - written_);
+    if (n > 0) {
+        written_ += static_cast<std::size_t>(n);
+        file_size_ += static_cast<std::uint64_t>(n);
+    }
+    const bool was_stuck = std::exchange(stuck_, written_ < used_);
+    if (stuck_) return;
+    used_ = written_ = 0;
+    if (!was_stuck || missing_ == 0) return;
+    missing_total_ += missing_;
+    gap_end_ = position_;
+    add('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
+    commit();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 5. The program on its terminal
+//
+// openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits the line
+// discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any, reads of the
+// master fail with EIO and select(2) calls it readable for ever, though the program may yet open /dev/tty again. So the
+// end of a session is the program's exit (SIGCHLD), never EIO.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal
+constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than any kernel keeps for a terminal
+constexpr seconds kHangupGrace{5};              // between SIGHUP and SIGKILL
+
+struct SignalFlags {
+    volatile std::sig_atomic_t child, hang_up, mark;
+} g_signals;
+
+extern "C" void note_signal(int number) {
+    if (number == SIGCHLD) g_signals.child = 1;
+    else if (number == SIGUSR1) g_signals.mark = 1;
+    else g_signals.hang_up = number;
+}
+
+/// Blocks the signals that we handle: they arrive inside pselect(2) and nowhere else. Gives the mask to use there.
+sigset_t take_signals() {
+    sigset_t ours, inside;
+    sigemptyset(&ours);
+    for (const int number : kHandled) sigaddset(&ours, number);
+    ::sigprocmask(SIG_BLOCK, &ours, nullptr);
+    sigemptyset(&inside);
+    struct sigaction action{};
+    action.sa_handler = note_signal;
+    action.sa_flags = SA_NOCLDSTOP;
+    for (const int number : kHandled) ::sigaction(number, &action, nullptr);
+    action.sa_handler = SIG_IGN;
+    ::sigaction(SIGPIPE, &action, nullptr);  // a client that went away is an error of send(2)
+    ::sigaction(SIGXFSZ, &action, nullptr);  // the file size limit is an error of write(2)
+    return inside;
+}
+
+/// In a child: what we ignore and block is none of its business. Async-signal-safe.
+void reset_signals() {
+    struct sigaction action{};
+    action.sa_handler = SIG_DFL;
+    for (int number = 1; number < NSIG; ++number) ::sigaction(number, &action, nullptr);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+/// The exit status of a process as a shell tells it: 128 + n when signal n ended it.
+int exit_status(int wait_status) {
+    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+/// 126 or 127 for an errno of exec, as shells and env(1) have it.
+int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
+
+/// What execvp(3) would say to this name now: 0, or an errno. For --wait, where the exec comes later.
+int find_program(const std::string &name) {
+    if (name.find('/') != std::string::npos) return ::access(name.c_str(), X_OK) == 0 ? 0 : errno;
+    const char *variable = std::getenv("PATH");
+    std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
+    int error = ENOENT;
+    while (true) {
+        const std::size_t colon = path.find(':');
+        const std::string file = std::string(path.substr(0, colon)) + "/" + name;
+        if (::access((file.front() == '/' && colon == 0 ? name : file).c_str(), X_OK) == 0) return 0;
+        if (errno == EACCES) error = EACCES;
+        if (colon == std::string_view::npos) return error;
+        path.remove_prefix(colon + 1);
+    }
+}
+
+/// The child's side of fork(2), up to the exec: only async-signal-safe calls. An exec that fails says why through
+/// `report` (an errno; the pipe closes by itself when the exec succeeds), or on the terminal when there is no pipe.
+[[noreturn]] void become_program(int slave, int report, char **argv) {
+    ::setsid();                     // a session of its own, without a controlling terminal
+    ::ioctl(slave, TIOCSCTTY, 0);   // now with this one: ^C reaches it, /dev/tty opens it
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(slave, stream);
+    reset_signals();
+    ::execvp(argv[0], argv);
+    const int error = errno;
+    if (report < 0) complain(argv[0], std::strerror(error));
+    else if (::write(report, &error, sizeof error) < 0) ::_exit(kExitFailed);
+    ::_exit(exec_status(error));
+}
+
+class Terminal {
+public:
+    /// Makes the pseudoterminal, with `size`; false with a message.
+    bool open(const winsize &size);
+    /// Starts the program on it. With `wait_for_exec` returns when its exec has succeeded. Gives 0 or an errno.
+    int start(char **argv, bool wait_for_exec);
+
+    [[nodiscard]] int master() const { return master_.get(); }
+    [[nodiscard]] pid_t pid() const { return pid_; }
+    [[nodiscard]] const winsize &size() const { return size_; }
+    /// Sets the window size: the kernel sends SIGWINCH to the foreground group when it is another one.
+    void resize(const winsize &size);
+    /// Sends `number` to the foreground process group; with `program_too` to the program also.
+    void signal(int number, bool program_too) const;
+    /// Whether what is typed is shown (termios(3), ECHO): no for passwords.
+    [[nodiscard]] bool echoes() const;
+    /// The program has been reaped: lets our slave go, so that reads of the master come to an end.
+    void ended() {
+        pid_ = 0;
+        slave_.reset();
+    }
+
+private:
+    Fd master_, slave_;
+    pid_t pid_ = 0;
+    winsize size_{};
+};
+
+bool Terminal::open(const winsize &size) {
+    int master = -1, slave = -1;
+    winsize first = size;
+    if (::openpty(&master, &slave, nullptr, nullptr, &first) != 0) {
+        complain_errno("openpty");
+        return false;
+    }
+    master_.reset(master);
+    slave_.reset(slave);
+    close_on_exec(master);
+    close_on_exec(slave);
+    set_nonblocking(master);
+    size_ = size;
+    return true;
+}
+
+int Terminal::start(char **argv, bool wait_for_exec) {
+    std::array<int, 2> report = {-1, -1};
+    if (wait_for_exec && ::pipe(report.data()) != 0) return errno;
+    const Fd reading(report[0]);
+    Fd writing(report[1]);
+    if (wait_for_exec) close_on_exec(reading.get());
+    if (wait_for_exec) close_on_exec(writing.get());
+    pid_ = ::fork();
+    if (pid_ == 0) become_program(slave_.get(), writing.get(), argv);
+    if (pid_ < 0) {
+        pid_ = 0;
+        return errno;
+    }
+    writing.reset();
+    int error = 0;
+    if (wait_for_exec && ::read(reading.get(), &error, sizeof error) > 0) ::waitpid(std::exchange(pid_, 0), nullptr, 0);
+    return error;
+}
+
+void Terminal::resize(const winsize &size) {
+    size_ = size;
+    ::ioctl(master_.get(), TIOCSWINSZ, &size);
+}
+
+void Terminal::signal(int number, bool program_too) const {
+    const pid_t group = ::tcgetpgrp(master_.get());  // on the master: the slave's foreground group
+    if (group > 0) ::kill(-group, number);
+    if (program_too && pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
+}
+
+bool Terminal::echoes() const {
+    termios settings{};
+    return ::tcgetattr(slave_.get(), &settings) == 0 && (settings.c_lflag & ECHO) != 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 6. The output: one ring
+//
+// Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of them. A
+// client is a position, so that its being slow costs no memory.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kRingBytes = 1 << 20;
+constexpr std::size_t kTurnBytes = 64 << 10;  // the most that one turn of the loop reads
+
+class Ring {
+public:
+    [[nodiscard]] std::uint64_t head() const { return head_; }
+    [[nodiscard]] std::uint64_t tail() const { return head_ > kRingBytes ? head_ - kRingBytes : 0; }
+
+    void append(std::string_view bytes) {
+        for (const iovec &part : parts(head_, head_ + bytes.size())) {
+            std::memcpy(part.iov_base, bytes.data(), part.iov_len);
+            bytes.remove_prefix(part.iov_len);
+            head_ += part.iov_len;
+        }
+    }
+
+    /// Where the bytes from `from` up to `to` stand: two parts, as they may wrap around (the second is often empty).
+    [[nodiscard]] std::array<iovec, 2> parts(std::uint64_t from, std::uint64_t to) {
+        const std::size_t at = from % kRingBytes, length = to - from, first = std::min(length, kRingBytes - at);
+        return {iovec{bytes_.get() + at, first}, iovec{bytes_.get(), length - first}};
+    }
+
+    [[nodiscard]] char at(std::uint64_t position) const { return bytes_[position % kRingBytes]; }
+
+private:
+    std::unique_ptr<char[]> bytes_ = std::make_unique_for_overwrite<char[]>(kRingBytes);
+    std::uint64_t head_ = 0;
+};
+
+/// Where a history of `wanted` bytes begins: at the start of a line, or where none is, of a character.
+std::uint64_t history_start(const Ring &ring, std::uint64_t wanted) {
+    const std::uint64_t head = ring.head();
+    if (wanted >= head - ring.tail()) wanted = head - ring.tail();
+    std::uint64_t at = head - wanted;
+    if (at == 0) return 0;
+    for (std::uint64_t line = at; line < head; ++line)
+        if (ring.at(line - 1 < ring.tail() ? line : line - 1) == '\n') return line;
+    while (at < head && (ring.at(at) & 0xC0) == 0x80) ++at;
+    return at;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 7. What a client says
+//
+// Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of any
+// size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to a
+// loopback port, and every line of an HTTP request would be a line typed into a shell.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kHelloBytes = 12;
+constexpr std::string_view kHelloMagic = "\xFF\xFFss";
+constexpr milliseconds kOpeningGrace{200};         // how long undecided first bytes wait for more
+constexpr std::size_t kOpeningBytes = 8 << 10;     // and how many of them at most
+
+/// What the first bytes of a connection are. `undecided`: more could make it a hello (`incomplete`) or foreign.
+enum class Opening { plain, hello, incomplete, undecided, foreign };
+
+/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods with an
+/// absolute path need no version: a browser sends nothing else, and a person at a shell does not.
+Opening classify_http(std::string_view bytes) {
+    constexpr std::array<std::string_view, 9> kMethods = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
+                                                          "OPTIONS ", "CONNECT ", "TRACE ", "PATCH "};
+    for (const std::string_view method : kMethods)
+        if (bytes.starts_with(method) && bytes.size() > method.size() && bytes[method.size()] == '/')
+            return Opening::foreign;
+    const auto is_token = [](char c) { return c > ' ' && c < 0x7F; };
+    std::size_t at = 0;
+    for (int word = 0; word < 2; ++word) {
+        const std::size_t begin = at;
+        while (at < bytes.size() && is_token(bytes[at])) ++at;
+        if (at == bytes.size()) return at < kOpeningBytes ? Opening::undecided : Opening::plain;
+        if (at == begin || bytes[at] != ' ') return Opening::plain;
+        ++at;
+    }
+    constexpr std::string_view kVersionName = "HTTP/";
+    const std::string_view rest = bytes.substr(at, kVersionName.size());
+    if (rest == kVersionName) return Opening::foreign;
+    return kVersionName.starts_with(rest) ? Opening::undecided : Opening::plain;
+}
+
+/// Whether `bytes` begin a TLS handshake record (RFC 8446, section 5.1: 22, 3, 0..4, length, client hello) or a STUN
+/// message (RFC 8489, section 5: type, length, magic cookie; over TCP perhaps behind a length of its own, RFC 4571).
+Opening classify_binary(std::string_view bytes) {
+    constexpr std::string_view kCookie = "\x21\x12\xA4\x42";
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
+    if (byte(0) == 0x16) {
+        if (bytes.size() > 1 && byte(1) != 3) return Opening::plain;
+        if (bytes.size() > 2 && byte(2) > 4) return Opening::plain;
+        if (bytes.size() < 6) return Opening::undecided;
+        return byte(5) == 1 ? Opening::foreign : Opening::plain;
+    }
+    if (byte(0) >= 0x40) return Opening::plain;
+    if (bytes.size() >= 8 && bytes.substr(4, 4) == kCookie) return Opening::foreign;
+    if (bytes.size() >= 10 && bytes.substr(6, 4) == kCookie) return Opening::foreign;
+    return byte(0) < 2 && bytes.size() < 10 ? Opening::undecided : Opening::plain;
+}
+
+Opening classify(std::string_view bytes) {
+    if (bytes.starts_with(kHelloMagic)) return bytes.size() < kHelloBytes ? Opening::incomplete : Opening::hello;
+    if (kHelloMagic.starts_with(bytes)) return Opening::incomplete;
+    const Opening binary = classify_binary(bytes), http = classify_http(bytes);
+    if (binary == Opening::foreign || http == Opening::foreign) return Opening::foreign;
+    return binary == Opening::undecided ? binary : http;
+}
+
+winsize parse_window_change(std::string_view message) {
+    const auto number = [&](std::size_t at) {
+        return static_cast<unsigned short>(std::uint8_t(message[at]) << 8 | std::uint8_t(message[at + 1]));
+    };
+    return {.ws_row = number(4), .ws_col = number(6), .ws_xpixel = number(8), .ws_ypixel = number(10)};
+}
+
+/// Tells the bytes that a client sends for the program from its window-change messages, in pieces of any size. Keeps at
+/// most kOpeningBytes at first, then at most kHelloBytes.
+class ClientInput {
+public:
+    enum class Mode { opening, raw, aware, binary, foreign };
+
+    /// Takes what has been received; appends bytes for the program to `program` and window sizes to `windows`.
+    void feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows);
+    /// No more will come soon: an opening that was not decided is plain input, unless it is a cut hello.
+    void settle(std::string &program);
+
+    [[nodiscard]] Mode mode() const { return mode_; }
+    [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary; }
+    /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
+    [[nodiscard]] bool is_undecided() const {
+        return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
+    }
+
+private:
+    void feed_aware(std::string &program, std::vector<winsize> &windows);
+
+    Mode mode_ = Mode::opening;
+    std::string held_;  // what could not be told yet
+};
+
+void ClientInput::feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows) {
+    if (mode_ == Mode::raw || mode_ == Mode::binary) {
+        program.append(bytes);
+        return;
+    }
+    held_.append(bytes);
+    if (mode_ == Mode::opening) {
+        const Opening opening = classify(held_);
+        if (opening == Opening::undecided || opening == Opening::incomplete) return;
+        mode_ = opening == Opening::hello ? Mode::aware : opening == Opening::plain ? Mode::raw : Mode::foreign;
+    }
+    if (mode_ == Mode::aware) feed_aware(program, windows);
+    if (mode_ == Mode::raw || mode_ == Mode::binary) program.append(held_);
+    if (mode_ != Mode::aware) held_ = {};
+}
+
+/// Passes on what is held, but for the messages in it and for the beginning of one at its end.
+void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows) {
+    std::string_view rest = held_;
+    while (!rest.empty()) {
+        const std::size_t plain = std::min(rest.find(kHelloMagic.front()), rest.size());
+        program.append(rest.substr(0, plain));
+        rest.remove_prefix(plain);
+        if (rest.starts_with(kHelloMagic) && rest.size() >= kHelloBytes) {
+            const winsize window = parse_window_change(rest);
+            rest.remove_prefix(kHelloBytes);
+            if (window.ws_row == 0 && window.ws_col == 0) {
+                mode_ = Mode::binary;
+                break;
+            }
+            if (window.ws_row != 0 && window.ws_col != 0) windows.push_back(window);
+        } else if (rest.starts_with(kHelloMagic) || kHelloMagic.starts_with(rest)) {
+            break;  // the beginning of a message, or nothing
+        } else {
+            program.push_back(rest.front());
+            rest.remove_prefix(1);
+        }
+    }
+    held_.erase(0, held_.size() - rest.size());
+}
+
+void ClientInput::settle(std::string &program) {
+    if (mode_ == Mode::opening && (held_.empty() || classify(held_) == Opening::incomplete)) return;
+    if (mode_ == Mode::opening) mode_ = Mode::raw;
+    if (mode_ == Mode::foreign) return;
+    program.append(held_);
+    held_ = {};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 8. Who may come in
+//
+// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface the
+// kernel's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
+// peer's own socket has an owner, and an inode as long as a process holds it.
+// ---------------------------------------------------------------------------------------------------------------------
+
+bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
+
+/// Whether the process at the other end of a Unix-domain socket is ours.
+bool unix_peer_is_ours(int fd) {
+#if defined(__linux__)
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && is_ours(peer.uid);
+#else
+    uid_t user = 0;
+    gid_t group = 0;
+    return ::getpeereid(fd, &user, &group) == 0 && is_ours(user);
+#endif
+}
+
+#if defined(__linux__)
+/// IPv4 inside IPv6 (::ffff:1.2.3.4) as plain IPv4.
+SocketAddress unmapped(const SocketAddress &address) {
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    if (address.storage.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) return address;
+    SocketAddress plain{.storage = {}, .length = sizeof(sockaddr_in)};
+    auto *in = reinterpret_cast<sockaddr_in *>(&plain.storage);
+    in->sin_family = AF_INET;
+    in->sin_port = in6->sin6_port;
+    std::memcpy(&in->sin_addr, &in6->sin6_addr.s6_addr[12], 4);
+    return plain;
+}
+
+void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
+    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    port = in->sin_port;  // at the same place in both
+    if (address.storage.ss_family == AF_INET) words[0] = in->sin_addr.s_addr;
+    else std::memcpy(words, &in6->sin6_addr, 16);
+}
+
+/// Who owns the socket at the other end of a TCP connection, asked of the kernel through `diag`, a sock_diag(7) socket.
+/// `here`: it is a socket of this machine; `held`: a process has it open.
+struct TcpOwner {
+    bool here = false, held = false;
+    uid_t user = 0;
+};
+
+TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own) {
+    struct {
+        nlmsghdr head;
+        inet_diag_req_v2 body;
+    } question{};
+    question.head.nlmsg_len = sizeof question;
+    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.sdiag_family = static_cast<std::uint8_t>(peer.storage.ss_family);
+    question.body.sdiag_protocol = IPPROTO_TCP;
+    question.body.idiag_states = ~0U;
+    question.body.id.idiag_cookie[0] = question.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+    put_endpoint(peer, question.body.id.idiag_sport, question.body.id.idiag_src);
+    put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
+    if (::send(diag, &question, sizeof question, 0) < 0) return {};
+    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
+    const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
+    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg))) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
+    const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
+    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
+    return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
+}
+#endif
+
+/// The peers of our clients.
+class Gate {
+public:
+    /// Gets ready to ask about TCP peers; false with a message.
+    bool open();
+    /// Whether the client behind `fd` may come in.
+    [[nodiscard]] bool admits(int fd) const;
+    /// Whether nobody holds the other end any more, though it said only that it will send nothing (shutdown(2)).
+    [[nodiscard]] bool has_left(int fd) const;
+
+private:
+    Fd diag_;
+};
+
+/// Both ends of a connection: what getsockname(2) and getpeername(2) say, IPv4 as IPv4.
+struct Ends {
+    SocketAddress own{.storage = {}, .length = sizeof(sockaddr_storage)};
+    SocketAddress peer{.storage = {}, .length = sizeof(sockaddr_storage)};
+    bool known = false;
+};
+
+Ends ends_of(int fd) {
+    Ends ends;
+    ends.known = ::getsockname(fd, reinterpret_cast<sockaddr *>(&ends.own.storage), &ends.own.length) == 0 &&
+                 ::getpeername(fd, reinterpret_cast<sockaddr *>(&ends.peer.storage), &ends.peer.length) == 0;
+#if defined(__linux__)
+    ends.own = unmapped(ends.own);
+    ends.peer = unmapped(ends.peer);
+#endif
+    return ends;
+}
+
+bool Gate::open() {
+#if defined(__linux__)
+    diag_.reset(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+    if (!diag_) complain_errno("sock_diag (needed to know who connects)");
+    return static_cast<bool>(diag_);
+#else
+    return true;
+#endif
+}
+
+bool Gate::admits(int fd) const {
+    const Ends ends = ends_of(fd);
+    if (!ends.known) return false;  // it has gone already
+    if (ends.own.storage.ss_family == AF_UNIX) return unix_peer_is_ours(fd);
+#if defined(__linux__)
+    const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
+    if (owner.here) return owner.held && is_ours(owner.user);
+    return !is_loopback(ends.peer);  // from another machine: --allow-remote let it come this far
+#else
+    return true;  // no portable way to ask; the loopback interface is the wall
+#endif
+}
+
+bool Gate::has_left(int fd) const {
+    pollfd entry{.fd = fd, .events = 0, .revents = 0};
+    if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
+#if defined(__linux__)
+    const Ends ends = ends_of(fd);
+    if (!ends.known) return true;
+    if (ends.own.storage.ss_family == AF_UNIX) return false;
+    const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
+    return owner.here ? !owner.held : is_loopback(ends.peer);
+#else
+    return false;
+#endif
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 9. The session: one loop
+//
+// Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for each
+// call (O_NONBLOCK would belong to the open file, which `record` shares while it catches a client up).
+//
+// Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the pacing
+// client is kPaceBytes behind, the master is not read. Neither waits for the other, so a large paste into a program that
+// is itself waiting for its output to be taken cannot lock up.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
+constexpr seconds kPaceGrace{1};                 // a client that took nothing for so long paces nobody
+constexpr seconds kFarewellGrace{5};             // at the end: a client that takes nothing for so long is given up
+constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
+constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
+constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
+constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
+
+struct Client {
+    Fd socket;
+    std::uint64_t cursor = 0;     // the next byte of output to send
+    ClientInput input;
+    bool viewer = false;          // came by --view, or has shut down its sending side
+    bool input_ended = false;     // nothing more will come from it
+    bool blocked = false;         // the last send did not take everything: ask select for room
+    bool said_goodbye = false;    // everything is sent, and our sending side shut down
+    bool filtered = false;        // its replay must not hold terminal queries
+    std::size_t goodbye_sent = 0; // bytes
+    pid_t record = 0;             // the process that is catching it up, which has the socket for itself
+    std::uint64_t record_to = 0;  // and up to where
+    int unsent = -1;              // at the end: bytes in the socket's queue when last seen to change
+    winsize window{};             // as it last said; rows 0: none
+    std::uint64_t active = 0;     // when it last attached, resized or typed, in turns of Session::activity_
+    Clock::time_point came;
+    std::optional<Clock::time_point> spoke;  // when its first bytes came
+    Clock::time_point progress;   // when it last took something, or had nothing to take
+};
+
+/// Starts `record cat` with `socket` as its standard output, to write [from, to) of the recording's output there.
+/// Gives its pid, or -1.
+pid_t start_record(const std::string &program, const Recording &recording, int socket, std::uint64_t from,
+                   std::uint64_t to, bool filtered) {
+    const std::string first = std::to_string(from), last = std::to_string(to);
+#if defined(__linux__)
+    const char *file = "/dev/fd/3";  // opens the same file anew, though it may have been moved or removed
+#else
+    const char *file = recording.path().c_str();
+#endif
+    const std::array<const char *, 9> argv = {"record", "cat", "--from", first.c_str(), "--to", last.c_str(), file,
+                                              filtered ? "--no-queries" : nullptr, nullptr};
+    const pid_t pid = ::fork();
+    if (pid != 0) return pid;
+    ::dup2(socket, STDOUT_FILENO);
+    if (recording.fd() == 3) ::fcntl(3, F_SETFD, 0);
+    else ::dup2(recording.fd(), 3);
+    reset_signals();
+    ::execv(program.c_str(), const_cast<char *const *>(argv.data()));
+    ::_exit(kExitNotFound);
+}
+
+class Session {
+public:
+    /// Makes everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status; then
+    /// nothing that was made stays.
+    int start(const Options &options);
+    /// The line that tells the caller that all is well.
+    [[nodiscard]] std::string readiness() const;
+    /// Runs to the end; gives the program's exit status.
+    int run();
+
+private:
+    enum class Phase { waiting, running, farewell };
+
+    // the loop's paragraphs
+    void build_sets(fd_set &readable, fd_set &writable, int &highest);
+    [[nodiscard]] std::optional<Clock::time_point> deadline() const;
+    void take_signals_sent();
+    void take_time();
+    // output
+    void read_master();
+    void publish(bool all);
+    [[nodiscard]] bool paced() const;
+    [[nodiscard]] std::optional<std::uint64_t> pace() const;
+    [[nodiscard]] bool paces(const Client &client) const;
+    [[nodiscard]] bool can_catch_up(std::uint64_t from) const;
+    // clients
+    void accept_from(const Listener &listener, bool viewer);
+    void welcome(Fd socket, bool viewer);
+    void read_client(Client &client);
+    void settle_input(Client &client);
+    void client_input_ended(Client &client);
+    void take_windows(Client &client, std::span<const winsize> windows, bool typed);
+    void follow_window();
+    void set_window(const winsize &size);
+    void serve(Client &client);
+    void send_output(Client &client);
+    void catch_up(Client &client);
+    void drop(Client &client);
+    void sweep_those_who_left();
+    // the program
+    [[nodiscard]] std::optional<Clock::time_point> start_time() const;
+    void start_program();
+    void write_input();
+    void reap();
+    void program_ended(int status);
+    void hang_up(int number);
+    void say_goodbye(Client &client);
+
+    Options options_;
+    Listener listener_, view_listener_;
+    Recording recording_;
+    Terminal terminal_;
+    Gate gate_;
+    Ring ring_;
+    std::string record_program_;  // beside this one; "" when it is not there
+    std::vector<Client> clients_;
+    Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
+    std::vector<char> turn_;      // what this turn has read, behind the kept back bytes of a cut character
+    std::size_t turn_used_ = 0;
+    std::string input_;           // for the program, not yet taken by the master
+    std::vector<winsize> windows_;
+    std::uint64_t activity_ = 0;
+    Phase phase_ = Phase::waiting;
+    int status_ = 0;
+    sigset_t inside_{};           // the signal mask while we wait
+    Clock::time_point now_;       // of this turn
+    std::optional<Clock::time_point> cut_since_, kill_at_, accept_again_;
+};
+
+// --- output: program -> recording -> ring -> clients ---
+
+/// Reads what the master has, up to a turn's worth; a single read gives at most 4,095 bytes (n_tty_read in the kernel).
+void Session::read_master() {
+    while (turn_used_ < turn_.size()) {
+        const ssize_t n = ::read(terminal_.master(), turn_.data() + turn_used_, turn_.size() - turn_used_);
+        if (n <= 0) break;
+        turn_used_ += static_cast<std::size_t>(n);
+    }
+}
+
+/// Records what has been read and then shows it to the clients; a character that the read has cut stays for the next
+/// turn, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
+void Session::publish(bool all) {
+    const std::string_view bytes(turn_.data(), turn_used_);
+    const std::size_t kept = all ? 0 : cut_tail(bytes);
+    const std::string_view ready = bytes.substr(0, bytes.size() - kept);
+    if (!ready.empty()) recording_.output(ready);
+    recording_.commit();
+    ring_.append(ready);
+    std::memmove(turn_.data(), ready.data() + ready.size(), kept);
+    turn_used_ = kept;
+    if (kept == 0) cut_since_.reset();
+    else if (!cut_since_ || !ready.empty()) cut_since_ = now_;
+}
+
+/// Whether `record` could bring a client that stands at `from` up to the ring.
+bool Session::can_catch_up(std::uint64_t from) const { return !record_program_.empty() && recording_.holds_from(from); }
+
+/// Whether this client has a say in how fast the program runs.
+bool Session::paces(const Client &client) const {
+    return client.socket && !client.viewer && client.record == 0 && client.cursor >= ring_.tail() &&
+           (!client.blocked || now_ - client.progress < kPaceGrace);
+}
+
+/// The position of the client that paces the program: the fastest when a recording can catch the others up, else the
+/// slowest. None: nobody does.
+std::optional<std::uint64_t> Session::pace() const {
+    std::optional<std::uint64_t> position;
+    const bool fastest = can_catch_up(ring_.tail());
+    for (const Client &client : clients_) {
+        if (!paces(client)) continue;
+        if (!position) position = client.cursor;
+        else position = fastest ? std::max(*position, client.cursor) : std::min(*position, client.cursor);
+    }
+    return position;
+}
+
+/// Whether the program must wait for its clients.
+bool Session::paced() const {
+    const auto position = pace();
+    return position && ring_.head() - *position > kPaceBytes;
+}
+
+void Session::drop(Client &client) {
+    if (client.record > 0) ::kill(client.record, SIGKILL);
+    client.socket.reset();
+    client.window = {};
+}
+
+/// Sends what the client has not had yet: one sendmsg(2), as much as its socket takes.
+void Session::send_output(Client &client) {
+    auto parts = ring_.parts(client.cursor, ring_.head());
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    const ssize_t n = ::sendmsg(client.socket.get(), &message, MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return drop(client);
+    if (n > 0) client.cursor += static_cast<std::uint64_t>(n);
+    if (n > 0 || !client.blocked) client.progress = now_;
+    client.blocked = client.cursor < ring_.head();
+}
+
+/// For a client that fell out of the ring: `record` writes what it missed straight into its socket.
+void Session::catch_up(Client &client) {
+    const auto busy = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.record > 0; });
+    if (static_cast<std::size_t>(busy) >= kMostRecords) return;  // later: when one of them is done
+    if (!can_catch_up(client.cursor)) return drop(client);
+    client.record_to = ring_.head();
+    client.record = start_record(record_program_, recording_, client.socket.get(), recording_.to_file(client.cursor),
+                                 recording_.to_file(client.record_to), client.filtered);
+    client.filtered = false;
+    if (client.record < 0) drop(client);
+}
+
+/// Brings a client on, as far as it goes now.
+void Session::serve(Client &client) {
+    if (!client.socket || client.record > 0) return;
+    if (client.cursor < ring_.tail()) catch_up(client);
+    else if (client.cursor < ring_.head()) send_output(client);
+    if (phase_ == Phase::farewell && client.socket && client.record == 0 && client.cursor == ring_.head())
+        say_goodbye(client);
+}
+
+// --- input: clients -> program ---
+
+void Session::write_input() {
+    if (input_.empty() || phase_ != Phase::running) return;
+    const ssize_t n = ::write(terminal_.master(), input_.data(), input_.size());
+    if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
+}
+
+void Session::set_window(const winsize &size) {
+    if (std::memcmp(&size, &terminal_.size(), sizeof size) == 0) return;
+    terminal_.resize(size);
+    recording_.event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+}
+
+/// The window of the client that was last active is the program's.
+void Session::follow_window() {
+    const Client *leader = nullptr;
+    for (const Client &client : clients_)
+        if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
+            leader = &client;
+    if (leader != nullptr) set_window(leader->window);
+}
+
+/// The client has said its window size, or typed.
+void Session::take_windows(Client &client, std::span<const winsize> windows, bool typed) {
+    if (client.viewer || (windows.empty() && !typed)) return;
+    client.active = ++activity_;
+    for (const winsize &window : windows) {
+        const bool attaches = client.window.ws_row == 0;
+        client.window = window;
+        const bool same = std::memcmp(&window, &terminal_.size(), sizeof window) == 0;
+        set_window(window);
+        if (attaches && same) terminal_.signal(SIGWINCH, false);  // the kernel sends none; it should redraw all the same
+    }
+    if (windows.empty()) follow_window();
+}
+
+/// What the client sent last was not the beginning of anything: it is input.
+void Session::settle_input(Client &client) {
+    const std::size_t before = input_.size();
+    client.input.settle(input_);
+    if (client.viewer || phase_ == Phase::farewell) input_.resize(before);
+}
+
+void Session::client_input_ended(Client &client) {
+    settle_input(client);
+    client.input_ended = client.viewer = true;
+    client.window = {};
+    follow_window();
+    if (gate_.has_left(client.socket.get())) drop(client);
+}
+
+void Session::read_client(Client &client) {
+    std::array<char, 16 << 10> bytes;
+    const ssize_t n = ::recv(client.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
+    if (n < 0) return drop(client), follow_window();
+    if (n == 0) return client_input_ended(client);
+    if (!client.spoke) client.spoke = now_;
+    const std::size_t before = input_.size();
+    windows_.clear();
+    client.input.feed({bytes.data(), static_cast<std::size_t>(n)}, input_, windows_);
+    if (client.input.mode() == ClientInput::Mode::foreign) return drop(client);
+    if (client.viewer || phase_ == Phase::farewell) input_.resize(before);  // viewers cannot type
+    take_windows(client, windows_, input_.size() > before);
+    if (options_.record_input && input_.size() > before && terminal_.echoes())
+        recording_.event('i', std::string_view(input_).substr(before));
+}
+
+// --- clients come and go ---
+
+/// Those that shut down their sending side and then left altogether: nothing tells us (select(2) shows both alike) until
+/// we send, so they are looked for when somebody comes.
+void Session::sweep_those_who_left() {
+    for (Client &client : clients_)
+        if (client.socket && client.input_ended && gate_.has_left(client.socket.get())) drop(client);
+}
+
+void Session::welcome(Fd socket, bool viewer) {
+    close_on_exec(socket.get());
+    const int on = 1;
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    Client client;
+    client.socket = std::move(socket);
+    client.viewer = viewer;
+    client.came = client.progress = now_;
+    const bool all = options_.history == kUnlimited && can_catch_up(0);
+    client.cursor = all ? 0 : history_start(ring_, options_.history);
+    client.filtered = all;
+    clients_.push_back(std::move(client));
+}
+
+/// Lets in who waits at the door, a few at a time. A descriptor that select(2) could not hold is refused at once; so is a
+/// client for whom there is none at all, by means of the spare one.
+void Session::accept_from(const Listener &listener, bool viewer) {
+    sweep_those_who_left();
+    for (int few = 0; few < 64; ++few) {
+        Fd socket(::accept(listener.fd(), nullptr, nullptr));
+        if (!socket && errno == EMFILE) {
+            spare_.reset();
+            Fd(::accept(listener.fd(), nullptr, nullptr));
+            spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+            if (spare_) continue;
+        }
+        if (!socket && (errno == ECONNABORTED || errno == EINTR)) continue;
+        if (!socket && errno != EAGAIN && errno != EWOULDBLOCK) accept_again_ = now_ + kAcceptPause;
+        if (!socket) return;
+        if (socket.get() < FD_SETSIZE && gate_.admits(socket.get())) welcome(std::move(socket), viewer);
+    }
+}
+
+// --- the program ---
+
+/// With --wait: when the program is to start. As soon as a client has said something, or some time after it came.
+std::optional<Clock::time_point> Session::start_time() const {
+    std::optional<Clock::time_point> first;
+    if (phase_ != Phase::waiting) return first;
+    for (const Client &client : clients_) {
+        if (!client.socket) continue;
+        const bool spoke = client.input.mode() != ClientInput::Mode::opening;
+        const auto at = spoke ? client.came : client.came + kOpeningGrace;
+        if (!first || at < *first) first = at;
+    }
+    return first;
+}
+
+void Session::start_program() {
+    phase_ = Phase::running;
+    const int error = terminal_.start(options_.program, false);
+    if (error == 0) return;
+    const std::string line = std::string(kProgram) + ": fork: " + std::strerror(error) + "\r\n";
+    line.copy(turn_.data(), turn_.size());
+    turn_used_ = std::min(line.size(), turn_.size());
+    program_ended(kExitFailed);
+}
+
+/// Collects who has ended: the program, or a `record` that was catching a client up.
+void Session::reap() {
+    int wait_status = 0;
+    for (pid_t pid = 0; (pid = ::waitpid(-1, &wait_status, WNOHANG)) > 0;) {
+        if (pid == terminal_.pid()) program_ended(exit_status(wait_status));
+        for (Client &client : clients_) {
+            if (client.record != pid) continue;
+            client.record = 0;
+            client.blocked = false;
+            client.cursor = client.record_to;
+            client.progress = now_;
+            if (wait_status != 0) drop(client);
+        }
+    }
+}
+
+/// The end of the session: the program is gone, its last output is read to the last byte (with our slave closed the
+/// master gives what there is and then EIO, or EAGAIN while a grandchild holds another), then everybody is told.
+void Session::program_ended(int status) {
+    status_ = status;
+    terminal_.ended();
+    for (std::size_t left = kDrainBytes; left > 0;) {
+        const std::size_t before = turn_used_;
+        read_master();
+        if (turn_used_ == before) break;
+        left -= std::min(left, turn_used_ - before);
+        publish(false);
+    }
+    publish(true);
+    phase_ = Phase::farewell;
+    kill_at_.reset();
+    recording_.event('x', std::to_string(status));
+    recording_.commit();
+    accept_from(listener_, false);  // who came in the last moment still gets the history and the goodbye
+    if (view_listener_.is_open()) accept_from(view_listener_, true);
+    for (Client &client : clients_) client.progress = now_;
+}
+
+/// A signal asked us to end: the terminal hangs up, as a modem line would. A second one does not wait.
+void Session::hang_up(int number) {
+    if (phase_ == Phase::waiting) return program_ended(128 + number);
+    if (phase_ == Phase::farewell) return clients_.clear();
+    terminal_.signal(SIGHUP, true);
+    terminal_.signal(SIGCONT, true);
+    if (!kill_at_) kill_at_ = now_ + kHangupGrace;
+}
+
+/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
+int unsent_bytes(int fd) {
+    int bytes = -1;
+#if defined(SIOCOUTQ)
+    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
+#elif defined(FIONWRITE)
+    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
+#endif
+    return bytes;
+}
+
+/// The client has had everything: the goodbye, the end of our side, and when the kernel has delivered all of it (closing
+/// a socket earlier, with something unread in it, would send a reset that destroys what is on its way), the close.
+void Session::say_goodbye(Client &client) {
+    const std::array<char, 5> goodbye = {'\xFF', '\xFF', 'x', 'x', static_cast<char>(status_)};
+    const std::size_t length = client.input.wants_goodbye() ? goodbye.size() : 0;
+    if (client.goodbye_sent < length) {
+        const ssize_t n = ::send(client.socket.get(), goodbye.data() + client.goodbye_sent, length - client.goodbye_sent,
+                                 MSG_DONTWAIT);
+        if (n > 0) client.goodbye_sent += static_cast<std::size_t>(n);
+        else if (errno != EAGAIN && errno != EWOULDBLOCK) return drop(client);
+        client.blocked = client.goodbye_sent < length;
+    }
+    if (client.goodbye_sent == length && !std::exchange(client.said_goodbye, true))
+        ::shutdown(client.socket.get(), SHUT_WR);
+}
+
+// --- the loop ---
+
+void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
+    const auto watch = [&highest](fd_set &set, int fd) {
+        FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE
+        highest = std::max(highest, fd);
+    };
+    FD_ZERO(&readable);
+    FD_ZERO(&writable);
+    const bool open = phase_ != Phase::farewell;
+    if (phase_ == Phase::running && !paced()) watch(readable, terminal_.master());
+    if (phase_ == Phase::running && !input_.empty()) watch(writable, terminal_.master());
+    if (open && !accept_again_) watch(readable, listener_.fd());
+    if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
+    for (const Client &client : clients_) {
+        if (!client.input_ended && (input_.size() < kInputBytes || !open)) watch(readable, client.socket.get());
+        if (client.blocked && client.record == 0) watch(writable, client.socket.get());
+    }
+}
+
+/// When the loop must wake though nothing happens; none when nothing is pending, so that an idle shim sleeps.
+std::optional<Clock::time_point> Session::deadline() const {
+    std::optional<Clock::time_point> first;
+    const auto at = [&first](const std::optional<Clock::time_point> &when) {
+        if (when && (!first || *when < *first)) first = when;
+    };
+    at(start_time());
+    at(kill_at_);
+    at(accept_again_);
+    if (cut_since_) at(*cut_since_ + kCutGrace);
+    if (phase_ == Phase::farewell) at(now_ + kFarewellTick);
+    const bool waits = phase_ == Phase::running && paced();
+    for (const Client &client : clients_) {
+        if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
+        if (waits && paces(client) && client.blocked) at(client.progress + kPaceGrace);
+    }
+    return first;
+}
+
+void Session::take_signals_sent() {
+    if (std::exchange(g_signals.mark, 0) != 0) recording_.event('m', "");
+    if (std::exchange(g_signals.child, 0) != 0) reap();
+    if (const int number = std::exchange(g_signals.hang_up, 0); number != 0) hang_up(number);
+}
+
+/// What is due by the clock.
+void Session::take_time() {
+    const auto due = [this](std::optional<Clock::time_point> &when) {
+        if (!when || now_ < *when) return false;
+        when.reset();
+        return true;
+    };
+    due(accept_again_);
+    if (const auto start = start_time(); start && now_ >= *start) start_program();
+    if (due(kill_at_)) terminal_.signal(SIGKILL, true);
+    if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
+    for (Client &client : clients_) {
+        if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
+        if (phase_ != Phase::farewell || !client.socket) continue;
+        const int unsent = unsent_bytes(client.socket.get());
+        if (unsent != client.unsent) client.progress = now_;
+        client.unsent = unsent;
+        const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
+        if (delivered || now_ - client.progress > kFarewellGrace) drop(client);
+    }
+}
+
+int Session::run() {
+    while (phase_ != Phase::farewell || !clients_.empty()) {
+        // Build the sets: who may speak, and who has room for what is waiting.
+        fd_set readable, writable;
+        int highest = -1;
+        build_sets(readable, writable, highest);
+
+        // Wait: until one of them is ready, a signal comes, or something is due.
+        timespec timeout{};
+        const auto until = deadline();
+        if (until) {
+            const auto left = std::max<std::chrono::nanoseconds>(*until - Clock::now(), {});
+            timeout.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000);
+            timeout.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
+        }
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, until ? &timeout : nullptr, &inside_);
+        if (ready <= 0) {
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+        }
+        now_ = Clock::now();
+
+        // Dispatch: signals, what is due, clients -> program, program -> clients, and newcomers.
+        take_signals_sent();
+        take_time();
+        for (Client &client : clients_)
+            if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
+        recording_.commit();
+        write_input();
+        if (phase_ == Phase::running && FD_ISSET(terminal_.master(), &readable)) {
+            read_master();
+            publish(false);
+        }
+        for (const Listener *listener : {&listener_, &view_listener_})
+            if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
+                accept_from(*listener, listener == &view_listener_);
+
+        // Flush: to each client what it has room for; and forget those that are gone.
+        for (Client &client : clients_)
+            if (client.socket && (!client.blocked || FD_ISSET(client.socket.get(), &writable))) serve(client);
+        if (std::erase_if(clients_, [](const Client &client) { return !client.socket; }) > 0) follow_window();
+    }
+    return status_;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 10. Starting and ending
+//
+// The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the caller
+// waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// The size of the terminal that we are started from, else 80x24.
+winsize first_window() {
+    winsize size{};
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::ioctl(stream, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 && size.ws_col > 0) return size;
+    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+}
+
+/// `record` in the folder of this program, or "".
+std::string find_record() {
+    std::array<char, PATH_MAX> self{};
+#if defined(__linux__)
+    const ssize_t n = ::readlink("/proc/self/exe", self.data(), self.size() - 1);
+#else
+    const ssize_t n = -1;
+#endif
+    const std::string_view path(self.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+    const std::string record = std::string(path.substr(0, path.rfind('/') + 1)) + "record";
+    return record.find('/') != std::string::npos && ::access(record.c_str(), X_OK) == 0 ? record : "";
+}
+
+std::string utc_now() {
+    std::array<char, 32> text{};
+    const std::time_t now = std::time(nullptr);
+    std::tm parts{};
+    ::gmtime_r(&now, &parts);
+    return {text.data(), std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts)};
+}
+
+/// argv as one line that a shell would take apart again.
+std::string shell_quoted(char **argv) {
+    constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+    std::string line;
+    for (; *argv != nullptr; ++argv) {
+        const std::string_view word = *argv;
+        if (!line.empty()) line += ' ';
+        if (!word.empty() && word.find_first_not_of(kSafe) == std::string_view::npos) line += word;
+        else {
+            line += '\'';
+            for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+            line += '\'';
+        }
+    }
+    return line;
+}
+
+std::string header_line(const Options &options, const winsize &size, const std::string &address) {
+    const auto variable = [](const char *name) {
+        const char *value = std::getenv(name);
+        return json_string(value != nullptr ? value : "");
+    };
+    return "{\"version\": 2, \"width\": " + std::to_string(size.ws_col) + ", \"height\": " + std::to_string(size.ws_row) +
+           ", \"timestamp\": " + std::to_string(std::time(nullptr)) +
+           ", \"command\": " + json_string(shell_quoted(options.program)) + ", \"env\": {\"TERM\": " + variable("TERM") +
+           ", \"SHELL\": " + variable("SHELL") + "}, \"shim\": {\"pid\": " + std::to_string(::getpid()) +
+           ", \"address\": " + json_string(address) + "}}\n";
+}
+
+/// What SHIM_ADDRESS tells the program: good from any folder.
+std::string absolute(const std::string &address) {
+    std::array<char, PATH_MAX> folder{};
+    if (address.find('/') == std::string::npos || address.front() == '/') return address;
+    return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + address : address;
+}
+
+int Session::start(const Options &options) {
+    options_ = options;
+    now_ = Clock::now();
+    inside_ = take_signals();
+    turn_.resize(kTurnBytes);
+    if (int status = listener_.open(options.address, options.allow_remote); status != 0) return status;
+    if (!options.view.empty())
+        if (int status = view_listener_.open(options.view, options.allow_remote); status != 0) return status;
+    if (!gate_.open()) return kExitFailed;
+    spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    record_program_ = find_record();
+    ::setenv("TERM", "xterm-256color", 0);
+    ::setenv("SHIM_ADDRESS", absolute(listener_.name()).c_str(), 1);
+    const winsize size = options.size.ws_row != 0 ? options.size : first_window();
+    if (options.record) {
+        const std::string name = "shim-" + listener_.label() + "-" + utc_now() + ".cast";
+        if (!recording_.open(options.record_file.empty() ? name : options.record_file,
+                             header_line(options, size, listener_.name()), options.max_record))
+            return kExitFailed;
+    }
+    if (!terminal_.open(size)) return kExitFailed;
+    const int error = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true);
+    if (error != 0) {
+        complain(options.program[0], std::strerror(error));
+        return exec_status(error);
+    }
+    if (!options.wait) phase_ = Phase::running;
+    recording_.keep();
+    return 0;
+}
+
+std::string Session::readiness() const {
+    return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) + ", " +
+           (recording_.is_open() ? "recording " + recording_.path() : "not recording") +
+           (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
+}
+
+/// Nothing of the caller's stays open but the three standard streams, which are all open afterwards.
+void close_inherited() {
+    for (int fd = ::open("/dev/null", O_RDWR); fd >= 0 && fd <= STDERR_FILENO;) fd = ::open("/dev/null", O_RDWR);
+#if defined(__linux__)
+    if (::close_range(STDERR_FILENO + 1, ~0U, 0) == 0) return;
+#endif
+    for (int fd = static_cast<int>(::sysconf(_SC_OPEN_MAX)) - 1; fd > STDERR_FILENO; --fd) ::close(fd);
+}
+
+/// Forks the daemon. In the daemon gives the pipe on which it tells that it is ready; the caller stays inside, passes the
+/// readiness line on to standard output, and exits with the status that the start has earned.
+Fd fork_daemon() {
+    std::array<int, 2> ends{};
+    if (::pipe(ends.data()) != 0) {
+        complain_errno("pipe");
+        ::_exit(kExitFailed);
+    }
+    const pid_t daemon = ::fork();
+    if (daemon == 0) {
+        ::close(ends[0]);
+        close_on_exec(ends[1]);
+        ::setsid();
+        return Fd(ends[1]);
+    }
+    ::close(ends[1]);
+    std::array<char, 4096> bytes;
+    std::string line;
+    for (ssize_t n = 0; (n = ::read(ends[0], bytes.data(), bytes.size())) > 0;)
+        line.append(bytes.data(), static_cast<std::size_t>(n));
+    if (!line.empty()) ::_exit(::write(STDOUT_FILENO, line.data(), line.size()) > 0 ? 0 : 0);
+    int wait_status = 0;
+    if (daemon < 0) complain_errno("fork");
+    const bool ended = daemon > 0 && ::waitpid(daemon, &wait_status, 0) == daemon;
+    ::_exit(ended && wait_status != 0 ? exit_status(wait_status) : kExitFailed);
+}
+
+/// The daemon lets go of the caller's standard streams.
+void leave_streams() {
+    const Fd null(::open("/dev/null", O_RDWR));
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), stream);
+}
+
+/// The whole run; everything that was made is owned by something in here, and goes when it returns.
+int run_shim(const Options &options) {
+    Fd caller;
+    if (!options.foreground) caller = fork_daemon();
+    Session session;
+    if (const int status = session.start(options); status != 0) return status;
+    const std::string line = session.readiness();
+    if (!options.foreground) leave_streams();
+    [[maybe_unused]] const ssize_t n = ::write(caller ? caller.get() : STDOUT_FILENO, line.data(), line.size());
+    caller.reset();
+    return session.run();
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    Options options;
+    if (const auto status = parse_command_line(argc, argv, options)) return *status;
+    close_inherited();
+    return run_shim(options);
+}
