@@ -1,0 +1,1068 @@
+// attach - brings a session that a shim keeps to this terminal: look, type, detach, come back.
+//
+//     attach [-e KEY] [-r] [-R] [-p] [-q] ADDRESS [PROGRAM [ARG]...]
+//
+//      the user's terminal                                                     the session
+//     ┌──────────┐ standard input   ┌──────────────────┐  to_shim   ┌────────┐    ┌──────┐
+//     │ keyboard ├─────────────────►│ attach           ├───────────►│ socket ├───►│ shim │
+//     │ screen   │◄─────────────────┤ (raw mode,       │◄───────────┤        │◄───┤      │
+//     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
+//                                   └──────────────────┘
+//
+// A terminal driver ('line discipline') usually edits lines, echoes, and makes signals of Ctrl-C and Ctrl-Z. The
+// session has a line discipline of its own that does all this, so the one here must stand aside: raw mode. From then
+// on attach is a pipe with two ends, and most of what it does is about leaving: whatever way it ends (the detach key,
+// the program's end, a lost connection, a signal, even a stop), the terminal must be as it was.
+//
+// Sections: 1 options, 2 the wire, 3 what the screen was told, 4 the terminal, 5 connecting, 6 signals, 7 the relay.
+//
+// The wire: everything is raw bytes, but for two messages. What attach sends first, and again when the window
+// changes, is rlogin's window-change message (RFC 1282); the shim's last five bytes are its goodbye:
+//
+//     hello    FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS   16 bits each, network order; all 0: there is no window
+//     goodbye  FF FF 'x' 'x'  STATUS                         the program's exit status, 128 + n for signal n
+//
+// Exit status: the program's own when it ended; 0 detached, or pushed with -p; 254 connection lost; 255 could not
+// attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125, 126, 127) when it had
+// to be started and could not.
+//
+// Read beside it: termios(3), tty_ioctl(4), pselect(2), signal(7), console_codes(4), credentials(7), and XTerm
+// Control Sequences ("ctlseqs").
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <climits>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <arpa/inet.h>  // htons
+#include <fcntl.h>
+#include <getopt.h>  // getopt_long: not POSIX, but everywhere
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>  // TCP_NODELAY
+#include <poll.h>
+#include <spawn.h>
+#include <sys/ioctl.h>  // TIOCGWINSZ
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+extern char **environ;  // environ(7): every program declares it itself
+
+namespace {
+
+constexpr char kProgram[] = "attach";
+constexpr char kVersion[] = "1.0";
+
+// >>> errors and the owning descriptor: the same in shim.cpp, attach.cpp and record.cpp
+/// Writes "program: what: why" and a newline to standard error, in one write(2) so that lines of several processes
+/// do not mix. `what` names the thing that the user knows: a file, an address, an option.
+void complain(std::string_view what, std::string_view why) {
+    std::string line(kProgram);
+    line.append(": ").append(what).append(": ").append(why).append("\n");
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+/// The same, with the text of `errno` (of a system call that has just failed) for the reason.
+void complain_errno(std::string_view what) { complain(what, std::strerror(errno)); }
+
+/// An owning descriptor: close(2) when it goes out of scope, never twice. It can be moved, not copied.
+class Fd {
+public:
+    Fd() = default;
+    explicit Fd(int fd) : fd_(fd) {}
+    Fd(Fd &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    Fd &operator=(Fd &&other) noexcept {
+        if (this != &other) reset(std::exchange(other.fd_, -1));
+        return *this;
+    }
+    Fd(const Fd &) = delete;
+    Fd &operator=(const Fd &) = delete;
+    ~Fd() { reset(); }
+
+    [[nodiscard]] int get() const { return fd_; }
+    explicit operator bool() const { return fd_ >= 0; }
+    void reset(int fd = -1) {
+        if (fd_ >= 0) ::close(fd_);
+        fd_ = fd;
+    }
+
+private:
+    int fd_ = -1;
+};
+
+/// A whole number in decimal, all of `text`; nothing else is taken (no sign, no space, nothing over 64 bits).
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+// <<< errors and the owning descriptor
+
+// >>> addresses: the same in shim.cpp and attach.cpp
+/// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
+struct SocketAddress {
+    sockaddr_storage storage{};
+    socklen_t length = 0;
+    [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
+};
+
+/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
+/// fault (a usage error) or the name service.
+struct Resolved {
+    std::vector<SocketAddress> addresses;
+    std::string why;
+    bool malformed = false;
+};
+
+/// `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there, and anything with a `/` a
+/// Unix-domain socket at that path. May block in the name service: getaddrinfo(3).
+Resolved resolve(std::string_view text) {
+    const auto bad = [](std::string why) { return Resolved{.addresses = {}, .why = std::move(why), .malformed = true}; };
+    if (text.find('/') != std::string_view::npos) {
+        SocketAddress unix_address{.storage = {}, .length = sizeof(sockaddr_un)};
+        auto *un = reinterpret_cast<sockaddr_un *>(&unix_address.storage);
+        if (text.size() >= sizeof un->sun_path)
+            return bad("path is longer than " + std::to_string(sizeof un->sun_path - 1) + " bytes");
+        un->sun_family = AF_UNIX;
+        text.copy(un->sun_path, text.size());
+        return {.addresses = {unix_address}, .why = {}};
+    }
+    const std::size_t colon = text.rfind(':');
+    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
+    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos)
+        return bad("not PORT, HOST:PORT, [IPV6]:PORT or a path with a /");
+    const auto number = parse_number(port);
+    if (!number || *number > 65535) return bad("port is not a number from 0 to 65535");
+
+    addrinfo hints{}, *list = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    const int error = ::getaddrinfo(std::string(host).c_str(), std::to_string(*number).c_str(), &hints, &list);
+    if (error != 0) return {.addresses = {}, .why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
+    Resolved found;
+    for (const addrinfo *a = list; a != nullptr; a = a->ai_next) {
+        SocketAddress one{.storage = {}, .length = a->ai_addrlen};
+        std::memcpy(&one.storage, a->ai_addr, a->ai_addrlen);
+        found.addresses.push_back(one);
+    }
+    ::freeaddrinfo(list);
+    return found;
+}
+// <<< addresses
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
+
+/// The end of an attach that has not touched the terminal yet.
+[[noreturn]] void fail(int status, std::string_view what, std::string_view why) {
+    complain(what, why);
+    std::exit(status);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 1. Options
+//
+// getopt_long(3) with a '+' stops at the first word that is not an option: ADDRESS ends the options of attach, and
+// PROGRAM keeps its own.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr char kUsage[] =
+    "Usage: attach [OPTION]... ADDRESS [PROGRAM [ARG]...]\n"
+    "Attaches this terminal to the session at ADDRESS: PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
+    "With PROGRAM: when nobody listens there, starts it there with shim first.\n"
+    "\n"
+    "  -e, --escape KEY   the key that detaches: ^X, a character, or none (default: ^\\)\n"
+    "  -r, --read-only    watch only; nothing is sent\n"
+    "  -R, --raw          no window size is sent and no status expected: for a server that is not shim\n"
+    "  -p, --push         send standard input to the program and leave, without waiting for output\n"
+    "  -q, --quiet        no messages but errors\n"
+    "  -h, --help         show this\n"
+    "  -V, --version      show the version\n"
+    "\n"
+    "Exit status: the program's when it ended, 0 detached, 254 connection lost, 255 could not attach, 2 usage,\n"
+    "128 + n when signal n ended attach.\n";
+
+constexpr int kNoKey = -1;
+
+struct Options {
+    std::string address;            // as the user wrote it
+    std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
+    int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
+    bool read_only = false;
+    bool raw = false;
+    bool push = false;
+    bool quiet = false;
+};
+
+/// The byte that KEY names: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII; kNoKey for `none`.
+std::optional<int> parse_key(std::string_view text) {
+    if (text == "none") return kNoKey;
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+    if (text.size() == 1 && byte(0) < 0x80) return byte(0);
+    if (text.size() != 2 || text[0] != '^') return std::nullopt;
+    if (text[1] == '?') return 0x7F;
+    const int upper = text[1] >= 'a' && text[1] <= 'z' ? text[1] - 0x20 : byte(1);
+    return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
+}
+
+/// Takes one option into `options`, or ends the program: after --help, --version, or a message.
+void take_option(int option, char **argv, Options &options) {
+    const auto name = [&] { return optopt != 0 ? std::string("-") + static_cast<char>(optopt) : argv[optind - 1]; };
+    switch (option) {
+    case 'e':
+        if (const auto key = parse_key(optarg)) options.key = *key;
+        else fail(kExitUsage, "--escape", std::string("'") + optarg + "' is not ^X, a character or none");
+        break;
+    case 'r': options.read_only = true; break;
+    case 'R': options.raw = true; break;
+    case 'p': options.push = true; break;
+    case 'q': options.quiet = true; break;
+    case 'h': std::fputs(kUsage, stdout); std::exit(0);
+    case 'V': std::printf("%s %s\n", kProgram, kVersion); std::exit(0);
+    case ':': fail(kExitUsage, name(), "a value is missing");
+    default: fail(kExitUsage, name(), "no such option, or not used so (see attach --help)");
+    }
+}
+
+/// Reads the command line; ends the program with a message when it is wrong.
+Options parse_command_line(int argc, char **argv) {
+    static const option kLong[] = {
+        {"escape", required_argument, nullptr, 'e'}, {"read-only", no_argument, nullptr, 'r'},
+        {"raw", no_argument, nullptr, 'R'},          {"push", no_argument, nullptr, 'p'},
+        {"quiet", no_argument, nullptr, 'q'},        {"help", no_argument, nullptr, 'h'},
+        {"version", no_argument, nullptr, 'V'},      {nullptr, 0, nullptr, 0},
+    };
+    Options options;
+    opterr = 0;  // our own messages, in our own form
+    for (int option = 0; (option = ::getopt_long(argc, argv, "+:e:rRpqhV", kLong, nullptr)) != -1;)
+        take_option(option, argv, options);
+    if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
+    if (optind >= argc) fail(kExitUsage, "usage", "attach [OPTION]... ADDRESS [PROGRAM [ARG]...] (see attach --help)");
+    options.address = argv[optind];
+    options.program.assign(argv + optind + 1, argv + argc);
+    return options;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 2. The wire
+//
+// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that end
+// tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kHelloBytes = 12;
+constexpr std::size_t kGoodbyeBytes = 5;
+
+/// The hello for `window`; all zero when there is no window.
+std::string hello(const winsize &window) {
+    std::string message = "\xFF\xFFss";
+    for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
+        message += static_cast<char>(number >> 8);
+        message += static_cast<char>(number & 0xFF);
+    }
+    return message;
+}
+
+/// How many bytes at the end of `received` (0 to 5) may be the goodbye or its beginning; 5 is all of it.
+std::size_t maybe_goodbye(std::string_view received) {
+    constexpr std::string_view kMagic = "\xFF\xFFxx";
+    for (std::size_t n = std::min(kGoodbyeBytes, received.size()); n > 0; --n)
+        if (received.substr(received.size() - n).starts_with(kMagic.substr(0, n))) return n;
+    return 0;
+}
+
+/// Where the detach key first stands in `typed`; npos when it does not. A program can ask the terminal to send Ctrl
+/// with a key as an escape sequence: ESC [ code ; modifiers u (kitty's keyboard protocol) or ESC [ 27 ; 5 ; code ~
+/// (xterm's modifyOtherKeys). The modifiers are 1 + 4 for Ctrl, + 64 and 128 while caps lock and num lock are on.
+std::size_t find_key(std::string_view typed, int key) {
+    if (key == kNoKey) return std::string_view::npos;
+    std::size_t at = typed.find(static_cast<char>(key));
+    if (key >= 0x20) return at;
+    const int upper = key + 0x40;
+    const std::string code = std::to_string(upper >= 'A' && upper <= 'Z' ? upper + 0x20 : upper);
+    for (const char *modifiers : {"5", "69", "133", "197"})
+        at = std::min(at, typed.find("\033[" + code + ";" + modifiers + "u"));
+    return std::min(at, typed.find("\033[27;5;" + code + "~"));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 3. What the screen was told
+//
+// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we detach, so
+// we take them back; and only those that are set, for some 'off' sequences do more than their name says (?1049l moves
+// the cursor even when the alternate screen is not on, ESC [ r always does). So the output is followed, with the
+// states of the VT500 parser (vt100.net/emu/dec_ansi_parser) and nothing drawn.
+//
+// Simplified: one column is known of the cursor, the first; DECRQM, palette and title are left alone.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// A mode set by ESC [ ? number h and reset by ESC [ ? number l, and what it is for a shell.
+struct PrivateMode {
+    unsigned number;
+    bool normal;
+};
+
+constexpr PrivateMode kPrivateModes[] = {
+    {1, false},     // cursor keys send ESC O A, not ESC [ A
+    {5, false},     // the whole screen in reverse video
+    {6, false},     // rows count from the top of the scroll region
+    {7, true},      // text goes on in the next line (autowrap)
+    {9, false},     // mouse: clicks, as in X10
+    {25, true},     // the cursor is shown
+    {45, false},    // backspace goes on in the line above
+    {66, false},    // the keypad sends escape sequences
+    {69, false},    // left and right margins
+    {1000, false},  // mouse: clicks and releases
+    {1001, false},  // mouse: highlighting
+    {1002, false},  // mouse: drags
+    {1003, false},  // mouse: every movement
+    {1004, false},  // focus in and out are reported
+    {1005, false},  // mouse coordinates in UTF-8
+    {1006, false},  // mouse coordinates in decimal (SGR)
+    {1015, false},  // mouse coordinates in decimal (urxvt)
+    {1016, false},  // mouse coordinates in pixels
+    {2004, false},  // bracketed paste
+    {2026, false},  // synchronized output: nothing is shown until it is over
+    {2031, false},  // changes of the colour scheme are reported
+    {2048, false},  // changes of the size are reported
+    {9001, false},  // keys as Win32 events
+};
+
+class ScreenState {
+public:
+    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
+    void follow(std::string_view written) {
+        for (const char c : written) step(static_cast<unsigned char>(c));
+    }
+    /// What brings the terminal back, the cursor in the first column of a line: where the program left it if
+    /// `cursor_is_right`, else, when the program moved about the main screen, in the last line.
+    [[nodiscard]] std::string undo(bool cursor_is_right) const;
+    /// What sets everything again that undo() took back. The program is to redraw the screen.
+    [[nodiscard]] std::string redo() const;
+
+private:
+    enum class State { text, escape, control, string };
+    using Changes = std::map<std::string, std::string>;  // of each change: what takes it back, and what made it
+    struct Cursor {
+        bool first_column = true;
+        bool placed = false;  // moved to a row by its number, with other text perhaps below
+    };
+    struct Keyboard {  // kitty's stack of keyboard modes; each of the two screens has one
+        unsigned pushed = 0;
+        std::string flags;
+    };
+    static constexpr std::size_t kLongest = 128;  // of a control sequence that is looked at
+
+    void step(unsigned char byte);
+    void collect(char byte);
+    void single(unsigned char byte);
+    void escape_sequence(const std::string &text);
+    void control_sequence(const std::string &text);
+    void plain_sequence(const std::string &text, const std::vector<unsigned> &numbers);
+    void private_mode(unsigned number, bool set);
+    void keyboard(char prefix, const std::vector<unsigned> &numbers);
+    static void note(Changes &changes, bool on, const std::string &undo, const std::string &made_by);
+    static std::string pop(const Keyboard &keys);
+
+    State state_ = State::text;
+    bool bell_ends_ = false;    // the string is an OSC, which BEL ends too
+    std::string sequence_;      // what came after ESC or ESC [
+    Changes modes_;             // of the terminal as a whole
+    Changes drawing_;           // of drawing: restored with the cursor, so they are undone after that
+    unsigned alternate_ = 0;    // the mode that switched to the alternate screen: 47, 1047, 1049
+    Cursor cursor_, main_cursor_;
+    Keyboard keyboard_[2];      // of the main screen, of the alternate one
+};
+
+void ScreenState::note(Changes &changes, bool on, const std::string &undo, const std::string &made_by) {
+    if (on) changes[undo] = made_by;
+    else changes.erase(undo);
+}
+
+/// The parser: one byte.
+void ScreenState::step(unsigned char byte) {
+    if (byte == 0x1B || byte == 0x18 || byte == 0x1A) {  // ESC begins anew in any state, CAN and SUB break off
+        state_ = byte == 0x1B ? State::escape : State::text;
+        sequence_.clear();
+    } else if (state_ == State::string) {
+        if (byte == 0x07 && bell_ends_) state_ = State::text;
+    } else if (byte < 0x20) {
+        single(byte);  // inside a sequence too
+    } else if (state_ == State::text || byte >= 0x7F) {
+        state_ = State::text;
+        cursor_.first_column = false;
+    } else {
+        collect(static_cast<char>(byte));
+    }
+}
+
+/// The next byte of a sequence, and what the sequence does when this is its last.
+void ScreenState::collect(char byte) {
+    if (state_ == State::escape && sequence_.empty() && std::strchr("[]PX^_", byte) != nullptr) {
+        state_ = byte == '[' ? State::control : State::string;
+        bell_ends_ = byte == ']';
+        return;
+    }
+    if (sequence_.size() < kLongest) sequence_ += byte;
+    if (byte < (state_ == State::escape ? '0' : '@')) return;
+    const std::string text = std::exchange(sequence_, {});
+    const State state = std::exchange(state_, State::text);
+    if (text.size() == kLongest) return;
+    if (state == State::escape) escape_sequence(text);
+    else control_sequence(text);
+}
+
+/// A control character.
+void ScreenState::single(unsigned char byte) {
+    if (byte == '\r') cursor_.first_column = true;
+    if (byte == '\t') cursor_.first_column = false;
+    if (byte == 0x0E || byte == 0x0F) note(drawing_, byte == 0x0E, "\017", "\016");  // the other character set
+}
+
+/// ESC and `text`.
+void ScreenState::escape_sequence(const std::string &text) {
+    const std::string whole = "\033" + text;
+    if (text == "c") *this = ScreenState();                                              // reset everything
+    if (text == "8") cursor_.first_column = false;                                       // cursor back: who knows
+    if (text == "=" || text == ">") note(modes_, text == "=", "\033>", whole);           // the keypad
+    if (text == "n" || text == "o") note(drawing_, true, "\017", whole);                 // character set G2, G3
+    if (text == "%@" || text == "%G") note(drawing_, text == "%@", "\033%G", whole);     // UTF-8 off and on
+    if (text.size() == 2 && std::strchr("()*+", text[0]) != nullptr)                     // which set G0 to G3 is
+        note(drawing_, text[1] != 'B', whole.substr(0, 2) + "B", whole);
+}
+
+/// ESC [ and `text`.
+void ScreenState::control_sequence(const std::string &text) {
+    const char prefix = text.front() >= '<' && text.front() <= '?' ? text.front() : '\0';
+    std::vector<unsigned> numbers{0};
+    for (const char c : text) {
+        if (c == ';') numbers.push_back(0);
+        if (c >= '0' && c <= '9') numbers.back() = std::min(numbers.back() * 10 + static_cast<unsigned>(c - '0'), 99999U);
+    }
+    if (prefix == '?' && (text.back() == 'h' || text.back() == 'l'))
+        for (const unsigned number : numbers) private_mode(number, text.back() == 'h');
+    else if (prefix == '>' && text.back() == 'm' && (numbers[0] == 4 || numbers[0] == 0))  // xterm's modifyOtherKeys
+        note(modes_, numbers.size() > 1 && numbers[1] != 0, "\033[>4m", "\033[" + text);
+    else if (prefix != '\0' && text.back() == 'u')
+        keyboard(prefix, numbers);
+    else if (prefix == '\0')
+        plain_sequence(text, numbers);
+}
+
+/// The sequences without a prefix.
+void ScreenState::plain_sequence(const std::string &text, const std::vector<unsigned> &numbers) {
+    const std::string whole = "\033[" + text;
+    const bool is_intermediate = text.size() > 1 && text[text.size() - 2] < '0';
+    if (text.ends_with(" q")) note(drawing_, numbers[0] != 0, "\033[0 q", whole);  // the cursor's shape
+    if (is_intermediate) return;
+    switch (text.back()) {
+    case 'h':
+    case 'l':
+        for (const unsigned number : numbers)
+            if (number == 4 || number == 20)  // text is inserted; a line feed returns too
+                note(drawing_, text.back() == 'h', "\033[" + std::to_string(number) + "l", whole);
+        break;
+    case 'm': note(drawing_, numbers != std::vector<unsigned>(numbers.size()), "\033[m", whole); break;
+    case 'r':  // the scroll region; the cursor goes to its home, which is why it is saved and restored
+        note(drawing_, text.size() > 1, "\0337\033[r\0338", whole);
+        cursor_ = {.first_column = true, .placed = true};
+        break;
+    case 'H':
+    case 'f': cursor_ = {.first_column = numbers.size() < 2 || numbers[1] < 2, .placed = true}; break;
+    case 'd': cursor_.placed = true; break;
+    case 'G': cursor_.first_column = numbers[0] < 2; break;
+    case 'C': cursor_.first_column = false; break;
+    case 'J': cursor_.placed = cursor_.placed && numbers[0] % 2 == 1; break;  // 0 and 2: nothing is below any more
+    default: break;
+    }
+}
+
+void ScreenState::private_mode(unsigned number, bool set) {
+    const std::string name = "\033[?" + std::to_string(number);
+    for (const PrivateMode &mode : kPrivateModes)
+        if (mode.number == number) note(modes_, set != mode.normal, name + (mode.normal ? 'h' : 'l'), name + (set ? 'h' : 'l'));
+    if (number == 6) cursor_ = {.first_column = true, .placed = true};
+    if (number != 47 && number != 1047 && number != 1049) return;
+    if (set && alternate_ == 0) main_cursor_ = cursor_;
+    if (!set && alternate_ != 0) cursor_ = number == 1049 ? main_cursor_ : Cursor{.first_column = false, .placed = true};
+    alternate_ = set ? number : 0;
+}
+
+/// kitty's keyboard protocol: > pushes modes, < pops, = sets.
+void ScreenState::keyboard(char prefix, const std::vector<unsigned> &numbers) {
+    Keyboard &keys = keyboard_[alternate_ != 0];
+    const std::string flags = std::to_string(numbers[0]);
+    if (prefix == '>') keys = {.pushed = std::min(keys.pushed + 1, 99U), .flags = flags};
+    if (prefix == '<') keys.pushed -= std::min(keys.pushed, std::max(numbers[0], 1U));
+    if (prefix == '=') note(modes_, numbers[0] != 0, "\033[=0u", "\033[=" + flags + "u");
+}
+
+std::string ScreenState::pop(const Keyboard &keys) {
+    return keys.pushed == 0 ? "" : "\033[<" + std::to_string(keys.pushed) + "u";
+}
+
+std::string ScreenState::undo(bool cursor_is_right) const {
+    std::string out = state_ == State::text ? "" : "\x18";
+    for (const auto &[undo, made_by] : modes_) out += undo;
+    out += pop(keyboard_[alternate_ != 0]);
+    Cursor cursor = cursor_;
+    if (alternate_ != 0) {
+        out += "\033[?" + std::to_string(alternate_) + "l" + pop(keyboard_[0]);
+        cursor = alternate_ == 1049 ? main_cursor_ : Cursor{.first_column = false, .placed = true};
+    }
+    for (const auto &[undo, made_by] : drawing_) out += undo;
+    if (cursor.placed && !(cursor_is_right && alternate_ == 0)) return out + "\033[9999H\r\n";
+    if (!cursor.first_column) return out + "\r\n";
+    return alternate_ == 0 ? out : out + "\r\033[K";  // for a terminal that has no alternate screen
+}
+
+std::string ScreenState::redo() const {
+    std::string out = alternate_ == 0 ? "" : "\033[?" + std::to_string(alternate_) + "h";
+    for (const Changes *changes : {&modes_, &drawing_})
+        for (const auto &[undo, made_by] : *changes) out += made_by;
+    const Keyboard &keys = keyboard_[alternate_ != 0];
+    return keys.pushed == 0 ? out : out + "\033[>" + keys.flags + "u";
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 4. The terminal
+//
+// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else runs
+// there: O_NONBLOCK set on it would be set for all of them. So what blocks stays blocking, is used only when select(2)
+// says that it is ready, and written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises
+// no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kLastWords{500};  // for the terminal to take what restores it
+
+class Terminal {
+public:
+    /// `typing`: standard input is for a person's keys, if it is a terminal at all.
+    explicit Terminal(bool typing);
+
+    /// Raw mode, and what the screen was told before leave().
+    void enter();
+    /// The terminal as it was. `cursor_is_right`: the program has ended, the cursor is where it left it.
+    void leave(bool cursor_is_right);
+    /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
+    ssize_t write(std::string_view bytes);
+
+    [[nodiscard]] bool has_keys() const { return has_keys_; }
+    [[nodiscard]] int output() const { return anew_ ? anew_.get() : STDOUT_FILENO; }
+
+private:
+    void show(std::string_view text);
+
+    bool has_keys_;
+    bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
+    bool raw_ = false;       // settings_ are to be restored
+    bool left_ = false;      // the screen's state is to be set again
+    termios settings_{};
+    Fd anew_;                // standard output opened once more
+    ScreenState screen_;
+};
+
+Terminal::Terminal(bool typing) : has_keys_(typing && ::isatty(STDIN_FILENO) == 1) {
+    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
+    if (name != nullptr) anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (anew_.get() >= FD_SETSIZE) anew_.reset();
+}
+
+void Terminal::enter() {
+    if (has_keys_ && !raw_) raw_ = ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+    termios raw = settings_;
+    ::cfmakeraw(&raw);  // termios(3): no echo, no lines, no signals, no CR for NL either way
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    if (raw_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    if (std::exchange(left_, false) && has_screen_) show(screen_.redo());
+}
+
+void Terminal::leave(bool cursor_is_right) {
+    if (has_screen_) show(screen_.undo(cursor_is_right));
+    left_ = true;
+    if (std::exchange(raw_, false)) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+}
+
+ssize_t Terminal::write(std::string_view bytes) {
+    const std::size_t most = anew_ ? bytes.size() : PIPE_BUF;
+    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
+    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
+    return n;
+}
+
+/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
+void Terminal::show(std::string_view text) {
+    const auto end = Clock::now() + kLastWords;
+    while (!text.empty() && Clock::now() < end) {
+        const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
+        pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
+        if (::poll(&ready, 1, static_cast<int>(left.count())) < 0) return;
+        const ssize_t n = ::write(output(), text.data(), text.size());
+        if (n < 0 && errno != EAGAIN && errno != EINTR) return;
+        text.remove_prefix(n < 0 ? 0 : static_cast<std::size_t>(n));
+    }
+}
+
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial line, a
+/// container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there is none.
+winsize window_size() {
+    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
+        winsize window{};
+        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
+    }
+    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 5. Connecting
+//
+// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
+// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
+
+/// Whether `address` is that of the session that we run in, which the shim puts into the environment: its output would
+/// be its own input's echo, for ever.
+bool is_this_session(const SocketAddress &address) {
+    const char *name = std::getenv("SHIM_ADDRESS");
+    if (name == nullptr) return false;
+    const auto same_file = [](const SocketAddress &a, const SocketAddress &b) {
+        struct stat one{}, other{};
+        return ::stat(reinterpret_cast<const sockaddr_un *>(&a.storage)->sun_path, &one) == 0 &&
+               ::stat(reinterpret_cast<const sockaddr_un *>(&b.storage)->sun_path, &other) == 0 &&
+               one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    };
+    const std::vector<SocketAddress> own = resolve(name).addresses;
+    return std::any_of(own.begin(), own.end(), [&](const SocketAddress &one) {
+        if (one.storage.ss_family != address.storage.ss_family) return false;
+        if (one.storage.ss_family == AF_UNIX) return same_file(one, address);
+        return one.length == address.length && std::memcmp(&one.storage, &address.storage, one.length) == 0;
+    });
+}
+
+/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
+/// connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293, section 3.5).
+bool is_own_peer(int fd) {
+    SocketAddress own{.storage = {}, .length = sizeof own.storage}, peer = own;
+    return ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length) == 0 &&
+           ::getpeername(fd, reinterpret_cast<sockaddr *>(&peer.storage), &peer.length) == 0 &&
+           own.storage.ss_family != AF_UNIX && std::memcmp(&own, &peer, sizeof own) == 0;
+}
+
+/// Connects to the first of `addresses` that answers; else gives nothing and errno.
+Fd connect_to(const std::vector<SocketAddress> &addresses) {
+    int why = 0;
+    for (const SocketAddress &address : addresses) {
+        Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
+        if (fd && ::connect(fd.get(), address.get(), address.length) == 0) {
+            if (!is_own_peer(fd.get())) return fd;
+            errno = ECONNREFUSED;
+        }
+        if (why == 0 || errno == ECONNREFUSED) why = errno;
+    }
+    errno = why;
+    return {};
+}
+
+/// Whether a connect(2) that failed with errno met nobody.
+bool nobody_listens() { return errno == ECONNREFUSED || errno == ENOENT; }
+
+/// Where shim may be: beside this program, else on PATH.
+std::vector<std::string> shim_places(const std::string &self) {
+    std::vector<std::string> places;
+    const auto beside = [&](const std::string &path) {
+        if (path.find('/') != std::string::npos) places.push_back(path.substr(0, path.rfind('/') + 1) + "shim");
+    };
+#if defined(__linux__)
+    std::string path(PATH_MAX, '\0');
+    const ssize_t n = ::readlink("/proc/self/exe", path.data(), path.size());
+    beside(path.substr(0, n > 0 ? static_cast<std::size_t>(n) : 0));
+#endif
+    beside(self);
+    places.emplace_back("shim");
+    return places;
+}
+
+struct ShimRun {
+    int status = kExitNotAttached;  // its exit status
+    std::string said;               // what it wrote, to standard output and to standard error
+};
+
+/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to.
+ShimRun run_shim(const std::string &self, std::string address, const std::vector<char *> &program) {
+    int pipe_ends[2];
+    if (::pipe(pipe_ends) != 0) return {.said = std::string("attach: pipe: ") + std::strerror(errno) + "\n"};
+    const Fd from_shim(pipe_ends[0]);
+    Fd to_us(pipe_ends[1]);
+    std::string name = "shim", wait = "-w";
+    std::vector<char *> argv{name.data(), wait.data(), address.data()};
+    argv.insert(argv.end(), program.begin(), program.end());
+    argv.push_back(nullptr);
+
+    posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::posix_spawn_file_actions_adddup2(&actions, to_us.get(), fd);
+    for (const int fd : pipe_ends) ::posix_spawn_file_actions_addclose(&actions, fd);
+    pid_t pid = -1;
+    int error = ENOENT;
+    for (const std::string &place : shim_places(self))
+        if (error != 0) error = ::posix_spawnp(&pid, place.c_str(), &actions, nullptr, argv.data(), environ);
+    ::posix_spawn_file_actions_destroy(&actions);
+    to_us.reset();
+    if (error != 0) return {.said = std::string("attach: shim: ") + std::strerror(error) + "\n"};
+
+    ShimRun run;
+    char bytes[4096];
+    for (ssize_t n = 0; (n = ::read(from_shim.get(), bytes, sizeof bytes)) > 0;)
+        run.said.append(bytes, static_cast<std::size_t>(n));
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    run.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return run;
+}
+
+/// Starts a shim at options.address and connects to it, or to another that came first. Ends the program, with shim's
+/// own messages and status, when it cannot be started. A port 0 becomes the one that the shim got.
+Fd start_session(const std::string &self, Options &options) {
+    constexpr std::string_view kBefore = "shim: listening on ", kAfter = ", pid ";
+    const ShimRun run = run_shim(self, options.address, options.program);
+    const bool in_use = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos;
+    if (run.status != 0 && !in_use) {
+        [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
+        std::exit(run.status);
+    }
+    std::string address = options.address;
+    if (run.status == 0 && run.said.starts_with(kBefore) && address.find('/') == std::string::npos) {
+        address = run.said.substr(kBefore.size(), run.said.find(kAfter) - kBefore.size());
+        if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
+    }
+    const auto end = Clock::now() + kRaceWindow;
+    for (;;) {
+        Fd fd = connect_to(resolve(address).addresses);
+        if (fd || !nobody_listens() || Clock::now() > end) return fd;
+        ::poll(nullptr, 0, 20);
+    }
+}
+
+/// A connected socket, or the end of the program with a message.
+Fd reach(const std::string &self, Options &options) {
+    const Resolved found = resolve(options.address);
+    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, options.address, found.why);
+    if (!options.push && std::any_of(found.addresses.begin(), found.addresses.end(), is_this_session))
+        fail(kExitNotAttached, options.address, "this terminal is that session");
+    Fd fd = connect_to(found.addresses);
+    if (!fd && nobody_listens() && !options.program.empty()) fd = start_session(self, options);
+    if (!fd) fail(kExitNotAttached, options.address, std::strerror(errno));
+    if (fd.get() >= FD_SETSIZE) fail(kExitNotAttached, options.address, std::strerror(EMFILE));
+    const int on = 1;
+    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a peer that has vanished is noticed at last
+    return fd;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 6. Signals
+//
+// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
+// done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
+// ---------------------------------------------------------------------------------------------------------------------
+
+volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
+volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
+volatile std::sig_atomic_t g_continued = 0;  // SIGCONT
+volatile std::sig_atomic_t g_resized = 0;    // SIGWINCH
+
+void note_signal(int number) {
+    if (number == SIGTSTP) g_stopping = 1;
+    else if (number == SIGCONT) g_continued = 1;
+    else if (number == SIGWINCH) g_resized = 1;
+    else g_ending = number;
+}
+
+void block(int how, int number) {
+    sigset_t one;
+    ::sigemptyset(&one);
+    ::sigaddset(&one, number);
+    ::sigprocmask(how, &one, nullptr);
+}
+
+void handle(int number) {
+    struct sigaction action{}, before{};
+    action.sa_handler = note_signal;
+    ::sigemptyset(&action.sa_mask);
+    block(SIG_BLOCK, number);
+    ::sigaction(number, &action, &before);
+    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH) ::sigaction(number, &before, nullptr);
+}
+
+void handle_signals() {
+    for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH}) handle(number);
+    std::signal(SIGPIPE, SIG_IGN);  // write(2) says EPIPE
+}
+
+/// Does with `number` what it does by default: dies of it, or stops until SIGCONT.
+void do_default(int number) {
+    std::signal(number, SIG_DFL);
+    ::raise(number);
+    block(SIG_UNBLOCK, number);
+    handle(number);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 7. The relay
+//
+// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
+// behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither
+// stops the other.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, or pushed
+
+enum class End { none, detached, pushed, ended, lost, no_reader, no_output, signal };
+
+struct Relay {
+    const Options &options;
+    Terminal &terminal;
+    int socket;
+    bool over_tcp;
+    bool has_window;       // its size is sent, now and when it changes
+    bool input_open;       // standard input is still read
+    bool all_queued;       // nothing more comes for the shim: when to_shim is empty, shut the sending side down
+    bool resized = false;  // the size is to be sent
+    bool sending = true, receiving = true;  // the two directions of the socket
+    bool heard = false;    // something came from the shim
+    std::string to_shim{}, to_screen{};
+    End end = End::none;
+    int status = 0;        // of the program when end is `ended`; errno when it is `no_output`
+    std::optional<Clock::time_point> deadline{};  // leave then, come what may
+};
+
+/// The state before the first byte: the hello is queued.
+Relay start_relay(const Options &options, Terminal &terminal, int socket) {
+    SocketAddress own{.storage = {}, .length = sizeof own.storage};
+    ::getsockname(socket, reinterpret_cast<sockaddr *>(&own.storage), &own.length);
+    const bool on_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
+    Relay r{
+        .options = options,
+        .terminal = terminal,
+        .socket = socket,
+        .over_tcp = own.storage.ss_family != AF_UNIX,
+        .has_window = on_terminal && !options.raw && !options.read_only && !options.push,
+        .input_open = !options.read_only || terminal.has_keys(),
+        .all_queued = options.read_only,
+    };
+    if (!options.raw) r.to_shim = hello(r.has_window ? window_size() : winsize{});
+    return r;
+}
+
+/// How much of to_screen may go out now.
+std::size_t showable(const Relay &r) {
+    const bool may_end = r.receiving && !r.options.raw;
+    return r.to_screen.size() - (may_end ? maybe_goodbye(r.to_screen) : 0);
+}
+
+/// Gives up on what a descriptor did, but not on "not now".
+bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
+
+void read_input(Relay &r) {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::read(STDIN_FILENO, bytes, kBufferBytes - r.to_shim.size());
+    if (is_transient(n)) return;
+    if (n <= 0) {
+        r.input_open = false;
+        r.all_queued = true;
+        if (r.terminal.has_keys()) r.end = End::detached;  // the terminal was hung up
+        return;
+    }
+    std::string_view typed(bytes, static_cast<std::size_t>(n));
+    const std::size_t key = r.terminal.has_keys() ? find_key(typed, r.options.key) : std::string_view::npos;
+    if (key != std::string_view::npos) {
+        typed = typed.substr(0, key);
+        r.input_open = false;
+        r.end = End::detached;
+        r.deadline = Clock::now() + kFarewell;
+    }
+    if (!r.all_queued && r.sending) r.to_shim += typed;
+}
+
+void read_socket(Relay &r) {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::recv(r.socket, bytes, kBufferBytes - r.to_screen.size(), MSG_DONTWAIT);
+    if (is_transient(n)) return;
+    r.heard = true;
+    if (n > 0) {
+        r.to_screen.append(bytes, static_cast<std::size_t>(n));
+        if (r.options.push) r.to_screen.erase(0, showable(r));
+        return;
+    }
+    if (r.end == End::none) r.end = End::lost;
+    if (r.end == End::lost && !r.options.raw && maybe_goodbye(r.to_screen) == kGoodbyeBytes) {
+        r.end = End::ended;
+        r.status = static_cast<unsigned char>(r.to_screen.back());
+        r.to_screen.resize(r.to_screen.size() - kGoodbyeBytes);
+    }
+    r.receiving = r.sending = r.input_open = false;
+    r.to_shim.clear();
+    if (r.options.push) r.to_screen.clear();
+}
+
+void send_pending(Relay &r) {
+    if (r.resized && r.has_window && r.sending && !r.all_queued && r.to_shim.size() + kHelloBytes <= kBufferBytes) {
+        r.to_shim += hello(window_size());
+        r.resized = false;
+    }
+    if (!r.to_shim.empty()) {
+        const ssize_t n = ::send(r.socket, r.to_shim.data(), r.to_shim.size(), MSG_DONTWAIT);
+        if (n < 0 && !is_transient(n)) r.sending = false;  // the end of what comes from there will tell why
+        r.to_shim.erase(0, n >= 0 ? static_cast<std::size_t>(n) : r.sending ? 0 : r.to_shim.size());
+    }
+    if (!r.all_queued || !r.to_shim.empty() || !r.sending) return;
+    ::shutdown(r.socket, SHUT_WR);
+    r.sending = false;
+    if (!r.options.push) return;
+    r.end = End::pushed;  // over TCP not yet: the shim asks the kernel who we are, so we must still be there
+    r.deadline = Clock::now() + (r.over_tcp ? kFarewell : milliseconds(0));
+}
+
+void write_screen(Relay &r) {
+    const ssize_t n = r.terminal.write(std::string_view(r.to_screen).substr(0, showable(r)));
+    if (n >= 0) r.to_screen.erase(0, static_cast<std::size_t>(n));
+    if (n >= 0 || is_transient(n)) return;
+    r.end = errno == EPIPE ? End::no_reader : End::no_output;
+    r.status = errno;
+}
+
+void obey_signals(Relay &r) {
+    if (g_ending != 0) r.end = End::signal;
+    if (g_stopping != 0) {
+        g_stopping = 0;
+        r.terminal.leave(false);
+        do_default(SIGTSTP);
+        g_continued = 1;
+    }
+    if (g_continued != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
+        g_continued = 0;
+        r.terminal.enter();
+        g_resized = 1;
+    }
+    if (g_resized != 0) r.resized = true;
+    g_resized = 0;
+}
+
+bool is_finished(const Relay &r) {
+    if (r.deadline && Clock::now() >= *r.deadline) return true;
+    switch (r.end) {
+    case End::none: return false;
+    case End::detached: return r.to_shim.empty();
+    case End::pushed: return r.heard;
+    case End::ended:
+    case End::lost: return r.to_screen.empty();
+    default: return true;
+    }
+}
+
+/// Copies until one side ends; r.end tells which.
+void relay(Relay &r) {
+    sigset_t none, blocked;
+    ::sigemptyset(&none);
+    send_pending(r);
+    while (!is_finished(r)) {
+        // Build the sets: who may be read, who has something to be written.
+        fd_set readable, writable;
+        FD_ZERO(&readable);
+        FD_ZERO(&writable);
+        if (r.input_open && r.to_shim.size() < kBufferBytes) FD_SET(STDIN_FILENO, &readable);
+        if (r.receiving && r.to_screen.size() < kBufferBytes) FD_SET(r.socket, &readable);
+        if (!r.to_shim.empty()) FD_SET(r.socket, &writable);
+        if (showable(r) > 0) FD_SET(r.terminal.output(), &writable);
+
+        // Wait. pselect(2) lets signals in only when it really waits, so under a flood they would never come: once more.
+        timespec left{};
+        if (r.deadline) {
+            const auto ns = std::max(std::chrono::nanoseconds(*r.deadline - Clock::now()), std::chrono::nanoseconds(0));
+            left = {.tv_sec = static_cast<time_t>(ns.count() / 1000000000), .tv_nsec = ns.count() % 1000000000};
+        }
+        const int highest = std::max(r.socket, r.terminal.output());
+        if (::pselect(highest + 1, &readable, &writable, nullptr, r.deadline ? &left : nullptr, &none) < 0) {
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+        }
+        ::sigprocmask(SIG_SETMASK, &none, &blocked);
+        ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
+
+        // Dispatch.
+        obey_signals(r);
+        if (r.end == End::signal) return;
+        if (FD_ISSET(STDIN_FILENO, &readable)) read_input(r);
+        if (FD_ISSET(r.socket, &readable)) read_socket(r);
+
+        // Flush.
+        send_pending(r);
+        if (FD_ISSET(r.terminal.output(), &writable)) write_screen(r);
+    }
+}
+
+/// The last words of attach, and its exit status.
+int report(const Relay &r) {
+    const std::string &address = r.options.address;
+    const auto say = [&](const std::string &text) {
+        const std::string line = "[" + text + "]\n";
+        if (!r.options.quiet) [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+    };
+    switch (r.end) {
+    case End::detached: say("detached from " + address); return 0;
+    case End::ended: say(address + " ended with status " + std::to_string(r.status)); return r.status;
+    case End::lost: say("connection to " + address + " lost"); return kExitLost;
+    case End::no_output:
+        errno = r.status;
+        complain_errno("standard output");
+        return kExitNotAttached;
+    case End::signal: do_default(g_ending); return 128 + g_ending;
+    default: return 0;
+    }
+}
+
+/// A standard stream that the caller has closed is /dev/null, or the socket would take its number.
+void open_standard_streams() {
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]] const int same = ::open("/dev/null", O_RDWR);
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    open_standard_streams();
+    Options options = parse_command_line(argc, argv);
+    const Fd socket = reach(argv[0], options);
+    handle_signals();
+    Terminal terminal(!options.push);
+    Relay r = start_relay(options, terminal, socket.get());
+    terminal.enter();
+    relay(r);
+    terminal.leave(r.end == End::ended && r.status < 128);
+    return report(r);
+}
