@@ -15,7 +15,7 @@ PREFIX   ?= /usr/local
 PYTHON   := /usr/bin/python3
 PROGRAMS := shim attach record
 
-all: $(PROGRAMS)
+all: $(PROGRAMS:%=$(BUILD)/%)
 
 shim record: %: $(BUILD)/%
 
@@ -33,8 +33,29 @@ $(BUILD)/%: %.cpp | $(BUILD)
 $(BUILD):
 	mkdir -p $@
 
+# A session to look at: starts one on a free port, attaches to it, and says how to leave and to come back.
+demo: all
+	@tests/demo.sh $(BUILD)
+
+# The whole suite, after installing what it needs (Debian packages). make test SANITIZE=1: under ASan and UBSan;
+# TESTS='-k wire' for a part of it.
+test: all
+	@tests/setup.sh
+	PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q $(TESTS) tests
+
+# The strict builds and the linters.
+lint:
+	$(foreach cxx,g++ clang++,$(foreach p,$(PROGRAMS),$(cxx) -std=c++20 -O2 $(WARN) -Werror -o /dev/null $(p).cpp &&)) true
+	cppcheck --std=c++20 --enable=warning,style,performance,portability --error-exitcode=1 --inline-suppr --quiet \
+	    --suppressions-list=.cppcheck $(PROGRAMS:=.cpp)
+	printf '%s\n' $(PROGRAMS:=.cpp) | xargs -P2 -n1 sh -c 'clang-tidy --quiet "$$0" -- -std=c++20 2>/dev/null'
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(PREFIX)/bin
+
 clean:
 	rm -rf build
 
-.PHONY: all $(PROGRAMS) clean
+.PHONY: all $(PROGRAMS) demo test lint install clean
 .DELETE_ON_ERROR:

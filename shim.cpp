@@ -788,17 +788,25 @@ int exit_status(int wait_status) {
 /// 126 or 127 for an errno of exec, as shells and env(1) have it.
 int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
 
+/// 0 when `file` can be executed, else the errno that execve(2) would give.
+int executable_error(const std::string &file) {
+    struct stat status{};
+    if (::access(file.c_str(), X_OK) != 0 || ::stat(file.c_str(), &status) != 0) return errno;
+    return S_ISREG(status.st_mode) ? 0 : EACCES;
+}
+
 /// What execvp(3) would say to this name now: 0, or an errno. For --wait, where the exec comes later.
 int find_program(const std::string &name) {
-    if (name.find('/') != std::string::npos) return ::access(name.c_str(), X_OK) == 0 ? 0 : errno;
+    if (name.find('/') != std::string::npos) return executable_error(name);
     const char *variable = std::getenv("PATH");
     std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
     int error = ENOENT;
     while (true) {
         const std::size_t colon = path.find(':');
-        const std::string file = std::string(path.substr(0, colon)) + "/" + name;
-        if (::access((file.front() == '/' && colon == 0 ? name : file).c_str(), X_OK) == 0) return 0;
-        if (errno == EACCES) error = EACCES;
+        const std::string folder(path.substr(0, colon));  // empty: the current one
+        const int here = executable_error((folder.empty() ? "." : folder) + "/" + name);
+        if (here == 0) return 0;
+        if (here == EACCES) error = EACCES;
         if (colon == std::string_view::npos) return error;
         path.remove_prefix(colon + 1);
     }
@@ -865,10 +873,9 @@ bool Terminal::open(const winsize &size) {
 int Terminal::start(char **argv, bool wait_for_exec) {
     std::array<int, 2> report = {-1, -1};
     if (wait_for_exec && ::pipe(report.data()) != 0) return errno;
+    for (const int end : report) close_on_exec(end);  // no harm when there is none
     const Fd reading(report[0]);
     Fd writing(report[1]);
-    if (wait_for_exec) close_on_exec(reading.get());
-    if (wait_for_exec) close_on_exec(writing.get());
     pid_ = ::fork();
     if (pid_ == 0) become_program(slave_.get(), writing.get(), argv);
     if (pid_ < 0) {
@@ -933,20 +940,536 @@ private:
     std::uint64_t head_ = 0;
 };
 
-/// Where a history of `wanted` bytes begins: at the start of a line, or where none is, of a character.
-std::uint64_t history_start(const Ring &ring, std::uint64_t wanted) {
-    const std::uint64_t head = ring.head();
-    if (wanted >= head - ring.tail()) wanted = head - ring.tail();
-    std::uint64_t at = head - wanted;
-    if (at == 0) return 0;
-    for (std::uint64_t line = at; line < head; ++line)
-        if (ring.at(line - 1 < ring.tail() ? line : line - 1) == '\n') return line;
-    while (at < head && (ring.at(at) & 0xC0) == 0x80) ++at;
-    return at;
+/// Positions [begin, end) of the output.
+struct Range {
+    std::uint64_t begin, end;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 7. What a late client must be told
+//
+// The bytes of the past are not enough. Cut anywhere, they begin inside an escape sequence; what was switched on long
+// before (alternate screen, mouse, character set) is not in them; and they hold questions, which the client's terminal
+// would answer into the program a second time. So the output is followed by the parser of the VT500 series, in the states
+// of Paul Williams' diagram (vt100.net/emu/dec_ansi_parser) without the 8-bit controls, which UTF-8 has no room for.
+// Nothing is drawn. The sequences are those of xterm's ctlseqs.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Private modes (CSI ? n h, CSI ? n l) that a program leaves on and a terminal cannot guess, and how they are at first.
+struct PrivateMode {
+    std::uint16_t number;
+    bool at_first;
+};
+constexpr std::array kPrivateModes = {
+    PrivateMode{1, false},     // cursor keys send ESC O A
+    PrivateMode{5, false},     // dark on light
+    PrivateMode{6, false},     // rows count from the scroll region's top
+    PrivateMode{7, true},      // wrap at the right margin
+    PrivateMode{9, false},     // mouse: buttons, as X10 had it
+    PrivateMode{12, false},    // cursor blinks
+    PrivateMode{25, true},     // cursor is shown
+    PrivateMode{66, false},    // keypad sends escape sequences (also ESC = and ESC >)
+    PrivateMode{1000, false},  // mouse: buttons
+    PrivateMode{1002, false},  // mouse: buttons and dragging
+    PrivateMode{1003, false},  // mouse: every motion
+    PrivateMode{1004, false},  // focus in and out
+    PrivateMode{1005, false},  // mouse coordinates in UTF-8
+    PrivateMode{1006, false},  // mouse coordinates in decimal
+    PrivateMode{1007, false},  // wheel sends cursor keys on the alternate screen
+    PrivateMode{1015, false},  // mouse coordinates in decimal, urxvt's form
+    PrivateMode{1016, false},  // mouse coordinates in pixels
+    PrivateMode{2004, false},  // pastes are bracketed
+};
+
+/// Colours and attributes (CSI ... m). A colour is 0 for the default, 1 << 24 | palette index, 2 << 24 | RGB, or
+/// 3 << 24 | the parameter itself for the 16 that have one each.
+struct Rendition {
+    std::uint16_t attributes = 0;  // bit n: SGR n is on (1 bold ... 9 crossed out)
+    std::uint32_t foreground = 0, background = 0, underline = 0;
+    bool operator==(const Rendition &) const = default;
+};
+
+/// Everything that has been switched on, as far as we tell it to a late client.
+struct Modes {
+    std::array<bool, kPrivateModes.size()> private_modes = [] {
+        std::array<bool, kPrivateModes.size()> first{};
+        for (std::size_t i = 0; i < first.size(); ++i) first[i] = kPrivateModes[i].at_first;
+        return first;
+    }();
+    std::uint16_t alternate = 0;                            // the mode that switched the screen: 47, 1047, 1049; or 0
+    bool insert = false, newline = false;                   // CSI 4 h, CSI 20 h
+    std::array<char, 4> charsets = {'B', 'B', 'B', 'B'};    // G0 to G3; B is ASCII, 0 the line drawing characters
+    bool shifted = false;                                   // SO: G1 is in use, not G0
+    std::uint16_t region_top = 0, region_bottom = 0;        // scroll region; 0: the whole screen
+    std::uint16_t cursor_style = 0;                         // CSI n SP q
+    std::uint16_t modify_other_keys = 0;                    // CSI > 4 ; n m
+    std::uint16_t keyboard_flags = 0;                       // CSI > n u (kitty): the uppermost
+    Rendition rendition;
+    bool operator==(const Modes &) const = default;
+
+    void set_private(std::uint16_t number, bool on);
+    void soft_reset();
+    /// The sequences that bring a terminal from its first state to this one; "" when it is the first state.
+    [[nodiscard]] std::string sequences() const;
+};
+
+void Modes::set_private(std::uint16_t number, bool on) {
+    if (number == 47 || number == 1047 || number == 1049) alternate = on ? number : 0;
+    for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
+        if (kPrivateModes[i].number == number) private_modes[i] = on;
+}
+
+/// DECSTR leaves the screens, the mouse and what else came later as they are.
+void Modes::soft_reset() {
+    const Modes first;
+    for (const std::uint16_t number : {std::uint16_t{1}, std::uint16_t{6}, std::uint16_t{66}}) set_private(number, false);
+    set_private(25, true);
+    insert = shifted = false;
+    charsets = first.charsets;
+    region_top = region_bottom = 0;
+    rendition = first.rendition;
+}
+
+/// One colour as SGR parameters: `base` is 38, 48 or 58.
+std::string colour_parameters(unsigned base, std::uint32_t colour) {
+    if (colour >> 24 == 3) return ";" + std::to_string(colour & 0xFF);
+    const std::string head = ";" + std::to_string(base);
+    if (colour >> 24 == 1) return head + ";5;" + std::to_string(colour & 0xFF);
+    return head + ";2;" + std::to_string(colour >> 16 & 0xFF) + ";" + std::to_string(colour >> 8 & 0xFF) + ";" +
+           std::to_string(colour & 0xFF);
+}
+
+std::string Modes::sequences() const {
+    const Modes first;
+    std::string out;
+    const auto csi = [&out](const std::string &rest) { out.append("\x1B[").append(rest); };
+    if (alternate != 0) csi("?" + std::to_string(alternate) + "h");
+    for (std::size_t g = 0; g < charsets.size(); ++g)
+        if (charsets[g] != 'B') out.append({'\x1B', "()*+"[g], charsets[g]});
+    if (shifted) out += '\x0E';
+    if (region_bottom != 0) csi(std::to_string(region_top) + ";" + std::to_string(region_bottom) + "r");
+    for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
+        if (private_modes[i] != kPrivateModes[i].at_first)
+            csi("?" + std::to_string(kPrivateModes[i].number) + (private_modes[i] ? "h" : "l"));
+    if (insert) csi("4h");
+    if (newline) csi("20h");
+    if (cursor_style != 0) csi(std::to_string(cursor_style) + " q");
+    if (modify_other_keys != 0) csi(">4;" + std::to_string(modify_other_keys) + "m");
+    if (keyboard_flags != 0) csi(">" + std::to_string(keyboard_flags) + "u");
+    if (rendition == first.rendition) return out;
+    std::string sgr = "0";
+    for (unsigned n = 1; n < 10; ++n)
+        if ((rendition.attributes >> n & 1) != 0) sgr += ";" + std::to_string(n);
+    if (rendition.foreground != 0) sgr += colour_parameters(38, rendition.foreground);
+    if (rendition.background != 0) sgr += colour_parameters(48, rendition.background);
+    if (rendition.underline != 0) sgr += colour_parameters(58, rendition.underline);
+    csi(sgr + "m");
+    return out;
+}
+
+/// The parser. Total (any byte in any state) and bounded: parameters beyond kParameters and all but the beginning of a
+/// string are passed over. How its input is cut into calls never changes its result.
+class Follower {
+public:
+    /// Takes the next bytes; appends the questions among them that a terminal would answer to `queries`, in order.
+    void feed(std::string_view bytes, std::vector<Range> &queries);
+
+    [[nodiscard]] const Modes &modes() const { return modes_; }
+    [[nodiscard]] std::uint64_t position() const { return position_; }
+    [[nodiscard]] bool in_ground() const { return state_ == State::ground; }
+    /// Where the sequence that is not at its end yet began; in ground state, where we are.
+    [[nodiscard]] std::uint64_t safe_place() const { return in_ground() ? position_ : begin_; }
+    /// Where the screen was last drawn anew from nothing: a full clear, a switch of screens, a reset.
+    [[nodiscard]] std::uint64_t drawn_at() const { return drawn_at_; }
+    [[nodiscard]] const Modes &drawn_modes() const { return drawn_modes_; }
+    /// Whether since then the cursor was sent to places by name: a program that treats the screen as a sheet.
+    [[nodiscard]] bool is_addressed() const { return modes_.alternate != 0 || addressed_; }
+    bool operator==(const Follower &) const = default;
+
+private:
+    enum class State : std::uint8_t { ground, escape, escape_intermediate, csi, csi_ignore, dcs, string };
+    static constexpr std::size_t kParameters = 32, kString = 24;
+
+    std::size_t skip_text(std::string_view bytes);
+    void step(unsigned char c, std::vector<Range> &queries);
+    void enter(State state);
+    void header(unsigned char c, std::vector<Range> &queries);
+    void escape(unsigned char c, std::vector<Range> &queries);
+    void csi(unsigned char c, std::vector<Range> &queries);
+    void string(unsigned char c, std::vector<Range> &queries);
+    void string_ended(std::uint64_t end, std::vector<Range> &queries);
+    void control(unsigned char c, std::vector<Range> &queries);
+    void query(std::uint64_t begin, std::uint64_t end, std::vector<Range> &queries) const;
+    [[nodiscard]] bool asks(unsigned char final) const;
+    void set_modes(bool on);
+    void set_rendition();
+    std::uint32_t colour(std::size_t &i) const;
+    void drawn(std::uint64_t at);
+    [[nodiscard]] std::uint16_t parameter(std::size_t i) const { return i < count_ ? parameters_[i] : std::uint16_t{0}; }
+
+    State state_ = State::ground;
+    std::uint64_t position_ = 0;      // bytes taken
+    std::uint64_t begin_ = 0;         // of the present sequence
+    char prefix_ = 0;                 // of a CSI or DCS: < = > ? or 0
+    char intermediate_ = 0;           // the last one, 0x20 to 0x2F, or 0
+    std::size_t count_ = 0;           // parameters, one that is empty included
+    std::array<std::uint16_t, kParameters> parameters_{};
+    std::uint64_t colons_ = 0;        // bit i: a colon stands before parameter i
+    char kind_ = 0;                   // of a string: P (DCS), ], _, ^ or X
+    std::size_t length_ = 0;          // of a string, as far as it is kept
+    std::array<char, kString> text_{};
+    char last_ = 0, before_last_ = 0; // of a string: its last two bytes
+    bool question_ = false;           // in it, ;? was a whole field
+    Modes modes_;
+    std::uint64_t home_at_ = UINT64_MAX;  // of the last move to the upper left corner, when nothing came after it
+    std::uint64_t drawn_at_ = 0;
+    Modes drawn_modes_;
+    bool addressed_ = false;
+};
+
+void Follower::query(std::uint64_t begin, std::uint64_t end, std::vector<Range> &queries) const {
+    while (!queries.empty() && queries.back().begin >= begin) queries.pop_back();  // an ENQ inside of this one
+    queries.push_back({begin, end});
+}
+
+void Follower::drawn(std::uint64_t at) {
+    drawn_at_ = at;
+    drawn_modes_ = modes_;
+    addressed_ = false;
+}
+
+/// How many bytes from the beginning on are text and controls that change nothing here, in ground state.
+std::size_t Follower::skip_text(std::string_view bytes) {
+    constexpr std::uint64_t kOnes = 0x0101010101010101;
+    std::size_t i = 0;
+    while (i < bytes.size()) {
+        std::uint64_t w = 0;
+        if (bytes.size() - i >= 8) std::memcpy(&w, bytes.data() + i, 8);
+        if (bytes.size() - i >= 8 && ((w - kOnes * 0x20) & ~w & (kOnes * 0x80)) == 0) {  // none below 0x20
+            i += 8;
+            continue;
+        }
+        const auto c = static_cast<unsigned char>(bytes[i]);
+        if (c == 0x1B || c == 0x0E || c == 0x0F || c == 0x05) break;
+        ++i;
+    }
+    if (i > 0) home_at_ = UINT64_MAX;
+    return i;
+}
+
+void Follower::feed(std::string_view bytes, std::vector<Range> &queries) {
+    while (!bytes.empty()) {
+        if (state_ == State::ground) {
+            const std::size_t text = skip_text(bytes);
+            position_ += text;
+            bytes.remove_prefix(text);
+            if (bytes.empty()) return;
+        }
+        ++position_;
+        step(static_cast<unsigned char>(bytes.front()), queries);
+        bytes.remove_prefix(1);
+    }
+}
+
+void Follower::enter(State state) {
+    state_ = state;
+    prefix_ = intermediate_ = kind_ = last_ = before_last_ = 0;
+    count_ = length_ = 0;
+    colons_ = 0;
+    question_ = false;
+    parameters_[0] = 0;
+}
+
+/// One byte; position_ is behind it. The first lines are the diagram's transitions from anywhere.
+void Follower::step(unsigned char c, std::vector<Range> &queries) {
+    if (c == 0x18 || c == 0x1A) return enter(State::ground);  // CAN, SUB
+    if (c == 0x1B) {
+        if (state_ == State::string) string_ended(position_ - 1, queries);  // what stays, ESC \, does nothing alone
+        begin_ = position_ - 1;
+        return enter(State::escape);
+    }
+    if (state_ == State::string) return string(c, queries);
+    if (c < 0x20) return control(c, queries);
+    if (c == 0x7F) return;
+    if (c > 0x7F) return enter(State::ground);  // text, which ends a sequence that has lost its end
+    switch (state_) {
+    case State::escape:
+    case State::escape_intermediate: return escape(c, queries);
+    case State::csi:
+    case State::dcs: return header(c, queries);
+    case State::csi_ignore:
+        if (c >= 0x40) enter(State::ground);
+        return;
+    default: return;
+    }
+}
+
+/// A control character, which works inside a sequence too.
+void Follower::control(unsigned char c, std::vector<Range> &queries) {
+    if (c == 0x05) query(position_ - 1, position_, queries);  // ENQ
+    if (c == 0x0E || c == 0x0F) modes_.shifted = c == 0x0E;
+}
+
+void Follower::escape(unsigned char c, std::vector<Range> &queries) {
+    if (c < 0x30) {
+        intermediate_ = static_cast<char>(c);
+        state_ = State::escape_intermediate;
+        return;
+    }
+    const char intermediate = state_ == State::escape_intermediate ? intermediate_ : '\0';
+    if (intermediate == 0 && c == '[') return enter(State::csi);
+    if (intermediate == 0 && c == 'P') return enter(State::dcs);
+    if (intermediate == 0 && (c == ']' || c == '_' || c == '^' || c == 'X')) {
+        enter(State::string);
+        kind_ = static_cast<char>(c);
+        return;
+    }
+    constexpr std::string_view kSlots = "()*+";
+    if (const std::size_t slot = kSlots.find(intermediate); intermediate != 0 && slot != std::string_view::npos)
+        modes_.charsets[slot] = static_cast<char>(c);
+    if (intermediate == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
+    if (intermediate == 0 && c == 'Z') query(begin_, position_, queries);  // DECID
+    if (intermediate == 0 && c == 'c') {                                    // RIS
+        modes_ = {};
+        drawn(begin_);
+    }
+    enter(State::ground);
+}
+
+/// Prefix, parameters and intermediates of a CSI or DCS, up to the final byte.
+void Follower::header(unsigned char c, std::vector<Range> &queries) {
+    const bool fresh = count_ == 0 && prefix_ == 0 && intermediate_ == 0;
+    if (c >= 0x3C && c <= 0x3F && fresh) prefix_ = static_cast<char>(c);
+    else if (c < 0x30) intermediate_ = static_cast<char>(c);
+    else if (c <= 0x3F && (c >= 0x3C || intermediate_ != 0)) {  // misplaced: nothing comes of it but its end
+        state_ = state_ == State::csi ? State::csi_ignore : State::string;
+        kind_ = 'X';
+    }
+    else if (c == ';' || c == ':') {
+        count_ = std::min(std::max<std::size_t>(count_, 1) + 1, kParameters);
+        parameters_[count_ - 1] = 0;
+        if (c == ':') colons_ |= std::uint64_t{1} << (count_ - 1);
+        else colons_ &= ~(std::uint64_t{1} << (count_ - 1));
+    } else if (c < 0x3C) {
+        count_ = std::max<std::size_t>(count_, 1);
+        parameters_[count_ - 1] = static_cast<std::uint16_t>(std::min(parameters_[count_ - 1] * 10 + (c - '0'), 9999));
+    } else if (state_ == State::csi) {
+        csi(c, queries);
+        enter(State::ground);
+    } else {
+        state_ = State::string;
+        kind_ = 'P';
+        text_[0] = static_cast<char>(c);
+        length_ = 1;
+    }
+}
+
+/// Whether a terminal answers this control sequence.
+bool Follower::asks(unsigned char final) const {
+    if (intermediate_ == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
+    if (intermediate_ == '*') return final == 'y';                                  // DECRQCRA
+    if (intermediate_ == '&') return final == 'u';                                  // DECRQUPSS
+    if (intermediate_ == '\'') return final == '|';                                 // DECRQLP
+    if (intermediate_ != 0) return false;
+    switch (final) {
+    case 'c': return prefix_ != '?';                                                // DA1, DA2, DA3
+    case 'n': return prefix_ != '>';                                                // DSR, CPR
+    case 'q': return prefix_ == '>';                                                // XTVERSION
+    case 'x': return prefix_ == 0;                                                  // DECREQTPARM
+    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix_ == '?';        // kitty keyboard, XTQMODKEYS, ...
+    case 't': return prefix_ == 0 && parameter(0) >= 11 && parameter(0) <= 21;      // XTWINOPS: reports
+    default: return false;
+    }
+}
+
+void Follower::csi(unsigned char c, std::vector<Range> &queries) {
+    if (asks(c)) return query(begin_, position_, queries);
+    const std::uint64_t home = std::exchange(home_at_, c == 'm' ? home_at_ : UINT64_MAX);
+    if (intermediate_ == ' ' && c == 'q') modes_.cursor_style = parameter(0);
+    if (intermediate_ == '!' && c == 'p') modes_.soft_reset();  // DECSTR
+    if (intermediate_ != 0) return;
+    if (prefix_ == '>' && c == 'm' && parameter(0) == 4) modes_.modify_other_keys = parameter(1);
+    if (prefix_ == '>' && c == 'u') modes_.keyboard_flags = parameter(0);
+    if (prefix_ == '<' && c == 'u') modes_.keyboard_flags = 0;
+    if ((prefix_ == 0 || prefix_ == '?') && (c == 'h' || c == 'l')) set_modes(c == 'h');
+    if (prefix_ != 0) return;
+    if (c == 'm') set_rendition();
+    if (c == 'r') {
+        modes_.region_top = std::max<std::uint16_t>(parameter(0), 1);
+        modes_.region_bottom = parameter(1);
+    }
+    if (c == 'H' || c == 'f') {
+        const bool corner = parameter(0) <= 1 && parameter(1) <= 1;
+        if (corner) home_at_ = begin_;
+        else addressed_ = true;
+    }
+    if (c == 'd') addressed_ = true;
+    if (c == 'J' && (parameter(0) == 2 || (parameter(0) == 0 && home != UINT64_MAX))) drawn(std::min(home, begin_));
+}
+
+void Follower::set_modes(bool on) {
+    for (std::size_t i = 0; i < count_; ++i) {
+        if (prefix_ == 0 && parameters_[i] == 4) modes_.insert = on;
+        if (prefix_ == 0 && parameters_[i] == 20) modes_.newline = on;
+        if (prefix_ == 0) continue;
+        const std::uint16_t before = modes_.alternate;
+        if (on && before == 0 && (parameters_[i] == 1047 || parameters_[i] == 1049)) drawn(begin_);  // with what is before it
+        modes_.set_private(parameters_[i], on);
+        if (before != 0 && modes_.alternate == 0) addressed_ = false;  // back on a screen of lines
+    }
+}
+
+/// The colour behind parameter `i`, which is 38, 48 or 58: 5 and an index, or 2 and red, green, blue, which may stand
+/// behind colons with a colour space before them; leaves `i` at the last parameter that belongs to it.
+std::uint32_t Follower::colour(std::size_t &i) const {
+    const bool colon = (colons_ >> (i + 1) & 1) != 0 && i + 1 < count_;
+    std::size_t subs = 0;
+    while (colon && i + 1 + subs < count_ && (colons_ >> (i + 1 + subs) & 1) != 0) ++subs;
+    const std::uint16_t kind = parameter(i + 1);
+    const std::size_t first = i + (kind == 2 && subs >= 5 ? 3 : 2), length = kind == 5 ? 1 : kind == 2 ? 3 : 0;
+    i = colon ? i + subs : std::min(i + 1 + length, count_);
+    if (length == 1) return 1U << 24 | (parameter(first) & 0xFFU);
+    if (length == 0) return 0;
+    return 2U << 24 | (parameter(first) & 0xFFU) << 16 | (parameter(first + 1) & 0xFFU) << 8 | (parameter(first + 2) & 0xFFU);
+}
+
+void Follower::set_rendition() {
+    Rendition &now = modes_.rendition;
+    const auto attribute = [&now](unsigned n, bool on) {
+        now.attributes = static_cast<std::uint16_t>(on ? now.attributes | 1U << n : now.attributes & ~(1U << n));
+    };
+    for (std::size_t i = 0; i < std::max<std::size_t>(count_, 1); ++i) {
+        const std::uint16_t n = parameter(i);
+        const bool styled = (colons_ >> (i + 1) & 1) != 0 && i + 1 < count_;  // 4:3, a curly underline
+        if (n == 0) now = {};
+        else if (n < 10) attribute(n, !(styled && parameter(i + 1) == 0));
+        else if (n == 21) attribute(4, true);
+        else if (n == 22) attribute(1, false), attribute(2, false);
+        else if (n >= 23 && n <= 29) attribute(n - 20U, false);
+        else if (n == 38) now.foreground = colour(i);
+        else if (n == 48) now.background = colour(i);
+        else if (n == 58) now.underline = colour(i);
+        else if (n >= 30 && n <= 39) now.foreground = n == 39 ? 0 : 3U << 24 | n;
+        else if (n >= 40 && n <= 49) now.background = n == 49 ? 0 : 3U << 24 | n;
+        else if (n == 59) now.underline = 0;
+        else if (n >= 90 && n <= 97) now.foreground = 3U << 24 | n;
+        else if (n >= 100 && n <= 107) now.background = 3U << 24 | n;
+        if (styled && n < 10) ++i;
+    }
+}
+
+/// Inside an OSC, DCS, APC, PM or SOS string: BEL ends an OSC, ESC (see step) any of them.
+void Follower::string(unsigned char c, std::vector<Range> &queries) {
+    if (kind_ == ']' && c == 0x07) {
+        string_ended(position_, queries);
+        return enter(State::ground);
+    }
+    if (length_ < kString) text_[length_++] = static_cast<char>(c);
+    if (c == ';' && last_ == '?' && before_last_ == ';') question_ = true;
+    before_last_ = std::exchange(last_, static_cast<char>(c));
+}
+
+/// Strings that are questions: an OSC with a field of just `?` (colours, clipboard), but for titles and links; the DCS
+/// $q (DECRQSS), +q (XTGETTCAP) and +Q; and every graphics command of kitty's, as it is acknowledged.
+void Follower::string_ended(std::uint64_t end, std::vector<Range> &queries) {
+    const std::string_view text(text_.data(), length_);
+    const auto number = parse_number(text.substr(0, text.find(';')));
+    const bool label = number && (*number <= 2 || *number == 8);
+    const bool field = question_ || (last_ == '?' && before_last_ == ';');
+    const bool asks_osc = kind_ == ']' && ((field && !label) || text.starts_with("1337;Report"));
+    const bool asks_dcs = kind_ == 'P' && (intermediate_ == '$' || intermediate_ == '+') &&
+                          (text.starts_with('q') || text.starts_with('Q'));
+    const bool asks_apc = kind_ == '_' && text.starts_with('G');
+    if (asks_osc || asks_dcs || asks_apc) query(begin_, end, queries);
+}
+
+/// The ring with what is known about it: where a late client can begin, and what it must not be shown.
+class Output {
+public:
+    [[nodiscard]] std::uint64_t head() const { return ring_.head(); }
+    [[nodiscard]] std::uint64_t tail() const { return ring_.tail(); }
+
+    /// The next bytes, which the recording has already.
+    void append(std::string_view bytes);
+
+    /// Where a client that wants `wanted` bytes of history begins, and the sequences that its terminal needs before.
+    struct Start {
+        std::uint64_t at;
+        std::string modes;
+    };
+    [[nodiscard]] Start start(std::uint64_t wanted) const;
+
+    /// The next bytes for a client at `cursor` (in the ring); before `replay_end` the queries are passed over.
+    [[nodiscard]] Range next(std::uint64_t cursor, std::uint64_t replay_end) const;
+    [[nodiscard]] std::array<iovec, 2> parts(Range range) { return ring_.parts(range.begin, range.end); }
+
+private:
+    static constexpr std::size_t kMostQueries = 4096;   // remembered; history does not begin before the first of them
+    static constexpr std::uint64_t kStep = 64 << 10;    // bytes between two snapshots
+    static constexpr std::uint64_t kLineSearch = 4096;  // bytes: no longer line is looked through for its end
+
+    [[nodiscard]] Start line_start(std::uint64_t from) const;
+
+    Ring ring_;
+    Follower follower_;
+    std::vector<Range> queries_;
+    std::vector<Follower> snapshots_ = {Follower{}};  // of the follower, oldest first, none before the ring's tail
+    std::uint64_t floor_ = 0;                         // no history begins before it
+};
+
+void Output::append(std::string_view bytes) {
+    ring_.append(bytes);
+    follower_.feed(bytes, queries_);
+    if (follower_.position() - snapshots_.back().position() >= kStep) snapshots_.push_back(follower_);
+    while (snapshots_.size() > 1 && snapshots_.front().position() < tail()) snapshots_.erase(snapshots_.begin());
+    floor_ = std::max(floor_, snapshots_.front().position());
+    if (queries_.size() < kMostQueries) return;
+    const auto old = std::find_if(queries_.begin(), queries_.end(), [this](Range r) { return r.end > tail(); });
+    const auto half = queries_.begin() + kMostQueries / 2;
+    if (old < half) floor_ = std::max(floor_, std::prev(half)->end);
+    queries_.erase(queries_.begin(), std::max(old, half));
+}
+
+Output::Start Output::start(std::uint64_t wanted) const {
+    const std::uint64_t safe = follower_.safe_place();
+    const Start only_modes{safe >= tail() ? safe : head(), follower_.modes().sequences()};
+    if (wanted == 0) return only_modes;
+    const std::uint64_t from = std::max(head() - std::min(wanted, head()), floor_);
+    const std::uint64_t drawn = follower_.drawn_at();
+    if (follower_.is_addressed() && drawn < from) {  // the picture is older than the history that was asked for
+        if (drawn >= floor_) return {drawn, follower_.drawn_modes().sequences()};
+        if (follower_.modes().alternate != 0) return only_modes;  // a part of a picture is worse than none
+    }
+    return line_start(from);
+}
+
+/// The first line that begins at `from` or after it; when none is near, the first place between two sequences.
+Output::Start Output::line_start(std::uint64_t from) const {
+    std::vector<Range> ignored;
+    Follower at = *std::find_if(snapshots_.rbegin(), snapshots_.rend(), [from](const Follower &f) { return f.position() <= from; });
+    std::optional<Follower> place;
+    for (; at.position() < std::min(from + kLineSearch, head()); ) {
+        const char c = ring_.at(at.position());
+        const bool near = at.position() >= from, starts = (c & 0xC0) != 0x80;
+        const bool line = at.position() == 0 || (at.position() > tail() && ring_.at(at.position() - 1) == '\n');
+        if (near && at.in_ground() && line) return {at.position(), at.modes().sequences()};
+        if (near && at.in_ground() && starts && !place) place = at;
+        at.feed({&c, 1}, ignored);
+    }
+    if (!place) return start(0);
+    return {place->position(), place->modes().sequences()};
+}
+
+Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
+    if (cursor >= replay_end) return {cursor, head()};
+    auto query = std::upper_bound(queries_.begin(), queries_.end(), cursor, [](std::uint64_t c, Range r) { return c < r.end; });
+    while (query != queries_.end() && query->begin <= cursor && cursor < replay_end) cursor = (query++)->end;
+    const bool more = query != queries_.end() && query->begin < replay_end;
+    return {cursor, more ? query->begin : head()};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 7. What a client says
+// 8. What a client says
 //
 // Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of any
 // size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to a
@@ -1024,7 +1547,7 @@ public:
 
     /// Takes what has been received; appends bytes for the program to `program` and window sizes to `windows`.
     void feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows);
-    /// No more will come soon: an opening that was not decided is plain input, unless it is a cut hello.
+    /// No more will come, or not soon: what is held was not the beginning of anything, but input.
     void settle(std::string &program);
 
     [[nodiscard]] Mode mode() const { return mode_; }
@@ -1083,15 +1606,14 @@ void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows
 }
 
 void ClientInput::settle(std::string &program) {
-    if (mode_ == Mode::opening && (held_.empty() || classify(held_) == Opening::incomplete)) return;
-    if (mode_ == Mode::opening) mode_ = Mode::raw;
     if (mode_ == Mode::foreign) return;
+    if (mode_ == Mode::opening) mode_ = Mode::raw;
     program.append(held_);
     held_ = {};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 8. Who may come in
+// 9. Who may come in
 //
 // The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface the
 // kernel's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
@@ -1236,7 +1758,7 @@ bool Gate::has_left(int fd) const {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 9. The session: one loop
+// 10. The session: one loop
 //
 // Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for each
 // call (O_NONBLOCK would belong to the open file, which `record` shares while it catches a client up).
@@ -1253,6 +1775,7 @@ constexpr milliseconds kFarewellTick{10};        // at the end: how often we loo
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
+constexpr milliseconds kRedrawAsk{25}, kRedrawQuiet{10}, kRedrawMost{60};  // see Session::redraw()
 
 struct Client {
     Fd socket;
@@ -1262,7 +1785,8 @@ struct Client {
     bool input_ended = false;     // nothing more will come from it
     bool blocked = false;         // the last send did not take everything: ask select for room
     bool said_goodbye = false;    // everything is sent, and our sending side shut down
-    bool filtered = false;        // its replay must not hold terminal queries
+    std::string greeting;         // sequences for its terminal, to be sent before the output
+    std::uint64_t replay_end = 0; // output before this is the past: queries are left out
     std::size_t goodbye_sent = 0; // bytes
     pid_t record = 0;             // the process that is catching it up, which has the socket for itself
     std::uint64_t record_to = 0;  // and up to where
@@ -1295,6 +1819,14 @@ pid_t start_record(const std::string &program, const Recording &recording, int s
     ::execv(program.c_str(), const_cast<char *const *>(argv.data()));
     ::_exit(kExitNotFound);
 }
+
+/// A redraw that has been asked for: see Session::redraw().
+struct Redraw {
+    enum class Step { asked, smaller } step;
+    Clock::time_point until;     // when the next step is due
+    Clock::time_point latest{};  // smaller: output puts it off, but not beyond this
+    winsize size{};              // to which we come back
+};
 
 class Session {
 public:
@@ -1330,7 +1862,11 @@ private:
     void take_windows(Client &client, std::span<const winsize> windows, bool typed);
     void follow_window();
     void set_window(const winsize &size);
+    void redraw();
+    void redraw_on_output();
+    void redraw_on_time();
     void serve(Client &client);
+    ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
     void send_output(Client &client);
     void catch_up(Client &client);
     void drop(Client &client);
@@ -1349,7 +1885,7 @@ private:
     Recording recording_;
     Terminal terminal_;
     Gate gate_;
-    Ring ring_;
+    Output output_;
     std::string record_program_;  // beside this one; "" when it is not there
     std::vector<Client> clients_;
     Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
@@ -1358,6 +1894,7 @@ private:
     std::string input_;           // for the program, not yet taken by the master
     std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
+    std::optional<Redraw> redraw_;
     Phase phase_ = Phase::waiting;
     int status_ = 0;
     sigset_t inside_{};           // the signal mask while we wait
@@ -1384,7 +1921,8 @@ void Session::publish(bool all) {
     const std::string_view ready = bytes.substr(0, bytes.size() - kept);
     if (!ready.empty()) recording_.output(ready);
     recording_.commit();
-    ring_.append(ready);
+    output_.append(ready);
+    if (!ready.empty()) redraw_on_output();
     std::memmove(turn_.data(), ready.data() + ready.size(), kept);
     turn_used_ = kept;
     if (kept == 0) cut_since_.reset();
@@ -1396,7 +1934,7 @@ bool Session::can_catch_up(std::uint64_t from) const { return !record_program_.e
 
 /// Whether this client has a say in how fast the program runs.
 bool Session::paces(const Client &client) const {
-    return client.socket && !client.viewer && client.record == 0 && client.cursor >= ring_.tail() &&
+    return client.socket && !client.viewer && client.record == 0 && client.cursor >= output_.tail() &&
            (!client.blocked || now_ - client.progress < kPaceGrace);
 }
 
@@ -1404,7 +1942,7 @@ bool Session::paces(const Client &client) const {
 /// slowest. None: nobody does.
 std::optional<std::uint64_t> Session::pace() const {
     std::optional<std::uint64_t> position;
-    const bool fastest = can_catch_up(ring_.tail());
+    const bool fastest = can_catch_up(output_.tail());
     for (const Client &client : clients_) {
         if (!paces(client)) continue;
         if (!position) position = client.cursor;
@@ -1416,7 +1954,7 @@ std::optional<std::uint64_t> Session::pace() const {
 /// Whether the program must wait for its clients.
 bool Session::paced() const {
     const auto position = pace();
-    return position && ring_.head() - *position > kPaceBytes;
+    return position && output_.head() - *position > kPaceBytes;
 }
 
 void Session::drop(Client &client) {
@@ -1425,17 +1963,35 @@ void Session::drop(Client &client) {
     client.window = {};
 }
 
-/// Sends what the client has not had yet: one sendmsg(2), as much as its socket takes.
-void Session::send_output(Client &client) {
-    auto parts = ring_.parts(client.cursor, ring_.head());
+/// Gives `parts` to the client's socket, as much as it takes: bytes, 0 when it is full, -1 when the client is gone.
+ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
     const ssize_t n = ::sendmsg(client.socket.get(), &message, MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return drop(client);
-    if (n > 0) client.cursor += static_cast<std::uint64_t>(n);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return drop(client), -1;
     if (n > 0 || !client.blocked) client.progress = now_;
-    client.blocked = client.cursor < ring_.head();
+    return std::max<ssize_t>(n, 0);
+}
+
+/// Sends what the client has not had yet: one sendmsg(2), and in its replay one for each stretch between queries.
+void Session::send_output(Client &client) {
+    if (!client.greeting.empty()) {
+        const ssize_t n = send_parts(client, {iovec{client.greeting.data(), client.greeting.size()}, iovec{}});
+        if (n < 0) return;
+        client.greeting.erase(0, static_cast<std::size_t>(n));
+        client.blocked = !client.greeting.empty();
+        if (client.blocked) return;
+        client.greeting = {};
+    }
+    for (client.blocked = false; !client.blocked && client.cursor < output_.head();) {
+        const Range range = output_.next(client.cursor, client.replay_end);
+        client.cursor = range.begin;
+        const ssize_t n = send_parts(client, output_.parts(range));
+        if (n < 0) return;
+        client.cursor += static_cast<std::uint64_t>(n);
+        client.blocked = client.cursor < range.end;
+    }
 }
 
 /// For a client that fell out of the ring: `record` writes what it missed straight into its socket.
@@ -1443,19 +1999,18 @@ void Session::catch_up(Client &client) {
     const auto busy = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.record > 0; });
     if (static_cast<std::size_t>(busy) >= kMostRecords) return;  // later: when one of them is done
     if (!can_catch_up(client.cursor)) return drop(client);
-    client.record_to = ring_.head();
+    client.record_to = output_.head();
     client.record = start_record(record_program_, recording_, client.socket.get(), recording_.to_file(client.cursor),
-                                 recording_.to_file(client.record_to), client.filtered);
-    client.filtered = false;
+                                 recording_.to_file(client.record_to), client.cursor < client.replay_end);
     if (client.record < 0) drop(client);
 }
 
 /// Brings a client on, as far as it goes now.
 void Session::serve(Client &client) {
     if (!client.socket || client.record > 0) return;
-    if (client.cursor < ring_.tail()) catch_up(client);
-    else if (client.cursor < ring_.head()) send_output(client);
-    if (phase_ == Phase::farewell && client.socket && client.record == 0 && client.cursor == ring_.head())
+    if (client.cursor < output_.tail()) catch_up(client);
+    else if (client.cursor < output_.head() || !client.greeting.empty()) send_output(client);
+    if (phase_ == Phase::farewell && client.socket && client.record == 0 && client.cursor == output_.head() && client.greeting.empty())
         say_goodbye(client);
 }
 
@@ -1473,13 +2028,44 @@ void Session::set_window(const winsize &size) {
     recording_.event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
 }
 
+/// Makes the program redraw for a client that came at the same size, when the kernel sends no SIGWINCH. Most programs heed
+/// a bare one; those that compare the size (ncurses, readline) get one that differs by a row, and then, when they have
+/// drawn for it or had time to, the right one again. Sooner would be too soon: a program in the middle of a redraw may
+/// forget the second signal and stay on the smaller picture.
+void Session::redraw() {
+    terminal_.signal(SIGWINCH, false);
+    redraw_ = Redraw{.step = Redraw::Step::asked, .until = now_ + kRedrawAsk, .size = terminal_.size()};
+}
+
+void Session::redraw_on_output() {
+    if (!redraw_) return;
+    if (redraw_->step == Redraw::Step::asked) redraw_.reset();  // it heeds the signal
+    else redraw_->until = std::min(redraw_->latest, now_ + kRedrawQuiet);
+}
+
+void Session::redraw_on_time() {
+    if (redraw_->step == Redraw::Step::asked && redraw_->size.ws_row > 1) {
+        winsize smaller = redraw_->size;
+        --smaller.ws_row;
+        set_window(smaller);
+        redraw_ = Redraw{.step = Redraw::Step::smaller, .until = now_ + kRedrawMost, .latest = now_ + kRedrawMost,
+                         .size = redraw_->size};
+        return;
+    }
+    set_window(redraw_->size);
+    redraw_.reset();
+}
+
 /// The window of the client that was last active is the program's.
 void Session::follow_window() {
     const Client *leader = nullptr;
     for (const Client &client : clients_)
         if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
             leader = &client;
-    if (leader != nullptr) set_window(leader->window);
+    if (leader == nullptr) return;
+    if (redraw_ && std::memcmp(&leader->window, &redraw_->size, sizeof(winsize)) == 0) return;  // it is on its way there
+    redraw_.reset();
+    set_window(leader->window);
 }
 
 /// The client has said its window size, or typed.
@@ -1489,9 +2075,12 @@ void Session::take_windows(Client &client, std::span<const winsize> windows, boo
     for (const winsize &window : windows) {
         const bool attaches = client.window.ws_row == 0;
         client.window = window;
-        const bool same = std::memcmp(&window, &terminal_.size(), sizeof window) == 0;
+        const winsize &now = redraw_ ? redraw_->size : terminal_.size();
+        const bool same = std::memcmp(&window, &now, sizeof window) == 0;
+        if (attaches && same && redraw_) continue;  // it is about to be redrawn at this size anyway
+        redraw_.reset();
         set_window(window);
-        if (attaches && same) terminal_.signal(SIGWINCH, false);  // the kernel sends none; it should redraw all the same
+        if (attaches && same) redraw();
     }
     if (windows.empty()) follow_window();
 }
@@ -1547,8 +2136,10 @@ void Session::welcome(Fd socket, bool viewer) {
     client.viewer = viewer;
     client.came = client.progress = now_;
     const bool all = options_.history == kUnlimited && can_catch_up(0);
-    client.cursor = all ? 0 : history_start(ring_, options_.history);
-    client.filtered = all;
+    Output::Start start = all ? Output::Start{0, ""} : output_.start(options_.history);
+    client.cursor = start.at;
+    client.greeting = std::move(start.modes);
+    client.replay_end = output_.head();
     clients_.push_back(std::move(client));
 }
 
@@ -1627,6 +2218,7 @@ void Session::program_ended(int status) {
     publish(true);
     phase_ = Phase::farewell;
     kill_at_.reset();
+    redraw_.reset();
     recording_.event('x', std::to_string(status));
     recording_.commit();
     accept_from(listener_, false);  // who came in the last moment still gets the history and the goodbye
@@ -1699,6 +2291,7 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(start_time());
     at(kill_at_);
     at(accept_again_);
+    if (redraw_) at(redraw_->until);
     if (cut_since_) at(*cut_since_ + kCutGrace);
     if (phase_ == Phase::farewell) at(now_ + kFarewellTick);
     const bool waits = phase_ == Phase::running && paced();
@@ -1725,6 +2318,7 @@ void Session::take_time() {
     due(accept_again_);
     if (const auto start = start_time(); start && now_ >= *start) start_program();
     if (due(kill_at_)) terminal_.signal(SIGKILL, true);
+    if (redraw_ && now_ >= redraw_->until) redraw_on_time();
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
         if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
@@ -1783,7 +2377,7 @@ int Session::run() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 10. Starting and ending
+// 11. Starting and ending
 //
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the caller
 // waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
@@ -1920,7 +2514,10 @@ Fd fork_daemon() {
     std::string line;
     for (ssize_t n = 0; (n = ::read(ends[0], bytes.data(), bytes.size())) > 0;)
         line.append(bytes.data(), static_cast<std::size_t>(n));
-    if (!line.empty()) ::_exit(::write(STDOUT_FILENO, line.data(), line.size()) > 0 ? 0 : 0);
+    if (!line.empty()) {
+        [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
+        ::_exit(0);
+    }
     int wait_status = 0;
     if (daemon < 0) complain_errno("fork");
     const bool ended = daemon > 0 && ::waitpid(daemon, &wait_status, 0) == daemon;

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs the Debian packages that the tests need and that are not there yet; says nothing when all are.
+set -eu
+packages=''
+need() {  # need PACKAGE COMMAND...: the package is missing when the command fails
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || packages="$packages $package"
+}
+have() { command -v "$1"; }
+for module in pytest pexpect pyte; do need python3-$module /usr/bin/python3 -c "import $module"; done
+need strace have strace
+need tmux have tmux
+need netcat-openbsd have nc
+need procps have top
+need vim-tiny have vim.tiny
+for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
+need man-db have man
+need bsdutils have scriptreplay
+[ -n "$packages" ] || exit 0
+echo "installing:$packages"
+export DEBIAN_FRONTEND=noninteractive
+sudo=''
+[ "$(id -u)" = 0 ] || sudo=sudo
+$sudo apt-get update -qq
+# shellcheck disable=SC2086  # a list of words
+$sudo apt-get install -y -qq --no-install-recommends $packages >/dev/null
