@@ -1,0 +1,295 @@
+"""`record cat`: the exact bytes, parts of them, and those of a session that still runs.
+
+Authority: section 6 of the contract; for the lock, section 4 and fcntl(2).
+"""
+import os
+import random
+import signal
+import statistics
+import subprocess
+import time
+
+import pytest
+
+from harness import PYTHON, RECORD, wait_until
+from record_tools import V2, V3, Growing, event, good, header, output, read_until, record, write
+
+
+@pytest.fixture(name='mixed')
+def mixed_recording(pty):
+    """Text, bytes that are not UTF-8, input, markers, resizes, many chunks; with the bytes that it stands for."""
+    dice = random.Random(1)
+    lines, data = [header(command='x')], b''
+    for n in range(200):
+        piece = dice.choice([b'plain text\r\n', 'h\u00e9 \u4f60 \U0001f600'.encode(), b'\xff\xfe', b'\x1b[31m', bytes(range(256)), b'"\\"'])
+        lines += [output(n / 100, piece), event(n / 100, 'i', 'typed'), event(n / 100, 'm', 'mark'), event(n / 100, 'r', '90x30')]
+        data += piece
+    return write(pty.path('mixed.cast'), *lines, event(3, 'x', '0')), data
+
+
+def follow(pty, path, *options, **more):
+    """record cat -f FILE in the background, its output in a pipe."""
+    return pty.background(RECORD, 'cat', '-f', *options, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+
+
+def test_cat_prints_the_exact_bytes_and_nothing_else(mixed):
+    """Input, markers, sizes and the exit are no output; `b` events stand in for what is not UTF-8."""
+    path, data = mixed
+    assert good('cat', path) == data
+
+
+def test_arbitrary_bytes_come_back(pty):
+    """Every byte value, cut anywhere, also through the middle of UTF-8 sequences."""
+    dice = random.Random(2)
+    data = dice.randbytes(300000) + ('\u00e9\u20ac\U0001f600' * 3000).encode()
+    lines, at = [V2], 0
+    while at < len(data):
+        size = dice.randint(1, 4000)
+        lines.append(output(at / 1e6, data[at:at + size]))
+        at += size
+    path = write(pty.path('x.cast'), *lines)
+    assert good('cat', path) == data
+    assert good('cat', '--from', 1000, '--to', 290001, path) == data[1000:290001]
+
+
+def test_a_part_is_counted_in_bytes_of_output(mixed):
+    """[N, N): the first byte is number 0; the offsets count exact bytes, not characters and not bytes of the file."""
+    path, data = mixed
+    dice = random.Random(3)
+    spans = [(0, 0), (0, 1), (1, 1), (len(data) - 1, len(data)), (5, len(data)), *(
+        sorted((dice.randrange(len(data)), dice.randrange(len(data)))) for _ in range(40))]
+    for first, last in spans:
+        assert good('cat', '--from', first, '--to', last, path) == data[first:last], (first, last)
+
+
+def test_from_alone_and_to_alone(mixed):
+    """Without --from it begins at the first byte; without --to it goes to the last."""
+    path, data = mixed
+    assert good('cat', '--from', 777, path) == data[777:]
+    assert good('cat', '--to', 777, path) == data[:777]
+
+
+def test_a_part_outside_the_output_is_empty_or_cut(mixed):
+    """Offsets past the end ask for nothing that exists; that is no error."""
+    path, data = mixed
+    assert good('cat', '--from', len(data), path) == b''
+    assert good('cat', '--from', len(data) + 5, path) == b''
+    assert good('cat', '--from', 2 ** 40, '--to', 2 ** 41, path) == b''
+    assert good('cat', '--from', len(data) - 3, '--to', 2 ** 60, path) == data[-3:]
+
+
+def test_a_part_ends_before_what_is_bad_behind_it(pty):
+    """Nothing after byte --to is needed, so nothing after it is read: the shim's catch-up reads a file that grows."""
+    path = write(pty.path('x.cast'), V2, event(1, 'o', 'abcdef'), 'bad\n')
+    assert good('cat', '--to', 3, path) == b'abc'
+
+
+def test_cat_reads_a_descriptor_that_it_was_given(mixed):
+    """The shim starts `record cat /dev/fd/3`: the open recording, whatever became of its name."""
+    path, data = mixed
+    with open(path, 'rb') as f:
+        run = subprocess.run([RECORD, 'cat', '--from', '10', '--to', '5000', f'/dev/fd/{f.fileno()}'], check=False,
+                             pass_fds=[f.fileno()], capture_output=True, timeout=20)
+    assert (run.returncode, run.stdout, run.stderr) == (0, data[10:5000], b'')
+
+
+def test_cat_reads_standard_input(mixed):
+    """`-` is standard input: a file, or a pipe that comes in pieces."""
+    path, data = mixed
+    with open(path, 'rb') as f:
+        assert good('cat', '-', input=f.read()) == data
+    with open(path, 'rb') as f:
+        assert good('cat', '-', stdin=f) == data
+
+
+@pytest.mark.parametrize('first', [V2, V3], ids=['v2', 'v3'])
+def test_cat_of_a_pipe_prints_at_once_what_has_come(pty, first):
+    """`at once`: in `tail -f x.cast | record cat -` nothing waits for a block to fill."""
+    run = pty.background(RECORD, 'cat', '-', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    run.stdin.write(first.encode() + event(1, 'o', 'one').encode())
+    run.stdin.flush()
+    assert read_until(run.stdout, b'one') == b'one'
+    second = event(1, 'o', 'two').encode()
+    run.stdin.write(second[:7])
+    run.stdin.flush()
+    run.stdin.write(second[7:])
+    run.stdin.flush()
+    assert read_until(run.stdout, b'two') == b'two'
+    run.stdin.close()
+    assert run.stdout.read() == b'' and run.wait(10) == 0
+
+
+def test_queries_are_left_out_when_asked(pty):
+    """--no-queries, for the shim's history: what a terminal would answer into the program's input is left out; the offsets
+    go on counting the bytes as they were printed."""
+    queries = [b'\x1b[c', b'\x1b[0c', b'\x1b[>c', b'\x1b[>0c', b'\x1b[=c', b'\x1b[5n', b'\x1b[6n', b'\x1b[?6n', b'\x1b[?2026$p', b'\x1b[4$p',
+               b'\x1b]10;?\x07', b'\x1b]11;?\x1b\\', b'\x1b]4;1;?\x07', b'\x1b[>q', b'\x1bP$qm\x1b\\', b'\x1bP+q544e\x1b\\', b'\x05', b'\x1b[14t', b'\x1b[18t',
+               b'\x1b[?u', b'\x1bZ']
+    kept = [b'\x1b[0m', b'\x1b[1;31mred', b'\x1b]0;title?\x07', b'\x1b]11;#000000\x1b\\', b'\x1b[2J', b'\x1b[>1u', b'\x1b[4 q', b'\x1b[?25h', b'c6n',
+            b'\x1b[22;0t', b'\x1b(B', b'\x1b7', b'\xff\xfe', '\u00e9'.encode()]
+    every = [piece for pair in zip(queries, kept * 2) for piece in pair]
+    path = write(pty.path('x.cast'), V2, *(output(n, piece) for n, piece in enumerate(every)))
+    assert good('cat', '--no-queries', path) == b''.join((kept * 2)[:len(queries)])
+    assert good('cat', path) == b''.join(every)
+    whole = b'abc\x1b[6ndef\x1b[cghi'
+    cut = write(pty.path('cut.cast'), V2, *(output(n, whole[n:n + 1]) for n in range(len(whole))))
+    assert good('cat', '--no-queries', cut) == b'abcdefghi'
+    assert good('cat', '--no-queries', '--to', whole.index(b'ghi') + 1, cut) == b'abcdefg'
+
+
+def test_a_reader_that_goes_away_is_a_silent_end(pty):
+    """Section 6: `record cat x | head` ends in silence, as cat(1) does by SIGPIPE."""
+    path = write(pty.path('x.cast'), V2, *(event(n, 'o', 'line\n' * 10000) for n in range(100)))
+    for command in ('cat', 'convert -t raw', 'convert -t v3', 'convert -t txt', 'convert -t ttyrec', 'play -s 1000'):
+        run = pty.run('bash', '-c', f'set -o pipefail; {RECORD} {command} {path} | head -c 3; echo " ${{PIPESTATUS[0]}}"')
+        assert run.stderr == '' and run.returncode == 0, (command, run)
+        assert run.stdout.rpartition(' ')[2].strip() in ('0', str(128 + signal.SIGPIPE)), (command, run.stdout)
+
+
+# --- a session that still runs ----------------------------------------------------------------------------------------
+
+
+def test_following_shows_what_is_there_and_what_comes(pty):
+    """-f: first what the file holds, then each event as it is written, `b` events too, until the exit event."""
+    live = Growing(pty, pty.path('live.cast'), header() + event(0.1, 'o', 'old '))
+    run = follow(pty, live.path)
+    assert read_until(run.stdout, b'old ') == b'old '
+    for text, data in ((event(0.2, 'o', 'one '), b'one '), (output(0.3, b'\xff\xfe'), b'\xff\xfe'),
+                       (event(0.4, 'r', '90x30') + event(0.5, 'o', 'two '), b'two ')):
+        live.write(text)
+        assert read_until(run.stdout, data) == data
+    live.write(event(0.6, 'o', 'last') + event(0.7, 'x', '3'))
+    assert run.communicate(timeout=10) == (b'last', b'')
+    assert run.returncode == 0
+
+
+def test_following_waits_for_the_rest_of_a_line(pty):
+    """A line may come in pieces; the part of a line is never printed, and never an error while the session lives."""
+    live = Growing(pty, pty.path('live.cast'), '{"version": 2, "wid')
+    run = follow(pty, live.path)
+    live.write('th": 80, "height": 24}\n[0.1, "o", "fi')
+    live.write('rst \\u00')
+    live.write('e9"]')
+    live.write('\n')
+    assert read_until(run.stdout, '\u00e9'.encode()) == 'first \u00e9'.encode()
+    two = output(0.2, b'\xff!')
+    for at in range(0, len(two), 7):
+        live.write(two[at:at + 7])
+    assert read_until(run.stdout, b'!') == b'\xff!'
+    live.write(event(0.3, 'x', '0'))
+    assert run.wait(10) == 0
+
+
+def test_following_begins_with_a_recording_that_is_still_empty(pty):
+    """The file is there before its first line is."""
+    live = Growing(pty, pty.path('live.cast'))
+    run = follow(pty, live.path)
+    live.write(V2 + event(0.1, 'o', 'hello'))
+    assert read_until(run.stdout, b'hello') == b'hello'
+    live.write(event(0.2, 'x', '0'))
+    assert run.wait(10) == 0
+
+
+def test_following_ends_when_the_exit_event_comes(pty):
+    """The `x` event is the end, though the writer lives on and holds its lock."""
+    live = Growing(pty, pty.path('live.cast'), V2)
+    run = follow(pty, live.path)
+    live.write(event(0.1, 'o', 'a') + event(0.2, 'x', '0'))
+    assert run.communicate(timeout=10) == (b'a', b'')
+    assert run.returncode == 0 and live.process.poll() is None
+
+
+def test_following_says_when_the_session_died_without_an_exit_event(pty):
+    """The kernel drops a record lock with its holder (fcntl(2)): nobody will write the `x` event any more."""
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'before '))
+    run = follow(pty, live.path)
+    read_until(run.stdout, b'before ')
+    live.write(event(0.2, 'o', 'after [') + '[0.3, "o", "to')
+    live.die()
+    out, err = run.communicate(timeout=10)
+    assert out == b'after ['
+    assert err.startswith(b'record: ') and b'live.cast' in err and err.count(b'\n') == 1
+    assert run.returncode in (0, 1)
+
+
+def test_following_a_session_that_is_long_over_ends_at_once(pty):
+    """With an exit event in silence; without one, and nobody holding the lock, it says so."""
+    over = write(pty.path('over.cast'), V2, event(0.1, 'o', 'a'), event(0.2, 'x', '0'))
+    assert good('cat', '-f', over) == b'a'
+    run = record('cat', '-f', write(pty.path('dead.cast'), V2, event(0.1, 'o', 'a')))
+    assert run.stdout == b'a' and b'dead.cast' in run.stderr and run.returncode in (0, 1)
+
+
+def test_without_f_a_running_session_is_read_to_its_present_end(pty):
+    """`all of them, at once`: cat does not wait for what is still to come; the torn end is no error."""
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'now') + '[0.2, "o", "la')
+    assert good('cat', live.path) == b'now'
+
+
+def test_following_does_not_take_the_lock_away(pty):
+    """A reader asks with F_GETLK; it never locks, and many readers see the session alive."""
+    live = Growing(pty, pty.path('live.cast'), V2)
+    runs = [follow(pty, live.path) for _ in range(3)]
+    live.write(event(0.1, 'o', 'x'))
+    for run in runs:
+        read_until(run.stdout, b'x')
+    good('info', live.path)
+    live.write(event(0.2, 'o', 'y') + event(0.3, 'x', '0'))
+    for run in runs:
+        assert run.communicate(timeout=10) == (b'y', b'')
+
+
+def test_following_is_quick(pty):
+    """Issue 4: under 100 ms of delay. The middle one of 15 delays, so that a busy machine does not count."""
+    live = Growing(pty, pty.path('live.cast'), V2)
+    run = follow(pty, live.path)
+    delays = []
+    for n in range(15):
+        began = time.monotonic()
+        live.write(event(n, 'o', f'<{n}>'))
+        read_until(run.stdout, f'<{n}>'.encode())
+        delays.append(time.monotonic() - began)
+    assert statistics.median(delays) < 0.1, delays
+
+
+def test_following_sleeps_while_nothing_comes(pty):
+    """Waiting costs next to nothing: no busy loop (utime and stime of proc(5))."""
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'x'))
+    run = follow(pty, live.path)
+    read_until(run.stdout, b'x')
+
+    def used():
+        with open(f'/proc/{run.pid}/stat', encoding='ascii') as f:
+            return sum(map(int, f.read().rpartition(')')[2].split()[11:13])) / os.sysconf('SC_CLK_TCK')
+    before, began = used(), time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 0.5, what='half a second')
+    assert used() - before < 0.1
+
+
+def test_following_ends_when_its_reader_goes_away(pty):
+    """`record cat -f x | head`: the pipe has no reader any more; the next write ends it, silently."""
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'x'))
+    run = follow(pty, live.path)
+    read_until(run.stdout, b'x')
+    run.stdout.close()
+    live.write(event(0.2, 'o', 'y'))
+    assert run.wait(10) in (0, -signal.SIGPIPE) and run.stderr.read() == b''
+
+
+def test_following_takes_a_part_too(pty):
+    """--from with -f: later bytes only; --to with -f: it ends there, though the session goes on."""
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'abcdef'))
+    run = follow(pty, live.path, '--from', '4', '--to', '8')
+    assert read_until(run.stdout, b'ef') == b'ef'
+    live.write(event(0.2, 'o', 'ghijk'))
+    assert run.communicate(timeout=10) == (b'gh', b'') and run.returncode == 0
+
+
+def test_a_lock_of_the_old_kind_of_another_program_is_no_matter(pty):
+    """flock(2) locks are another kind: who holds one is not the session's daemon."""
+    path = write(pty.path('x.cast'), V2, event(0.1, 'o', 'a'))
+    holder = pty.background(PYTHON, '-c', f'import fcntl,sys; f=open({path!r}); fcntl.flock(f, fcntl.LOCK_EX); '
+                            'print("READY", flush=True); sys.stdin.read()', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b'READY\n'
+    run = record('cat', '-f', path)
+    assert run.stdout == b'a' and run.stderr
