@@ -63,7 +63,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#if !defined(_GNU_SOURCE)
 extern char **environ;  // environ(7): every program declares it itself
+#endif
 
 namespace {
 
@@ -258,7 +260,7 @@ Options parse_command_line(int argc, char **argv) {
     for (int option = 0; (option = ::getopt_long(argc, argv, "+:e:rRpqhV", kLong, nullptr)) != -1;)
         take_option(option, argv, options);
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
-    if (optind >= argc) fail(kExitUsage, "usage", "attach [OPTION]... ADDRESS [PROGRAM [ARG]...] (see attach --help)");
+    if (optind >= argc) fail(kExitUsage, "usage", "attach [OPTION]... ADDRESS [PROGRAM [ARG]...] (see --help)");
     options.address = argv[optind];
     options.program.assign(argv + optind + 1, argv + argc);
     return options;
@@ -382,6 +384,10 @@ private:
     void plain_sequence(const std::string &text, const std::vector<unsigned> &numbers);
     void private_mode(unsigned number, bool set);
     void keyboard(char prefix, const std::vector<unsigned> &numbers);
+    /// The cursor when `mode` takes the main screen back: only 1049 restores it.
+    [[nodiscard]] Cursor after_alternate(unsigned mode) const {
+        return mode == 1049 ? main_cursor_ : Cursor{.first_column = false, .placed = true};
+    }
     static void note(Changes &changes, bool on, const std::string &undo, const std::string &made_by);
     static std::string pop(const Keyboard &keys);
 
@@ -443,12 +449,12 @@ void ScreenState::single(unsigned char byte) {
 /// ESC and `text`.
 void ScreenState::escape_sequence(const std::string &text) {
     const std::string whole = "\033" + text;
-    if (text == "c") *this = ScreenState();                                              // reset everything
-    if (text == "8") cursor_.first_column = false;                                       // cursor back: who knows
-    if (text == "=" || text == ">") note(modes_, text == "=", "\033>", whole);           // the keypad
-    if (text == "n" || text == "o") note(drawing_, true, "\017", whole);                 // character set G2, G3
-    if (text == "%@" || text == "%G") note(drawing_, text == "%@", "\033%G", whole);     // UTF-8 off and on
-    if (text.size() == 2 && std::strchr("()*+", text[0]) != nullptr)                     // which set G0 to G3 is
+    if (text == "c") *this = ScreenState();                                           // reset everything
+    if (text == "8") cursor_.first_column = false;                                    // cursor back: who knows
+    if (text == "=" || text == ">") note(modes_, text == "=", "\033>", whole);        // the keypad
+    if (text == "n" || text == "o") note(drawing_, true, "\017", whole);              // character set G2, G3
+    if (text == "%@" || text == "%G") note(drawing_, text == "%@", "\033%G", whole);  // UTF-8 off and on
+    if (text.size() == 2 && std::strchr("()*+", text[0]) != nullptr)                  // which set G0 to G3 is
         note(drawing_, text[1] != 'B', whole.substr(0, 2) + "B", whole);
 }
 
@@ -458,7 +464,7 @@ void ScreenState::control_sequence(const std::string &text) {
     std::vector<unsigned> numbers{0};
     for (const char c : text) {
         if (c == ';') numbers.push_back(0);
-        if (c >= '0' && c <= '9') numbers.back() = std::min(numbers.back() * 10 + static_cast<unsigned>(c - '0'), 99999U);
+        if (c >= '0' && c <= '9') numbers.back() = std::min(numbers.back() * 10 + unsigned(c - '0'), 65535U);
     }
     if (prefix == '?' && (text.back() == 'h' || text.back() == 'l'))
         for (const unsigned number : numbers) private_mode(number, text.back() == 'h');
@@ -501,11 +507,12 @@ void ScreenState::plain_sequence(const std::string &text, const std::vector<unsi
 void ScreenState::private_mode(unsigned number, bool set) {
     const std::string name = "\033[?" + std::to_string(number);
     for (const PrivateMode &mode : kPrivateModes)
-        if (mode.number == number) note(modes_, set != mode.normal, name + (mode.normal ? 'h' : 'l'), name + (set ? 'h' : 'l'));
+        if (mode.number == number)
+            note(modes_, set != mode.normal, name + (mode.normal ? 'h' : 'l'), name + (set ? 'h' : 'l'));
     if (number == 6) cursor_ = {.first_column = true, .placed = true};
     if (number != 47 && number != 1047 && number != 1049) return;
     if (set && alternate_ == 0) main_cursor_ = cursor_;
-    if (!set && alternate_ != 0) cursor_ = number == 1049 ? main_cursor_ : Cursor{.first_column = false, .placed = true};
+    if (!set && alternate_ != 0) cursor_ = after_alternate(number);
     alternate_ = set ? number : 0;
 }
 
@@ -524,14 +531,15 @@ std::string ScreenState::pop(const Keyboard &keys) {
 
 std::string ScreenState::undo(bool cursor_is_right) const {
     std::string out = state_ == State::text ? "" : "\x18";
-    for (const auto &[undo, made_by] : modes_) out += undo;
+    for (const auto &[taken_back_by, made_by] : modes_) out += taken_back_by;
     out += pop(keyboard_[alternate_ != 0]);
     Cursor cursor = cursor_;
     if (alternate_ != 0) {
         out += "\033[?" + std::to_string(alternate_) + "l" + pop(keyboard_[0]);
-        cursor = alternate_ == 1049 ? main_cursor_ : Cursor{.first_column = false, .placed = true};
+        cursor = after_alternate(alternate_);
     }
-    for (const auto &[undo, made_by] : drawing_) out += undo;
+    for (const auto &[taken_back_by, made_by] : drawing_) out += taken_back_by;
+    if (!out.empty()) out += "\033[m";  // some terminals take the 4 of ESC [ > 4 m for 'underlined'
     if (cursor.placed && !(cursor_is_right && alternate_ == 0)) return out + "\033[9999H\r\n";
     if (!cursor.first_column) return out + "\r\n";
     return alternate_ == 0 ? out : out + "\r\033[K";  // for a terminal that has no alternate screen
@@ -540,7 +548,7 @@ std::string ScreenState::undo(bool cursor_is_right) const {
 std::string ScreenState::redo() const {
     std::string out = alternate_ == 0 ? "" : "\033[?" + std::to_string(alternate_) + "h";
     for (const Changes *changes : {&modes_, &drawing_})
-        for (const auto &[undo, made_by] : *changes) out += made_by;
+        for (const auto &[taken_back_by, made_by] : *changes) out += made_by;
     const Keyboard &keys = keyboard_[alternate_ != 0];
     return keys.pushed == 0 ? out : out + "\033[>" + keys.flags + "u";
 }
@@ -550,8 +558,11 @@ std::string ScreenState::redo() const {
 //
 // Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else runs
 // there: O_NONBLOCK set on it would be set for all of them. So what blocks stays blocking, is used only when select(2)
-// says that it is ready, and written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises
-// no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
+// says that it is ready, and is written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal
+// promises no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
+//
+// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as long as
+// it stands still in the middle of a write.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kLastWords{500};  // for the terminal to take what restores it
@@ -572,7 +583,7 @@ public:
     [[nodiscard]] int output() const { return anew_ ? anew_.get() : STDOUT_FILENO; }
 
 private:
-    void show(std::string_view text);
+    void show(std::string_view text) const;
 
     bool has_keys_;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
@@ -613,7 +624,7 @@ ssize_t Terminal::write(std::string_view bytes) {
 }
 
 /// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void Terminal::show(std::string_view text) {
+void Terminal::show(std::string_view text) const {
     const auto end = Clock::now() + kLastWords;
     while (!text.empty() && Clock::now() < end) {
         const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
@@ -644,23 +655,38 @@ winsize window_size() {
 
 constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
 
-/// Whether `address` is that of the session that we run in, which the shim puts into the environment: its output would
-/// be its own input's echo, for ever.
+/// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
+std::pair<std::string, std::string> numeric(const SocketAddress &address) {
+    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
+    if (address.storage.ss_family != AF_UNIX)
+        ::getnameinfo(address.get(), address.length, host, sizeof host, port, sizeof port,
+                      NI_NUMERICHOST | NI_NUMERICSERV);
+    return {host, port};
+}
+
+/// Whether two Unix-domain sockets are one file.
+bool same_file(const SocketAddress &a, const SocketAddress &b) {
+    struct stat one{}, other{};
+    return a.storage.ss_family == AF_UNIX && b.storage.ss_family == AF_UNIX &&
+           ::stat(reinterpret_cast<const sockaddr_un *>(&a.storage)->sun_path, &one) == 0 &&
+           ::stat(reinterpret_cast<const sockaddr_un *>(&b.storage)->sun_path, &other) == 0 &&
+           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/// Whether `address` is that of the session that we run in, which the shim has put into the environment: its output
+/// would come back as its output, for ever. A shim that listens everywhere is found on the loopback interface too.
 bool is_this_session(const SocketAddress &address) {
     const char *name = std::getenv("SHIM_ADDRESS");
-    if (name == nullptr) return false;
-    const auto same_file = [](const SocketAddress &a, const SocketAddress &b) {
-        struct stat one{}, other{};
-        return ::stat(reinterpret_cast<const sockaddr_un *>(&a.storage)->sun_path, &one) == 0 &&
-               ::stat(reinterpret_cast<const sockaddr_un *>(&b.storage)->sun_path, &other) == 0 &&
-               one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    const auto there = numeric(address);
+    const bool loopback = there.first == "::1" || there.first.starts_with("127.");
+    const auto is_own = [&](const SocketAddress &own) {
+        const auto [host, port] = numeric(own);
+        const bool everywhere = host == "0.0.0.0" || host == "::";
+        if (port.empty()) return same_file(address, own);
+        return there.second == port && (there.first == host || (loopback && everywhere));
     };
-    const std::vector<SocketAddress> own = resolve(name).addresses;
-    return std::any_of(own.begin(), own.end(), [&](const SocketAddress &one) {
-        if (one.storage.ss_family != address.storage.ss_family) return false;
-        if (one.storage.ss_family == AF_UNIX) return same_file(one, address);
-        return one.length == address.length && std::memcmp(&one.storage, &address.storage, one.length) == 0;
-    });
+    const std::vector<SocketAddress> own = resolve(name != nullptr ? name : "").addresses;
+    return std::any_of(own.begin(), own.end(), is_own);
 }
 
 /// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
@@ -669,7 +695,7 @@ bool is_own_peer(int fd) {
     SocketAddress own{.storage = {}, .length = sizeof own.storage}, peer = own;
     return ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length) == 0 &&
            ::getpeername(fd, reinterpret_cast<sockaddr *>(&peer.storage), &peer.length) == 0 &&
-           own.storage.ss_family != AF_UNIX && std::memcmp(&own, &peer, sizeof own) == 0;
+           own.storage.ss_family != AF_UNIX && numeric(own) == numeric(peer);
 }
 
 /// Connects to the first of `addresses` that answers; else gives nothing and errno.
@@ -712,13 +738,13 @@ struct ShimRun {
 };
 
 /// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to.
-ShimRun run_shim(const std::string &self, std::string address, const std::vector<char *> &program) {
+ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
     int pipe_ends[2];
     if (::pipe(pipe_ends) != 0) return {.said = std::string("attach: pipe: ") + std::strerror(errno) + "\n"};
     const Fd from_shim(pipe_ends[0]);
     Fd to_us(pipe_ends[1]);
-    std::string name = "shim", wait = "-w";
-    std::vector<char *> argv{name.data(), wait.data(), address.data()};
+    std::string name = "shim", wait = "-w", where = address;
+    std::vector<char *> argv{name.data(), wait.data(), where.data()};
     argv.insert(argv.end(), program.begin(), program.end());
     argv.push_back(nullptr);
 
@@ -826,7 +852,7 @@ void handle_signals() {
 /// Does with `number` what it does by default: dies of it, or stops until SIGCONT.
 void do_default(int number) {
     std::signal(number, SIG_DFL);
-    ::raise(number);
+    ::kill(::getpid(), number);
     block(SIG_UNBLOCK, number);
     handle(number);
 }
@@ -1000,7 +1026,7 @@ void relay(Relay &r) {
         if (!r.to_shim.empty()) FD_SET(r.socket, &writable);
         if (showable(r) > 0) FD_SET(r.terminal.output(), &writable);
 
-        // Wait. pselect(2) lets signals in only when it really waits, so under a flood they would never come: once more.
+        // Wait. pselect(2) lets signals in only when it has to wait; in a flood it never has, so they are let in after.
         timespec left{};
         if (r.deadline) {
             const auto ns = std::max(std::chrono::nanoseconds(*r.deadline - Clock::now()), std::chrono::nanoseconds(0));
@@ -1031,7 +1057,9 @@ int report(const Relay &r) {
     const std::string &address = r.options.address;
     const auto say = [&](const std::string &text) {
         const std::string line = "[" + text + "]\n";
-        if (!r.options.quiet) [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+        pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+        if (r.options.quiet || ::poll(&ready, 1, kLastWords.count()) != 1) return;  // a terminal that stands still
+        [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
     };
     switch (r.end) {
     case End::detached: say("detached from " + address); return 0;

@@ -649,13 +649,17 @@ bool Recording::open(const std::string &path, const std::string &header, std::ui
     struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
-    const auto length = static_cast<ssize_t>(header.size());
-    if (fd_ && ::fcntl(fd_.get(), F_SETLK, &lock) == 0 && ::write(fd_.get(), header.data(), header.size()) == length) {
-        file_size_ = header.size();
-        return true;
+    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0) {
+        complain_errno(path);
+        return false;
     }
-    complain_errno(path);
-    return false;
+    for (ssize_t n = 0; file_size_ < header.size(); file_size_ += static_cast<std::uint64_t>(n)) {
+        n = ::write(fd_.get(), header.data() + file_size_, header.size() - file_size_);
+        if (n >= 0) continue;
+        complain_errno(path);
+        return false;
+    }
+    return true;
 }
 
 /// Begins an event and makes `room` bytes for its text; gives where the text goes.
@@ -788,27 +792,27 @@ int exit_status(int wait_status) {
 /// 126 or 127 for an errno of exec, as shells and env(1) have it.
 int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
 
-/// 0 when `file` can be executed, else the errno that execve(2) would give.
-int executable_error(const std::string &file) {
+/// Whether execve(2) would take `file`; if not, errno says why.
+bool is_executable(const std::string &file) {
     struct stat status{};
-    if (::access(file.c_str(), X_OK) != 0 || ::stat(file.c_str(), &status) != 0) return errno;
-    return S_ISREG(status.st_mode) ? 0 : EACCES;
+    if (::access(file.c_str(), X_OK) != 0 || ::stat(file.c_str(), &status) != 0) return false;
+    errno = EACCES;
+    return S_ISREG(status.st_mode);
 }
 
-/// What execvp(3) would say to this name now: 0, or an errno. For --wait, where the exec comes later.
+/// What execvp(3) would come to with this name now: 0, or an exit status with the reason in errno. For --wait, where the
+/// exec comes later.
 int find_program(const std::string &name) {
-    if (name.find('/') != std::string::npos) return executable_error(name);
     const char *variable = std::getenv("PATH");
     std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
-    int error = ENOENT;
-    while (true) {
+    if (name.find('/') != std::string::npos) return is_executable(name) ? 0 : exec_status(errno);
+    for (int error = ENOENT;;) {
         const std::size_t colon = path.find(':');
         const std::string folder(path.substr(0, colon));  // empty: the current one
-        const int here = executable_error((folder.empty() ? "." : folder) + "/" + name);
-        if (here == 0) return 0;
-        if (here == EACCES) error = EACCES;
-        if (colon == std::string_view::npos) return error;
-        path.remove_prefix(colon + 1);
+        if (is_executable((folder.empty() ? "." : folder) + "/" + name)) return 0;
+        if (errno == EACCES) error = EACCES;
+        if (colon != std::string_view::npos) path.remove_prefix(colon + 1);
+        else return errno = error, exec_status(error);
     }
 }
 
@@ -830,7 +834,8 @@ class Terminal {
 public:
     /// Makes the pseudoterminal, with `size`; false with a message.
     bool open(const winsize &size);
-    /// Starts the program on it. With `wait_for_exec` returns when its exec has succeeded. Gives 0 or an errno.
+    /// Starts the program on it. With `wait_for_exec` returns when its exec has succeeded. Gives 0, or an exit status
+    /// with the reason in errno.
     int start(char **argv, bool wait_for_exec);
 
     [[nodiscard]] int master() const { return master_.get(); }
@@ -872,7 +877,7 @@ bool Terminal::open(const winsize &size) {
 
 int Terminal::start(char **argv, bool wait_for_exec) {
     std::array<int, 2> report = {-1, -1};
-    if (wait_for_exec && ::pipe(report.data()) != 0) return errno;
+    if (wait_for_exec && ::pipe(report.data()) != 0) return kExitFailed;
     for (const int end : report) close_on_exec(end);  // no harm when there is none
     const Fd reading(report[0]);
     Fd writing(report[1]);
@@ -880,12 +885,14 @@ int Terminal::start(char **argv, bool wait_for_exec) {
     if (pid_ == 0) become_program(slave_.get(), writing.get(), argv);
     if (pid_ < 0) {
         pid_ = 0;
-        return errno;
+        return kExitFailed;
     }
     writing.reset();
     int error = 0;
-    if (wait_for_exec && ::read(reading.get(), &error, sizeof error) > 0) ::waitpid(std::exchange(pid_, 0), nullptr, 0);
-    return error;
+    if (!wait_for_exec || ::read(reading.get(), &error, sizeof error) <= 0) return 0;
+    ::waitpid(std::exchange(pid_, 0), nullptr, 0);
+    errno = error;
+    return exec_status(error);
 }
 
 void Terminal::resize(const winsize &size) {
@@ -1769,6 +1776,7 @@ bool Gate::has_left(int fd) const {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
+constexpr int kSocketBytes = 128 << 10;          // and how much more the kernel keeps for a client (it doubles this)
 constexpr seconds kPaceGrace{1};                 // a client that took nothing for so long paces nobody
 constexpr seconds kFarewellGrace{5};             // at the end: a client that takes nothing for so long is given up
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
@@ -1783,6 +1791,7 @@ struct Client {
     ClientInput input;
     bool viewer = false;          // came by --view, or has shut down its sending side
     bool input_ended = false;     // nothing more will come from it
+    bool deaf = false;            // it takes nothing more; what it sent before it left is still read
     bool blocked = false;         // the last send did not take everything: ask select for room
     bool said_goodbye = false;    // everything is sent, and our sending side shut down
     std::string greeting;         // sequences for its terminal, to be sent before the output
@@ -1870,6 +1879,7 @@ private:
     void send_output(Client &client);
     void catch_up(Client &client);
     void drop(Client &client);
+    void lose(Client &client);
     void sweep_those_who_left();
     // the program
     [[nodiscard]] std::optional<Clock::time_point> start_time() const;
@@ -1934,7 +1944,7 @@ bool Session::can_catch_up(std::uint64_t from) const { return !record_program_.e
 
 /// Whether this client has a say in how fast the program runs.
 bool Session::paces(const Client &client) const {
-    return client.socket && !client.viewer && client.record == 0 && client.cursor >= output_.tail() &&
+    return client.socket && !client.viewer && !client.deaf && client.record == 0 && client.cursor >= output_.tail() &&
            (!client.blocked || now_ - client.progress < kPaceGrace);
 }
 
@@ -1963,13 +1973,22 @@ void Session::drop(Client &client) {
     client.window = {};
 }
 
+/// It can be told nothing more. But one that typed and left (echo make | attach -p) may have been quicker than we were:
+/// what stands in its receive queue is still to be read, up to the end.
+void Session::lose(Client &client) {
+    if (client.input_ended || phase_ == Phase::farewell) return drop(client);
+    client.deaf = true;
+    client.blocked = false;
+    client.window = {};
+}
+
 /// Gives `parts` to the client's socket, as much as it takes: bytes, 0 when it is full, -1 when the client is gone.
 ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
     const ssize_t n = ::sendmsg(client.socket.get(), &message, MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return drop(client), -1;
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return lose(client), -1;
     if (n > 0 || !client.blocked) client.progress = now_;
     return std::max<ssize_t>(n, 0);
 }
@@ -2007,7 +2026,7 @@ void Session::catch_up(Client &client) {
 
 /// Brings a client on, as far as it goes now.
 void Session::serve(Client &client) {
-    if (!client.socket || client.record > 0) return;
+    if (!client.socket || client.record > 0 || client.deaf) return;
     if (client.cursor < output_.tail()) catch_up(client);
     else if (client.cursor < output_.head() || !client.greeting.empty()) send_output(client);
     if (phase_ == Phase::farewell && client.socket && client.record == 0 && client.cursor == output_.head() && client.greeting.empty())
@@ -2070,7 +2089,7 @@ void Session::follow_window() {
 
 /// The client has said its window size, or typed.
 void Session::take_windows(Client &client, std::span<const winsize> windows, bool typed) {
-    if (client.viewer || (windows.empty() && !typed)) return;
+    if (client.viewer || client.deaf || (windows.empty() && !typed)) return;
     client.active = ++activity_;
     for (const winsize &window : windows) {
         const bool attaches = client.window.ws_row == 0;
@@ -2097,7 +2116,7 @@ void Session::client_input_ended(Client &client) {
     client.input_ended = client.viewer = true;
     client.window = {};
     follow_window();
-    if (gate_.has_left(client.socket.get())) drop(client);
+    if (client.deaf || gate_.has_left(client.socket.get())) drop(client);
 }
 
 void Session::read_client(Client &client) {
@@ -2131,6 +2150,7 @@ void Session::welcome(Fd socket, bool viewer) {
     const int on = 1;
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &kSocketBytes, sizeof kSocketBytes);
     Client client;
     client.socket = std::move(socket);
     client.viewer = viewer;
@@ -2179,12 +2199,12 @@ std::optional<Clock::time_point> Session::start_time() const {
 
 void Session::start_program() {
     phase_ = Phase::running;
-    const int error = terminal_.start(options_.program, false);
-    if (error == 0) return;
-    const std::string line = std::string(kProgram) + ": fork: " + std::strerror(error) + "\r\n";
+    const int status = terminal_.start(options_.program, false);
+    if (status == 0) return;
+    const std::string line = std::string(kProgram) + ": fork: " + std::strerror(errno) + "\r\n";
     line.copy(turn_.data(), turn_.size());
     turn_used_ = std::min(line.size(), turn_.size());
-    program_ended(kExitFailed);
+    program_ended(status);
 }
 
 /// Collects who has ended: the program, or a `record` that was catching a client up.
@@ -2223,7 +2243,11 @@ void Session::program_ended(int status) {
     recording_.commit();
     accept_from(listener_, false);  // who came in the last moment still gets the history and the goodbye
     if (view_listener_.is_open()) accept_from(view_listener_, true);
+    listener_.close();  // before the first goodbye: whoever has seen that may start the next session at this address
+    view_listener_.close();
     for (Client &client : clients_) client.progress = now_;
+    for (Client &client : clients_)
+        if (client.deaf) drop(client);
 }
 
 /// A signal asked us to end: the terminal hangs up, as a modem line would. A second one does not wait.
@@ -2469,10 +2493,9 @@ int Session::start(const Options &options) {
             return kExitFailed;
     }
     if (!terminal_.open(size)) return kExitFailed;
-    const int error = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true);
-    if (error != 0) {
-        complain(options.program[0], std::strerror(error));
-        return exec_status(error);
+    if (const int status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true)) {
+        complain_errno(options.program[0]);
+        return status;
     }
     if (!options.wait) phase_ = Phase::running;
     recording_.keep();
