@@ -770,27 +770,30 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     return run;
 }
 
-/// Starts a shim at options.address and connects to it, or to another that came first. Ends the program, with shim's
-/// own messages and status, when it cannot be started. A port 0 becomes the one that the shim got.
-Fd start_session(const std::string &self, Options &options) {
+/// The TCP address in shim's readiness line: the one to connect to, and with port 0 the one to tell the user.
+std::string address_said(const std::string &said, const std::string &otherwise) {
     constexpr std::string_view kBefore = "shim: listening on ", kAfter = ", pid ";
+    if (!said.starts_with(kBefore) || otherwise.find('/') != std::string::npos) return otherwise;
+    return said.substr(kBefore.size(), said.find(kAfter) - kBefore.size());
+}
+
+/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
+/// the program with shim's own message and status when neither is to be had.
+Fd start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
-    const bool in_use = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos;
-    if (run.status != 0 && !in_use) {
-        [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
-        std::exit(run.status);
+    const std::string address = address_said(run.said, options.address);
+    if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
+    const bool in_use = run.status != 0 && run.said.find(std::strerror(EADDRINUSE)) != std::string::npos;
+    const auto end = Clock::now() + (in_use ? kRaceWindow : milliseconds(0));
+    Fd fd;
+    if (run.status == 0) fd = connect_to(resolve(address).addresses);
+    while (!fd && Clock::now() < end) {
+        fd = connect_to(resolve(address).addresses);
+        if (!fd) ::poll(nullptr, 0, 20);
     }
-    std::string address = options.address;
-    if (run.status == 0 && run.said.starts_with(kBefore) && address.find('/') == std::string::npos) {
-        address = run.said.substr(kBefore.size(), run.said.find(kAfter) - kBefore.size());
-        if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
-    }
-    const auto end = Clock::now() + kRaceWindow;
-    for (;;) {
-        Fd fd = connect_to(resolve(address).addresses);
-        if (fd || !nobody_listens() || Clock::now() > end) return fd;
-        ::poll(nullptr, 0, 20);
-    }
+    if (fd || run.status == 0) return fd;
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
+    std::exit(run.status);
 }
 
 /// A connected socket, or the end of the program with a message.
