@@ -601,8 +601,10 @@ public:
     /// From now on the file stays: the start has succeeded.
     void keep() { kept_ = true; }
 
-    /// An output event: `bytes` are the next that the program printed.
-    void output(std::string_view bytes);
+    /// The next bytes that the program printed, whole characters: a piece of this turn's output event.
+    void output(std::string_view piece);
+    /// The turn's output event is complete; `whole` is what its pieces were.
+    void end_output(std::string_view whole);
     /// Any other event: input (i), size (r), marker (m), exit (x).
     void event(char code, std::string_view text);
     /// Writes what has been collected: once a turn.
@@ -617,8 +619,10 @@ public:
     [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
 
 private:
+    static constexpr std::size_t kNone = SIZE_MAX;
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
+    void make_room(std::size_t bytes);
     char *open_event(char code, std::size_t room);
     void close_event(char *end);
     void add(char code, std::string_view text);
@@ -630,6 +634,8 @@ private:
     Clock::time_point start_{};
     std::vector<char> lines_;         // what this turn (or a stuck one) has to write
     std::size_t used_ = 0;            // bytes of it that count
+    std::size_t output_begin_ = kNone;  // where this turn's output event begins in it
+    bool exact_ = true;               // that event's bytes have all been UTF-8
     std::size_t written_ = 0;         // of these, how many are in the file
     std::uint64_t file_size_ = 0;
     std::uint64_t limit_ = kUnlimited;
@@ -662,10 +668,15 @@ bool Recording::open(const std::string &path, const std::string &header, std::ui
     return true;
 }
 
+/// Makes room for `bytes` more, and for the little that stands around them.
+void Recording::make_room(std::size_t bytes) {
+    if (lines_.size() < used_ + bytes + 64) lines_.resize(used_ + bytes + 64);
+}
+
 /// Begins an event and makes `room` bytes for its text; gives where the text goes.
 char *Recording::open_event(char code, std::size_t room) {
     const auto now = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
-    if (lines_.size() < used_ + room + 64) lines_.resize(used_ + room + 64);
+    make_room(room);
     char *at = lines_.data() + used_;
     return at + std::snprintf(at, 64, "[%lld.%06lld, \"%c\", \"", static_cast<long long>(now / 1000000),
                               static_cast<long long>(now % 1000000), code);
@@ -689,23 +700,30 @@ void Recording::keep_limit(std::size_t before) {
     add('m', "shim: recording stopped at its limit");
 }
 
-void Recording::output(std::string_view bytes) {
-    if (stuck_) commit();
-    position_ += bytes.size();
-    if (!fd_ || full_) return;
-    if (stuck_) {
-        missing_ += bytes.size();
-        return;
+/// Encodes each piece when it has been read: while we do that, the kernel makes the next one ready.
+void Recording::output(std::string_view piece) {
+    if (!fd_ || full_ || stuck_) return;
+    if (output_begin_ == kNone) {
+        output_begin_ = used_;
+        exact_ = true;
+        used_ = static_cast<std::size_t>(open_event('o', 0) - lines_.data());
     }
-    const std::size_t before = used_;
-    bool exact = true;
-    char *end = encode_json(bytes, open_event('o', bytes.size() * kMostPerByte + 8), exact);
-    if (exact) close_event(end);
+    make_room(piece.size() * kMostPerByte);
+    used_ = static_cast<std::size_t>(encode_json(piece, lines_.data() + used_, exact_) - lines_.data());
+}
+
+void Recording::end_output(std::string_view whole) {
+    position_ += whole.size();
+    if (stuck_) missing_ += whole.size();
+    const std::size_t begin = std::exchange(output_begin_, kNone);
+    if (begin == kNone) return;
+    if (exact_) close_event(lines_.data() + used_);
     else {  // the same again, with the exact bytes before it
-        close_event(encode_base64(bytes, open_event('b', bytes.size() * 4 / 3 + 8)));
-        add('o', bytes);
+        used_ = begin;
+        close_event(encode_base64(whole, open_event('b', whole.size() * 4 / 3 + 8)));
+        add('o', whole);
     }
-    keep_limit(before);
+    keep_limit(begin);
 }
 
 void Recording::event(char code, std::string_view text) {
@@ -718,10 +736,10 @@ void Recording::event(char code, std::string_view text) {
 
 void Recording::commit() {
     if (used_ == written_) return;
-    const ssize_t n = ::write(fd_.get(), lines_.data() + written_, used_ - written_);
-    if (n > 0) {
-        written_ += static_cast<std::size_t>(n);
-        file_size_ += static_cast<std::uint64_t>(n);
+    for (ssize_t n = 1; n > 0 && written_ < used_;) {  // once, but for a write that is cut short
+        n = ::write(fd_.get(), lines_.data() + written_, used_ - written_);
+        written_ += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+        file_size_ += static_cast<std::uint64_t>(std::max<ssize_t>(n, 0));
     }
     const bool was_stuck = std::exchange(stuck_, written_ < used_);
     if (stuck_) return;
@@ -919,7 +937,10 @@ bool Terminal::echoes() const {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
-constexpr std::size_t kTurnBytes = 64 << 10;  // the most that one turn of the loop reads
+constexpr std::size_t kTurnBytes = 64 << 10;  // the most that one turn of the loop gathers
+constexpr std::size_t kPiece = 4096;          // asked for in one read
+constexpr ssize_t kShortPiece = 128;          // a read shorter than this ends the turn: nobody waits for more
+constexpr milliseconds kTurnTime{1};          // and so does a turn that takes this long
 
 class Ring {
 public:
@@ -1564,6 +1585,8 @@ public:
         return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
     }
 
+    [[nodiscard]] bool is_cut_hello() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
+
 private:
     void feed_aware(std::string &program, std::vector<winsize> &windows);
 
@@ -1857,6 +1880,7 @@ private:
     void take_time();
     // output
     void read_master();
+    void encode_turn(bool all);
     void publish(bool all);
     [[nodiscard]] bool paced() const;
     [[nodiscard]] std::optional<std::uint64_t> pace() const;
@@ -1900,7 +1924,8 @@ private:
     std::vector<Client> clients_;
     Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
     std::vector<char> turn_;      // what this turn has read, behind the kept back bytes of a cut character
-    std::size_t turn_used_ = 0;
+    std::size_t turn_used_ = 0;     // bytes of it
+    std::size_t turn_encoded_ = 0;  // of these, how many the recording has taken
     std::string input_;           // for the program, not yet taken by the master
     std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
@@ -1914,27 +1939,41 @@ private:
 
 // --- output: program -> recording -> ring -> clients ---
 
-/// Reads what the master has, up to a turn's worth; a single read gives at most 4,095 bytes (n_tty_read in the kernel).
+/// Gathers a turn of output. A read of the master gives at most 4,095 bytes (n_tty_read in the kernel), which a kernel
+/// worker has put there; it puts the next ones there while we are busy with these. So each piece is encoded at once,
+/// between two reads, and in a flood no read has to wait. But one that finds nothing waits for the worker, which costs
+/// more than it brings: a short piece, an echo say, goes out by itself.
 void Session::read_master() {
-    while (turn_used_ < turn_.size()) {
-        const ssize_t n = ::read(terminal_.master(), turn_.data() + turn_used_, turn_.size() - turn_used_);
+    for (const auto until = Clock::now() + kTurnTime; turn_used_ + kPiece <= turn_.size();) {
+        const ssize_t n = ::read(terminal_.master(), turn_.data() + turn_used_, kPiece);
         if (n <= 0) break;
         turn_used_ += static_cast<std::size_t>(n);
+        encode_turn(false);
+        if (n < kShortPiece || Clock::now() > until) break;
     }
 }
 
-/// Records what has been read and then shows it to the clients; a character that the read has cut stays for the next
+/// Encodes what has been read since the last call, but for a cut character at its end (unless `all`).
+void Session::encode_turn(bool all) {
+    const std::string_view bytes(turn_.data(), turn_used_);
+    const std::size_t whole = bytes.size() - (all ? 0 : cut_tail(bytes.substr(turn_encoded_)));
+    if (whole > turn_encoded_) recording_.output(bytes.substr(turn_encoded_, whole - turn_encoded_));
+    turn_encoded_ = whole;
+}
+
+/// Records what the turn has read and then shows it to the clients; a character that the read has cut stays for the next
 /// turn, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
 void Session::publish(bool all) {
-    const std::string_view bytes(turn_.data(), turn_used_);
-    const std::size_t kept = all ? 0 : cut_tail(bytes);
-    const std::string_view ready = bytes.substr(0, bytes.size() - kept);
-    if (!ready.empty()) recording_.output(ready);
+    encode_turn(all);
+    const std::string_view ready(turn_.data(), turn_encoded_);
+    recording_.end_output(ready);
     recording_.commit();
     output_.append(ready);
     if (!ready.empty()) redraw_on_output();
+    const std::size_t kept = turn_used_ - turn_encoded_;
     std::memmove(turn_.data(), ready.data() + ready.size(), kept);
     turn_used_ = kept;
+    turn_encoded_ = 0;
     if (kept == 0) cut_since_.reset();
     else if (!cut_since_ || !ready.empty()) cut_since_ = now_;
 }
@@ -2112,11 +2151,12 @@ void Session::settle_input(Client &client) {
 }
 
 void Session::client_input_ended(Client &client) {
-    settle_input(client);
+    const bool left = client.deaf || gate_.has_left(client.socket.get());
+    if (!left || !client.input.is_cut_hello()) settle_input(client);  // a client that vanished in its hello typed nothing
     client.input_ended = client.viewer = true;
     client.window = {};
     follow_window();
-    if (client.deaf || gate_.has_left(client.socket.get())) drop(client);
+    if (left) drop(client);
 }
 
 void Session::read_client(Client &client) {
@@ -2202,8 +2242,7 @@ void Session::start_program() {
     const int status = terminal_.start(options_.program, false);
     if (status == 0) return;
     const std::string line = std::string(kProgram) + ": fork: " + std::strerror(errno) + "\r\n";
-    line.copy(turn_.data(), turn_.size());
-    turn_used_ = std::min(line.size(), turn_.size());
+    turn_used_ = line.copy(turn_.data(), turn_.size());
     program_ended(status);
 }
 
@@ -2228,11 +2267,10 @@ void Session::reap() {
 void Session::program_ended(int status) {
     status_ = status;
     terminal_.ended();
-    for (std::size_t left = kDrainBytes; left > 0;) {
+    for (std::uint64_t end = output_.head() + kDrainBytes; output_.head() < end;) {
         const std::size_t before = turn_used_;
         read_master();
         if (turn_used_ == before) break;
-        left -= std::min(left, turn_used_ - before);
         publish(false);
     }
     publish(true);

@@ -17,18 +17,14 @@ SHIM = {'pid': 4321, 'address': '127.0.0.1:43210'}
 
 def session(pty, name, *lines, **more):
     """A recording as the shim writes it."""
-    return write(pty.path(name), header(2, 100, 30, timestamp=STARTED, command='top -d 1', env={'TERM': 'xterm', 'SHELL': '/bin/sh'},
-                                        **{'shim': SHIM, **more}), *lines)
+    members = {'timestamp': STARTED, 'command': 'top -d 1', 'env': {'TERM': 'xterm', 'SHELL': '/bin/sh'}, 'shim': SHIM, **more}
+    return write(pty.path(name), header(2, 100, 30, **members), *lines)
 
 
-def live(pty, name, *lines, pid=None, **more):
+def live(pty, name, *lines, **more):
     """A recording that a helper process holds open, as a daemon does."""
-    path = session(pty, name, *lines, **more)
-    growing = Growing.__new__(Growing)
-    with open(path, encoding='utf-8') as f:
-        text = f.read()
-    Growing.__init__(growing, pty, path, text)
-    return growing
+    with open(session(pty, name, *lines, **more), encoding='utf-8') as f:
+        return Growing(pty, f.name, f.read())
 
 
 def objects(data):
