@@ -19,7 +19,7 @@
 // The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
 //
-// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 cat · 5 info · 6 control sequences · 7 play · 8 the screen as
+// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 cat · 6 info · 7 play · 8 the screen as
 // text · 9 convert · 10 the command line
 //
 // Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2 usage.
@@ -31,6 +31,7 @@
 #include <cerrno>
 #include <charconv>
 #include <climits>
+#include <clocale>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -51,6 +52,7 @@
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
+#include <wchar.h>  // wcwidth
 
 namespace {
 
@@ -107,7 +109,6 @@ constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
 constexpr std::size_t kMaxLine = 2 << 20;               // bytes of one line
 constexpr int kPollMillis = 50;                         // how often a growing file is looked at
-constexpr Micros kPollMicros = kPollMillis * 1000;
 
 // === 1. Bytes out ====================================================================================================
 // write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen enough,
@@ -198,6 +199,61 @@ char *put_utf8(char *out, std::uint32_t code) {
     return out;
 }
 
+/// What each character of `letters` stands for: its index; -1 for all others.
+constexpr std::array<signed char, 256> make_digits(std::string_view letters) {
+    std::array<signed char, 256> values{};
+    values.fill(-1);
+    signed char value = 0;
+    for (const char c : letters) values[static_cast<unsigned char>(c)] = value++;
+    return values;
+}
+
+/// What stands for itself after a backslash, or for a control character; 0 for what does not.
+constexpr std::array<char, 256> make_escapes() {
+    std::array<char, 256> values{};
+    constexpr std::string_view names = "\"\\/bfnrt", meanings = "\"\\/\b\f\n\r\t";
+    for (std::size_t i = 0; i < names.size(); ++i) values[static_cast<unsigned char>(names[i])] = meanings[i];
+    return values;
+}
+
+/// The four hexadecimal digits at `at`; -1 if there are none.
+int hex4(const char *at, const char *end) {
+    static constexpr auto kLower = make_digits("0123456789abcdef"), kUpper = make_digits("0123456789ABCDEF");
+    if (end - at < 4) return -1;
+    int code = 0;
+    for (int i = 0; i < 4; ++i) {
+        const auto c = static_cast<unsigned char>(at[i]);
+        const int digit = kLower[c] >= 0 ? kLower[c] : kUpper[c];
+        if (digit < 0) return -1;
+        code = code << 4 | digit;
+    }
+    return code;
+}
+
+/// Decodes the escape at `at`, and moves both; gives back what is wrong with it, or nothing.
+const char *decode_escape(const char *&at, const char *end, char *&out) {
+    static constexpr auto kShort = make_escapes();
+    const char name = end - at >= 2 ? at[1] : '\0';
+    if (name != 'u') {
+        const char value = kShort[static_cast<unsigned char>(name)];
+        if (value == '\0') return "an unknown escape stands in a string";
+        *out++ = value;
+        at += 2;
+        return nullptr;
+    }
+    int code = hex4(at + 2, end);
+    if (code < 0) return "\\u wants four hexadecimal digits";
+    at += 6;
+    if (code >= 0xD800 && code < 0xE000) {  // one half of a pair: RFC 8259, section 7
+        const int low = end - at > 2 && at[0] == '\\' && at[1] == 'u' ? hex4(at + 2, end) : -1;
+        if (code >= 0xDC00 || low < 0xDC00 || low >= 0xE000) return "half a surrogate pair stands in a string";
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        at += 6;
+    }
+    out = put_utf8(out, static_cast<std::uint32_t>(code));
+    return nullptr;
+}
+
 /// A cursor over one JSON text. Each function takes one thing, after white space; the first that cannot gives false,
 /// as do all after it, and `why` tells. `room` is where decoded strings are put: the views live until the next one.
 class Json {
@@ -252,9 +308,6 @@ public:
 private:
     static constexpr int kMaxDepth = 64;
 
-    char *copy_plain(char *out);
-    bool escape(char *&out);
-    bool hex4(std::uint32_t &code);
     bool digits(std::uint64_t &value, int &exponent, bool fraction);
     bool word(std::string_view expected);
     bool array(int depth);
@@ -273,79 +326,49 @@ constexpr std::uint64_t special_bytes(std::uint64_t word) {
     return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | (word - ones * 0x20) | word) & high;
 }
 
-/// Copies up to the first special byte. Eight bytes are written at `out` even where fewer count: room_ has the space.
-char *Json::copy_plain(char *out) {
-    while (end_ - at_ >= 8) {
+/// Copies text from `at` up to the first special byte, and moves both. Eight bytes are written at `out` even where fewer
+/// count: there must be room for them.
+inline void copy_plain(const char *&at, const char *end, char *&out) {
+    while (end - at >= 8) {
         std::uint64_t word;
-        std::memcpy(&word, at_, 8);
+        std::memcpy(&word, at, 8);
         std::memcpy(out, &word, 8);
         const std::uint64_t special = special_bytes(word);
         if (std::endian::native != std::endian::little && special != 0) break;
         const int length = special == 0 ? 8 : std::countr_zero(special) / 8;
-        at_ += length;
+        at += length;
         out += length;
-        if (special != 0) return out;
+        if (special != 0) return;
     }
     const auto plain = [](char c) { return (c & 0xE0) != 0 && (c & 0x80) == 0 && c != '"' && c != '\\'; };
-    while (at_ < end_ && plain(*at_)) *out++ = *at_++;
-    return out;
+    while (at < end && plain(*at)) *out++ = *at++;
 }
 
+/// The cursor and the output stand in local variables here, for speed: what is written through a `char *` might, for all
+/// the compiler knows, change any member.
 bool Json::string(std::string_view &text) {
     if (!take('"', "a string is missing")) return false;
     const std::size_t most = static_cast<std::size_t>(end_ - at_) + 8;  // decoding never makes text longer
     if (room_.size() < most) room_.resize(std::max(most, std::size_t{4096}));
+    const char *at = at_;
     char *out = room_.data();
     while (true) {
-        out = copy_plain(out);
-        if (at_ == end_) return fail("a string is not closed");
-        if (*at_ == '"') break;
-        if (*at_ == '\\') {
-            if (!escape(out)) return false;
+        copy_plain(at, end_, out);
+        if (at == end_) return fail("a string is not closed");
+        if (*at == '"') break;
+        if (*at == '\\') {
+            if (const char *why = decode_escape(at, end_, out)) return fail(why);
             continue;
         }
-        const std::size_t length = utf8_length(at_, end_);
-        if (length == 0) return fail("a string is not UTF-8");
-        if (length == 1) return fail("a control character stands in a string");
-        for (std::size_t i = 0; i < length; ++i) *out++ = *at_++;
+        if ((*at & 0x80) == 0) return fail("a control character stands in a string");
+        while (at < end_ && (*at & 0x80) != 0) {
+            const std::size_t length = utf8_length(at, end_);
+            if (length == 0) return fail("a string is not UTF-8");
+            for (std::size_t i = 0; i < length; ++i) *out++ = *at++;
+        }
     }
-    ++at_;
+    at_ = at + 1;
     text = {room_.data(), static_cast<std::size_t>(out - room_.data())};
-    return true;
-}
-
-bool Json::hex4(std::uint32_t &code) {
-    code = 0;
-    for (int i = 0; i < 4; ++i, ++at_) {
-        const char c = at_ < end_ ? *at_ : ' ';
-        const int lower = c | 0x20;
-        if (c >= '0' && c <= '9') code = code << 4 | static_cast<std::uint32_t>(c - '0');
-        else if (lower >= 'a' && lower <= 'f') code = code << 4 | static_cast<std::uint32_t>(lower - 'a' + 10);
-        else return fail("\\u wants four hexadecimal digits");
-    }
-    return true;
-}
-
-bool Json::escape(char *&out) {
-    constexpr std::string_view names = "\"\\/bfnrt", values = "\"\\/\b\f\n\r\t";
-    const char name = end_ - at_ >= 2 ? at_[1] : '\0';
-    at_ += std::min<std::ptrdiff_t>(2, end_ - at_);
-    if (name != 'u') {
-        const std::size_t which = names.find(name);
-        if (which == std::string_view::npos) return fail("an unknown escape stands in a string");
-        *out++ = values[which];
-        return true;
-    }
-    std::uint32_t code = 0, low = 0;
-    if (!hex4(code)) return false;
-    if (code >= 0xD800 && code < 0xE000) {  // one half of a pair: RFC 8259, section 7
-        if (code >= 0xDC00 || end_ - at_ < 2 || at_[0] != '\\' || at_[1] != 'u') return fail("half a surrogate pair");
-        at_ += 2;
-        if (!hex4(low)) return false;
-        if (low < 0xDC00 || low >= 0xE000) return fail("half a surrogate pair");
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-    }
-    out = put_utf8(out, code);
     return true;
 }
 
@@ -505,26 +528,17 @@ struct Event {
     std::string_view tail;   // the event as it stands in the file, from the end of the time
 };
 
-/// What each letter of base64 (RFC 4648) stands for; -1 for what is none.
-constexpr std::array<signed char, 256> kBase64 = [] {
-    std::array<signed char, 256> values{};
-    values.fill(-1);
-    signed char value = 0;
-    for (const char c : std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")) {
-        values[static_cast<unsigned char>(c)] = value++;
-    }
-    return values;
-}();
-
-/// False if `text` is something else.
+/// Decodes base64 (RFC 4648); false if `text` is something else.
 bool decode_base64(std::string_view text, std::string &bytes) {
+    static constexpr auto kDigits =
+        make_digits("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
     bytes.clear();
     if (text.size() % 4 != 0) return false;
     text.remove_suffix(text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0);
     std::uint32_t bits = 0;
     int held = 0;
     for (const char c : text) {
-        const int value = kBase64[static_cast<unsigned char>(c)];
+        const int value = kDigits[static_cast<unsigned char>(c)];
         if (value < 0) return false;
         bits = bits << 6 | static_cast<std::uint32_t>(value);
         held += 6;
@@ -854,36 +868,244 @@ bool Recording::parse_text(Json &json, Event &event) {
     return true;
 }
 
+// === 4. Control sequences ============================================================================================
+// Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that is
+// needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that.
+
+/// A part of the output, as Sequences cuts it.
+enum class Part { text, control, sequence };
+
+class Sequences {
+public:
+    /// Calls take(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
+    /// call. A very long one (a picture, say) comes in parts, of which only the first begins with ESC.
+    template <typename Take> void feed(std::string_view bytes, Take &&take) {
+        while (!bytes.empty()) {
+            if (state_ == State::ground) {
+                feed_ground(bytes, take);
+                continue;
+            }
+            const Step step = advance(bytes[0]);
+            if (step != Step::before) {
+                held_ += bytes[0];
+                bytes.remove_prefix(1);
+            }
+            if (step == Step::more && held_.size() < kLongest) continue;
+            if (step != Step::more) state_ = State::ground;
+            if (!held_.empty()) take(Part::sequence, std::string_view(held_));
+            held_.clear();
+        }
+    }
+
+    [[nodiscard]] std::string_view held() const { return held_; }
+
+private:
+    enum class State { ground, escape, csi, osc, string };
+    enum class Step { more, last, before };  // this byte belongs to it, ends it, or is the first after it
+    static constexpr std::size_t kLongest = 4096;
+
+    template <typename Take> void feed_ground(std::string_view &bytes, Take &take) {
+        const auto control = std::find_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xE0) == 0; });
+        const auto length = static_cast<std::size_t>(control - bytes.begin());
+        if (length > 0) take(Part::text, bytes.substr(0, length));
+        bytes.remove_prefix(length);
+        if (bytes.empty()) return;
+        if (bytes[0] == '\x1B') held_ = bytes[0], state_ = State::escape;
+        else take(Part::control, bytes.substr(0, 1));
+        bytes.remove_prefix(1);
+    }
+
+    Step advance(char c) {
+        if (c == '\x1B') return Step::before;
+        if (c == '\x18' || c == '\x1A') return Step::last;  // CAN and SUB cancel it
+        if (state_ == State::osc) return c == '\a' ? Step::last : Step::more;
+        if (state_ == State::string) return Step::more;
+        if ((c & 0x80) != 0) return Step::before;
+        if (state_ == State::csi) return c >= '@' && c <= '~' ? Step::last : Step::more;
+        if (held_.size() > 1) return c >= '0' && c <= '~' ? Step::last : Step::more;
+        state_ = c == '[' ? State::csi : c == ']' ? State::osc : State::escape;
+        if (std::string_view("PX^_").find(c) != std::string_view::npos) state_ = State::string;
+        return state_ == State::escape && c >= '0' && c <= '~' ? Step::last : Step::more;
+    }
+
+    State state_ = State::ground;
+    std::string held_;
+};
+
+/// A control sequence of the kind `ESC [ ? 25 h`.
+struct Csi {
+    std::string key;  // all but the numbers: "?h"; empty for what is no such sequence
+    std::array<int, 32> numbers{};
+    std::size_t count = 0;
+
+    /// The number at `index`, or `missing` if it is absent or 0.
+    [[nodiscard]] int at(std::size_t index, int missing) const {
+        return index < count && numbers[index] > 0 ? numbers[index] : missing;
+    }
+};
+
+Csi parse_csi(std::string_view bytes) {
+    Csi csi;
+    if (!bytes.starts_with("\x1B[")) return csi;
+    for (const char c : bytes.substr(2)) {
+        if (c >= '0' && c <= '9') {
+            csi.count = std::max<std::size_t>(csi.count, 1);
+            int &number = csi.numbers[csi.count - 1];
+            number = std::min(number * 10 + (c - '0'), 99999);
+        } else if (c == ';' || c == ':') {
+            csi.count = std::min(std::max<std::size_t>(csi.count, 1) + 1, csi.numbers.size());
+        } else if (c >= ' ') {
+            csi.key += c;
+        }
+    }
+    return csi;
+}
+
+/// Whether `bytes` is a question that a terminal answers, as if the answer had been typed (xterm's ctlseqs; kitty's
+/// keyboard and graphics protocols).
+bool is_query(std::string_view bytes) {
+    using namespace std::string_view_literals;
+    constexpr std::array kCsi{"c"sv,   ">c"sv, "=c"sv, "n"sv,  "?n"sv, "$p"sv, "?$p"sv, ">q"sv,   // attributes, status,
+                              "x"sv,   "?u"sv, "*y"sv, "$w"sv, "$u"sv, "?S"sv, "?m"sv};           // modes, sums, keys
+    constexpr std::array kReports{11, 13, 14, 15, 16, 18, 19, 20, 21};  // of the window's size, place, titles
+    if (bytes == "\x1BZ") return true;                                  // DECID
+    const std::string_view body = bytes.substr(std::min<std::size_t>(2, bytes.size()));
+    if (bytes.starts_with("\x1B[")) {
+        const Csi csi = parse_csi(bytes);
+        if (csi.key == "t") return std::ranges::find(kReports, csi.at(0, 0)) != kReports.end();
+        return std::ranges::find(kCsi, csi.key) != kCsi.end();
+    }
+    if (bytes.starts_with("\x1B]")) {  // colours (4, 5, 10 to 19) and the clipboard (52) are asked by the value `?`
+        const auto number = parse_number(body.substr(0, body.find(';'))).value_or(0);
+        const bool asks = number == 4 || number == 5 || (number >= 10 && number <= 19) || number == 52;
+        return asks && body.find(";?") != std::string_view::npos;
+    }
+    if (bytes.starts_with("\x1BP")) {  // DECRQSS, XTGETTCAP
+        const std::string_view request = body.substr(std::min(body.find_first_not_of("0123456789;"), body.size()));
+        return request.starts_with("$q") || request.starts_with("+q");
+    }
+    return bytes.starts_with("\x1B_G") && body.substr(0, body.find(';')).find("a=q") != std::string_view::npos;
+}
+
+/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
+class QueryFilter {
+public:
+    /// What to write for `bytes`: lives until the next call. `heed(part, bytes)` sees each part that passes.
+    template <typename Heed> std::string_view pass(std::string_view bytes, Heed &&heed) {
+        passed_.clear();
+        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
+            const bool rest_of_query = dropped_ && piece == "\x1B\\";  // the string terminator, a sequence of its own
+            dropped_ = rest_of_query || piece == "\x05" || (part == Part::sequence && is_query(piece));  // 5: ENQ
+            if (dropped_) return;
+            passed_.append(piece);
+            heed(part, piece);
+        });
+        return passed_;
+    }
+
+    std::string_view pass(std::string_view bytes) {
+        return pass(bytes, [](Part, std::string_view) {});
+    }
+
+    /// The head of a sequence that has not ended.
+    [[nodiscard]] std::string_view held() const { return sequences_.held(); }
+
+private:
+    Sequences sequences_;
+    std::string passed_;
+    bool dropped_ = false;  // the last part was a query
+};
+
+/// The modes that output has left changed, of those that would disturb a shell.
+class Modes {
+public:
+    void heed(Part part, std::string_view bytes);
+    /// The sequences that set them back.
+    [[nodiscard]] std::string undo() const;
+
+private:
+    struct Mode {
+        int number;
+        bool normal;  // set or reset, in a terminal that was just switched on
+    };
+    // Cursor keys, reverse video, origin, wrapping, mouse (X10), cursor, screens, mouse and focus, paste, screen again.
+    static constexpr std::array<Mode, 20> kModes{{{1, false}, {5, false}, {6, false}, {7, true}, {9, false}, {25, true},
+        {47, false}, {1000, false}, {1001, false}, {1002, false}, {1003, false}, {1004, false}, {1005, false},
+        {1006, false}, {1015, false}, {1016, false}, {2004, false}, {2026, false}, {1047, false}, {1049, false}}};
+
+    std::array<bool, kModes.size()> changed_{};
+    bool colours_ = false, keypad_ = false, graphics_ = false, region_ = false, shape_ = false;
+};
+
+void Modes::heed(Part part, std::string_view bytes) {
+    if (part != Part::sequence) return;
+    const Csi csi = parse_csi(bytes);
+    if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
+    if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
+    if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
+    if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
+    if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
+    if (csi.key == "r") region_ = csi.count > 0;
+    if (csi.key != "?h" && csi.key != "?l") return;
+    for (std::size_t i = 0; i < kModes.size(); ++i) {
+        const bool named = std::ranges::find(csi.numbers, kModes[i].number) != csi.numbers.end();
+        if (named) changed_[i] = (csi.key == "?h") != kModes[i].normal;
+    }
+}
+
+std::string Modes::undo() const {
+    std::string bytes;
+    if (region_) bytes += "\x1B" "7\x1B[r\x1B" "8";  // DECSTBM moves the cursor home: save it around
+    for (std::size_t i = 0; i < kModes.size(); ++i) {
+        if (!changed_[i]) continue;
+        bytes += "\x1B[?" + std::to_string(kModes[i].number) + (kModes[i].normal ? "h" : "l");
+    }
+    if (colours_) bytes += "\x1B[m";
+    if (keypad_) bytes += "\x1B>";
+    if (graphics_) bytes += "\x1B(B";
+    if (shape_) bytes += "\x1B[0 q";
+    return bytes;
+}
+
+// === 5. cat ==========================================================================================================
+
 /// What the command line says; each command looks at its own.
 struct Options {
     std::vector<const char *> files;
     bool follow = false, no_queries = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
-    Micros idle = -1;        // longest pause; -1: as the header says
+    Micros idle = -1;        // the longest pause; -1: as the header says
     Micros start = 0;
-    std::string type, out = "-";
+    std::string_view type;
+    std::string out = "-";
 };
-
-// === 4. cat ==========================================================================================================
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
 bool pause_for_more(const Output &out) {
-    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // errors and hang-ups are told without being asked for
+    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // poll(2) tells errors and hang-ups without being asked
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
 /// The part of `bytes`, which begin at `position` of the output, that lies in [from, to).
 std::string_view clip(std::string_view bytes, std::uint64_t position, std::uint64_t from, std::uint64_t to) {
-    if (position + bytes.size() > to) bytes.remove_suffix(position + bytes.size() - std::max(position, to));
+    if (to - position < bytes.size()) bytes = bytes.substr(0, to - position);
     if (position < from) bytes.remove_prefix(std::min<std::uint64_t>(bytes.size(), from - position));
     return bytes;
+}
+
+/// After a loop over events: writes what is left, and gives the exit status.
+int finish(const Recording &recording, Output &out, Got got) {
+    out.flush();
+    if (got == Got::end && recording.died()) complain(recording.name(), "the session died: it has no exit event");
+    return got == Got::bad ? 1 : out.status();
 }
 
 int cat(const Options &options) {
     Recording recording;
     if (!recording.open(options.files[0], options.follow)) return 1;
     Output out(STDOUT_FILENO, "standard output");
+    QueryFilter filter;
     std::uint64_t position = 0;
     Got got = Got::some;
     while (position < options.to) {
@@ -893,87 +1115,1189 @@ int cat(const Options &options) {
         if (got == Got::wait && out.flush() && pause_for_more(out)) continue;
         if (got != Got::some) break;
         if (event.kind != 'o') continue;
-        if (!out.put(clip(event.bytes, position, options.from, options.to))) break;
+        const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
+        if (!out.put(options.no_queries ? filter.pass(bytes) : bytes)) break;
         position += event.bytes.size();
     }
-    out.flush();
-    if (recording.died()) complain(recording.name(), "the session died: it has no exit event");
-    return got == Got::bad ? 1 : out.status();
+    out.put(filter.held());
+    return finish(recording, out, got);
 }
 
-// === 5. info =========================================================================================================
+// === 6. info =========================================================================================================
+// A session runs for as long as its shim holds the lock: no pid file that could be stale, no process to ask.
+
+struct Summary {
+    std::string name;
+    Header header;
+    std::optional<pid_t> writer;
+    std::string status;  // of the `x` event
+    std::uint64_t bytes = 0, events = 0;
+    Micros length = 0, last_output = -1;
+};
+
+/// Reads all of `file`.
+bool summarize(const char *file, Summary &summary) {
+    Recording recording;
+    Event event;
+    if (!recording.open(file)) return false;
+    Got got;
+    while ((got = recording.next(event)) == Got::some) {
+        ++summary.events;
+        summary.length = event.time;
+        if (event.kind == 'x') summary.status = event.bytes;
+        if (event.kind != 'o') continue;
+        summary.bytes += event.bytes.size();
+        summary.last_output = event.time;
+    }
+    summary.name = recording.name();
+    summary.header = recording.header();
+    summary.writer = recording.writer();
+    return got != Got::bad;
+}
+
+/// `text` without what a terminal would obey.
+std::string printable(std::string text) {
+    std::replace_if(text.begin(), text.end(), [](char c) { return (c & 0xE0) == 0 || c == 0x7F; }, '?');
+    return text;
+}
+
+std::string json_quote(std::string_view text) {
+    std::string quoted = "\"";
+    for (const char c : text) {
+        constexpr char hex[] = "0123456789abcdef";
+        if (c == '"' || c == '\\') quoted += '\\';
+        if ((c & 0xE0) != 0) quoted += c;
+        else quoted.append("\\u00").append({hex[(c >> 4) & 15], hex[c & 15]});
+    }
+    return quoted + '"';
+}
+
+/// Seconds, with six decimals: what stands in a recording.
+std::string format_seconds(Micros time) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%lld.%06lld", static_cast<long long>(time / kSecond),
+                  static_cast<long long>(time % kSecond));
+    return text.data();
+}
+
+std::string format_date(std::int64_t seconds, const char *format) {
+    const auto when = static_cast<std::time_t>(seconds);
+    std::array<char, 64> text{};
+    std::tm local{};
+    if (seconds < 0 || ::localtime_r(&when, &local) == nullptr) return "-";
+    return {text.data(), std::strftime(text.data(), text.size(), format, &local)};
+}
+
+std::string describe_state(const Summary &s) {
+    if (s.writer) return "running (pid " + std::to_string(*s.writer) + ", " + printable(s.header.address) + ")";
+    if (!s.status.empty()) return "ended (status " + printable(s.status) + ")";
+    return s.header.pid != 0 ? "died" : "ended";
+}
+
+std::string describe_size(const Header &h) { return std::to_string(h.columns) + "x" + std::to_string(h.rows); }
+
+constexpr char kDate[] = "%Y-%m-%d %H:%M:%S";
+
+std::string last_output_date(const Summary &s) {
+    const bool known = s.header.timestamp >= 0 && s.last_output >= 0;
+    return format_date(known ? s.header.timestamp + s.last_output / kSecond : -1, kDate);
+}
+
+void print_block(const Summary &s) {
+    const auto line = [](const char *what, const std::string &value) {
+        if (!value.empty()) std::printf("%-12s %s\n", what, value.c_str());
+    };
+    line("file:", printable(s.name) + " (asciicast v" + std::to_string(s.header.version) + ")");
+    line("command:", printable(s.header.command));
+    line("title:", printable(s.header.title));
+    line("state:", describe_state(s));
+    line("started:", format_date(s.header.timestamp, kDate));
+    line("last output:", last_output_date(s));
+    line("length:", format_seconds(s.length) + " s");
+    line("size:", describe_size(s.header));
+    line("output:", std::to_string(s.bytes) + " bytes");
+    line("events:", std::to_string(s.events));
+}
+
+void print_line(const Summary &s, int state_width) {
+    const std::string &what = s.header.command.empty() ? s.header.title : s.header.command;
+    std::printf("%-*s  %-19s  %-19s  %7s  %10llu bytes  %10.1f s  %s  %s\n", state_width, describe_state(s).c_str(),
+                format_date(s.header.timestamp, kDate).c_str(), last_output_date(s).c_str(),
+                describe_size(s.header).c_str(), static_cast<unsigned long long>(s.bytes),
+                static_cast<double>(s.length) / kSecond, printable(s.name).c_str(), printable(what).c_str());
+}
+
+void print_json(const Summary &s) {
+    const Header &h = s.header;
+    std::string text = "{\"file\": " + json_quote(s.name) + ", \"version\": " + std::to_string(h.version) +
+                       ", \"command\": " + json_quote(h.command) + ", \"title\": " + json_quote(h.title) +
+                       ", \"width\": " + std::to_string(h.columns) + ", \"height\": " + std::to_string(h.rows) +
+                       ", \"timestamp\": " + (h.timestamp < 0 ? "null" : std::to_string(h.timestamp)) +
+                       ", \"length\": " + format_seconds(s.length) +
+                       ", \"last_output\": " + (s.last_output < 0 ? "null" : format_seconds(s.last_output)) +
+                       ", \"bytes\": " + std::to_string(s.bytes) + ", \"events\": " + std::to_string(s.events) +
+                       ", \"running\": " + (s.writer ? "true" : "false") +
+                       ", \"pid\": " + (h.pid == 0 && !s.writer ? "null" : std::to_string(s.writer.value_or(h.pid))) +
+                       ", \"address\": " + (h.address.empty() ? "null" : json_quote(h.address));
+    const auto status = parse_number(s.status);
+    text += ", \"status\": " + (s.writer || !status ? "null" : std::to_string(*status)) + "}\n";
+    std::fputs(text.c_str(), stdout);
+}
+
+/// A block for one file, lines for several, the running ones first (and JSON, a line each, for scripts).
+int info(const Options &options) {
+    std::vector<Summary> all;
+    int status = 0;
+    for (const char *file : options.files) {
+        Summary summary;
+        if (!summarize(file, summary)) status = 1;
+        else all.push_back(std::move(summary));
+    }
+    std::stable_sort(all.begin(), all.end(), [](const Summary &a, const Summary &b) {
+        return std::pair(!a.writer, -a.header.timestamp) < std::pair(!b.writer, -b.header.timestamp);
+    });
+    std::size_t width = 0;
+    for (const Summary &summary : all) width = std::max(width, describe_state(summary).size());
+    for (const Summary &summary : all) {
+        if (options.json) print_json(summary);
+        else if (options.files.size() == 1) print_block(summary);
+        else print_line(summary, static_cast<int>(width));
+    }
+    if (std::fflush(stdout) == 0 || errno == EPIPE) return status;
+    complain_errno("standard output");
+    return 1;
+}
 
 // === 7. play =========================================================================================================
+// Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An event
+// is shown when the second has reached the first. Going back means to reset the terminal (RIS) and to show everything
+// again up to that moment, at once: no memory, and exactly the screen that the session had, for the time of reading the
+// file. What a recording asks a terminal is left out at one: the answers would come in as keys.
+
+/// Our clock, in real time.
+Micros now_micros() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
+}
+
+constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
+constexpr Micros kStep = 5 * kSecond;                               // of the arrow keys
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};  // those that would leave the terminal raw
+
+/// The terminal in raw mode, and the keys from it. Without a terminal, nothing.
+class Keys {
+public:
+    Keys() = default;
+    Keys(const Keys &) = delete;
+    Keys &operator=(const Keys &) = delete;
+    ~Keys() { restore(); }
+
+    void open() {
+        fd_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
+        if (!fd_ || ::tcgetattr(fd_.get(), &saved_) != 0) return fd_.reset();
+        struct sigaction action {};
+        action.sa_handler = [](int number) { g_signal = number; };  // no SA_RESTART: a blocked write(2) ends too
+        for (const int number : kSignals) ::sigaction(number, &action, nullptr);
+        termios raw = saved_;
+        ::cfmakeraw(&raw);
+        ::tcsetattr(fd_.get(), TCSADRAIN, &raw);
+    }
+
+    void restore() {
+        if (fd_) ::tcsetattr(fd_.get(), TCSADRAIN, &saved_);
+        fd_.reset();
+    }
+
+    /// Waits for keys, at most `micros` (for ever if negative). "" when none came; the signals are let in only here and
+    /// in write(2), and come as Ctrl-C does. A terminal that is gone is the same as `q`.
+    std::string_view wait(Micros micros) {
+        sigset_t blocked, before;
+        ::sigemptyset(&blocked);
+        for (const int number : kSignals) ::sigaddset(&blocked, number);
+        ::sigprocmask(SIG_BLOCK, &blocked, &before);
+        fd_set readable;
+        FD_ZERO(&readable);
+        if (fd_) FD_SET(fd_.get(), &readable);
+        const timespec limit{.tv_sec = micros / kSecond, .tv_nsec = micros % kSecond * 1000};
+        const int ready = g_signal != 0 ? -1
+            : ::pselect(fd_.get() + 1, &readable, nullptr, nullptr, micros < 0 ? nullptr : &limit, &before);
+        ::sigprocmask(SIG_SETMASK, &before, nullptr);
+        if (g_signal != 0) return "\x03";
+        if (ready <= 0) return "";
+        const ssize_t n = ::read(fd_.get(), typed_.data(), typed_.size());
+        return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
+    }
+
+private:
+    Fd fd_;
+    termios saved_{};
+    std::array<char, 64> typed_{};
+};
+
+/// The recording's clock, with no pause longer than `idle`.
+struct Timeline {
+    Micros idle = kForever;
+    Micros last = 0;  // the last event in the recording's own time
+    Micros at = 0;    // ... and in ours
+
+    [[nodiscard]] Micros at_of(Micros time) const { return at + std::min(time - last, idle); }
+
+    void advance(Micros time) {
+        at = at_of(time);
+        last = time;
+    }
+};
+
+class Player {
+public:
+    Player(const Options &options, Recording &recording, Output &out);
+    Got run();
+    /// Leaves the terminal as it was found.
+    void restore();
+
+private:
+    enum class Next { show, again, quit };  // show the event; begin again (we went back); leave
+
+    [[nodiscard]] Micros position() const;
+    [[nodiscard]] bool is_due(Micros at);
+    void set_clock(Micros position);
+    void set_speed(Micros speed);
+    Next await_more();
+    Next show(const Event &event);
+    Next wait_for(Micros at);
+    Next obey(std::string_view keys, Micros next);
+    Next seek(Micros target, Next otherwise);
+    Next seek_marker(Micros here, Next otherwise);
+
+    const char *const file_;
+    Recording &recording_;
+    Output &out_;
+    Keys keys_;
+    const bool terminal_;  // there is somebody to press keys
+    QueryFilter filter_;
+    Modes modes_;
+    Timeline timeline_;
+    Micros start_;                  // in the recording's own time; -1 once it was found
+    std::optional<Micros> target_;  // everything up to there is shown at once
+    Micros shown_ = 0;              // the last event shown
+    Micros speed_;
+    Micros base_ = 0, base_time_;   // our clock stood at base_ at the real time base_time_
+    bool paused_ = false;
+    bool live_ = false;             // everything that is there has been shown
+    unsigned hurried_ = 0;          // events shown since keys were last looked for
+};
+
+Micros choose_idle(const Options &options, const Header &header) {
+    if (options.idle >= 0) return options.idle;
+    return header.idle_limit > 0 ? header.idle_limit : kForever;
+}
+
+Player::Player(const Options &options, Recording &recording, Output &out)
+    : file_(options.files[0]), recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
+      timeline_{.idle = choose_idle(options, recording.header())}, start_(options.start > 0 ? options.start : -1),
+      speed_(options.speed), base_time_(now_micros()) {
+    if (start_ > 0) target_ = kForever;
+    if (terminal_) keys_.open();
+}
+
+void Player::restore() {
+    if (terminal_) out_.put(modes_.undo());
+    out_.flush();
+    keys_.restore();
+}
+
+Micros Player::position() const {
+    if (target_) return *target_ < kForever ? *target_ : shown_;
+    if (paused_) return base_;
+    const auto passed = static_cast<double>(now_micros() - base_time_) * static_cast<double>(speed_) / kSecond;
+    return base_ + static_cast<Micros>(std::min(passed, static_cast<double>(kForever)));
+}
+
+void Player::set_clock(Micros position) {
+    base_ = position;
+    base_time_ = now_micros();
+}
+
+void Player::set_speed(Micros speed) {
+    set_clock(position());
+    speed_ = std::clamp(speed, kSlowest, kFastest);
+}
+
+/// Whether to show what stands at `at` now. The first event after a target starts the clock there.
+bool Player::is_due(Micros at) {
+    if (target_ && at <= *target_) return true;
+    if (target_) set_clock(*std::exchange(target_, std::nullopt));
+    return at <= position();
+}
+
+Got Player::run() {
+    while (true) {
+        Event event;
+        if (recording_.might_block() && !out_.flush()) return Got::end;
+        const Got got = recording_.next(event);
+        if (got == Got::bad || got == Got::end) return got;
+        live_ = got == Got::wait;
+        if ((live_ ? await_more() : show(event)) == Next::quit) return Got::end;
+    }
+}
+
+/// The recording is live, and all of it has been shown.
+Player::Next Player::await_more() {
+    if (!out_.flush() || !pause_for_more(out_)) return Next::quit;
+    return obey(keys_.wait(0), shown_);
+}
+
+Player::Next Player::show(const Event &event) {
+    if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, -1));
+    timeline_.advance(event.time);
+    if (event.kind != 'o' && event.kind != 'x') return Next::show;
+    if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
+    shown_ = timeline_.at;
+    if (event.kind == 'x') return Next::show;
+    const auto heed = [this](Part part, std::string_view bytes) { modes_.heed(part, bytes); };
+    return out_.put(terminal_ ? filter_.pass(event.bytes, heed) : event.bytes) ? Next::show : Next::quit;
+}
+
+Player::Next Player::wait_for(Micros at) {
+    if (++hurried_ % 256 == 0 && terminal_) {  // q works on the way to a far place, too
+        const Next next = obey(keys_.wait(0), at);
+        if (next != Next::show) return next;
+    }
+    while (!is_due(at)) {
+        if (!out_.flush()) return Next::quit;
+        const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
+        const Micros most = paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1;
+        const Next next = obey(keys_.wait(most), at);
+        if (next != Next::show) return next;
+    }
+    return Next::show;
+}
+
+/// Does what `keys` say. `next` is when the event comes that is waited for.
+Player::Next Player::obey(std::string_view keys, Micros next) {
+    Next result = Next::show;
+    while (!keys.empty() && result != Next::quit) {
+        const Micros here = live_ ? shown_ : position();
+        const bool arrow = keys.size() > 2 && (keys.starts_with("\x1B[") || keys.starts_with("\x1BO"));
+        const char key = arrow ? keys[2] : keys[0];
+        keys.remove_prefix(arrow ? 3 : 1);
+        if (arrow && (key == 'C' || key == 'D')) result = seek(here + (key == 'C' ? kStep : -kStep), result);
+        if (arrow) continue;
+        if (key == '\x03' && g_signal == 0) g_signal = SIGINT;
+        if (key == 'q' || key == '\x03') result = Next::quit;
+        if (key == ' ' || key == '.') {
+            set_clock(key == '.' ? next : here);
+            paused_ = key == '.' || !paused_;
+        }
+        if (key == '+' || key == '=') set_speed(speed_ * 2);
+        if (key == '-') set_speed(speed_ / 2);
+        if (key == ']') result = seek_marker(here, result);
+    }
+    return result;
+}
+
+/// Goes to `target`. Gives `again` if the recording was begun anew for that, else `otherwise`.
+Player::Next Player::seek(Micros target, Next otherwise) {
+    target = std::clamp<Micros>(target, 0, kForever);
+    if (target < shown_) {
+        if (!recording_.window().seekable()) return otherwise;  // a pipe cannot be read again
+        if (!recording_.rewind()) return Next::quit;
+        timeline_ = {.idle = timeline_.idle};
+        filter_ = QueryFilter();
+        modes_ = Modes();
+        shown_ = 0;
+        live_ = false;
+        out_.put("\x1B" "c");
+        otherwise = Next::again;
+    }
+    start_ = -1;
+    target_ = target;
+    return otherwise;
+}
+
+/// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
+Player::Next Player::seek_marker(Micros here, Next otherwise) {
+    Recording ahead;
+    Timeline timeline{.idle = timeline_.idle};
+    Event event;
+    if (!recording_.window().seekable() || !ahead.open(file_)) return otherwise;
+    while (ahead.next(event) == Got::some) {
+        timeline.advance(event.time);
+        if (event.kind == 'm' && timeline.at > here) return seek(timeline.at, otherwise);
+    }
+    return otherwise;
+}
+
+/// Says it when the recording will not look as it did.
+void compare_sizes(const Recording &recording) {
+    const Header &header = recording.header();
+    winsize size{};
+    if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || header.columns <= 0) return;
+    if (size.ws_col == header.columns && size.ws_row == header.rows) return;
+    complain(recording.name(), "recorded at " + describe_size(header) + ", this terminal has " +
+                                   std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+}
 
 int play(const Options &options) {
     Recording recording;
     if (!recording.open(options.files[0], options.follow)) return 1;
+    compare_sizes(recording);
     Output out(STDOUT_FILENO, "standard output");
-    Micros last = 0;
-    Got got = Got::some;
-    const Micros idle = options.idle >= 0 ? options.idle : recording.header().idle_limit >= 0 ? recording.header().idle_limit : kForever;
-    while (true) {
-        Event event;
-        got = recording.next(event);
-        if (got == Got::wait && out.flush() && pause_for_more(out)) continue;
-        if (got != Got::some) break;
-        if (event.kind != 'o') continue;
-        if (event.time > options.start) {
-            Micros d = std::min(event.time - std::max(last, options.start), idle) * kSecond / options.speed;
-            timespec t{.tv_sec = d / kSecond, .tv_nsec = d % kSecond * 1000};
-            out.flush();
-            ::nanosleep(&t, nullptr);
-        }
-        last = event.time;
-        if (!out.put(event.bytes)) break;
+    Player player(options, recording, out);
+    const Got got = player.run();
+    player.restore();
+    const int status = finish(recording, out, got);
+    if (g_signal != 0) {  // end as the signal would have ended us: our parent may want to know
+        ::signal(g_signal, SIG_DFL);
+        ::raise(g_signal);
     }
-    out.flush();
-    if (recording.died()) complain(recording.name(), "the session died: it has no exit event");
-    return got == Got::bad ? 1 : out.status();
+    return status;
 }
 
-int info(const Options &options) {
-    for (const char *file : options.files) {
-        Recording recording;
-        if (!recording.open(file)) return 1;
-        Event event;
-        Got got;
-        std::uint64_t bytes = 0, events = 0;
-        std::string status;
-        while ((got = recording.next(event)) == Got::some) {
-            events += 1;
-            if (event.kind == 'o') bytes += event.bytes.size();
-            if (event.kind == 'x') status = event.bytes;
-        }
-        const auto w = recording.writer();
-        std::printf("%s: %s, %dx%d, %.6f s, %llu bytes, %llu events, %s %d %s\n", file, recording.header().command.c_str(), recording.header().columns, recording.header().rows, (double)event.time / 1e6,
-            (unsigned long long)bytes, (unsigned long long)events, w ? "running" : status.empty() ? "died" : "ended", w.value_or(0), status.c_str());
+// === 8. The screen as text ===========================================================================================
+// What a person would have read: a small terminal keeps the screen, and a line is written when it scrolls off the top,
+// at last as it looked. Three rules make text of what was never lines:
+//   * a line that the terminal wrapped is one line;
+//   * a screen that is wiped (ED 2, RIS) or left (the alternate screen, where vi and less live) is written before, if it
+//     stood for a second at least: nobody has read what stood shorter;
+//   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
+// The end of the recording writes what is on the screen. Not kept: colours, and lines changed after they were written.
+
+/// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
+int width_of(char32_t c) {
+    const int width = c < 0x300 ? 1 : ::wcwidth(static_cast<wchar_t>(c));
+    return width < 0 ? 1 : width;
+}
+
+class Screen {
+public:
+    Screen(Output &out, const Header &header) : out_(out) {
+        resize(header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24);
     }
-    return 0;
+
+    /// Output that came at `time`.
+    void take(std::string_view bytes, Micros time) {
+        now_ = time;
+        sequences_.feed(bytes, [this](Part part, std::string_view piece) {
+            if (part == Part::text) take_text(piece);
+            else if (part == Part::control) take_control(piece[0]);
+            else take_sequence(piece);
+        });
+    }
+    void resize(int columns, int rows);
+    /// Writes what is on the screen at the end.
+    void finish();
+
+private:
+    struct Cell {
+        char32_t base = ' ', mark = 0;  // base 0: the right half of the character before
+    };
+    struct Row {
+        std::vector<Cell> cells;
+        bool wrapped = false;  // it goes on in the next one
+    };
+    struct Cursor {
+        int row = 0, column = 0;
+    };
+
+    void take_text(std::string_view text);
+    void take_control(char c);
+    void take_sequence(std::string_view bytes);
+    void take_csi(const Csi &csi);
+    void edit(const Csi &csi);
+    void put(char32_t c);
+    void write(const Row &row);
+    void write_page();
+    void feed_line();
+    void scroll(int top, int lines);
+    void insert_cells(int count);
+    void erase(int row, int from, int to);
+    void erase_screen(int mode);
+    void end_page();
+    void switch_screen(bool alternate);
+    void move(int row, int column);
+    Row &row() { return screen_[static_cast<std::size_t>(cursor_.row)]; }
+
+    Output &out_;
+    Sequences sequences_;
+    int columns_ = 0, rows_ = 0;
+    std::vector<Row> screen_, main_;      // main_: the main screen, while alternate_
+    bool alternate_ = false;
+    int written_ = 0, main_written_ = 0;  // rows at the top that have been written already
+    bool line_open_ = false;              // the last row written has wrapped
+    Cursor cursor_, saved_, main_cursor_;
+    bool wrap_next_ = false;              // the cursor stands *after* the last column, as VT100s do it
+    int top_ = 0, bottom_ = 0;            // the scroll region
+    std::array<bool, 2> graphics_{};      // the DEC line drawing set is in G0, in G1
+    std::size_t shift_ = 0;               // which of them is in use
+    char32_t last_ = ' ';                 // for REP
+    char32_t code_ = 0;                   // a UTF-8 sequence that is not whole yet
+    int missing_ = 0;                     // ... and how many bytes it lacks
+    Micros now_ = 0, page_since_ = 0;
+};
+
+void Screen::resize(int columns, int rows) {
+    columns_ = std::clamp(columns, 1, 1000);
+    rows_ = std::clamp(rows, 1, 250);
+    top_ = 0;
+    bottom_ = static_cast<int>(screen_.size()) - 1;
+    if (cursor_.row >= rows_) scroll(0, cursor_.row - rows_ + 1);
+    screen_.resize(static_cast<std::size_t>(rows_));
+    bottom_ = rows_ - 1;
+    written_ = std::min(written_, rows_);
+    move(cursor_.row, cursor_.column);
+}
+
+void Screen::move(int row, int column) {
+    cursor_ = {std::clamp(row, 0, rows_ - 1), std::clamp(column, 0, columns_ - 1)};
+    wrap_next_ = false;
+}
+
+void Screen::write(const Row &row) {
+    std::size_t length = row.cells.size();
+    while (!row.wrapped && length > 0 && row.cells[length - 1].base == ' ') --length;
+    std::array<char, 4> bytes{};
+    const auto put_code = [&](char32_t c) {
+        out_.put({bytes.data(), static_cast<std::size_t>(put_utf8(bytes.data(), c) - bytes.data())});
+    };
+    for (std::size_t i = 0; i < length; ++i) {
+        if (row.cells[i].base != 0) put_code(row.cells[i].base);
+        if (row.cells[i].mark != 0) put_code(row.cells[i].mark);
+    }
+    if (!row.wrapped) out_.put("\n");
+    line_open_ = row.wrapped;
+}
+
+void Screen::write_page() {
+    const auto blank = [](const Row &row) {
+        return std::ranges::all_of(row.cells, [](const Cell &cell) { return cell.base == ' '; });
+    };
+    int end = rows_;
+    while (end > written_ && blank(screen_[static_cast<std::size_t>(end - 1)])) --end;
+    for (; written_ < end; ++written_) write(screen_[static_cast<std::size_t>(written_)]);
+    if (std::exchange(line_open_, false)) out_.put("\n");
+}
+
+void Screen::finish() {
+    write_page();
+    if (!alternate_) return;
+    page_since_ = now_;
+    switch_screen(false);
+    write_page();
+}
+
+/// The screen is about to be wiped.
+void Screen::end_page() {
+    if (now_ - page_since_ >= kSecond) write_page();
+    page_since_ = now_;
+    written_ = 0;
+}
+
+/// Moves the rows from `top` to the bottom of the region up (down if negative); what leaves the screen is written.
+void Screen::scroll(int top, int lines) {
+    const auto first = screen_.begin() + top, last = screen_.begin() + bottom_ + 1;
+    const int height = bottom_ + 1 - top, count = std::clamp(lines, -height, height);
+    for (int i = 0; i < count && top == 0 && !alternate_; ++i) {
+        if (written_ > 0) --written_;
+        else write(screen_[static_cast<std::size_t>(i)]);
+    }
+    std::rotate(first, count >= 0 ? first + count : last + count, last);
+    if (count >= 0) std::fill(last - count, last, Row());
+    else std::fill(first, first - count, Row());
+}
+
+void Screen::feed_line() {
+    wrap_next_ = false;
+    if (cursor_.row == bottom_) scroll(top_, 1);
+    else if (cursor_.row < rows_ - 1) ++cursor_.row;
+}
+
+void Screen::put(char32_t c) {
+    constexpr std::u32string_view kGraphics = U"◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // from ` to ~
+    if (graphics_[shift_] && c >= '`' && c <= '~') c = kGraphics[c - '`'];
+    if ((c >= 0x7F && c < 0xA0) || width_of(c) > columns_) return;  // C1 control characters
+    const int width = width_of(c);
+    auto &cells = row().cells;
+    if (width == 0) {
+        const auto before = static_cast<std::size_t>(cursor_.column - (wrap_next_ ? 0 : 1));
+        if (before < cells.size()) cells[before].mark = c;
+        return;
+    }
+    if (wrap_next_ || cursor_.column + width > columns_) {
+        row().wrapped = true;
+        feed_line();
+        cursor_.column = 0;
+        return put(c);
+    }
+    const auto at = static_cast<std::size_t>(cursor_.column), end = at + static_cast<std::size_t>(width);
+    if (cells.size() < end) cells.resize(end);
+    if (cells[at].base == 0 && at > 0) cells[at - 1] = Cell();            // half a wide character is none
+    if (end < cells.size() && cells[end].base == 0) cells[end] = Cell();
+    cells[at] = {c, 0};
+    if (width == 2) cells[at + 1] = {0, 0};
+    last_ = c;
+    cursor_.column += width;
+    wrap_next_ = cursor_.column == columns_;
+    if (!wrap_next_) return;
+    --cursor_.column;
+    row().wrapped = false;  // not yet
+}
+
+void Screen::take_text(std::string_view text) {
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        const bool tail = (byte & 0xC0) == 0x80;
+        if (missing_ > 0 && tail) {
+            code_ = code_ << 6 | (byte & 0x3F);
+            if (--missing_ == 0) put(code_ < 0x110000 ? code_ : U'\uFFFD');
+            continue;
+        }
+        if (std::exchange(missing_, 0) > 0 || tail) put(U'\uFFFD');
+        if (byte < 0x80) put(byte);
+        if (byte < 0xC0) continue;
+        missing_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+        code_ = byte & (0x3F >> missing_);
+    }
+}
+
+void Screen::take_control(char c) {
+    switch (c) {
+    case '\b': return move(cursor_.row, cursor_.column - 1);
+    case '\t': return move(cursor_.row, (cursor_.column / 8 + 1) * 8);
+    case '\n': case '\v': case '\f': return feed_line();
+    case '\r': return move(cursor_.row, 0);
+    case '\x0E': case '\x0F': shift_ = c == '\x0E' ? 1 : 0; return;
+    default: return;
+    }
+}
+
+void Screen::take_sequence(std::string_view bytes) {
+    if (bytes.size() < 2) return;
+    for (const char c : bytes) {  // a control character inside a sequence acts at once
+        if ((c & 0xE0) == 0 && bytes.starts_with("\x1B[")) take_control(c);
+    }
+    if (bytes.starts_with("\x1B[")) return take_csi(parse_csi(bytes));
+    if (bytes.starts_with("\x1B(")) graphics_[0] = bytes.ends_with('0');
+    if (bytes.starts_with("\x1B)")) graphics_[1] = bytes.ends_with('0');
+    if (bytes.size() != 2 || bytes[0] != '\x1B') return;
+    switch (bytes[1]) {
+    case 'E': move(cursor_.row, 0); [[fallthrough]];
+    case 'D': return feed_line();
+    case 'M': return cursor_.row == top_ ? scroll(top_, -1) : move(cursor_.row - 1, cursor_.column);
+    case '7': saved_ = cursor_; return;
+    case '8': return move(saved_.row, saved_.column);
+    case 'c':
+        switch_screen(false);
+        erase_screen(2);
+        graphics_ = {};
+        top_ = 0;
+        bottom_ = rows_ - 1;
+        return move(0, 0);
+    default: return;
+    }
+}
+
+/// Blanks columns [from, to) of a row.
+void Screen::erase(int row, int from, int to) {
+    Row &erased = screen_[static_cast<std::size_t>(row)];
+    const auto size = static_cast<int>(erased.cells.size());
+    for (int i = from; i < (to >= columns_ ? size : std::min(to, size)); ++i) erased.cells[static_cast<std::size_t>(i)] = Cell();
+    if (to >= columns_) erased.wrapped = false;
+}
+
+void Screen::erase_screen(int mode) {
+    const bool all = mode == 2 || (mode == 0 && cursor_.row == 0 && cursor_.column == 0);
+    if (all) end_page();
+    const int first = all || mode == 1 ? 0 : cursor_.row + 1, last = mode == 1 ? cursor_.row : rows_;
+    for (int i = first; i < last; ++i) erase(i, 0, columns_);
+    if (mode == 0) erase(cursor_.row, cursor_.column, columns_);
+    if (mode == 1) erase(cursor_.row, 0, cursor_.column + 1);
+}
+
+void Screen::switch_screen(bool alternate) {
+    if (alternate == alternate_) return;
+    if (alternate) {
+        const int kept = cursor_.row;  // the line with the cursor is not finished
+        std::vector<Row> blank(screen_.size());
+        for (; written_ < kept; ++written_) write(screen_[static_cast<std::size_t>(written_)]);
+        main_ = std::exchange(screen_, std::move(blank));
+        main_written_ = std::exchange(written_, 0);
+        if (std::exchange(line_open_, false)) out_.put("\n");
+        main_cursor_ = cursor_;
+        page_since_ = now_;
+        alternate_ = true;
+        return;
+    }
+    end_page();
+    alternate_ = false;
+    screen_ = std::exchange(main_, {});
+    written_ = main_written_;
+    cursor_ = main_cursor_;
+    resize(columns_, rows_);
+}
+
+void Screen::take_csi(const Csi &csi) {
+    const int n = csi.at(0, 1);
+    if (csi.key == "?h" || csi.key == "?l") {
+        const int mode = csi.at(0, 0);
+        if (mode == 47 || mode == 1047 || mode == 1049) switch_screen(csi.key == "?h");
+        return;
+    }
+    if (csi.key.size() != 1) return;
+    switch (csi.key[0]) {
+    case 'A': return move(cursor_.row - n, cursor_.column);
+    case 'B': case 'e': return move(cursor_.row + n, cursor_.column);
+    case 'C': case 'a': return move(cursor_.row, cursor_.column + n);
+    case 'D': return move(cursor_.row, cursor_.column - n);
+    case 'E': return move(cursor_.row + n, 0);
+    case 'F': return move(cursor_.row - n, 0);
+    case 'G': case '`': return move(cursor_.row, n - 1);
+    case 'H': case 'f': return move(n - 1, csi.at(1, 1) - 1);
+    case 'd': return move(n - 1, cursor_.column);
+    case 'I': return move(cursor_.row, (cursor_.column / 8 + n) * 8);
+    case 'Z': return move(cursor_.row, ((cursor_.column + 7) / 8 - n) * 8);
+    case 's': saved_ = cursor_; return;
+    case 'u': return move(saved_.row, saved_.column);
+    case 'r':
+        top_ = std::min(n, rows_) - 1;
+        bottom_ = std::clamp(csi.at(1, rows_), top_ + 1, rows_) - 1;
+        return move(0, 0);
+    default: return edit(csi);
+    }
+}
+
+/// The sequences that change what stands on the screen.
+void Screen::edit(const Csi &csi) {
+    const int n = csi.at(0, 1), mode = csi.at(0, 0), row = cursor_.row, column = cursor_.column;
+    switch (csi.key[0]) {
+    case 'J': return erase_screen(mode);
+    case 'K': return erase(row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_);
+    case 'X': return erase(row, column, column + n);
+    case '@': return insert_cells(n);
+    case 'P': return insert_cells(-n);
+    case 'S': return scroll(top_, n);
+    case 'T': return scroll(top_, -n);
+    case 'L': case 'M':
+        if (row >= top_ && row <= bottom_) scroll(row, csi.key[0] == 'L' ? -n : n);
+        return;
+    case 'b':
+        for (int i = 0; i < std::min(n, columns_); ++i) put(last_);
+        return;
+    default: return;
+    }
+}
+
+/// Makes room for blanks at the cursor, or (negative) takes characters away there.
+void Screen::insert_cells(int count) {
+    auto &cells = row().cells;
+    const auto at = std::min<std::ptrdiff_t>(cursor_.column, std::ssize(cells));
+    if (count > 0) cells.insert(cells.begin() + at, static_cast<std::size_t>(std::min(count, columns_)), Cell());
+    else cells.erase(cells.begin() + at, cells.begin() + std::min<std::ptrdiff_t>(at - count, std::ssize(cells)));
+    cells.resize(std::min(cells.size(), static_cast<std::size_t>(columns_)));
+}
+
+// === 9. convert ======================================================================================================
+// Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2, since
+// the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are renamed.
+
+/// Opens what convert writes; an existing file only with --force.
+Fd open_output(const std::string &name, bool force, const Recording &source) {
+    struct stat from {}, to {};
+    const bool same = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 &&
+                      from.st_dev == to.st_dev && from.st_ino == to.st_ino;
+    if (same) return complain(name, "is the recording itself"), Fd();
+    const int create = force ? O_TRUNC : O_EXCL;
+    Fd fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | create, 0600));  // as private as a recording
+    if (!fd) complain_errno(name);
+    return fd;
+}
+
+/// Calls take(event) for each event, for as long as it gives true and the recording goes on.
+template <typename Take> Got for_each_event(Recording &recording, Take &&take) {
+    Event event;
+    Got got;
+    while ((got = recording.next(event)) == Got::some && take(event)) {}
+    return got;
+}
+
+/// Calls take(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
+template <typename Take> void for_each_member(std::string_view object, Take &&take) {
+    std::vector<char> room;
+    Json json(object, room);
+    json.object([&](const std::string &key) {
+        json.next_is(' ');
+        const char *const start = json.at();
+        const bool good = json.skip();
+        if (good) take(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
+        return good;
+    });
+}
+
+/// Builds a JSON object, spaced as another one is.
+class ObjectWriter {
+public:
+    explicit ObjectWriter(std::string_view like) {
+        if (like.find("\":") == like.find("\": ")) colon_ = ": ";
+        if (like.find(", \"") != std::string_view::npos) comma_ = ", ";
+    }
+
+    void add(std::string_view key, std::string_view value) {
+        text_.append(text_.size() > 1 ? comma_ : "").append(json_quote(key)).append(colon_);
+        for (const char c : value) text_ += c == '\n' || c == '\r' ? ' ' : c;  // v1 may stand on many lines
+    }
+
+    [[nodiscard]] std::string text() const { return text_ + "}"; }
+
+private:
+    std::string_view colon_ = ":", comma_ = ",";
+    std::string text_ = "{";
+};
+
+/// v3's "term" from the members of v2.
+std::string term_of(const Header &header, std::string_view theme) {
+    ObjectWriter term(header.text);
+    term.add("cols", std::to_string(header.columns));
+    term.add("rows", std::to_string(header.rows));
+    if (!header.term.empty()) term.add("type", json_quote(header.term));
+    if (!theme.empty()) term.add("theme", theme);
+    return term.text();
+}
+
+/// v2's "env" from that of v3, which keeps TERM elsewhere.
+std::string env_of(const Header &header, std::string_view env) {
+    ObjectWriter writer(header.text);
+    bool has_term = header.term.empty();
+    for_each_member(env, [&](const std::string &key, std::string_view) { has_term = has_term || key == "TERM"; });
+    if (!has_term) writer.add("TERM", json_quote(header.term));
+    for_each_member(env, [&](const std::string &key, std::string_view value) { writer.add(key, value); });
+    return has_term ? std::string(env) : writer.text();
+}
+
+std::string header_as_v3(const Header &header) {
+    const std::string whole = header.text + (header.version == 1 ? "]}" : "");
+    std::string theme;
+    for_each_member(whole, [&](const std::string &key, std::string_view value) {
+        if (key == "theme") theme = value;
+    });
+    ObjectWriter writer(whole);
+    for_each_member(whole, [&](const std::string &key, std::string_view value) {
+        if (key == "version") writer.add(key, "3");
+        else if (key == "width") writer.add("term", term_of(header, theme));
+        else if (key != "height" && key != "theme" && key != "stdout") writer.add(key, value);
+    });
+    return writer.text();
+}
+
+std::string header_as_v2(const Header &header) {
+    const std::string whole = header.text + (header.version == 1 ? "]}" : "");
+    ObjectWriter writer(whole);
+    bool has_env = header.version == 1 || header.term.empty();
+    for_each_member(whole, [&](const std::string &key, std::string_view value) {
+        if (key == "version") writer.add(key, "2");
+        else if (key == "term") {
+            writer.add("width", std::to_string(header.columns));
+            writer.add("height", std::to_string(header.rows));
+            for_each_member(value, [&](const std::string &inner, std::string_view theme) {
+                if (inner == "theme") writer.add(inner, theme);
+            });
+        } else if (key == "env" && header.version == 3) {
+            writer.add(key, env_of(header, value));
+            has_env = true;
+        } else if (key != "stdout") writer.add(key, value);
+    });
+    if (!has_env) writer.add("env", env_of(header, "{}"));
+    return writer.text();
+}
+
+Got convert_to_cast(Recording &recording, Output &out, int version) {
+    const Header &header = recording.header();
+    const std::string text = header.version == version ? header.text
+                             : version == 2 ? header_as_v2(header) : header_as_v3(header);
+    if (!out.put(text + "\n")) return Got::end;
+    Micros last = 0;
+    return for_each_event(recording, [&](const Event &event) {
+        std::string_view tail = event.tail;
+        tail = tail.substr(0, tail.rfind(']') + 1);
+        out.put("[" + format_seconds(version == 3 ? event.time - last : event.time));
+        last = event.time;
+        if (header.version != 1) return out.put(tail) && out.put("\n");
+        tail = tail.substr(tail.find('"'));
+        return out.put(", \"o\", ") && out.put(tail.substr(0, tail.rfind('"') + 1)) && out.put("]\n");
+    });
+}
+
+Got convert_to_raw(Recording &recording, Output &out) {
+    return for_each_event(recording, [&](const Event &event) { return event.kind != 'o' || out.put(event.bytes); });
+}
+
+/// The size in an `r` event; false for something else.
+bool parse_size(std::string_view text, int &columns, int &rows) {
+    const std::size_t x = text.find('x');
+    const auto first = parse_number(text.substr(0, x));
+    const auto second = parse_number(x == std::string_view::npos ? "" : text.substr(x + 1));
+    if (!first || !second || *first > 65535 || *second > 65535) return false;
+    columns = static_cast<int>(*first);
+    rows = static_cast<int>(*second);
+    return true;
+}
+
+Got convert_to_text(Recording &recording, Output &out) {
+    [[maybe_unused]] const char *locale = std::setlocale(LC_CTYPE, "C.UTF-8");  // for wcwidth(3)
+    Screen screen(out, recording.header());
+    const Got got = for_each_event(recording, [&](const Event &event) {
+        int columns = 0, rows = 0;
+        if (event.kind == 'o') screen.take(event.bytes, event.time);
+        if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) screen.resize(columns, rows);
+        return out.put("");
+    });
+    screen.finish();
+    return got;
+}
+
+/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each, the
+/// least significant byte first.
+Got convert_to_ttyrec(Recording &recording, Output &out) {
+    const Micros start = std::max<std::int64_t>(recording.header().timestamp, 0) * kSecond;
+    return for_each_event(recording, [&](const Event &event) {
+        if (event.kind != 'o') return true;
+        const Micros time = start + event.time;
+        std::string head;
+        for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
+                                std::uint64_t{event.bytes.size()}}) {
+            for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
+        }
+        return out.put(head) && out.put(event.bytes);
+    });
+}
+
+/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last one
+/// and its length (script(1), advanced format).
+Got convert_to_script(Recording &recording, Output &out, Output &timing) {
+    const Header &header = recording.header();
+    const std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
+    const std::string shift = date.substr(0, date.size() - 2) + ":" + date.substr(date.size() - 2);
+    const auto say = [&](std::string_view name, const std::string &value) {
+        if (!value.empty()) timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
+    };
+    say("START_TIME", shift);
+    say("TERM", header.term);
+    say("COLUMNS", std::to_string(header.columns));
+    say("LINES", std::to_string(header.rows));
+    say("COMMAND", header.command);
+    out.put("Script started on " + shift + " [COMMAND=\"" + printable(header.command) + "\"]\n");
+    Micros last = 0;
+    std::string status;
+    const Got got = for_each_event(recording, [&](const Event &event) {
+        int columns = 0, rows = 0;
+        const std::string since = " " + format_seconds(event.time - last) + " ";
+        if (event.kind == 'x') status = event.bytes;
+        if (event.kind == 'o') timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+        else if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) {
+            timing.put("S" + since + "SIGWINCH ROWS=" + std::to_string(rows) + " COLS=" + std::to_string(columns) + "\n");
+        } else return true;
+        last = event.time;
+        return event.kind != 'o' || out.put(event.bytes);
+    });
+    say("DURATION", format_seconds(last));
+    say("EXIT_CODE", status);
+    return timing.flush() ? got : Got::bad;
+}
+
+Got convert_to(std::string_view type, Recording &recording, Output &out, Output &timing) {
+    if (type == "v2") return convert_to_cast(recording, out, 2);
+    if (type == "v3") return convert_to_cast(recording, out, 3);
+    if (type == "raw") return convert_to_raw(recording, out);
+    if (type == "txt") return convert_to_text(recording, out);
+    if (type == "ttyrec") return convert_to_ttyrec(recording, out);
+    return convert_to_script(recording, out, timing);
+}
+
+int convert(const Options &options) {
+    Recording recording;
+    Fd opened, opened_timing;
+    const std::string timing_name = options.out + ".timing";
+    if (!recording.open(options.files[0])) return 1;
+    if (options.out != "-") {
+        opened = open_output(options.out, options.force, recording);
+        if (opened && options.type == "script") opened_timing = open_output(timing_name, options.force, recording);
+        if (!opened || (options.type == "script" && !opened_timing)) return 1;
+    }
+    Output out(opened ? opened.get() : STDOUT_FILENO, opened ? options.out : "standard output");
+    Output timing(opened_timing.get(), timing_name);
+    if (recording.header().version == 0) return 0;  // torn, and said
+    const Got got = convert_to(options.type, recording, out, timing);
+    return finish(recording, out, got);
 }
 
 // === 10. The command line ============================================================================================
 
-} // namespace
+constexpr char kHelp[] =
+    "Usage: record COMMAND [OPTION]... FILE     (- is standard input)\n"
+    "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program.\n"
+    "\n"
+    "  play      replays one with its timing\n"
+    "  cat       writes its output, the exact bytes, at once\n"
+    "  info      says what it is, and whether the session still runs\n"
+    "  convert   makes another kind of file of it\n"
+    "\n"
+    "  -h, --help      this, or after a COMMAND its options\n"
+    "  -V, --version\n"
+    "\n"
+    "Exit status: 0; 1 for a file that cannot be read or written; 2 for a usage error.\n";
+
+constexpr char kPlayHelp[] =
+    "Usage: record play [OPTION]... FILE\n"
+    "Replays a recording with its timing.\n"
+    "\n"
+    "  -s, --speed SPEED     SPEED times as fast, 0.1 to 1000\n"
+    "  -i, --idle IDLE       no pause over IDLE seconds (default: the recording's own limit, if it has one)\n"
+    "  -t, --start START     begin START seconds in, with the screen as it was then\n"
+    "  -f, --follow          go on as a live session grows, until it ends; a START past the end shows at once\n"
+    "                        what there is, and then what comes\n"
+    "\n"
+    "Keys, at a terminal:\n"
+    "  space         pauses, and goes on\n"
+    "  .             shows the next output, and pauses\n"
+    "  ]             goes to the next marker\n"
+    "  + -           twice, half the speed\n"
+    "  right left    5 seconds forth, back (a pipe cannot go back)\n"
+    "  q, Ctrl-C     quits\n"
+    "\n"
+    "Going back shows the recording again from its first byte, at once: it takes time, but no memory.\n"
+    "At a terminal, questions to the terminal that stand in the recording are left out.\n";
+
+constexpr char kCatHelp[] =
+    "Usage: record cat [OPTION]... FILE\n"
+    "Writes the output, the exact bytes that the program printed, at once.\n"
+    "\n"
+    "  -f, --follow      go on as a live session grows, until it ends\n"
+    "      --from N      leave out the first N bytes\n"
+    "      --to N        end after byte N of the output\n"
+    "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n";
+
+constexpr char kInfoHelp[] =
+    "Usage: record info [OPTION]... FILE...\n"
+    "Says what a recording is: command, state, dates, length in seconds, size, bytes of output, events.\n"
+    "For several files a line each, the running sessions first: state, start, last output, size, bytes, length,\n"
+    "file, command.\n"
+    "\n"
+    "      --json        a JSON object a line, for scripts\n";
+
+constexpr char kConvertHelp[] =
+    "Usage: record convert -t TYPE [OPTION]... FILE\n"
+    "Makes another kind of file of a recording.\n"
+    "\n"
+    "  -t, --type TYPE   v2, v3   asciicast, byte for byte the same there and back\n"
+    "                    raw      the exact bytes of the output\n"
+    "                    txt      what a person would have read (see below)\n"
+    "                    ttyrec   for ttyplay\n"
+    "                    script   for scriptreplay -t OUT.timing OUT: the output in OUT, the times in OUT.timing\n"
+    "                             (advanced format), so -o is needed\n"
+    "  -o, --output OUT  to this file instead of standard output; an existing file is not overwritten\n"
+    "      --force       ... but now it is\n"
+    "\n"
+    "txt: a small terminal shows the output, and each line is written as it scrolls off the top, without escapes, a\n"
+    "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it last looked when it is wiped\n"
+    "or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
+
+// Long options without a short form have a capital letter for `getopt_long` to give back.
+constexpr option kHelpOption{"help", no_argument, nullptr, 'h'}, kVersionOption{"version", no_argument, nullptr, 'V'};
+constexpr option kFollowOption{"follow", no_argument, nullptr, 'f'}, kLastOption{};
+constexpr std::array kPlayOptions{kHelpOption, kVersionOption, kFollowOption,
+                                  option{"speed", required_argument, nullptr, 's'},
+                                  option{"idle", required_argument, nullptr, 'i'},
+                                  option{"start", required_argument, nullptr, 't'}, kLastOption};
+constexpr std::array kCatOptions{kHelpOption, kVersionOption, kFollowOption,
+                                 option{"from", required_argument, nullptr, 'F'},
+                                 option{"to", required_argument, nullptr, 'U'},
+                                 option{"no-queries", no_argument, nullptr, 'Q'}, kLastOption};
+constexpr std::array kInfoOptions{kHelpOption, kVersionOption, option{"json", no_argument, nullptr, 'J'}, kLastOption};
+constexpr std::array kConvertOptions{kHelpOption, kVersionOption, option{"type", required_argument, nullptr, 'T'},
+                                     option{"output", required_argument, nullptr, 'o'},
+                                     option{"force", no_argument, nullptr, 'W'}, kLastOption};
+
+struct Command {
+    std::string_view name;
+    int (*run)(const Options &);
+    const char *short_options;
+    const option *long_options;
+    const char *help;
+};
+
+constexpr std::array kCommands{Command{"play", play, ":hVfs:i:t:", kPlayOptions.data(), kPlayHelp},
+                               Command{"cat", cat, ":hVf", kCatOptions.data(), kCatHelp},
+                               Command{"info", info, ":hV", kInfoOptions.data(), kInfoHelp},
+                               Command{"convert", convert, ":hVt:o:", kConvertOptions.data(), kConvertHelp}};
+
+/// Says what is wrong with the command line; gives the exit status for that.
+int complain_usage(std::string_view what, std::string_view why) {
+    complain(what, std::string(why) + " (record --help tells more)");
+    return 2;
+}
+
+/// Seconds, or a factor, in millionths.
+std::optional<Micros> parse_decimal(std::string_view text) {
+    std::vector<char> room;
+    const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
+    Json json(whole, room);
+    Micros value = 0;
+    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
+    return value;
+}
+
+/// Takes one option with its value; false if the value makes no sense.
+bool set_option(Options &options, const Command &command, int letter, const char *value) {
+    const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
+    constexpr std::array kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
+    if (letter == 't' && command.run == convert) letter = 'T';
+    switch (letter) {
+    case 'f': return options.follow = true;
+    case 'Q': return options.no_queries = true;
+    case 'J': return options.json = true;
+    case 'W': return options.force = true;
+    case 'F': return set(options.from, parse_number(value));
+    case 'U': return set(options.to, parse_number(value));
+    case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
+    case 'i': return set(options.idle, parse_decimal(value));
+    case 't': return set(options.start, parse_decimal(value));
+    case 'o': options.out = value; return !options.out.empty();
+    default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
+    }
+}
+
+/// Reads the command's own arguments (argv[0] is its name) and runs it.
+int run_command(const Command &command, int argc, char **argv) {
+    Options options;
+    int letter;
+    opterr = 0;
+    while ((letter = ::getopt_long(argc, argv, command.short_options, command.long_options, nullptr)) != -1) {
+        const std::string_view word = argv[optind - 1];
+        const std::string name = word.starts_with("--") ? std::string(word) : std::string("-") + static_cast<char>(optopt);
+        if (letter == '?') return complain_usage(name, "no such option");
+        if (letter == ':') return complain_usage(name, "a value is missing");
+        if (letter == 'h') return std::fputs(command.help, stdout), 0;
+        if (letter == 'V') return std::puts("record 1.0"), 0;
+        if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
+    }
+    options.files.assign(argv + optind, argv + argc);
+    if (options.files.empty()) return complain_usage(command.name, "a FILE is missing");
+    if (options.files.size() > 1 && command.run != info) return complain_usage(command.name, "one FILE at a time");
+    if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
+    if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
+    return command.run(options);
+}
+
+}  // namespace
 
 int main(int argc, char **argv) {
-    Options o;
+    const std::string_view name = argc > 1 ? argv[1] : "";
     ::signal(SIGPIPE, SIG_IGN);
-    const option longs[] = {{"from", 1, nullptr, 1000}, {"to", 1, nullptr, 1001}, {"no-queries", 0, nullptr, 1002}, {"follow", 0, nullptr, 'f'}, {}};
-    std::string cmd = argc > 1 ? argv[1] : "";
-    int c;
-    while ((c = getopt_long(argc - 1, argv + 1, "fs:i:t:", longs, nullptr)) != -1) {
-        if (c == 'f') o.follow = true;
-        if (c == 's') o.speed = (Micros)(atof(optarg) * 1e6);
-        if (c == 'i') o.idle = (Micros)(atof(optarg) * 1e6);
-        if (c == 't') o.start = (Micros)(atof(optarg) * 1e6);
-        if (c == 1000) o.from = strtoull(optarg, nullptr, 10);
-        if (c == 1001) o.to = strtoull(optarg, nullptr, 10);
+    if (name == "-h" || name == "--help") return std::fputs(kHelp, stdout), 0;
+    if (name == "-V" || name == "--version") return std::puts("record 1.0"), 0;
+    for (const Command &command : kCommands) {
+        if (command.name == name) return run_command(command, argc - 1, argv + 1);
     }
-    for (int i = optind + 1; i < argc; ++i) o.files.push_back(argv[i]);
-    if (o.files.empty()) { complain("usage", "record play|cat|info FILE"); return 2; }
-    if (cmd == "cat") return cat(o);
-    if (cmd == "play") return play(o);
-    if (cmd == "info") return info(o);
-    return 2;
+    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert [OPTION]... FILE");
+    return complain_usage(name, "no such command");
 }
