@@ -185,13 +185,20 @@ class Client:
         return not self.buffer and not select.select([self.sock], [], [], seconds)[0]
 
 
+class Screen(pyte.Screen):
+    """pyte takes xterm's CSI ? … m (a question of vim's, about keys) for colours, and falls over it."""
+    def select_graphic_rendition(self, *attributes, private=False):
+        if not private:
+            super().select_graphic_rendition(*attributes)
+
+
 class Terminal:
     """A program on a pexpect pseudoterminal with a pyte screen behind it: what a user would see."""
     def __init__(self, argv, cwd=None, env=None, rows=24, cols=80):
         env = dict(os.environ if env is None else env, TERM='xterm-256color', LC_ALL='C.UTF-8')
         self.child = pexpect.spawn(argv[0], argv[1:], cwd=cwd, env=env, dimensions=(rows, cols), timeout=TIMEOUT)
         self.child.delaybeforesend = None
-        self.screen = pyte.Screen(cols, rows)
+        self.screen = Screen(cols, rows)
         self.stream = pyte.ByteStream(self.screen)
         self.output = b''
 
