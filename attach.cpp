@@ -629,7 +629,7 @@ void Terminal::show(std::string_view text) const {
     while (!text.empty() && Clock::now() < end) {
         const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
         pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-        if (::poll(&ready, 1, static_cast<int>(left.count())) < 0) return;
+        if (::poll(&ready, 1, static_cast<int>(left.count())) != 1) return;
         const ssize_t n = ::write(output(), text.data(), text.size());
         if (n < 0 && errno != EAGAIN && errno != EINTR) return;
         text.remove_prefix(n < 0 ? 0 : static_cast<std::size_t>(n));
@@ -914,8 +914,15 @@ std::size_t showable(const Relay &r) {
     return r.to_screen.size() - (may_end ? maybe_goodbye(r.to_screen) : 0);
 }
 
-/// Gives up on what a descriptor did, but not on "not now".
+/// Whether a system call failed for no other reason than that it is not the time.
 bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
+
+/// Nothing more is read; what was typed before goes out first, if the shim takes it.
+void detach(Relay &r) {
+    r.input_open = false;
+    r.end = End::detached;
+    r.deadline = Clock::now() + kFarewell;
+}
 
 void read_input(Relay &r) {
     char bytes[kBufferBytes];
@@ -924,16 +931,14 @@ void read_input(Relay &r) {
     if (n <= 0) {
         r.input_open = false;
         r.all_queued = true;
-        if (r.terminal.has_keys()) r.end = End::detached;  // the terminal was hung up
+        if (r.terminal.has_keys()) detach(r);  // the terminal was hung up
         return;
     }
     std::string_view typed(bytes, static_cast<std::size_t>(n));
     const std::size_t key = r.terminal.has_keys() ? find_key(typed, r.options.key) : std::string_view::npos;
     if (key != std::string_view::npos) {
         typed = typed.substr(0, key);
-        r.input_open = false;
-        r.end = End::detached;
-        r.deadline = Clock::now() + kFarewell;
+        detach(r);
     }
     if (!r.all_queued && r.sending) r.to_shim += typed;
 }
@@ -985,7 +990,9 @@ void write_screen(Relay &r) {
     r.status = errno;
 }
 
-void obey_signals(Relay &r) {
+/// Does what signals have asked for; whether there were any.
+bool obey_signals(Relay &r) {
+    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
     if (g_ending != 0) r.end = End::signal;
     if (g_stopping != 0) {
         g_stopping = 0;
@@ -1000,6 +1007,7 @@ void obey_signals(Relay &r) {
     }
     if (g_resized != 0) r.resized = true;
     g_resized = 0;
+    return any;
 }
 
 bool is_finished(const Relay &r) {
@@ -1036,16 +1044,15 @@ void relay(Relay &r) {
             left = {.tv_sec = static_cast<time_t>(ns.count() / 1000000000), .tv_nsec = ns.count() % 1000000000};
         }
         const int highest = std::max(r.socket, r.terminal.output());
-        if (::pselect(highest + 1, &readable, &writable, nullptr, r.deadline ? &left : nullptr, &none) < 0) {
-            FD_ZERO(&readable);
-            FD_ZERO(&writable);
-        }
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, r.deadline ? &left : nullptr, &none);
         ::sigprocmask(SIG_SETMASK, &none, &blocked);
         ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
 
-        // Dispatch.
-        obey_signals(r);
-        if (r.end == End::signal) return;
+        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal meanwhile.
+        if (obey_signals(r) || ready < 0) {
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+        }
         if (FD_ISSET(STDIN_FILENO, &readable)) read_input(r);
         if (FD_ISSET(r.socket, &readable)) read_socket(r);
 
