@@ -792,6 +792,14 @@ sigset_t take_signals() {
     return inside;
 }
 
+/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor is always
+/// ready, no signal would ever come through.
+void let_signals_in(const sigset_t &inside) {
+    sigset_t before;
+    ::sigprocmask(SIG_SETMASK, &inside, &before);
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
 /// In a child: what we ignore and block is none of its business. Async-signal-safe.
 void reset_signals() {
     struct sigaction action{};
@@ -996,7 +1004,7 @@ constexpr std::array kPrivateModes = {
     PrivateMode{9, false},     // mouse: buttons, as X10 had it
     PrivateMode{12, false},    // cursor blinks
     PrivateMode{25, true},     // cursor is shown
-    PrivateMode{66, false},    // keypad sends escape sequences (also ESC = and ESC >)
+    PrivateMode{66, false},    // keypad sends escape sequences; told as ESC =, which more terminals know
     PrivateMode{1000, false},  // mouse: buttons
     PrivateMode{1002, false},  // mouse: buttons and dragging
     PrivateMode{1003, false},  // mouse: every motion
@@ -1017,6 +1025,14 @@ struct Rendition {
     bool operator==(const Rendition &) const = default;
 };
 
+/// How text is drawn: what a terminal saves and restores together with the cursor (DECSC, DECRC).
+struct Pen {
+    std::array<char, 4> charsets = {'B', 'B', 'B', 'B'};  // G0 to G3; B is ASCII, 0 the line drawing characters
+    bool shifted = false;                                 // SO: G1 is in use, not G0
+    Rendition rendition;
+    bool operator==(const Pen &) const = default;
+};
+
 /// Everything that has been switched on, as far as we tell it to a late client.
 struct Modes {
     std::array<bool, kPrivateModes.size()> private_modes = [] {
@@ -1026,13 +1042,11 @@ struct Modes {
     }();
     std::uint16_t alternate = 0;                            // the mode that switched the screen: 47, 1047, 1049; or 0
     bool insert = false, newline = false;                   // CSI 4 h, CSI 20 h
-    std::array<char, 4> charsets = {'B', 'B', 'B', 'B'};    // G0 to G3; B is ASCII, 0 the line drawing characters
-    bool shifted = false;                                   // SO: G1 is in use, not G0
     std::uint16_t region_top = 0, region_bottom = 0;        // scroll region; 0: the whole screen
     std::uint16_t cursor_style = 0;                         // CSI n SP q
     std::uint16_t modify_other_keys = 0;                    // CSI > 4 ; n m
     std::uint16_t keyboard_flags = 0;                       // CSI > n u (kitty): the uppermost
-    Rendition rendition;
+    Pen pen, saved_pen;                                     // now, and as DECSC saved it
     bool operator==(const Modes &) const = default;
 
     void set_private(std::uint16_t number, bool on);
@@ -1049,13 +1063,11 @@ void Modes::set_private(std::uint16_t number, bool on) {
 
 /// DECSTR leaves the screens, the mouse and what else came later as they are.
 void Modes::soft_reset() {
-    const Modes first;
     for (const std::uint16_t number : {std::uint16_t{1}, std::uint16_t{6}, std::uint16_t{66}}) set_private(number, false);
     set_private(25, true);
-    insert = shifted = false;
-    charsets = first.charsets;
+    insert = false;
     region_top = region_bottom = 0;
-    rendition = first.rendition;
+    pen = saved_pen = {};
 }
 
 /// One colour as SGR parameters: `base` is 38, 48 or 58.
@@ -1068,23 +1080,24 @@ std::string colour_parameters(unsigned base, std::uint32_t colour) {
 }
 
 std::string Modes::sequences() const {
-    const Modes first;
     std::string out;
+    const Rendition &rendition = pen.rendition;
     const auto csi = [&out](const std::string &rest) { out.append("\x1B[").append(rest); };
     if (alternate != 0) csi("?" + std::to_string(alternate) + "h");
-    for (std::size_t g = 0; g < charsets.size(); ++g)
-        if (charsets[g] != 'B') out.append({'\x1B', "()*+"[g], charsets[g]});
-    if (shifted) out += '\x0E';
+    for (std::size_t g = 0; g < pen.charsets.size(); ++g)
+        if (pen.charsets[g] != 'B') out.append({'\x1B', "()*+"[g], pen.charsets[g]});
+    if (pen.shifted) out += '\x0E';
     if (region_bottom != 0) csi(std::to_string(region_top) + ";" + std::to_string(region_bottom) + "r");
     for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
-        if (private_modes[i] != kPrivateModes[i].at_first)
+        if (private_modes[i] != kPrivateModes[i].at_first && kPrivateModes[i].number == 66) out += "\x1B=";
+        else if (private_modes[i] != kPrivateModes[i].at_first)
             csi("?" + std::to_string(kPrivateModes[i].number) + (private_modes[i] ? "h" : "l"));
     if (insert) csi("4h");
     if (newline) csi("20h");
     if (cursor_style != 0) csi(std::to_string(cursor_style) + " q");
     if (modify_other_keys != 0) csi(">4;" + std::to_string(modify_other_keys) + "m");
     if (keyboard_flags != 0) csi(">" + std::to_string(keyboard_flags) + "u");
-    if (rendition == first.rendition) return out;
+    if (rendition == Rendition{}) return out;
     std::string sgr = "0";
     for (unsigned n = 1; n < 10; ++n)
         if ((rendition.attributes >> n & 1) != 0) sgr += ";" + std::to_string(n);
@@ -1115,8 +1128,9 @@ public:
     bool operator==(const Follower &) const = default;
 
 private:
-    enum class State : std::uint8_t { ground, escape, escape_intermediate, csi, csi_ignore, dcs, string };
+    enum class State : std::uint8_t { ground, c1, escape, escape_intermediate, csi, csi_ignore, dcs, string };
     static constexpr std::size_t kParameters = 32, kString = 24;
+    static constexpr unsigned char kC1Lead = 0xC2;  // U+0080 to U+009F begin so
 
     std::size_t skip_text(std::string_view bytes);
     void step(unsigned char c, std::vector<Range> &queries);
@@ -1146,8 +1160,10 @@ private:
     char kind_ = 0;                   // of a string: P (DCS), ], _, ^ or X
     std::size_t length_ = 0;          // of a string, as far as it is kept
     std::array<char, kString> text_{};
-    char last_ = 0, before_last_ = 0; // of a string: its last two bytes
-    bool question_ = false;           // in it, ;? was a whole field
+    bool lead_ = false;               // its last byte may be the first half of an 8-bit control
+    bool fresh_ = false;              // its present field is empty so far
+    bool mark_ = false;               // its present field is just ?
+    bool question_ = false;           // so was an earlier one
     Modes modes_;
     std::uint64_t home_at_ = UINT64_MAX;  // of the last move to the upper left corner, when nothing came after it
     std::uint64_t drawn_at_ = 0;
@@ -1173,12 +1189,14 @@ std::size_t Follower::skip_text(std::string_view bytes) {
     while (i < bytes.size()) {
         std::uint64_t w = 0;
         if (bytes.size() - i >= 8) std::memcpy(&w, bytes.data() + i, 8);
-        if (bytes.size() - i >= 8 && ((w - kOnes * 0x20) & ~w & (kOnes * 0x80)) == 0) {  // none below 0x20
+        const std::uint64_t lead = w ^ (kOnes * kC1Lead);
+        const std::uint64_t odd = ((w - kOnes * 0x20) & ~w) | ((lead - kOnes) & ~lead);  // below 0x20, or that lead
+        if (bytes.size() - i >= 8 && (odd & (kOnes * 0x80)) == 0) {
             i += 8;
             continue;
         }
         const auto c = static_cast<unsigned char>(bytes[i]);
-        if (c == 0x1B || c == 0x0E || c == 0x0F || c == 0x05) break;
+        if (c == 0x1B || c == 0x0E || c == 0x0F || c == 0x05 || c == kC1Lead) break;
         ++i;
     }
     if (i > 0) home_at_ = UINT64_MAX;
@@ -1201,15 +1219,28 @@ void Follower::feed(std::string_view bytes, std::vector<Range> &queries) {
 
 void Follower::enter(State state) {
     state_ = state;
-    prefix_ = intermediate_ = kind_ = last_ = before_last_ = 0;
+    prefix_ = intermediate_ = kind_ = 0;
     count_ = length_ = 0;
     colons_ = 0;
-    question_ = false;
+    lead_ = fresh_ = mark_ = question_ = false;
     parameters_[0] = 0;
 }
 
-/// One byte; position_ is behind it. The first lines are the diagram's transitions from anywhere.
+/// One byte; position_ is behind it. The first lines are the diagram's transitions from anywhere. The 8-bit controls of
+/// the diagram (0x9B for ESC [) come as two bytes in UTF-8, and xterm obeys them.
 void Follower::step(unsigned char c, std::vector<Range> &queries) {
+    if (state_ == State::c1) {
+        state_ = State::ground;
+        if (c >= 0x80 && c < 0xA0) {
+            enter(State::escape);
+            return escape(static_cast<unsigned char>(c - 0x40), queries);
+        }
+        home_at_ = UINT64_MAX;
+    }
+    if (state_ == State::ground && c == kC1Lead) {
+        begin_ = position_ - 1;
+        return enter(State::c1);
+    }
     if (c == 0x18 || c == 0x1A) return enter(State::ground);  // CAN, SUB
     if (c == 0x1B) {
         if (state_ == State::string) string_ended(position_ - 1, queries);  // what stays, ESC \, does nothing alone
@@ -1235,7 +1266,7 @@ void Follower::step(unsigned char c, std::vector<Range> &queries) {
 /// A control character, which works inside a sequence too.
 void Follower::control(unsigned char c, std::vector<Range> &queries) {
     if (c == 0x05) query(position_ - 1, position_, queries);  // ENQ
-    if (c == 0x0E || c == 0x0F) modes_.shifted = c == 0x0E;
+    if (c == 0x0E || c == 0x0F) modes_.pen.shifted = c == 0x0E;
 }
 
 void Follower::escape(unsigned char c, std::vector<Range> &queries) {
@@ -1254,7 +1285,9 @@ void Follower::escape(unsigned char c, std::vector<Range> &queries) {
     }
     constexpr std::string_view kSlots = "()*+";
     if (const std::size_t slot = kSlots.find(intermediate); intermediate != 0 && slot != std::string_view::npos)
-        modes_.charsets[slot] = static_cast<char>(c);
+        modes_.pen.charsets[slot] = static_cast<char>(c);
+    if (intermediate == 0 && c == '7') modes_.saved_pen = modes_.pen;
+    if (intermediate == 0 && c == '8') modes_.pen = modes_.saved_pen;
     if (intermediate == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
     if (intermediate == 0 && c == 'Z') query(begin_, position_, queries);  // DECID
     if (intermediate == 0 && c == 'c') {                                    // RIS
@@ -1322,6 +1355,8 @@ void Follower::csi(unsigned char c, std::vector<Range> &queries) {
     if ((prefix_ == 0 || prefix_ == '?') && (c == 'h' || c == 'l')) set_modes(c == 'h');
     if (prefix_ != 0) return;
     if (c == 'm') set_rendition();
+    if (c == 's' && count_ == 0) modes_.saved_pen = modes_.pen;
+    if (c == 'u' && count_ == 0) modes_.pen = modes_.saved_pen;
     if (c == 'r') {
         modes_.region_top = std::max<std::uint16_t>(parameter(0), 1);
         modes_.region_bottom = parameter(1);
@@ -1343,6 +1378,7 @@ void Follower::set_modes(bool on) {
         const std::uint16_t before = modes_.alternate;
         if (on && before == 0 && (parameters_[i] == 1047 || parameters_[i] == 1049)) drawn(begin_);  // with what is before it
         modes_.set_private(parameters_[i], on);
+        if (parameters_[i] == 1048 || parameters_[i] == 1049) (on ? modes_.saved_pen : modes_.pen) = on ? modes_.pen : modes_.saved_pen;
         if (before != 0 && modes_.alternate == 0) addressed_ = false;  // back on a screen of lines
     }
 }
@@ -1362,7 +1398,7 @@ std::uint32_t Follower::colour(std::size_t &i) const {
 }
 
 void Follower::set_rendition() {
-    Rendition &now = modes_.rendition;
+    Rendition &now = modes_.pen.rendition;
     const auto attribute = [&now](unsigned n, bool on) {
         now.attributes = static_cast<std::uint16_t>(on ? now.attributes | 1U << n : now.attributes & ~(1U << n));
     };
@@ -1392,22 +1428,30 @@ void Follower::string(unsigned char c, std::vector<Range> &queries) {
         string_ended(position_, queries);
         return enter(State::ground);
     }
+    if (lead_ && c == 0x9C) {  // ST as one character
+        string_ended(position_, queries);
+        return enter(State::ground);
+    }
+    lead_ = c == kC1Lead;
+    if (lead_) return;
     if (length_ < kString) text_[length_++] = static_cast<char>(c);
-    if (c == ';' && last_ == '?' && before_last_ == ';') question_ = true;
-    before_last_ = std::exchange(last_, static_cast<char>(c));
+    question_ = question_ || (c == ';' && mark_);
+    mark_ = fresh_ && c == '?';
+    fresh_ = c == ';';
 }
 
 /// Strings that are questions: an OSC with a field of just `?` (colours, clipboard), but for titles and links; the DCS
-/// $q (DECRQSS), +q (XTGETTCAP) and +Q; and every graphics command of kitty's, as it is acknowledged.
+/// $q (DECRQSS), +q (XTGETTCAP) and +Q; and a graphics command of kitty's that is a query or will be acknowledged.
 void Follower::string_ended(std::uint64_t end, std::vector<Range> &queries) {
     const std::string_view text(text_.data(), length_);
     const auto number = parse_number(text.substr(0, text.find(';')));
     const bool label = number && (*number <= 2 || *number == 8);
-    const bool field = question_ || (last_ == '?' && before_last_ == ';');
+    const bool field = question_ || mark_;
+    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
     const bool asks_osc = kind_ == ']' && ((field && !label) || text.starts_with("1337;Report"));
     const bool asks_dcs = kind_ == 'P' && (intermediate_ == '$' || intermediate_ == '+') &&
                           (text.starts_with('q') || text.starts_with('Q'));
-    const bool asks_apc = kind_ == '_' && text.starts_with('G');
+    const bool asks_apc = kind_ == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
     if (asks_osc || asks_dcs || asks_apc) query(begin_, end, queries);
 }
 
@@ -1433,7 +1477,7 @@ public:
 
 private:
     static constexpr std::size_t kMostQueries = 4096;   // remembered; history does not begin before the first of them
-    static constexpr std::uint64_t kStep = 64 << 10;    // bytes between two snapshots
+    static constexpr std::size_t kStep = 8 << 10;       // bytes between two snapshots
     static constexpr std::uint64_t kLineSearch = 4096;  // bytes: no longer line is looked through for its end
 
     [[nodiscard]] Start line_start(std::uint64_t from) const;
@@ -1447,8 +1491,10 @@ private:
 
 void Output::append(std::string_view bytes) {
     ring_.append(bytes);
-    follower_.feed(bytes, queries_);
-    if (follower_.position() - snapshots_.back().position() >= kStep) snapshots_.push_back(follower_);
+    for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kStep))) {
+        follower_.feed(bytes.substr(0, kStep), queries_);
+        if (follower_.position() - snapshots_.back().position() >= kStep) snapshots_.push_back(follower_);
+    }
     while (snapshots_.size() > 1 && snapshots_.front().position() < tail()) snapshots_.erase(snapshots_.begin());
     floor_ = std::max(floor_, snapshots_.front().position());
     if (queries_.size() < kMostQueries) return;
@@ -2126,19 +2172,19 @@ void Session::follow_window() {
     set_window(leader->window);
 }
 
-/// The client has said its window size, or typed.
+/// The client has said its window size, or typed. The first size, or the same once more, is also a wish to see the screen.
 void Session::take_windows(Client &client, std::span<const winsize> windows, bool typed) {
     if (client.viewer || client.deaf || (windows.empty() && !typed)) return;
     client.active = ++activity_;
     for (const winsize &window : windows) {
-        const bool attaches = client.window.ws_row == 0;
+        const bool wishes = client.window.ws_row == 0 || std::memcmp(&window, &client.window, sizeof window) == 0;
         client.window = window;
         const winsize &now = redraw_ ? redraw_->size : terminal_.size();
         const bool same = std::memcmp(&window, &now, sizeof window) == 0;
-        if (attaches && same && redraw_) continue;  // it is about to be redrawn at this size anyway
+        if (wishes && same && redraw_) continue;  // it is about to be redrawn at this size anyway
         redraw_.reset();
         set_window(window);
-        if (attaches && same) redraw();
+        if (wishes && same) redraw();
     }
     if (windows.empty()) follow_window();
 }
@@ -2195,8 +2241,9 @@ void Session::welcome(Fd socket, bool viewer) {
     client.socket = std::move(socket);
     client.viewer = viewer;
     client.came = client.progress = now_;
-    const bool all = options_.history == kUnlimited && can_catch_up(0);
-    Output::Start start = all ? Output::Start{0, ""} : output_.start(options_.history);
+    const std::uint64_t wanted = std::min(options_.history, output_.head()), from = output_.head() - wanted;
+    Output::Start start = output_.start(options_.history);
+    if (from < output_.tail() && can_catch_up(from)) start = {from, output_.start(0).modes};
     client.cursor = start.at;
     client.greeting = std::move(start.modes);
     client.replay_end = output_.head();
@@ -2413,6 +2460,7 @@ int Session::run() {
             FD_ZERO(&readable);
             FD_ZERO(&writable);
         }
+        if (ready > 0) let_signals_in(inside_);
         now_ = Clock::now();
 
         // Dispatch: signals, what is due, clients -> program, program -> clients, and newcomers.
@@ -2474,6 +2522,15 @@ std::string utc_now() {
     return {text.data(), std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts)};
 }
 
+/// The default name of a recording; with -2, -3 ... in it for further sessions within a second.
+std::string free_name(const std::string &label) {
+    const std::string name = "shim-" + label + "-" + utc_now();
+    std::string candidate = name + ".cast";
+    for (int n = 2; n < 1000 && ::access(candidate.c_str(), F_OK) == 0; ++n)
+        candidate = name + "-" + std::to_string(n) + ".cast";
+    return candidate;
+}
+
 /// argv as one line that a shell would take apart again.
 std::string shell_quoted(char **argv) {
     constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
@@ -2525,10 +2582,8 @@ int Session::start(const Options &options) {
     ::setenv("SHIM_ADDRESS", absolute(listener_.name()).c_str(), 1);
     const winsize size = options.size.ws_row != 0 ? options.size : first_window();
     if (options.record) {
-        const std::string name = "shim-" + listener_.label() + "-" + utc_now() + ".cast";
-        if (!recording_.open(options.record_file.empty() ? name : options.record_file,
-                             header_line(options, size, listener_.name()), options.max_record))
-            return kExitFailed;
+        const std::string name = options.record_file.empty() ? free_name(listener_.label()) : options.record_file;
+        if (!recording_.open(name, header_line(options, size, listener_.name()), options.max_record)) return kExitFailed;
     }
     if (!terminal_.open(size)) return kExitFailed;
     if (const int status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true)) {

@@ -108,10 +108,10 @@ def test_asciinema_and_record_print_the_same(pty, name):
 
 
 def script_files(pty, path):
-    """convert -t script writes two files: the timing log and the typescript beside it."""
+    """convert -t script writes two files: the output in OUT, the timing log in OUT.timing."""
     out = pty.path('session')
     assert good('convert', '-t', 'script', '-o', out, path) == b''
-    return out
+    return out + '.timing', out
 
 
 @pytest.mark.parametrize('pieces', [TEXT, TEXT + EXACT], ids=['text', 'bytes'])

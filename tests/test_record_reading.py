@@ -336,14 +336,14 @@ def test_a_full_disk_is_an_error(pty):
 # --- what nobody would write, and somebody will ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('depth', [100, 5000, 1000000])
+@pytest.mark.parametrize('depth', [30, 5000, 1000000])
 def test_deep_nesting_overflows_no_stack(pty, depth):
     """JSON nests without a limit; a reader that recurses for each bracket ends by SIGSEGV. It is read, or refused."""
     deep, objects = '[' * depth + ']' * depth, '{"a":' * depth + '1' + '}' * depth
     path, tail = pty.path('x.cast'), '\n[1, "o", "a"]\n'
     for text in (f'{V2[:-2]}, "x": {deep}}}', f'{V2[:-2]}, "x": {objects}}}', f'{V3}[1, "z", {deep}]'):
         run = record('cat', write(path, text, tail))
-        assert (run.returncode, run.stdout) == (0, b'a') or (run.returncode == 1 and depth > 100), run
+        assert (run.returncode, run.stdout) == (0, b'a') or (run.returncode == 1 and depth > 30), run
     run = record('cat', write(path, V3, '[1, "z", ' + '[' * depth, tail))
     assert run.returncode == 1 and ERROR.match(run.stderr.decode()), run
 

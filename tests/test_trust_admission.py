@@ -193,7 +193,7 @@ def test_http_comes_byte_by_byte(pty):
     b'GET /' + b'a' * 3000 + b' HTTP/1.1', b'POST /' + b'%0A' * 30000 + b' HTTP/1.1', b'FROB / HTTP/1.1',
     b'rm /home/me HTTP/1.1'])
 def test_http_requests_with_long_targets_and_methods_of_their_own(pty, head):
-    """The page chooses the address's path, of any length, and under a name of its own (DNS rebinding) the method too."""
+    """The page chooses the path, of any length, and under a name of its own (DNS rebinding) the method too."""
     told = Told(pty, '-n', '0')
     legit = pty.client(told.shim.address)
     for cut in (0, len(head) // 2 if len(head) > 100 else 0):
@@ -208,8 +208,8 @@ def test_http_requests_with_long_targets_and_methods_of_their_own(pty, head):
 
 
 def test_stun_message_in_the_frame_of_ice_over_tcp(pty):
-    """A page can name any port as an ICE-TCP candidate: RFC 4571 puts two bytes of length before the STUN message, whose
-    user name the page has chosen."""
+    """A page can name any port as an ICE-TCP candidate: RFC 4571 puts two bytes of length before the STUN message,
+    whose user name the page has chosen."""
     told = Told(pty, '-n', '0')
     legit, message = pty.client(told.shim.address), STUN['stun binding']
     framed = len(message).to_bytes(2, 'big') + message
@@ -225,8 +225,8 @@ def test_stun_message_in_the_frame_of_ice_over_tcp(pty):
 
 
 @pytest.mark.parametrize('text', [
-    b'G', b'GET', b'GET\n', b'GETTING started\n', b'GET me a coffee\n', b'POST', b'POST office\n', b'HEAD', b'HEADS up\n',
-    b'OPTIONS\n', b'PUT it down\n', b'DELETE', b'PATCH\r', b'CONNECT\n', b'P', b'\x16', b'\x16\x03', b'\x16\x16\x16',
+    b'G', b'GET', b'GET\n', b'GETTING started\n', b'GET me a coffee\n', b'POST', b'POST office\n', b'HEAD',
+    b'HEADS up\n', b'OPTIONS\n', b'PUT it down\n', b'DELETE', b'PATCH\r', b'CONNECT\n', b'P', b'\x16', b'\x16\x03', b'\x16\x16\x16',
     b'\x16\x04\x01\x00\x30\x01', b'\x00', b'\x00\x01', b'\x00\x01\x00\x00\x21\x12\xa4\x43more', b'\x00hello\n',
     b'\xff\xffsX', b'\xff\xfft', b'\xff\n', b'ls -l\n', b'\x03', b'\n', b'HTTP/1.1 200 OK\r\n'])
 def test_text_that_merely_looks_like_it_gets_through_soon(pty, text):
