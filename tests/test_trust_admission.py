@@ -57,6 +57,27 @@ def closed(sock):
     return True
 
 
+def opens_in_two(told, legit, first, rest):
+    """A visitor sends `first`, the shim has two turns, the visitor sends `rest`: asserts that it is closed and that
+    nothing was typed. What could still be text is held back for a moment only, so a trial in which this machine let
+    more than half of that moment (200 ms) pass between the two tells nothing, and another is made."""
+    while True:
+        sock, begun = visitor(told.shim.address), time.monotonic()
+        typed = b''
+        if first:
+            sock.sendall(first)
+            typed = told.typed_before(legit) + told.typed_before(legit)
+        send_to(sock, rest)
+        in_time = time.monotonic() - begun < 0.1
+        if in_time:
+            assert closed(sock), f'{first!r} and the rest was not closed'
+        sock.close()
+        typed += told.typed_before(legit)
+        if in_time:
+            assert typed == b'', f'after {first!r} and the rest'
+            return
+
+
 def guarded(pty, address, *argv, uid=None):
     """A shim at the address whose program tells what reaches it, run as `uid` if one is given, in a folder that all
     may enter. A Unix-domain address is a name there."""
@@ -165,17 +186,8 @@ def test_what_a_browser_sends_is_closed_before_it_reaches_the_program(pty, name)
     bytes, whole or cut at any byte, and nothing of it is typed."""
     told = Told(pty, '-n', '0')
     legit, opening = pty.client(told.shim.address), OPENINGS[name]
-    until = min(len(opening), 48)
-    for cut in range(until):
-        sock = visitor(told.shim.address)
-        if cut:
-            sock.sendall(opening[:cut])
-            assert told.typed_before(legit) == b'', f'after {opening[:cut]!r}'
-            assert told.typed_before(legit) == b'', f'after {opening[:cut]!r}'
-        send_to(sock, opening[cut:])
-        assert closed(sock), f'{opening[:cut]!r} and the rest was not closed'
-        sock.close()
-        assert told.typed_before(legit) == b'', f'after {opening[:cut]!r} and the rest'
+    for cut in range(min(len(opening), 48)):
+        opens_in_two(told, legit, opening[:cut], opening[cut:])
 
 
 def test_http_comes_byte_by_byte(pty):
@@ -196,15 +208,8 @@ def test_http_requests_with_long_targets_and_methods_of_their_own(pty, head):
     """The page chooses the path, of any length, and under a name of its own (DNS rebinding) the method too."""
     told = Told(pty, '-n', '0')
     legit = pty.client(told.shim.address)
-    for cut in (0, len(head) // 2 if len(head) > 100 else 0):
-        sock = visitor(told.shim.address)
-        if cut:
-            sock.sendall(head[:cut])
-            assert told.typed_before(legit) == b''
-        send_to(sock, head[cut:] + b'\r\nHost: localhost\r\n\r\n' + EVIL)
-        assert closed(sock)
-        sock.close()
-    assert told.typed_before(legit) == b''
+    for cut in (0, len(head) // 2):
+        opens_in_two(told, legit, head[:cut], head[cut:] + b'\r\nHost: localhost\r\n\r\n' + EVIL)
 
 
 def test_stun_message_in_the_frame_of_ice_over_tcp(pty):
@@ -214,20 +219,13 @@ def test_stun_message_in_the_frame_of_ice_over_tcp(pty):
     legit, message = pty.client(told.shim.address), STUN['stun binding']
     framed = len(message).to_bytes(2, 'big') + message
     for cut in range(24):
-        sock = visitor(told.shim.address)
-        if cut:
-            sock.sendall(framed[:cut])
-            assert told.typed_before(legit) == b''
-        send_to(sock, framed[cut:])
-        assert closed(sock), f'cut at {cut}'
-        sock.close()
-    assert told.typed_before(legit) == b''
+        opens_in_two(told, legit, framed[:cut], framed[cut:])
 
 
 @pytest.mark.parametrize('text', [
     b'G', b'GET', b'GET\n', b'GETTING started\n', b'GET me a coffee\n', b'POST', b'POST office\n', b'HEAD',
-    b'HEADS up\n', b'OPTIONS\n', b'PUT it down\n', b'DELETE', b'PATCH\r', b'CONNECT\n', b'P', b'\x16', b'\x16\x03', b'\x16\x16\x16',
-    b'\x16\x04\x01\x00\x30\x01', b'\x00', b'\x00\x01', b'\x00\x01\x00\x00\x21\x12\xa4\x43more', b'\x00hello\n',
+    b'HEADS up\n', b'OPTIONS\n', b'PUT it down\n', b'DELETE', b'PATCH\r', b'CONNECT\n', b'P', b'\x16', b'\x16\x03',
+    b'\x16\x16\x16', b'\x16\x04\x01\x00\x30\x01', b'\x00', b'\x00\x01', b'\x00\x01\x00\x00\x21\x12\xa4\x43more', b'\x00hello\n',
     b'\xff\xffsX', b'\xff\xfft', b'\xff\n', b'ls -l\n', b'\x03', b'\n', b'HTTP/1.1 200 OK\r\n'])
 def test_text_that_merely_looks_like_it_gets_through_soon(pty, text):
     """Bytes for the program are never lost for a likeness: whatever could still become an opening is held back for a

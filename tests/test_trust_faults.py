@@ -564,7 +564,7 @@ def test_clients_that_vanish_before_they_are_accepted(pty, where):
 
 
 def test_idle_shim_makes_no_system_call(pty):
-    """With nothing to do the loop waits, for as long as it takes: no poll, no timer, whether clients are there or not."""
+    """With nothing to do the loop waits, for as long as it takes: no poll, no timer, though clients are there."""
     told = Told(pty, '-i', '-v', '0', '0')
     clients = [pty.client(told.shim.address, HELLO), pty.client(told.shim.address), pty.client(told.shim.view)]
     told.meet_clients(*clients)

@@ -16,8 +16,8 @@ BAD_AMOUNTS = ['', '-1', 'K', '64KB', '64k8', '6 4', ' 64', '1e3', '0x10', '9999
                '64KK', '１', 'some', '6.5M']
 LONG = '/' + 'a' * 200       # sun_path has room for 108 bytes
 BAD_ADDRESSES = [LONG, '', 'localhost', '127.0.0.1', '65536', '99999999999', '-1', '+80', '80 ', ' 80', '0x50', '1e3',
-                 ':80', 'localhost:', 'localhost:65536', 'localhost:-1', 'localhost:+1', 'localhost:ssh', 'localhost: 80',
-                 '[::1]', '[::1]:', '[::1]80', '[::1:80', '::1]:80', '::1:80', '[]:80', '[localhost]x:80', '80x', '１２３']
+                 ':80', 'localhost:', 'localhost:65536', 'localhost:-1', 'localhost:+1', 'localhost:ssh',
+                 'localhost: 80', '[::1]', '[::1]:', '[::1]80', '[::1:80', '::1]:80', '::1:80', '[]:80', '[localhost]x:80', '80x', '１２３']
 
 
 def refused(pty, argv, status, program):

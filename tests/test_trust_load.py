@@ -33,8 +33,8 @@ def test_a_thousand_clients_are_served_every_byte(pty, option, clients, size):
 
 @pytest.mark.parametrize('where, rounds', [('sock', 9000), ('0', 1000)])
 def test_ten_thousand_visits_leave_nothing(pty, where, rounds):
-    """Each visit connects, says hello or nothing, reads or does not, and goes, by close or by reset: afterwards the shim
-    has the descriptors and the memory that it had before."""
+    """Each visit connects, says hello or nothing, reads or does not, and goes, by close or by reset: afterwards the
+    shim has the descriptors and the memory that it had before."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
     client = pty.client(told.shim.address)
     told.prints(b'some history\n' * 1000)
