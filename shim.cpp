@@ -1852,7 +1852,7 @@ constexpr milliseconds kFarewellTick{10};        // at the end: how often we loo
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
-constexpr milliseconds kRedrawAsk{25}, kRedrawQuiet{10}, kRedrawMost{60};  // see Session::redraw()
+constexpr milliseconds kWindowReaction{25}, kWindowQuiet{10}, kWindowMost{60};  // see Session::step_window()
 
 struct Client {
     Fd socket;
@@ -1898,12 +1898,12 @@ pid_t start_record(const std::string &program, const Recording &recording, int s
     ::_exit(kExitNotFound);
 }
 
-/// A redraw that has been asked for: see Session::redraw().
-struct Redraw {
-    enum class Step { asked, smaller } step;
-    Clock::time_point until;     // when the next step is due
-    Clock::time_point latest{};  // smaller: output puts it off, but not beyond this
-    winsize size{};              // to which we come back
+/// What the program's window is in the middle of: see Session::step_window().
+enum class WindowStep {
+    idle,      // nothing
+    settling,  // it has got another size
+    asked,     // it has got a bare SIGWINCH, and may have ignored it
+    smaller,   // it has a row less than wanted, for a moment
 };
 
 class Session {
@@ -1941,9 +1941,9 @@ private:
     void take_windows(Client &client, std::span<const winsize> windows, bool typed);
     void follow_window();
     void set_window(const winsize &size);
-    void redraw();
-    void redraw_on_output();
-    void redraw_on_time();
+    void step_window();
+    void enter_step(WindowStep step);
+    void window_output();
     void serve(Client &client);
     ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
     void send_output(Client &client);
@@ -1975,7 +1975,11 @@ private:
     std::string input_;           // for the program, not yet taken by the master
     std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
-    std::optional<Redraw> redraw_;
+    winsize wanted_{}, shown_{};  // the program's window as it should be, and as it was last told to be
+    bool redraw_wished_ = false;  // somebody came who has not seen the screen
+    WindowStep window_step_ = WindowStep::idle;
+    bool step_output_ = false;                  // whether the program has printed since that step
+    Clock::time_point step_until_, step_latest_;  // when the next one may come; printing puts it off, but not beyond the latter
     Phase phase_ = Phase::waiting;
     int status_ = 0;
     sigset_t inside_{};           // the signal mask while we wait
@@ -2015,7 +2019,7 @@ void Session::publish(bool all) {
     recording_.end_output(ready);
     recording_.commit();
     output_.append(ready);
-    if (!ready.empty()) redraw_on_output();
+    if (!ready.empty() && window_step_ != WindowStep::idle) window_output();
     const std::size_t kept = turn_used_ - turn_encoded_;
     std::memmove(turn_.data(), ready.data() + ready.size(), kept);
     turn_used_ = kept;
@@ -2126,38 +2130,53 @@ void Session::write_input() {
     if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
 }
 
+bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
 void Session::set_window(const winsize &size) {
-    if (std::memcmp(&size, &terminal_.size(), sizeof size) == 0) return;
     terminal_.resize(size);
     recording_.event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
 }
 
-/// Makes the program redraw for a client that came at the same size, when the kernel sends no SIGWINCH. Most programs heed
-/// a bare one; those that compare the size (ncurses, readline) get one that differs by a row, and then, when they have
-/// drawn for it or had time to, the right one again. Sooner would be too soon: a program in the middle of a redraw may
-/// forget the second signal and stay on the smaller picture.
-void Session::redraw() {
-    terminal_.signal(SIGWINCH, false);
-    redraw_ = Redraw{.step = Redraw::Step::asked, .until = now_ + kRedrawAsk, .size = terminal_.size()};
-}
-
-void Session::redraw_on_output() {
-    if (!redraw_) return;
-    if (redraw_->step == Redraw::Step::asked) redraw_.reset();  // it heeds the signal
-    else redraw_->until = std::min(redraw_->latest, now_ + kRedrawQuiet);
-}
-
-void Session::redraw_on_time() {
-    if (redraw_->step == Redraw::Step::asked && redraw_->size.ws_row > 1) {
-        winsize smaller = redraw_->size;
+/// Brings the program's window on: to the size that is wanted, at once, and to a redraw that somebody wishes, when the
+/// program has had time for the last thing, as some forget a SIGWINCH that comes while they draw.
+///
+/// For a client that comes at the same size the kernel sends no SIGWINCH. Most programs redraw at a bare one; those that
+/// compare the size (ncurses, readline) are shown one that differs by a row, and then the right one again.
+void Session::step_window() {
+    const bool redrawing = window_step_ == WindowStep::asked || window_step_ == WindowStep::smaller;
+    if (!same_window(wanted_, shown_)) {
+        shown_ = wanted_;
+        set_window(shown_);
+        redraw_wished_ = redrawing;
+        return enter_step(WindowStep::settling);
+    }
+    if (window_step_ != WindowStep::idle && now_ < step_until_) return;
+    if (window_step_ == WindowStep::asked && !step_output_ && shown_.ws_row > 1) {
+        winsize smaller = shown_;
         --smaller.ws_row;
         set_window(smaller);
-        redraw_ = Redraw{.step = Redraw::Step::smaller, .until = now_ + kRedrawMost, .latest = now_ + kRedrawMost,
-                         .size = redraw_->size};
-        return;
+        return enter_step(WindowStep::smaller);
     }
-    set_window(redraw_->size);
-    redraw_.reset();
+    if (window_step_ == WindowStep::smaller) {
+        set_window(shown_);
+        return enter_step(WindowStep::settling);
+    }
+    const bool redraw = std::exchange(redraw_wished_, false) && phase_ == Phase::running;
+    if (redraw) terminal_.signal(SIGWINCH, false);
+    enter_step(redraw ? WindowStep::asked : WindowStep::idle);
+}
+
+void Session::enter_step(WindowStep step) {
+    window_step_ = step;
+    step_output_ = false;
+    step_latest_ = now_ + kWindowMost;
+    step_until_ = step == WindowStep::smaller ? step_latest_ : now_ + kWindowReaction;
+}
+
+/// The program has printed: perhaps it is drawing for its window. It is done when it pauses.
+void Session::window_output() {
+    step_output_ = true;
+    step_until_ = std::min(step_latest_, now_ + kWindowQuiet);
 }
 
 /// The window of the client that was last active is the program's.
@@ -2166,25 +2185,18 @@ void Session::follow_window() {
     for (const Client &client : clients_)
         if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
             leader = &client;
-    if (leader == nullptr) return;
-    if (redraw_ && std::memcmp(&leader->window, &redraw_->size, sizeof(winsize)) == 0) return;  // it is on its way there
-    redraw_.reset();
-    set_window(leader->window);
+    if (leader != nullptr) wanted_ = leader->window;
+    step_window();
 }
 
-/// The client has said its window size, or typed. The first size, or the same once more, is also a wish to see the screen.
+/// The client has said its window size, or typed. Its first size is also a wish to see the screen.
 void Session::take_windows(Client &client, std::span<const winsize> windows, bool typed) {
     if (client.viewer || client.deaf || (windows.empty() && !typed)) return;
     client.active = ++activity_;
     for (const winsize &window : windows) {
-        const bool wishes = client.window.ws_row == 0 || std::memcmp(&window, &client.window, sizeof window) == 0;
+        redraw_wished_ = redraw_wished_ || client.window.ws_row == 0;
         client.window = window;
-        const winsize &now = redraw_ ? redraw_->size : terminal_.size();
-        const bool same = std::memcmp(&window, &now, sizeof window) == 0;
-        if (wishes && same && redraw_) continue;  // it is about to be redrawn at this size anyway
-        redraw_.reset();
-        set_window(window);
-        if (wishes && same) redraw();
+        follow_window();
     }
     if (windows.empty()) follow_window();
 }
@@ -2323,7 +2335,7 @@ void Session::program_ended(int status) {
     publish(true);
     phase_ = Phase::farewell;
     kill_at_.reset();
-    redraw_.reset();
+    window_step_ = WindowStep::idle;
     recording_.event('x', std::to_string(status));
     recording_.commit();
     accept_from(listener_, false);  // who came in the last moment still gets the history and the goodbye
@@ -2400,7 +2412,7 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(start_time());
     at(kill_at_);
     at(accept_again_);
-    if (redraw_) at(redraw_->until);
+    if (window_step_ != WindowStep::idle) at(step_until_);
     if (cut_since_) at(*cut_since_ + kCutGrace);
     if (phase_ == Phase::farewell) at(now_ + kFarewellTick);
     const bool waits = phase_ == Phase::running && paced();
@@ -2427,7 +2439,7 @@ void Session::take_time() {
     due(accept_again_);
     if (const auto start = start_time(); start && now_ >= *start) start_program();
     if (due(kill_at_)) terminal_.signal(SIGKILL, true);
-    if (redraw_ && now_ >= redraw_->until) redraw_on_time();
+    if (window_step_ != WindowStep::idle) step_window();
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
         if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
@@ -2586,6 +2598,7 @@ int Session::start(const Options &options) {
         if (!recording_.open(name, header_line(options, size, listener_.name()), options.max_record)) return kExitFailed;
     }
     if (!terminal_.open(size)) return kExitFailed;
+    wanted_ = shown_ = size;
     if (const int status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true)) {
         complain_errno(options.program[0]);
         return status;

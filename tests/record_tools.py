@@ -155,13 +155,13 @@ class Screen(pyte.Screen):
 
 class Stream(pyte.Stream):
     """Bytes into a Screen. pyte's own ByteStream knows no character sets in UTF-8, prints device control strings, and
-    takes `\\x1b[>4;2m` (xterm: modify keys) for colours; here such strings and sequences are left out, also when cut."""
+    takes `\\x1b[>4;2m` (xterm: modify keys) for colours; here such sequences are left out, also when cut."""
     LEFT_OUT = re.compile(r'\x1b[P_^X].*?\x1b\\|\x1b\[[<=>][0-9:;]*[ -/]*[@-~]|\x1b\[\?[0-9;]*m', re.DOTALL)
     CUT = re.compile(r'\x1b(?:[P_^X][^\x1b]*\x1b?|\[(?:[<=>?][0-9:;]*[ -/]*)?)?\Z')
 
     def __init__(self, shown):
         super().__init__(shown)
-        self.use_utf8 = False                                            # of pyte's two modes the one with character sets
+        self.use_utf8 = False                        # of pyte's two modes the one that knows character sets
         self.decoder, self.rest = codecs.getincrementaldecoder('utf-8')('replace'), ''
 
     def feed(self, data):

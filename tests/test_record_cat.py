@@ -21,8 +21,10 @@ def mixed_recording(pty):
     dice = random.Random(1)
     lines, data = [header(command='x')], b''
     for n in range(200):
-        piece = dice.choice([b'plain text\r\n', 'h\u00e9 \u4f60 \U0001f600'.encode(), b'\xff\xfe', b'\x1b[31m', bytes(range(256)), b'"\\"'])
-        lines += [output(n / 100, piece), event(n / 100, 'i', 'typed'), event(n / 100, 'm', 'mark'), event(n / 100, 'r', '90x30')]
+        piece = dice.choice([b'plain text\r\n', 'h\u00e9 \u4f60 \U0001f600'.encode(), b'\xff\xfe', b'\x1b[31m',
+                             bytes(range(256)), b'"\\"'])
+        lines += [output(n / 100, piece), event(n / 100, 'i', 'typed'), event(n / 100, 'm', 'mark'),
+                  event(n / 100, 'r', '90x30')]
         data += piece
     return write(pty.path('mixed.cast'), *lines, event(3, 'x', '0')), data
 
@@ -120,12 +122,15 @@ def test_cat_of_a_pipe_prints_at_once_what_has_come(pty, first):
 
 
 def test_queries_are_left_out_when_asked(pty):
-    """--no-queries, for the shim's history: what a terminal would answer into the program's input is left out; the offsets
-    go on counting the bytes as they were printed."""
-    queries = [b'\x1b[c', b'\x1b[0c', b'\x1b[>c', b'\x1b[>0c', b'\x1b[=c', b'\x1b[5n', b'\x1b[6n', b'\x1b[?6n', b'\x1b[?2026$p', b'\x1b[4$p',
-               b'\x1b]10;?\x07', b'\x1b]11;?\x1b\\', b'\x1b]4;1;?\x07', b'\x1b[>q', b'\x1bP$qm\x1b\\', b'\x1bP+q544e\x1b\\', b'\x05', b'\x1b[14t', b'\x1b[18t',
+    """--no-queries, for the shim's history: what a terminal would answer into the program's input is left out; the
+    offsets go on counting the bytes as they were printed."""
+    queries = [b'\x1b[c', b'\x1b[0c', b'\x1b[>c', b'\x1b[>0c', b'\x1b[=c', b'\x1b[5n', b'\x1b[6n', b'\x1b[?6n',
+               b'\x1b[?2026$p', b'\x1b[4$p',
+               b'\x1b]10;?\x07', b'\x1b]11;?\x1b\\', b'\x1b]4;1;?\x07', b'\x1b[>q', b'\x1bP$qm\x1b\\',
+               b'\x1bP+q544e\x1b\\', b'\x05', b'\x1b[14t', b'\x1b[18t',
                b'\x1b[?u', b'\x1bZ']
-    kept = [b'\x1b[0m', b'\x1b[1;31mred', b'\x1b]0;title?\x07', b'\x1b]11;#000000\x1b\\', b'\x1b[2J', b'\x1b[>1u', b'\x1b[4 q', b'\x1b[?25h', b'c6n',
+    kept = [b'\x1b[0m', b'\x1b[1;31mred', b'\x1b]0;title?\x07', b'\x1b]11;#000000\x1b\\', b'\x1b[2J', b'\x1b[>1u',
+            b'\x1b[4 q', b'\x1b[?25h', b'c6n',
             b'\x1b[22;0t', b'\x1b(B', b'\x1b7', b'\xff\xfe', '\u00e9'.encode()]
     every = [piece for pair in zip(queries, kept * 2) for piece in pair]
     path = write(pty.path('x.cast'), V2, *(output(n, piece) for n, piece in enumerate(every)))
@@ -141,7 +146,7 @@ def test_a_reader_that_goes_away_is_a_silent_end(pty):
     """Section 6: `record cat x | head` ends in silence, as cat(1) does by SIGPIPE."""
     path = write(pty.path('x.cast'), V2, *(event(n, 'o', 'line\n' * 10000) for n in range(100)))
     for command in ('cat', 'convert -t raw', 'convert -t v3', 'convert -t txt', 'convert -t ttyrec', 'play -s 1000'):
-        run = pty.run('bash', '-c', f'set -o pipefail; {RECORD} {command} {path} | head -c 3; echo " ${{PIPESTATUS[0]}}"')
+        run = pty.run('bash', '-c', f'{RECORD} {command} {path} | head -c 3; echo " ${{PIPESTATUS[0]}}"')
         assert run.stderr == '' and run.returncode == 0, (command, run)
         assert run.stdout.rpartition(' ')[2].strip() in ('0', str(128 + signal.SIGPIPE)), (command, run.stdout)
 
@@ -289,7 +294,8 @@ def test_a_lock_of_the_old_kind_of_another_program_is_no_matter(pty):
     """flock(2) locks are another kind: who holds one is not the session's daemon."""
     path = write(pty.path('x.cast'), V2, event(0.1, 'o', 'a'))
     holder = pty.background(PYTHON, '-c', f'import fcntl,sys; f=open({path!r}); fcntl.flock(f, fcntl.LOCK_EX); '
-                            'print("READY", flush=True); sys.stdin.read()', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                            'print("READY", flush=True); sys.stdin.read()', stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b'READY\n'
     run = record('cat', '-f', path)
     assert run.stdout == b'a' and run.stderr

@@ -1,4 +1,5 @@
-"""Recordings cross between programs: asciinema 2.2, scriptreplay and ttyplay read ours, and shim shows a replay to many.
+"""Recordings cross between programs: asciinema 2.2, scriptreplay and ttyplay read ours, and shim shows a replay to
+many.
 
 Each of those tools is from Debian's packages: asciinema, bsdutils (script, scriptreplay), ttyrec.
 """
@@ -10,7 +11,8 @@ import pytest
 from harness import RECORD, hello
 from record_tools import (CASTS, casts, chunks, event, good, header, load, on_screen, output, printed, screen, write)
 
-TEXT = ['\x1b[1;32mgreen\x1b[0m caf\u00e9 \u20ac\r\n'.encode(), b'one\r\ntwo\r\n', b'progress 10%', b'\rprogress 99%\r\n', '\u4f60\u597d\r\n'.encode()]
+TEXT = ['\x1b[1;32mgreen\x1b[0m caf\u00e9 \u20ac\r\n'.encode(), b'one\r\ntwo\r\n', b'progress 10%',
+        b'\rprogress 99%\r\n', '\u4f60\u597d\r\n'.encode()]
 EXACT = [b'bytes \xff\xfe here\r\n', b'\x00\x80cut \xc3', b'\xa9 end\r\n']
 
 
@@ -62,8 +64,10 @@ def on_terminal(pty, *argv, cols=80, rows=24):
 
 @pytest.mark.parametrize('pieces', [TEXT, TEXT + EXACT], ids=['text', 'bytes'])
 def test_asciinema_cats_ours(pty, pieces):
-    """asciinema 2.2 skips our `b`, `r`, `m` and `x` events and the `shim` member; it sees U+FFFD where bytes are no UTF-8."""
-    assert asciinema_cat(pty, ours(pty, pieces)) == b''.join(piece.decode('utf-8', 'replace').encode() for piece in pieces)
+    """asciinema 2.2 skips our `b`, `r`, `m` and `x` events and the `shim` member; it sees U+FFFD where bytes are no
+    UTF-8."""
+    wanted = ''.join(piece.decode('utf-8', 'replace') for piece in pieces)
+    assert asciinema_cat(pty, ours(pty, pieces)).decode() == wanted
 
 
 def test_asciinema_plays_ours(pty):
@@ -141,7 +145,8 @@ def test_ttytime_reads_the_length(pty):
     """ttytime(1) adds up the times of the frames: the length of the recording in seconds."""
     need('ttytime')
     out = pty.path('out.ttyrec')
-    good('convert', '-t', 'ttyrec', '-o', out, write(pty.path('x.cast'), header(), event(1, 'o', 'a'), event(43, 'o', 'b')))
+    good('convert', '-t', 'ttyrec', '-o', out, write(pty.path('x.cast'), header(), event(1, 'o', 'a'),
+                                                     event(43, 'o', 'b')))
     run = pty.run('ttytime', out)
     assert run.returncode == 0 and run.stdout.split()[0] == '42', run
 
@@ -198,12 +203,15 @@ def test_a_live_session_is_shown_by_following_it(pty):
 
 @pytest.mark.parametrize('name', [os.path.basename(p) for p in casts() if os.path.basename(p).startswith('shim-')])
 def test_golden_recordings_of_our_shim_are_as_the_contract_says(name):
-    """Section 4: the header's members, six decimals, times that never go back, `b` right before its `o`, the exit at the end."""
+    """Section 4: the header's members, six decimals, times that never go back, `b` right before its `o`, the exit at
+    the end."""
     with open(os.path.join(CASTS, name), 'rb') as f:
         data = f.read()
     head, events = load(data)
-    assert {'version', 'width', 'height', 'timestamp', 'command', 'env', 'shim'} <= set(head) and isinstance(head['timestamp'], int)
-    assert all(line.partition(b',')[0].rpartition(b'.')[2].isdigit() and len(line.partition(b',')[0].rpartition(b'.')[2]) == 6
+    assert {'version', 'width', 'height', 'timestamp', 'command', 'env',
+            'shim'} <= set(head) and isinstance(head['timestamp'], int)
+    assert all(line.partition(b',')[0].rpartition(b'.')[2].isdigit()
+               and len(line.partition(b',')[0].rpartition(b'.')[2]) == 6
                for line in data.splitlines()[1:])
     times = [e[0] for e in events]
     assert times == sorted(times) and events[-1][1] == 'x' and events[-1][2].isdigit()

@@ -34,18 +34,23 @@ def read_slowly(client, step, pause, seconds, see=lambda got: None):
 
 
 def test_recorded_program_is_paced_by_its_fastest_client(pty):
-    """With a recording the program runs ahead of its fastest client by no more than the ring, while a slower one is
-    left behind by more than that."""
+    """With a recording the program runs ahead of its fastest client by no more than the ring, while one that reads on,
+    but slower, is left behind by more than that."""
     told = Told(pty, pty.path('sock'))
     fast, slow = pty.client(told.shim.address), pty.client(told.shim.address)
     told.meet_clients(fast, slow)
     start = told.written
     told.start('flood', ENDLESS)
-    lead = []
-    got = read_slowly(fast, 1 << 16, 0.02, 2.5, lambda n: lead.append(told.written - start - n))
+    lead, left_behind = [], []
+
+    def look(got):
+        lead.append(told.written - start - got)
+        left_behind.append(slow.sock.recv(1024))
+    got = read_slowly(fast, 1 << 16, 0.02, 2.5, look)
     assert max(lead) <= AHEAD
     assert len(got) > 2 * AHEAD, 'the slow client has held the fast one up'
     same(got, pattern(len(got)))
+    same(b''.join(left_behind), pattern(len(b''.join(left_behind))))
 
 
 def test_unrecorded_program_is_paced_by_its_slowest_client(pty):
