@@ -5,16 +5,16 @@
 //   record info    [--json] FILE...                                 what it is, and whether it still runs
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
 //
-//                    ┌────────┐ lines ┌──────────────┐ events ┌──────────────────────┐ bytes
-//   session.cast ───►│ Window ├──────►│  Recording   ├───────►│ cat, play, info, ... ├───────► standard output
-//                    └────────┘       │ (uses: Json) │        └──────────────────────┘
-//                                     └──────────────┘
+//                    ┌────────┐ lines ┌───────────┐ events ┌─────────────────────┐ bytes
+//   session.cast ───►│ Window ├──────►│ Recording ├───────►│ cat info play       ├───────► standard output
+//                    └────────┘       │ (by Json) │        │ convert (by Screen) │
+//                                     └───────────┘        └─────────────────────┘
 // Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more than
-// one of a second. The longest line that is read has 2 MiB; shim's longest is 400 KiB.
+// one of a second. An event of more than 1 MiB (shim's have 400 KiB at most) comes in parts.
 //
 // A line of the file is `[time, "kind", "text"]`. What is not UTF-8 cannot stand in JSON, so shim writes such output
 // twice: exact, as base64 in a `b` event, and right after it as the `o` event that other players show. Here the former
-// takes the latter's place.
+// is the output, and the latter is passed over.
 //
 // The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
@@ -107,16 +107,16 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 using Micros = std::int64_t;  // times of a recording, in microseconds: whole numbers, so that sums come back exactly
 constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
-constexpr std::size_t kMaxLine = 2 << 20;               // bytes of one line
+constexpr std::size_t kMostLine = 1 << 20;              // bytes of a line that are looked at together
 constexpr int kPollMillis = 50;                         // how often a growing file is looked at
+
+volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
 
 // === 1. Bytes out ====================================================================================================
 // write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen enough,
 // which is no error of anybody's.
 
-volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
-
-/// A buffer before a descriptor. A failed write is remembered: then nothing more is written, and `status` tells.
+/// A buffer before a descriptor. After a write that failed nothing more is written; `status` is for our exit.
 class Output {
 public:
     Output(int fd, std::string name) : fd_(fd), name_(std::move(name)) { buffer_.reserve(kRoom); }
@@ -144,26 +144,27 @@ private:
         while (!bytes.empty() && !closed_) {
             const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
             if (n >= 0) bytes.remove_prefix(static_cast<std::size_t>(n));
-            else if (errno != EINTR) handle_error();
-            else if (g_signal != 0) closed_ = true;
+            else if (errno == EAGAIN) wait_until_writable();
+            else if (errno != EINTR || g_signal != 0) close();
         }
         return !closed_;
     }
 
-    void handle_error() {
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {  // somebody else made this open file non-blocking: wait
-            pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
-            ::poll(&ready, 1, -1);
-            return;
-        }
+    /// Somebody else has made the open file non-blocking.
+    void wait_until_writable() const {
+        pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
+        ::poll(&ready, 1, -1);
+    }
+
+    void close() {
         closed_ = true;
-        if (errno == EPIPE || errno == ECONNRESET) return;
+        if (errno == EPIPE || errno == ECONNRESET || errno == EINTR) return;
         complain_errno(name_);
         status_ = 1;
     }
 
     int fd_;
-    std::string name_;    // for messages
+    std::string name_;  // for messages
     std::string buffer_;
     bool closed_ = false;  // a write has failed
     int status_ = 0;
@@ -171,15 +172,27 @@ private:
 
 // === 2. JSON =========================================================================================================
 // RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as long as
-// none of them is special, which makes the cost of a recording that of reading it.
+// none of them is special, so that reading a recording costs little more than reading its file.
+
+/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all others.
+constexpr std::array<signed char, 256> make_table(std::string_view letters, std::string_view values = {}) {
+    std::array<signed char, 256> table{};
+    table.fill(-1);
+    for (std::size_t i = 0; i < letters.size(); ++i) {
+        const char value = values.empty() ? static_cast<char>(i) : values[i];
+        table[static_cast<unsigned char>(letters[i])] = static_cast<signed char>(value);
+    }
+    return table;
+}
 
 /// The length of the well-formed UTF-8 sequence that begins at `at` (RFC 3629, section 4), 0 if there is none.
 std::size_t utf8_length(const char *at, const char *end) {
-    const auto byte = [at](std::ptrdiff_t i) { return static_cast<unsigned char>(at[i]); };
-    const auto in = [&byte](std::ptrdiff_t i, unsigned low, unsigned high) { return byte(i) >= low && byte(i) <= high; };
+    const auto in = [at](int i, unsigned low, unsigned high) {
+        const auto byte = static_cast<unsigned char>(at[i]);
+        return byte >= low && byte <= high;
+    };
     const std::ptrdiff_t room = end - at;
-    if (room < 1) return 0;
-    const unsigned first = byte(0);
+    const unsigned first = room > 0 ? static_cast<unsigned char>(*at) : 0xFFU;
     if (first < 0x80) return 1;
     if (first < 0xC2 || first > 0xF4) return 0;
     if (first < 0xE0) return room > 1 && in(1, 0x80, 0xBF) ? 2 : 0;
@@ -199,45 +212,52 @@ char *put_utf8(char *out, std::uint32_t code) {
     return out;
 }
 
-/// What each character of `letters` stands for: its index; -1 for all others.
-constexpr std::array<signed char, 256> make_digits(std::string_view letters) {
-    std::array<signed char, 256> values{};
-    values.fill(-1);
-    signed char value = 0;
-    for (const char c : letters) values[static_cast<unsigned char>(c)] = value++;
-    return values;
+/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or part
+/// of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs upwards.)
+constexpr std::uint64_t special_bytes(std::uint64_t word) {
+    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
+    const std::uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
+    return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | (word - ones * 0x20) | word) & high;
 }
 
-/// What stands for itself after a backslash, or for a control character; 0 for what does not.
-constexpr std::array<char, 256> make_escapes() {
-    std::array<char, 256> values{};
-    constexpr std::string_view names = "\"\\/bfnrt", meanings = "\"\\/\b\f\n\r\t";
-    for (std::size_t i = 0; i < names.size(); ++i) values[static_cast<unsigned char>(names[i])] = meanings[i];
-    return values;
+/// Copies text from `at` up to the first special byte, and moves both. Eight bytes are written at `out` even where
+/// fewer count: there must be room for them.
+inline void copy_plain(const char *&at, const char *end, char *&out) {
+    while (end - at >= 8) {
+        std::uint64_t word;
+        std::memcpy(&word, at, 8);
+        std::memcpy(out, &word, 8);
+        const std::uint64_t special = special_bytes(word);
+        if (std::endian::native != std::endian::little && special != 0) break;
+        const int length = special == 0 ? 8 : std::countr_zero(special) / 8;
+        at += length;
+        out += length;
+        if (special != 0) return;
+    }
+    const auto plain = [](char c) { return (c & 0xE0) != 0 && (c & 0x80) == 0 && c != '"' && c != '\\'; };
+    while (at < end && plain(*at)) *out++ = *at++;
 }
 
 /// The four hexadecimal digits at `at`; -1 if there are none.
 int hex4(const char *at, const char *end) {
-    static constexpr auto kLower = make_digits("0123456789abcdef"), kUpper = make_digits("0123456789ABCDEF");
-    if (end - at < 4) return -1;
-    int code = 0;
-    for (int i = 0; i < 4; ++i) {
+    static constexpr auto kLower = make_table("0123456789abcdef"), kUpper = make_table("0123456789ABCDEF");
+    int code = end - at < 4 ? -1 : 0;
+    for (int i = 0; i < 4 && code >= 0; ++i) {
         const auto c = static_cast<unsigned char>(at[i]);
-        const int digit = kLower[c] >= 0 ? kLower[c] : kUpper[c];
-        if (digit < 0) return -1;
-        code = code << 4 | digit;
+        const int digit = std::max(kLower[c], kUpper[c]);
+        code = digit < 0 ? -1 : code << 4 | digit;
     }
     return code;
 }
 
 /// Decodes the escape at `at`, and moves both; gives back what is wrong with it, or nothing.
 const char *decode_escape(const char *&at, const char *end, char *&out) {
-    static constexpr auto kShort = make_escapes();
+    static constexpr auto kShort = make_table("\"\\/bfnrt", "\"\\/\b\f\n\r\t");
     const char name = end - at >= 2 ? at[1] : '\0';
     if (name != 'u') {
-        const char value = kShort[static_cast<unsigned char>(name)];
-        if (value == '\0') return "an unknown escape stands in a string";
-        *out++ = value;
+        const signed char meaning = kShort[static_cast<unsigned char>(name)];
+        if (meaning < 0) return "an unknown escape stands in a string";
+        *out++ = static_cast<char>(meaning);
         at += 2;
         return nullptr;
     }
@@ -288,29 +308,116 @@ public:
         return why_ == nullptr && (at_ == end_ || fail("there is more after the end"));
     }
 
-    bool string(std::string_view &text);
-    bool number(Micros &value);
-    bool skip(int depth = 0);
+    /// The cursor stands in local variables here, for speed: what is written through a `char *` might, for all the
+    /// compiler knows, change any member.
+    bool string(std::string_view &text) {
+        if (!take('"', "a string is missing")) return false;
+        const std::size_t most = static_cast<std::size_t>(end_ - at_) + 8;  // decoding never makes text longer
+        if (room_.size() < most) room_.resize(std::max(most, std::size_t{4096}));
+        const char *at = at_;
+        char *out = room_.data();
+        while (true) {
+            copy_plain(at, end_, out);
+            if (at == end_) return fail("a string is not closed");
+            if (*at == '"') break;
+            if (*at == '\\') {
+                if (const char *why = decode_escape(at, end_, out)) return fail(why);
+                continue;
+            }
+            if ((*at & 0x80) == 0) return fail("a control character stands in a string");
+            while (at < end_ && (*at & 0x80) != 0) {
+                const std::size_t length = utf8_length(at, end_);
+                if (length == 0) return fail("a string is not UTF-8");
+                for (std::size_t i = 0; i < length; ++i) *out++ = *at++;
+            }
+        }
+        at_ = at + 1;
+        text = {room_.data(), static_cast<std::size_t>(out - room_.data())};
+        return true;
+    }
+
+    /// A number, in millionths (so that a time is in microseconds), rounded; what is over kForever is kForever.
+    bool number(Micros &value) {
+        const bool minus = next_is('-');
+        at_ += minus ? 1 : 0;
+        const char *const first = at_;
+        std::uint64_t scaled = 0;
+        int exponent = 6;
+        if (!digits(scaled, exponent, false)) return false;
+        if (*first == '0' && at_ - first > 1) return fail("a number begins with 0");
+        if (at_ < end_ && *at_ == '.') {
+            ++at_;
+            if (!digits(scaled, exponent, true)) return false;
+        }
+        if (at_ < end_ && (*at_ | 0x20) == 'e' && !take_exponent(exponent)) return false;
+        for (; exponent > 0 && scaled != 0 && scaled < kForever; --exponent) scaled *= 10;
+        for (; exponent < 0 && scaled != 0; ++exponent) scaled = exponent == -1 ? (scaled + 5) / 10 : scaled / 10;
+        value = static_cast<Micros>(std::min<std::uint64_t>(scaled, kForever)) * (minus ? -1 : 1);
+        return true;
+    }
 
     /// An object; `member(key)` takes each value.
     template <typename Member> bool object(Member &&member) {
+        std::string_view key;
         if (!take('{', "an object is missing")) return false;
         if (next_is('}')) return take('}', "");
         do {
-            std::string_view text;
-            if (!string(text)) return false;
-            const std::string key(text);
-            if (!take(':', "a colon is missing") || !member(key)) return false;
+            if (!string(key)) return false;
+            const std::string kept(key);
+            if (!take(':', "a colon is missing") || !member(kept)) return false;
         } while (next_is(',') && take(',', ""));
         return take('}', "an object is not closed");
     }
 
-private:
-    static constexpr int kMaxDepth = 64;
+    /// Any value at all: checked, and forgotten.
+    bool skip(int depth = 0) {
+        std::string_view text;
+        Micros ignored = 0;
+        if (depth > kMostDepth) return fail("nested too deep");
+        if (next_is('{')) return object([&](const std::string &) { return skip(depth + 1); });
+        if (next_is('[')) return array(depth + 1);
+        if (next_is('"')) return string(text);
+        if (next_is_number()) return number(ignored);
+        for (const std::string_view word : {"true", "false", "null"}) {
+            if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(word)) continue;
+            at_ += word.size();
+            return true;
+        }
+        return fail("a value is missing");
+    }
 
-    bool digits(std::uint64_t &value, int &exponent, bool fraction);
-    bool word(std::string_view expected);
-    bool array(int depth);
+private:
+    static constexpr int kMostDepth = 64;
+
+    bool array(int depth) {
+        take('[', "");
+        if (next_is(']')) return take(']', "");
+        do {
+            if (!skip(depth)) return false;
+        } while (next_is(',') && take(',', ""));
+        return take(']', "an array is not closed");
+    }
+
+    /// Decimal digits, one at least; what no longer fits 64 bits only moves the exponent.
+    bool digits(std::uint64_t &value, int &exponent, bool fraction) {
+        const char *const first = at_;
+        for (; at_ < end_ && *at_ >= '0' && *at_ <= '9'; ++at_) {
+            const bool fits = value < 100'000'000'000'000'000;
+            if (fits) value = value * 10 + static_cast<std::uint64_t>(*at_ - '0');
+            if (fits == fraction) exponent += fraction ? -1 : 1;
+        }
+        return at_ > first || fail("a digit is missing");
+    }
+
+    bool take_exponent(int &exponent) {
+        const bool minus = ++at_ < end_ && *at_ == '-';
+        if (at_ < end_ && (*at_ == '-' || *at_ == '+')) ++at_;
+        std::uint64_t power = 0;
+        int ignored = 0;
+        if (!digits(power, ignored, false)) return false;
+        exponent += static_cast<int>(std::min<std::uint64_t>(power, 1000)) * (minus ? -1 : 1);
+        return true;
+    }
 
     const char *at_;
     const char *end_;
@@ -318,181 +425,57 @@ private:
     std::vector<char> &room_;
 };
 
-/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or part
-/// of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs upwards.)
-constexpr std::uint64_t special_bytes(std::uint64_t word) {
-    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
-    const std::uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
-    return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | (word - ones * 0x20) | word) & high;
-}
-
-/// Copies text from `at` up to the first special byte, and moves both. Eight bytes are written at `out` even where fewer
-/// count: there must be room for them.
-inline void copy_plain(const char *&at, const char *end, char *&out) {
-    while (end - at >= 8) {
-        std::uint64_t word;
-        std::memcpy(&word, at, 8);
-        std::memcpy(out, &word, 8);
-        const std::uint64_t special = special_bytes(word);
-        if (std::endian::native != std::endian::little && special != 0) break;
-        const int length = special == 0 ? 8 : std::countr_zero(special) / 8;
-        at += length;
-        out += length;
-        if (special != 0) return;
-    }
-    const auto plain = [](char c) { return (c & 0xE0) != 0 && (c & 0x80) == 0 && c != '"' && c != '\\'; };
-    while (at < end && plain(*at)) *out++ = *at++;
-}
-
-/// The cursor and the output stand in local variables here, for speed: what is written through a `char *` might, for all
-/// the compiler knows, change any member.
-bool Json::string(std::string_view &text) {
-    if (!take('"', "a string is missing")) return false;
-    const std::size_t most = static_cast<std::size_t>(end_ - at_) + 8;  // decoding never makes text longer
-    if (room_.size() < most) room_.resize(std::max(most, std::size_t{4096}));
-    const char *at = at_;
-    char *out = room_.data();
-    while (true) {
-        copy_plain(at, end_, out);
-        if (at == end_) return fail("a string is not closed");
-        if (*at == '"') break;
-        if (*at == '\\') {
-            if (const char *why = decode_escape(at, end_, out)) return fail(why);
-            continue;
-        }
-        if ((*at & 0x80) == 0) return fail("a control character stands in a string");
-        while (at < end_ && (*at & 0x80) != 0) {
-            const std::size_t length = utf8_length(at, end_);
-            if (length == 0) return fail("a string is not UTF-8");
-            for (std::size_t i = 0; i < length; ++i) *out++ = *at++;
-        }
-    }
-    at_ = at + 1;
-    text = {room_.data(), static_cast<std::size_t>(out - room_.data())};
-    return true;
-}
-
-/// Decimal digits, one at least; what no longer fits 64 bits only moves the exponent.
-bool Json::digits(std::uint64_t &value, int &exponent, bool fraction) {
-    const char *const first = at_;
-    for (; at_ < end_ && *at_ >= '0' && *at_ <= '9'; ++at_) {
-        const bool fits = value < 100'000'000'000'000'000;
-        if (fits) value = value * 10 + static_cast<std::uint64_t>(*at_ - '0');
-        if (fits == fraction) exponent += fraction ? -1 : 1;
-    }
-    return at_ > first || fail("a digit is missing");
-}
-
-/// A number, in millionths (so that a time is in microseconds), rounded; what is over kForever is kForever.
-bool Json::number(Micros &value) {
-    const bool minus = next_is('-');
-    at_ += minus ? 1 : 0;
-    const char *const first = at_;
-    std::uint64_t scaled = 0;
-    int exponent = 6;
-    if (!digits(scaled, exponent, false)) return false;
-    if (*first == '0' && at_ - first > 1) return fail("a number begins with 0");
-    if (at_ < end_ && *at_ == '.') {
-        ++at_;
-        if (!digits(scaled, exponent, true)) return false;
-    }
-    if (at_ < end_ && (*at_ | 0x20) == 'e') {
-        const bool negative = ++at_ < end_ && *at_ == '-';
-        if (at_ < end_ && (*at_ == '-' || *at_ == '+')) ++at_;
-        std::uint64_t power = 0;
-        int ignored = 0;
-        if (!digits(power, ignored, false)) return false;
-        exponent += static_cast<int>(std::min<std::uint64_t>(power, 1000)) * (negative ? -1 : 1);
-    }
-    for (; exponent > 0 && scaled != 0 && scaled < kForever; --exponent) scaled *= 10;
-    for (; exponent < 0 && scaled != 0; ++exponent) scaled = exponent == -1 ? (scaled + 5) / 10 : scaled / 10;
-    value = static_cast<Micros>(std::min<std::uint64_t>(scaled, kForever)) * (minus ? -1 : 1);
-    return true;
-}
-
-bool Json::word(std::string_view expected) {
-    if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(expected)) return fail("no JSON value");
-    at_ += expected.size();
-    return true;
-}
-
-bool Json::array(int depth) {
-    take('[', "");
-    if (next_is(']')) return take(']', "");
-    do {
-        if (!skip(depth)) return false;
-    } while (next_is(',') && take(',', ""));
-    return take(']', "an array is not closed");
-}
-
-/// Any value at all: checked, and forgotten.
-bool Json::skip(int depth) {
-    std::string_view text;
-    Micros number_ = 0;
-    if (depth > kMaxDepth) return fail("nested too deep");
-    if (next_is('{')) return object([&](const std::string &) { return skip(depth + 1); });
-    if (at_ == end_) return fail("a value is missing");
-    switch (*at_) {
-    case '[': return array(depth + 1);
-    case '"': return string(text);
-    case 't': return word("true");
-    case 'f': return word("false");
-    case 'n': return word("null");
-    default: return number(number_);
-    }
-}
-
 // === 3. The recording ================================================================================================
-// A recording is read forwards only, line by line (v2, v3) or element by element (v1, one JSON text for all of it). One
-// that is still written ends where the writer is just now: read(2) gives 0 there, and more later.
+// A recording is read forwards only: line by line (v2, v3), or element by element (v1, where all of it is one JSON
+// text). One that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
 
 /// What reading gave: something, nothing yet (a live recording), the end, or an error (that has been said).
 enum class Got { some, wait, end, bad };
 
-/// The part of a file that is in memory: 256 KiB, more only for longer lines.
+/// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line.
 class Window {
 public:
     bool open(const char *name) {
         const bool standard_input = std::string_view(name) == "-";
         fd_.reset(standard_input ? ::dup(STDIN_FILENO) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
         const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
-        start_ = at_ = standard_input ? here : std::min<off_t>(here, 0);  // BSD's /dev/fd/3 shares its writer's offset
+        start_ = standard_input ? here : std::min<off_t>(here, 0);  // BSD's /dev/fd/3 shares its writer's offset
         return static_cast<bool>(fd_);
     }
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool seekable() const { return start_ >= 0; }
     [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
+    [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
+    void rewind() { seek(start_); }
 
-    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: more than kMaxLine would be held).
+    void seek(off_t place) {
+        begin_ = end_ = 0;
+        next_ = place;
+    }
+
+    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: kMostLine bytes are held already).
     int fill() {
-        std::copy(buffer_.begin() + offset(begin_), buffer_.begin() + offset(end_), buffer_.begin());
+        std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
-        if (end_ >= kMaxLine) return errno = EMSGSIZE, -1;
+        if (end_ >= kMostLine) return errno = EMSGSIZE, -1;
         if (end_ == buffer_.size()) buffer_.resize(std::max<std::size_t>(256 << 10, 2 * end_));
+        char *const at = buffer_.data() + end_;
         const std::size_t room = buffer_.size() - end_;
         ssize_t n;
-        do {
-            n = seekable() ? ::pread(fd(), buffer_.data() + end_, room, at_) : ::read(fd(), buffer_.data() + end_, room);
-        } while (n < 0 && errno == EINTR && g_signal == 0);
+        do n = seekable() ? ::pread(fd(), at, room, next_) : ::read(fd(), at, room);
+        while (n < 0 && errno == EINTR && g_signal == 0);
         if (n <= 0) return static_cast<int>(n);
         end_ += static_cast<std::size_t>(n);
-        at_ += n;
+        next_ += n;
         return 1;
     }
 
-    void rewind() {
-        begin_ = end_ = 0;
-        at_ = start_;
-    }
-
 private:
-    static std::ptrdiff_t offset(std::size_t index) { return static_cast<std::ptrdiff_t>(index); }
-
     Fd fd_;
     off_t start_ = -1;  // of the recording in the file; -1 for a pipe
-    off_t at_ = 0;      // the next byte to read
+    off_t next_ = 0;    // the next byte to read
     std::vector<char> buffer_;
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
@@ -512,8 +495,8 @@ struct Nesting {
 };
 
 struct Header {
-    std::string text;  // as it stands in the file
-    int version = 0;   // 0: there is none (yet)
+    std::string text;  // as it stands in the file; of v1, without what is in "stdout"
+    int version = 0;   // 0: there is none
     int columns = -1, rows = -1;
     std::int64_t timestamp = -1;  // seconds since 1970
     Micros idle_limit = -1;
@@ -524,14 +507,15 @@ struct Header {
 struct Event {
     Micros time = 0;         // since the start
     char kind = '?';         // o i r m x b, or ? for one that we do not know
-    std::string_view bytes;  // what it holds, decoded; of an `o` event with a `b` before it, the exact bytes
+    bool output = false;     // what the program printed: an `o`, or the `b` that stands for the `o` after it
+    bool goes_on = false;    // the next event is more of this one
+    std::string_view bytes;  // what it holds, decoded
     std::string_view tail;   // the event as it stands in the file, from the end of the time
 };
 
 /// Decodes base64 (RFC 4648); false if `text` is something else.
 bool decode_base64(std::string_view text, std::string &bytes) {
-    static constexpr auto kDigits =
-        make_digits("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+    static constexpr auto kDigits = make_table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
     bytes.clear();
     if (text.size() % 4 != 0) return false;
     text.remove_suffix(text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0);
@@ -547,6 +531,21 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     return true;
 }
 
+/// The length of the longest beginning of `text`, part of a JSON string, that may stand alone: it ends in the middle of
+/// no character, escape or surrogate pair. 0 if there is none.
+std::size_t cut_string(std::string_view text, bool base64) {
+    std::size_t at = 0, good = 0;
+    while (at < text.size()) {
+        if (text[at] == '"') break;
+        good = at;
+        const bool escape = text[at] == '\\', unicode = escape && text.substr(at + 1).starts_with('u');
+        const int code = unicode ? hex4(text.data() + at + 2, text.data() + text.size()) : 0;
+        at += !escape ? 1 : !unicode ? 2 : code >= 0xD800 && code < 0xDC00 ? 12 : 6;
+    }
+    while (good > 0 && (text[good] & 0xC0) == 0x80) --good;
+    return base64 ? good - good % 4 : good;
+}
+
 /// A whole number in [low, high]; anything else is an error, for the reason `why`.
 bool take_whole(Json &json, int &into, int low, int high, const char *why) {
     Micros value = 0;
@@ -555,6 +554,10 @@ bool take_whole(Json &json, int &into, int low, int high, const char *why) {
     if (value % kSecond != 0 || value / kSecond < low || value / kSecond > high) return json.fail(why);
     into = static_cast<int>(value / kSecond);
     return true;
+}
+
+bool take_size(Json &json, int &into) {
+    return take_whole(json, into, 0, 65535, "the size is not a whole number from 0 to 65535");
 }
 
 /// A string, if there is one: where it matters little, another type is let pass.
@@ -567,22 +570,22 @@ bool take_text(Json &json, std::string &into) {
 }
 
 /// A number likewise, in millionths.
-bool take_number(Json &json, Micros &into) {
-    return json.next_is_number() ? json.number(into) : json.skip();
-}
+bool take_number(Json &json, Micros &into) { return json.next_is_number() ? json.number(into) : json.skip(); }
 
-constexpr char kBadSize[] = "the size is not a whole number from 0 to 65535";
-
-bool take_term(Json &json, Header &header, const std::string &key) {
-    if (key == "cols") return take_whole(json, header.columns, 0, 65535, kBadSize);
-    if (key == "rows") return take_whole(json, header.rows, 0, 65535, kBadSize);
-    return key == "type" ? take_text(json, header.term) : json.skip();
+/// A member of one of the header's own objects.
+bool take_inner(Json &json, Header &header, const std::string &object, const std::string &key) {
+    if (object == "term" && key == "cols") return take_size(json, header.columns);
+    if (object == "term" && key == "rows") return take_size(json, header.rows);
+    if ((object == "term" && key == "type") || (object == "env" && key == "TERM")) return take_text(json, header.term);
+    if (object == "shim" && key == "address") return take_text(json, header.address);
+    if (object != "shim" || key != "pid") return json.skip();
+    return take_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
 }
 
 bool take_member(Json &json, Header &header, const std::string &key) {
     if (key == "version") return take_whole(json, header.version, 1, 3, "the version is not 1, 2 or 3");
-    if (key == "width") return take_whole(json, header.columns, 0, 65535, kBadSize);
-    if (key == "height") return take_whole(json, header.rows, 0, 65535, kBadSize);
+    if (key == "width") return take_size(json, header.columns);
+    if (key == "height") return take_size(json, header.rows);
     if (key == "command") return take_text(json, header.command);
     if (key == "title") return take_text(json, header.title);
     if (key == "idle_time_limit") return take_number(json, header.idle_limit);
@@ -592,281 +595,314 @@ bool take_member(Json &json, Header &header, const std::string &key) {
         header.timestamp = time / kSecond;
         return taken;
     }
-    if (!json.next_is('{')) return json.skip();
-    if (key == "term") return json.object([&](const std::string &k) { return take_term(json, header, k); });
-    if (key == "env") {
-        return json.object([&](const std::string &k) { return k == "TERM" ? take_text(json, header.term) : json.skip(); });
-    }
-    if (key != "shim") return json.skip();
-    return json.object([&](const std::string &k) {
-        if (k == "pid") return take_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
-        return k == "address" ? take_text(json, header.address) : json.skip();
-    });
+    const bool known = (key == "term" || key == "env" || key == "shim") && json.next_is('{');
+    if (!known) return json.skip();
+    return json.object([&](const std::string &inner) { return take_inner(json, header, key, inner); });
 }
 
 /// Reads a recording, event by event. With `follow`, the end of the file is the end only when the writer is gone or has
 /// written an `x` event; until then `next` gives `wait` there.
 class Recording {
 public:
-    bool open(const char *name, bool follow = false);
-    Got next(Event &event);
-    bool rewind();
+    bool open(const char *name, bool follow = false) {
+        name_ = std::string_view(name) == "-" ? "standard input" : name;
+        follow_ = follow;
+        if (window_.open(name)) return rewind();
+        complain_errno(name_);
+        return false;
+    }
+
+    /// Begins again, with the header.
+    bool rewind() {
+        window_.rewind();
+        header_ = Header();
+        prefix_.clear();
+        covered_ = torn_ = exited_ = writer_gone_ = comma_ = false;
+        line_ = 1;
+        time_ = 0;
+        Got got;
+        while ((got = read_header()) == Got::wait && g_signal == 0) ::poll(nullptr, 0, kPollMillis);
+        if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
+        return got != Got::bad;
+    }
+
+    Got next(Event &event) {
+        while (header_.version != 0 && !(follow_ && exited_)) {
+            std::string_view text;
+            const Got got = header_.version == 1 ? cut_element(text) : cut_line(text);
+            if (got != Got::some) return got;
+            const bool blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
+            if (blank || (header_.version == 3 && text.starts_with('#'))) continue;
+            const char *const why = parse(text, event);
+            if (why == nullptr) return Got::some;
+            if (!torn_) return complain_here(why);
+        }
+        return Got::end;
+    }
 
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }
     [[nodiscard]] const Window &window() const { return window_; }
+
     /// The process that writes the file now: 0 for one that cannot be seen from here (another container's).
-    [[nodiscard]] std::optional<pid_t> writer() const;
+    [[nodiscard]] std::optional<pid_t> writer() const {
+        struct flock lock {};
+        lock.l_type = F_WRLCK;
+        lock.l_whence = SEEK_SET;
+        if (::fcntl(window_.fd(), F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) return std::nullopt;
+        return lock.l_pid;
+    }
+
     /// Whether the writer went away without an `x` event; known at the end, when following.
     [[nodiscard]] bool died() const { return writer_gone_ && !exited_ && window_.seekable(); }
+
     /// Whether `next` might have to wait for a slow pipe: a good moment to write out what has been read so far.
     [[nodiscard]] bool might_block() const {
         return !window_.seekable() && window_.rest().find('\n') == std::string_view::npos;
     }
+
     /// Says what is wrong at the present line.
     Got complain_here(std::string_view why) const {
-        complain(name_ + ":" + std::to_string(std::max(line_, 1L)), why);
+        complain(name_ + ":" + std::to_string(line_), why);
         return Got::bad;
     }
 
 private:
-    Got more();
-    Got read_header();
-    Got cut_head(std::string &head);
-    Got cut_line(std::string_view &text);
-    Got peek(char &c);
-    Got cut_element(std::string_view &text);
-    Got finish_document();
-    bool parse(std::string_view text, Event &event, const char *&why);
-    bool parse_text(Json &json, Event &event);
+    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read:
+    /// what it wrote between our last read and its end is then still found.
+    Got more(const char *too_long = "a line is longer than 1 MiB") {
+        while (true) {
+            const int n = window_.fill();
+            if (n > 0) return Got::some;
+            if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
+            if (n < 0) return complain_errno(name_), Got::bad;
+            if (!follow_ || writer_gone_) return Got::end;
+            if (writer()) return Got::wait;
+            writer_gone_ = true;
+        }
+    }
+
+    /// The same where the end cannot be.
+    Got must_have_more() {
+        const Got got = more();
+        return got == Got::end ? complain_here("the file ends in the middle") : got;
+    }
+
+    /// The first JSON object of the file: all of it (v2, v3), or up to and with the bracket of "stdout": [ (v1).
+    Got cut_head(std::string &head) {
+        Nesting nesting;
+        std::size_t at = 0, key = 0;  // key: where the last string of the outermost object began
+        while (true) {
+            const std::string_view rest = window_.rest();
+            for (; at < rest.size(); ++at) {
+                const char c = rest[at];
+                if (nesting.depth == 0 && (c == ' ' || c == '\t')) continue;
+                if (nesting.depth == 0 && c != '{') return complain_here("not a recording: no JSON object begins it");
+                if (nesting.depth == 1 && c == '"' && !nesting.in_string) key = at;
+                nesting.take(c);
+                if (nesting.depth == 2 && c == '[' && !nesting.in_string) {
+                    std::string before(rest.substr(key, at - key));
+                    std::erase_if(before, [](char space) { return space <= ' '; });
+                    if (before == "\"stdout\":") nesting.depth = 0;
+                }
+                if (nesting.depth > 0) continue;
+                head = rest.substr(0, at + 1);
+                window_.drop(at + 1);
+                return Got::some;
+            }
+            const Got got = more("the header is longer than 1 MiB");
+            if (got == Got::some) continue;
+            if (got != Got::end) return got;
+            if (rest.empty()) return complain_here("not a recording: it is empty");
+            return rest.find('\n') == std::string_view::npos ? Got::end : complain_here("the header is not closed");
+        }
+    }
+
+    /// v1: what stands behind the elements of "stdout"; then goes back to them. In a pipe that cannot be known.
+    Got read_ahead(std::string &tail) {
+        const bool complete = header_.text.find("\"version\"") != std::string::npos;
+        tail = complete ? "}" : R"(, "version": 1, "width": 80, "height": 24})";
+        if (!window_.seekable()) return Got::some;
+        const off_t here = window_.tell();
+        Nesting nesting{.depth = 1};
+        while (nesting.depth > 0) {
+            const std::string_view rest = window_.rest();
+            std::size_t used = 0;
+            while (used < rest.size() && nesting.depth > 0) nesting.take(rest[used++]);
+            window_.drop(used);
+            if (nesting.depth == 0) break;
+            if (const Got got = must_have_more(); got != Got::some) return got;
+        }
+        Got got;
+        while ((got = more()) == Got::some) {}
+        tail = window_.rest();
+        window_.seek(here);
+        return got == Got::end ? Got::some : got;
+    }
+
+    Got read_header() {
+        if (const Got got = cut_head(header_.text); got != Got::some) return got;
+        const bool document = header_.text.ends_with('[');
+        const long lines = std::count(header_.text.begin(), header_.text.end(), '\n');
+        if (document) {
+            std::string tail;
+            if (const Got got = read_ahead(tail); got != Got::some) return got;
+            header_.text += "]" + tail;
+        }
+        Json json(header_.text, room_);
+        json.object([&](const std::string &key) { return take_member(json, header_, key); }) && json.end();
+        if (json.why() != nullptr) return complain_here(std::string("the header: ") + json.why());
+        if (header_.version == 0) return complain_here("the header has no version");
+        if ((header_.version == 1) != document) return complain_here("only version 1 has \"stdout\"");
+        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
+        if (!document && lines > 0) return complain_here("the header is longer than a line");
+        line_ = document ? 1 + lines : 0;  // v2, v3: cut_line() counts the rest of the header's line as the first
+        return Got::some;
+    }
+
+    /// v2, v3: the next line, whole or, if it is very long, in parts that are whole events.
+    Got cut_line(std::string_view &text) {
+        line_ += prefix_.empty() ? 1 : 0;
+        std::size_t seen = 0;
+        while (true) {
+            const std::string_view rest = window_.rest();
+            const std::size_t newline = rest.find('\n', seen);
+            if (newline != std::string_view::npos) return take_line(text, newline, 1);
+            seen = rest.size();
+            if (seen >= kMostLine) return take_part(text);
+            const Got got = more();
+            if (got == Got::some) continue;
+            torn_ = got == Got::end;
+            if (torn_ && seen > 0) return take_line(text, seen, 0);
+            line_ -= prefix_.empty() ? 1 : 0;
+            return got;
+        }
+    }
+
+    Got take_line(std::string_view &text, std::size_t length, std::size_t newline) {
+        text = window_.rest().substr(0, length);
+        window_.drop(length + newline);
+        if (prefix_.empty()) return Got::some;
+        part_ = std::exchange(prefix_, {}).append(text);
+        text = part_;
+        return Got::some;
+    }
+
+    /// The first MiB of a line, or the next one: `[time, "kind", "` and as much of the text as may stand alone.
+    Got take_part(std::string_view &text) {
+        std::string_view rest = window_.rest(), kind;
+        Micros time = 0;
+        std::size_t start = 0;
+        Json json(rest, room_);
+        if (prefix_.empty()) {
+            const bool good = json.take('[', "") && json.number(time) && json.take(',', "") && json.string(kind) &&
+                              json.take(',', "") && json.next_is('"');
+            if (!good) return complain_here("a line is longer than 1 MiB");
+            start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
+            part_base64_ = kind == "b";
+        }
+        const std::size_t length = cut_string(rest.substr(start), part_base64_);
+        if (length == 0) return complain_here("a line is longer than 1 MiB");
+        if (start > 0) prefix_ = rest.substr(0, start);
+        part_ = prefix_ + std::string(rest.substr(start, length)) + "\"]";
+        text = part_;
+        window_.drop(start + length);
+        return Got::some;
+    }
+
+    /// v1: the next character that is not white space.
+    Got peek(char &c) {
+        while (true) {
+            for (const char next : window_.rest()) {
+                c = next;
+                if (c != ' ' && c != '\t' && c != '\r' && c != '\n') return Got::some;
+                line_ += c == '\n' ? 1 : 0;
+                window_.drop(1);
+            }
+            if (const Got got = must_have_more(); got != Got::some) return got;
+        }
+    }
+
+    /// v1: the next element of "stdout".
+    Got cut_element(std::string_view &text) {
+        char c = 0;
+        if (const Got got = peek(c); got != Got::some) return got;
+        if (c == ']') return Got::end;
+        if (std::exchange(comma_, true)) {
+            if (c != ',') return complain_here("a comma is missing");
+            window_.drop(1);
+            if (const Got got = peek(c); got != Got::some) return got;
+        }
+        if (c != '[') return complain_here("an event is missing");
+        Nesting nesting;
+        for (std::size_t at = 0;; ++at) {
+            if (at == window_.rest().size()) {
+                if (const Got got = must_have_more(); got != Got::some) return got;
+            }
+            nesting.take(window_.rest()[at]);
+            if (nesting.depth > 0) continue;
+            text = window_.rest().substr(0, at + 1);
+            window_.drop(at + 1);
+            return Got::some;
+        }
+    }
+
+    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1. Gives what is wrong with it, or nothing.
+    const char *parse(std::string_view text, Event &event) {
+        Json json(text, room_);
+        Micros time = 0;
+        std::string_view kind = "o";
+        if (!json.take('[', "an event is not an array") || !json.number(time)) return json.why();
+        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
+        bool good = json.take(',', "a comma is missing");
+        if (header_.version != 1) good = good && json.string(kind) && json.take(',', "a comma is missing");
+        event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
+        event.goes_on = !prefix_.empty();
+        good = good && (time >= 0 || json.fail("a time is negative")) && take_data(json, event);
+        if (!good || !json.take(']', "an event is not closed") || !json.end()) return json.why();
+        if (header_.version == 2) time_ = std::max(time_, time);
+        else if (!part_follows_) time_ = std::min(time_ + time, kForever);
+        part_follows_ = event.goes_on;
+        event.time = time_;
+        exited_ = exited_ || event.kind == 'x';
+        return nullptr;
+    }
+
+    bool take_data(Json &json, Event &event) {
+        event.bytes = {};
+        event.output = event.kind == 'b' || (event.kind == 'o' && !covered_);
+        if (event.kind == '?') {
+            do {
+                if (!json.skip()) return false;
+            } while (json.next_is(',') && json.take(',', ""));
+            return true;
+        }
+        if (!json.string(event.bytes)) return false;
+        if (event.kind == 'o') covered_ = covered_ && event.goes_on;
+        if (event.kind != 'b') return true;
+        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
+        event.bytes = exact_;
+        return covered_ = true;
+    }
 
     std::string name_;
     bool follow_ = false;
     Window window_;
     Header header_;
-    std::vector<char> room_;          // for strings that are decoded
-    std::string exact_;               // what the last `b` event held
-    bool exact_waits_ = false;        // ... and the `o` event that it is for has not come yet
-    long line_ = 0;                   // the present line, from 1
-    Micros time_ = 0;                 // of the last event
-    bool torn_ = false;               // the present line has no newline, and the file ends there
-    bool exited_ = false;             // an `x` event has come
-    bool writer_gone_ = false;        // nobody writes the file any more
-    bool first_element_ = true;       // v1: no comma is wanted yet
+    std::vector<char> room_;     // for strings that are decoded
+    std::string exact_;          // what the last `b` event held
+    bool covered_ = false;       // ... and the `o` event that it stands for is still to come
+    std::string prefix_;         // of a line that comes in parts: what each part begins with
+    std::string part_;           // the present part
+    bool part_base64_ = false;   // ... of a `b` event
+    bool part_follows_ = false;  // the next event is more of this one
+    bool comma_ = false;         // v1: a comma is wanted
+    long line_ = 1;              // the present line
+    Micros time_ = 0;            // of the last event
+    bool torn_ = false;          // the present line has no newline, and the file ends there
+    bool exited_ = false;        // an `x` event has come
+    bool writer_gone_ = false;   // nobody writes the file any more
 };
-
-bool Recording::open(const char *name, bool follow) {
-    name_ = std::string_view(name) == "-" ? "standard input" : name;
-    follow_ = follow;
-    if (!window_.open(name)) return complain_errno(name_), false;
-    return rewind();
-}
-
-/// Begins again, with the header.
-bool Recording::rewind() {
-    window_.rewind();
-    header_ = Header();
-    exact_waits_ = torn_ = exited_ = writer_gone_ = false;
-    line_ = 0;
-    time_ = 0;
-    first_element_ = true;
-    Got got;
-    while ((got = read_header()) == Got::wait && g_signal == 0) ::poll(nullptr, 0, kPollMillis);
-    if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
-    return got != Got::bad;
-}
-
-std::optional<pid_t> Recording::writer() const {
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    if (::fcntl(window_.fd(), F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK) return std::nullopt;
-    return lock.l_pid;
-}
-
-/// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read: what
-/// it wrote between our last read and its end is then still found.
-Got Recording::more() {
-    while (true) {
-        const int n = window_.fill();
-        if (n > 0) return Got::some;
-        if (n < 0 && errno == EMSGSIZE) return ++line_, complain_here("a line is longer than 2 MiB");
-        if (n < 0) return complain_errno(name_), Got::bad;
-        if (!follow_ || writer_gone_) return Got::end;
-        if (writer()) return Got::wait;
-        writer_gone_ = true;
-    }
-}
-
-/// The first JSON object of the file: all of it (v2, v3), or up to and with the bracket of "stdout": [ (v1).
-Got Recording::cut_head(std::string &head) {
-    Nesting nesting;
-    std::size_t at = 0, key = 0;  // key: where the last string of the outermost object began
-    while (true) {
-        const std::string_view rest = window_.rest();
-        for (; at < rest.size(); ++at) {
-            const char c = rest[at];
-            if (nesting.depth == 0 && c != '{') return complain_here("not a recording: no JSON object begins it");
-            if (nesting.depth == 1 && c == '"' && !nesting.in_string) key = at;
-            nesting.take(c);
-            if (nesting.depth == 2 && c == '[' && !nesting.in_string) {
-                std::string before(rest.substr(key, at - key));
-                std::erase_if(before, [](char space) { return space <= ' '; });
-                if (before == "\"stdout\":") nesting.depth = 0;
-            }
-            if (nesting.depth > 0) continue;
-            head = rest.substr(0, at + 1);
-            window_.drop(at + 1);
-            return Got::some;
-        }
-        const Got got = more();
-        if (got == Got::some) continue;
-        if (got != Got::end) return got;
-        if (rest.empty()) return complain_here("not a recording: it is empty");
-        return rest.find('\n') == std::string_view::npos ? Got::end : complain_here("the header is not closed");
-    }
-}
-
-Got Recording::read_header() {
-    const Got got = cut_head(header_.text);
-    if (got != Got::some) return got;
-    const bool document = header_.text.ends_with('[');
-    const std::string whole = header_.text + (document ? "]}" : "");
-    Json json(whole, room_);
-    json.object([&](const std::string &key) { return take_member(json, header_, key); }) && json.end();
-    if (json.why() != nullptr) return complain_here(std::string("the header: ") + json.why());
-    if (header_.version == 0) return complain_here("the header has no version");
-    if ((header_.version == 1) != document) return complain_here("version 1 has \"stdout\", versions 2 and 3 have not");
-    if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
-    if (document) line_ = 1 + std::count(whole.begin(), whole.end(), '\n');
-    else if (whole.find('\n') != std::string::npos) return complain_here("the header is longer than a line");
-    return Got::some;
-}
-
-Got Recording::cut_line(std::string_view &text) {
-    std::size_t seen = 0;
-    while (true) {
-        const std::string_view rest = window_.rest();
-        const std::size_t newline = rest.find('\n', seen);
-        if (newline != std::string_view::npos) {
-            text = rest.substr(0, newline);
-            window_.drop(newline + 1);
-            break;
-        }
-        seen = rest.size();
-        const Got got = more();
-        if (got == Got::some) continue;
-        if (got != Got::end || seen == 0) return got;
-        text = window_.rest();
-        window_.drop(seen);
-        torn_ = true;
-        break;
-    }
-    ++line_;
-    return Got::some;
-}
-
-/// v1: the next character that is not white space.
-Got Recording::peek(char &c) {
-    while (true) {
-        for (const char next : window_.rest()) {
-            c = next;
-            if (c != ' ' && c != '\t' && c != '\r' && c != '\n') return Got::some;
-            line_ += c == '\n' ? 1 : 0;
-            window_.drop(1);
-        }
-        const Got got = more();
-        if (got != Got::some) return got == Got::end ? complain_here("it ends in the middle") : got;
-    }
-}
-
-/// v1: the next element of "stdout".
-Got Recording::cut_element(std::string_view &text) {
-    char c = 0;
-    if (const Got got = peek(c); got != Got::some) return got;
-    if (c == ']') return finish_document();
-    if (!std::exchange(first_element_, false)) {
-        if (c != ',') return complain_here("a comma is missing");
-        window_.drop(1);
-        if (const Got got = peek(c); got != Got::some) return got;
-    }
-    if (c != '[') return complain_here("an event is missing");
-    Nesting nesting;
-    for (std::size_t at = 0;; ++at) {
-        if (at == window_.rest().size()) {
-            const Got got = more();
-            if (got != Got::some) return got == Got::end ? complain_here("it ends in the middle") : got;
-        }
-        nesting.take(window_.rest()[at]);
-        if (nesting.depth > 0) continue;
-        text = window_.rest().substr(0, at + 1);
-        window_.drop(at + 1);
-        return Got::some;
-    }
-}
-
-/// v1: what follows "stdout": the rest of the object that began the file.
-Got Recording::finish_document() {
-    Got got;
-    while ((got = more()) == Got::some) {}
-    if (got != Got::end) return got;
-    const std::string tail = "{\"\": [" + std::string(window_.rest());
-    window_.drop(window_.rest().size());
-    Json json(tail, room_);
-    json.skip() && json.end();
-    return json.why() == nullptr ? Got::end : complain_here(json.why());
-}
-
-Got Recording::next(Event &event) {
-    while (header_.version != 0 && !(follow_ && exited_)) {
-        std::string_view text;
-        const Got got = header_.version == 1 ? cut_element(text) : cut_line(text);
-        if (got != Got::some) return got;
-        const bool blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
-        if (blank || (header_.version == 3 && text.starts_with('#'))) continue;
-        const char *why = nullptr;
-        if (parse(text, event, why)) return Got::some;
-        if (!torn_) return complain_here(why);
-    }
-    return Got::end;
-}
-
-/// `[time, "kind", "text"]`, or `[delay, "text"]` in v1.
-bool Recording::parse(std::string_view text, Event &event, const char *&why) {
-    Json json(text, room_);
-    Micros time = 0;
-    std::string_view kind = "o";
-    bool good = json.take('[', "an event is not an array") && json.number(time);
-    event.tail = text.substr(good ? static_cast<std::size_t>(json.at() - text.data()) : 0);
-    good = good && json.take(',', "a comma is missing");
-    if (header_.version != 1) good = good && json.string(kind) && json.take(',', "a comma is missing");
-    event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
-    good = good && (time >= 0 || json.fail("a time is negative")) && parse_text(json, event);
-    good = good && json.take(']', "an event is not closed") && json.end();
-    if (good && header_.version == 2) time_ = std::max(time_, time);
-    else if (good) time_ = std::min(time_ + time, kForever);
-    event.time = time_;
-    exited_ = exited_ || (good && event.kind == 'x');
-    why = json.why();
-    return good;
-}
-
-bool Recording::parse_text(Json &json, Event &event) {
-    event.bytes = {};
-    if (event.kind == '?') {
-        do {
-            if (!json.skip()) return false;
-        } while (json.next_is(',') && json.take(',', ""));
-        return true;
-    }
-    if (!json.string(event.bytes)) return false;
-    if (event.kind == 'b') {
-        exact_waits_ = decode_base64(event.bytes, exact_);
-        return exact_waits_ || json.fail("a b event is not base64");
-    }
-    if (event.kind == 'o' && std::exchange(exact_waits_, false)) event.bytes = exact_;
-    return true;
-}
 
 // === 4. Control sequences ============================================================================================
 // Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that is
@@ -1114,7 +1150,7 @@ int cat(const Options &options) {
         got = recording.next(event);
         if (got == Got::wait && out.flush() && pause_for_more(out)) continue;
         if (got != Got::some) break;
-        if (event.kind != 'o') continue;
+        if (!event.output) continue;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
         if (!out.put(options.no_queries ? filter.pass(bytes) : bytes)) break;
         position += event.bytes.size();
@@ -1142,32 +1178,45 @@ bool summarize(const char *file, Summary &summary) {
     if (!recording.open(file)) return false;
     Got got;
     while ((got = recording.next(event)) == Got::some) {
-        ++summary.events;
+        summary.events += event.kind == 'b' || event.goes_on ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
-        if (event.kind != 'o') continue;
+        if (!event.output) continue;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
     }
     summary.name = recording.name();
     summary.header = recording.header();
-    summary.writer = recording.writer();
+    if (summary.status.empty()) summary.writer = recording.writer();  // after the exit event it only sees to its clients
     return got != Got::bad;
 }
 
-/// `text` without what a terminal would obey.
+/// Whether a control character (C0, DEL, C1) begins `text`: what a terminal would obey.
+bool begins_control(std::string_view text) {
+    const auto next = static_cast<unsigned char>(text.size() > 1 ? text[1] : 'x');
+    return (text[0] & 0xE0) == 0 || text[0] == '\x7F' || (text[0] == '\xC2' && next < 0xA0);
+}
+
+/// `text` for a person: of somebody else's text, no control characters.
 std::string printable(std::string text) {
-    std::replace_if(text.begin(), text.end(), [](char c) { return (c & 0xE0) == 0 || c == 0x7F; }, '?');
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (begins_control(std::string_view(text).substr(i))) text.replace(i, text[i] == '\xC2' ? 2 : 1, "?");
+    }
     return text;
 }
 
 std::string json_quote(std::string_view text) {
     std::string quoted = "\"";
-    for (const char c : text) {
-        constexpr char hex[] = "0123456789abcdef";
-        if (c == '"' || c == '\\') quoted += '\\';
-        if ((c & 0xE0) != 0) quoted += c;
-        else quoted.append("\\u00").append({hex[(c >> 4) & 15], hex[c & 15]});
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        std::array<char, 8> escape{};
+        if (text[i] == '"' || text[i] == '\\') quoted += '\\';
+        if (!begins_control(text.substr(i))) {
+            quoted += text[i];
+            continue;
+        }
+        if (text[i] == '\xC2') ++i;  // U+0080 to U+009F: the second byte is the number
+        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned char>(text[i]));
+        quoted += escape.data();
     }
     return quoted + '"';
 }
@@ -1283,6 +1332,7 @@ Micros now_micros() {
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                               // of the arrow keys
+constexpr char kLeft = '\1', kRight = '\2';                            // keys that send a sequence
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};  // those that would leave the terminal raw
 
 /// The terminal in raw mode, and the keys from it. Without a terminal, nothing.
@@ -1329,17 +1379,39 @@ public:
         return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
     }
 
+    /// Calls take(key) for each key in `typed`. What comes as a sequence is an arrow, or an answer or a report of the
+    /// terminal, and not the letters in it.
+    template <typename Take> void cut(std::string_view typed, Take &&take) {
+        sequences_.feed(typed, [&](Part part, std::string_view bytes) {
+            if (part == Part::sequence) {
+                const char last = bytes.back();
+                if (bytes == "\x1B[C" || bytes == "\x1B[D") take(last == 'C' ? kRight : kLeft);
+                report_ = bytes == "\x1B[M" ? 3 : bytes == "\x1BO" ? 1 : 0;  // X10's mouse; a key in application mode
+                application_ = bytes == "\x1BO";
+                return;
+            }
+            for (const char key : bytes) {
+                if (report_ == 0) take(key);
+                else if (--report_ == 0 && application_ && (key == 'C' || key == 'D')) take(key == 'C' ? kRight : kLeft);
+            }
+        });
+        if (sequences_.held() == "\x1B") sequences_ = Sequences();  // the key Esc itself
+    }
+
 private:
     Fd fd_;
     termios saved_{};
     std::array<char, 64> typed_{};
+    Sequences sequences_;
+    int report_ = 0;            // characters to come that belong to a sequence
+    bool application_ = false;  // ... of which the one is a key
 };
 
-/// The recording's clock, with no pause longer than `idle`.
+/// The recording's clock, with no pause longer than `idle` between two events that can be seen.
 struct Timeline {
     Micros idle = kForever;
-    Micros last = 0;  // the last event in the recording's own time
-    Micros at = 0;    // ... and in ours
+    Micros last = 0;  // the last one's time in the recording
+    Micros at = 0;    // ... and when it is shown
 
     [[nodiscard]] Micros at_of(Micros time) const { return at + std::min(time - last, idle); }
 
@@ -1366,7 +1438,8 @@ private:
     Next await_more();
     Next show(const Event &event);
     Next wait_for(Micros at);
-    Next obey(std::string_view keys, Micros next);
+    Next obey(std::string_view typed, Micros next);
+    Next press(char key, Micros next, Next otherwise);
     Next seek(Micros target, Next otherwise);
     Next seek_marker(Micros here, Next otherwise);
 
@@ -1415,6 +1488,7 @@ Micros Player::position() const {
 }
 
 void Player::set_clock(Micros position) {
+    target_.reset();
     base_ = position;
     base_time_ = now_micros();
 }
@@ -1427,7 +1501,7 @@ void Player::set_speed(Micros speed) {
 /// Whether to show what stands at `at` now. The first event after a target starts the clock there.
 bool Player::is_due(Micros at) {
     if (target_ && at <= *target_) return true;
-    if (target_) set_clock(*std::exchange(target_, std::nullopt));
+    if (target_) set_clock(*target_);
     return at <= position();
 }
 
@@ -1450,8 +1524,8 @@ Player::Next Player::await_more() {
 
 Player::Next Player::show(const Event &event) {
     if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, -1));
+    if (!event.output && event.kind != 'x') return Next::show;
     timeline_.advance(event.time);
-    if (event.kind != 'o' && event.kind != 'x') return Next::show;
     if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
     shown_ = timeline_.at;
     if (event.kind == 'x') return Next::show;
@@ -1474,27 +1548,36 @@ Player::Next Player::wait_for(Micros at) {
     return Next::show;
 }
 
-/// Does what `keys` say. `next` is when the event comes that is waited for.
-Player::Next Player::obey(std::string_view keys, Micros next) {
+/// Does what `typed` says. `next` is when the event comes that is waited for.
+Player::Next Player::obey(std::string_view typed, Micros next) {
     Next result = Next::show;
-    while (!keys.empty() && result != Next::quit) {
-        const Micros here = live_ ? shown_ : position();
-        const bool arrow = keys.size() > 2 && (keys.starts_with("\x1B[") || keys.starts_with("\x1BO"));
-        const char key = arrow ? keys[2] : keys[0];
-        keys.remove_prefix(arrow ? 3 : 1);
-        if (arrow && (key == 'C' || key == 'D')) result = seek(here + (key == 'C' ? kStep : -kStep), result);
-        if (arrow) continue;
-        if (key == '\x03' && g_signal == 0) g_signal = SIGINT;
-        if (key == 'q' || key == '\x03') result = Next::quit;
-        if (key == ' ' || key == '.') {
-            set_clock(key == '.' ? next : here);
-            paused_ = key == '.' || !paused_;
-        }
-        if (key == '+' || key == '=') set_speed(speed_ * 2);
-        if (key == '-') set_speed(speed_ / 2);
-        if (key == ']') result = seek_marker(here, result);
-    }
+    keys_.cut(typed, [&](char key) { result = result == Next::quit ? result : press(key, next, result); });
     return result;
+}
+
+/// Obeys one key.
+Player::Next Player::press(char key, Micros next, Next otherwise) {
+    const Micros here = live_ ? shown_ : position();
+    switch (key) {
+    case '\x03':
+        if (g_signal == 0) g_signal = SIGINT;
+        return Next::quit;
+    case 'q': return Next::quit;
+    case ' ':
+        set_clock(here);
+        paused_ = !paused_;
+        return otherwise;
+    case '.':
+        set_clock(next);
+        paused_ = true;
+        return otherwise;
+    case '+': case '=': return set_speed(speed_ * 2), otherwise;
+    case '-': return set_speed(speed_ / 2), otherwise;
+    case ']': return seek_marker(here, otherwise);
+    case kRight: return seek(here + kStep, otherwise);
+    case kLeft: return seek(here - kStep, otherwise);
+    default: return otherwise;
+    }
 }
 
 /// Goes to `target`. Gives `again` if the recording was begun anew for that, else `otherwise`.
@@ -1523,8 +1606,9 @@ Player::Next Player::seek_marker(Micros here, Next otherwise) {
     Event event;
     if (!recording_.window().seekable() || !ahead.open(file_)) return otherwise;
     while (ahead.next(event) == Got::some) {
-        timeline.advance(event.time);
-        if (event.kind == 'm' && timeline.at > here) return seek(timeline.at, otherwise);
+        const Micros at = timeline.at_of(event.time);
+        if (event.kind == 'm' && at > here) return seek(at, otherwise);
+        if (event.output) timeline.advance(event.time);
     }
     return otherwise;
 }
@@ -1846,12 +1930,12 @@ void Screen::take_csi(const Csi &csi) {
     }
     if (csi.key.size() != 1) return;
     switch (csi.key[0]) {
-    case 'A': return move(cursor_.row - n, cursor_.column);
-    case 'B': case 'e': return move(cursor_.row + n, cursor_.column);
+    case 'A': case 'F':
+        return move(std::max(cursor_.row - n, cursor_.row >= top_ ? top_ : 0), csi.key[0] == 'A' ? cursor_.column : 0);
+    case 'B': case 'E': case 'e':
+        return move(std::min(cursor_.row + n, cursor_.row <= bottom_ ? bottom_ : rows_), csi.key[0] == 'E' ? 0 : cursor_.column);
     case 'C': case 'a': return move(cursor_.row, cursor_.column + n);
     case 'D': return move(cursor_.row, cursor_.column - n);
-    case 'E': return move(cursor_.row + n, 0);
-    case 'F': return move(cursor_.row - n, 0);
     case 'G': case '`': return move(cursor_.row, n - 1);
     case 'H': case 'f': return move(n - 1, csi.at(1, 1) - 1);
     case 'd': return move(n - 1, cursor_.column);
@@ -1879,6 +1963,7 @@ void Screen::edit(const Csi &csi) {
     case 'S': return scroll(top_, n);
     case 'T': return scroll(top_, -n);
     case 'L': case 'M':
+        move(row, 0);
         if (row >= top_ && row <= bottom_) scroll(row, csi.key[0] == 'L' ? -n : n);
         return;
     case 'b':
@@ -1914,10 +1999,14 @@ Fd open_output(const std::string &name, bool force, const Recording &source) {
 }
 
 /// Calls take(event) for each event, for as long as it gives true and the recording goes on.
-template <typename Take> Got for_each_event(Recording &recording, Take &&take) {
+template <typename Take> Got for_each_event(Recording &recording, Output &out, Take &&take) {
     Event event;
-    Got got;
-    while ((got = recording.next(event)) == Got::some && take(event)) {}
+    Got got = Got::some;
+    while (got == Got::some) {
+        if (recording.might_block() && !out.flush()) return Got::end;
+        got = recording.next(event);
+        if (got == Got::some && !take(event)) return Got::end;
+    }
     return got;
 }
 
@@ -1975,13 +2064,12 @@ std::string env_of(const Header &header, std::string_view env) {
 }
 
 std::string header_as_v3(const Header &header) {
-    const std::string whole = header.text + (header.version == 1 ? "]}" : "");
     std::string theme;
-    for_each_member(whole, [&](const std::string &key, std::string_view value) {
+    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
         if (key == "theme") theme = value;
     });
-    ObjectWriter writer(whole);
-    for_each_member(whole, [&](const std::string &key, std::string_view value) {
+    ObjectWriter writer(header.text);
+    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
         if (key == "version") writer.add(key, "3");
         else if (key == "width") writer.add("term", term_of(header, theme));
         else if (key != "height" && key != "theme" && key != "stdout") writer.add(key, value);
@@ -1990,10 +2078,9 @@ std::string header_as_v3(const Header &header) {
 }
 
 std::string header_as_v2(const Header &header) {
-    const std::string whole = header.text + (header.version == 1 ? "]}" : "");
-    ObjectWriter writer(whole);
+    ObjectWriter writer(header.text);
     bool has_env = header.version == 1 || header.term.empty();
-    for_each_member(whole, [&](const std::string &key, std::string_view value) {
+    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
         if (key == "version") writer.add(key, "2");
         else if (key == "term") {
             writer.add("width", std::to_string(header.columns));
@@ -2016,7 +2103,7 @@ Got convert_to_cast(Recording &recording, Output &out, int version) {
                              : version == 2 ? header_as_v2(header) : header_as_v3(header);
     if (!out.put(text + "\n")) return Got::end;
     Micros last = 0;
-    return for_each_event(recording, [&](const Event &event) {
+    return for_each_event(recording, out, [&](const Event &event) {
         std::string_view tail = event.tail;
         tail = tail.substr(0, tail.rfind(']') + 1);
         out.put("[" + format_seconds(version == 3 ? event.time - last : event.time));
@@ -2028,7 +2115,7 @@ Got convert_to_cast(Recording &recording, Output &out, int version) {
 }
 
 Got convert_to_raw(Recording &recording, Output &out) {
-    return for_each_event(recording, [&](const Event &event) { return event.kind != 'o' || out.put(event.bytes); });
+    return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
 }
 
 /// The size in an `r` event; false for something else.
@@ -2045,9 +2132,9 @@ bool parse_size(std::string_view text, int &columns, int &rows) {
 Got convert_to_text(Recording &recording, Output &out) {
     [[maybe_unused]] const char *locale = std::setlocale(LC_CTYPE, "C.UTF-8");  // for wcwidth(3)
     Screen screen(out, recording.header());
-    const Got got = for_each_event(recording, [&](const Event &event) {
+    const Got got = for_each_event(recording, out, [&](const Event &event) {
         int columns = 0, rows = 0;
-        if (event.kind == 'o') screen.take(event.bytes, event.time);
+        if (event.output) screen.take(event.bytes, event.time);
         if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) screen.resize(columns, rows);
         return out.put("");
     });
@@ -2059,8 +2146,8 @@ Got convert_to_text(Recording &recording, Output &out) {
 /// least significant byte first.
 Got convert_to_ttyrec(Recording &recording, Output &out) {
     const Micros start = std::max<std::int64_t>(recording.header().timestamp, 0) * kSecond;
-    return for_each_event(recording, [&](const Event &event) {
-        if (event.kind != 'o') return true;
+    return for_each_event(recording, out, [&](const Event &event) {
+        if (!event.output) return true;
         const Micros time = start + event.time;
         std::string head;
         for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
@@ -2088,16 +2175,16 @@ Got convert_to_script(Recording &recording, Output &out, Output &timing) {
     out.put("Script started on " + shift + " [COMMAND=\"" + printable(header.command) + "\"]\n");
     Micros last = 0;
     std::string status;
-    const Got got = for_each_event(recording, [&](const Event &event) {
+    const Got got = for_each_event(recording, out, [&](const Event &event) {
         int columns = 0, rows = 0;
         const std::string since = " " + format_seconds(event.time - last) + " ";
         if (event.kind == 'x') status = event.bytes;
-        if (event.kind == 'o') timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+        if (event.output) timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
         else if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) {
             timing.put("S" + since + "SIGWINCH ROWS=" + std::to_string(rows) + " COLS=" + std::to_string(columns) + "\n");
         } else return true;
         last = event.time;
-        return event.kind != 'o' || out.put(event.bytes);
+        return !event.output || out.put(event.bytes);
     });
     say("DURATION", format_seconds(last));
     say("EXIT_CODE", status);
