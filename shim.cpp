@@ -256,13 +256,13 @@ bool parse_window(std::string_view text, winsize &size) {
 
 /// Takes one option with its value (null when it has none) into `options`; false with a message when it is wrong.
 bool take_option(int option, const char *value, Options &options) {
-    const auto size_into = [&](const char *name, std::uint64_t &target) {
-        const auto size = parse_size(value);
+    const std::string text = value != nullptr ? value : "";
+    const auto size_into = [&text](const char *name, std::uint64_t &target) {
+        const auto size = parse_size(text);
         if (size) target = *size;
-        else complain(name, std::string("'") + value + "' is not a SIZE (a number of bytes, or one with K, M or G)");
+        else complain(name, "'" + text + "' is not a SIZE (a number of bytes, or one with K, M or G)");
         return size.has_value();
     };
-    const std::string_view text = value != nullptr ? value : "";
     switch (option) {
     case 'r':
         options.record = true;
@@ -274,7 +274,7 @@ bool take_option(int option, const char *value, Options &options) {
     case 'm': return size_into("--max-record", options.max_record);
     case 's':
         if (parse_window(text, options.size)) return true;
-        complain("--size", std::string("'") + value + "' is not COLSxROWS (1x1 to 65535x65535)");
+        complain("--size", "'" + text + "' is not COLSxROWS (1x1 to 65535x65535)");
         return false;
     case 'H':
         if (text == "all" || text == "none") options.history = text == "all" ? kUnlimited : 0;
@@ -523,10 +523,8 @@ char *escape_ascii(unsigned char c, char *out) {
         *out = kLetters[at];
         return out + 1;
     }
-    std::memcpy(out, "u00", 3);
-    out[3] = kHex[c >> 4];
-    out[4] = kHex[c & 15];
-    return out + 5;
+    for (const char digit : {'u', '0', '0', kHex[c >> 4], kHex[c & 15]}) *out++ = digit;
+    return out;
 }
 
 /// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 8; bytes that
@@ -678,13 +676,13 @@ char *Recording::open_event(char code, std::size_t room) {
     const auto now = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
     make_room(room);
     char *at = lines_.data() + used_;
-    return at + std::snprintf(at, 64, "[%lld.%06lld, \"%c\", \"", static_cast<long long>(now / 1000000),
+    return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", static_cast<long long>(now / 1000000),
                               static_cast<long long>(now % 1000000), code);
 }
 
 void Recording::close_event(char *end) {
-    std::memcpy(end, "\"]\n", 3);
-    used_ = static_cast<std::size_t>(end + 3 - lines_.data());
+    for (const char c : {'"', ']', '\n'}) *end++ = c;
+    used_ = static_cast<std::size_t>(end - lines_.data());
 }
 
 void Recording::add(char code, std::string_view text) {
@@ -1017,6 +1015,12 @@ constexpr std::array kPrivateModes = {
     PrivateMode{2004, false},  // pastes are bracketed
 };
 
+constexpr std::array<bool, kPrivateModes.size()> modes_at_first() {
+    std::array<bool, kPrivateModes.size()> first{};
+    for (std::size_t i = 0; i < first.size(); ++i) first[i] = kPrivateModes[i].at_first;
+    return first;
+}
+
 /// Colours and attributes (CSI ... m). A colour is 0 for the default, 1 << 24 | palette index, 2 << 24 | RGB, or
 /// 3 << 24 | the parameter itself for the 16 that have one each.
 struct Rendition {
@@ -1035,11 +1039,7 @@ struct Pen {
 
 /// Everything that has been switched on, as far as we tell it to a late client.
 struct Modes {
-    std::array<bool, kPrivateModes.size()> private_modes = [] {
-        std::array<bool, kPrivateModes.size()> first{};
-        for (std::size_t i = 0; i < first.size(); ++i) first[i] = kPrivateModes[i].at_first;
-        return first;
-    }();
+    std::array<bool, kPrivateModes.size()> private_modes = modes_at_first();
     std::uint16_t alternate = 0;                            // the mode that switched the screen: 47, 1047, 1049; or 0
     bool insert = false, newline = false;                   // CSI 4 h, CSI 20 h
     std::uint16_t region_top = 0, region_bottom = 0;        // scroll region; 0: the whole screen
@@ -1506,7 +1506,7 @@ void Output::append(std::string_view bytes) {
 
 Output::Start Output::start(std::uint64_t wanted) const {
     const std::uint64_t safe = follower_.safe_place();
-    const Start only_modes{safe >= tail() ? safe : head(), follower_.modes().sequences()};
+    Start only_modes{safe >= tail() ? safe : head(), follower_.modes().sequences()};
     if (wanted == 0) return only_modes;
     const std::uint64_t from = std::max(head() - std::min(wanted, head()), floor_);
     const std::uint64_t drawn = follower_.drawn_at();
@@ -2270,7 +2270,8 @@ void Session::accept_from(const Listener &listener, bool viewer) {
         Fd socket(::accept(listener.fd(), nullptr, nullptr));
         if (!socket && errno == EMFILE) {
             spare_.reset();
-            Fd(::accept(listener.fd(), nullptr, nullptr));
+            socket.reset(::accept(listener.fd(), nullptr, nullptr));
+            socket.reset();
             spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
             if (spare_) continue;
         }
@@ -2565,11 +2566,11 @@ std::string header_line(const Options &options, const winsize &size, const std::
         const char *value = std::getenv(name);
         return json_string(value != nullptr ? value : "");
     };
-    return "{\"version\": 2, \"width\": " + std::to_string(size.ws_col) + ", \"height\": " + std::to_string(size.ws_row) +
-           ", \"timestamp\": " + std::to_string(std::time(nullptr)) +
-           ", \"command\": " + json_string(shell_quoted(options.program)) + ", \"env\": {\"TERM\": " + variable("TERM") +
-           ", \"SHELL\": " + variable("SHELL") + "}, \"shim\": {\"pid\": " + std::to_string(::getpid()) +
-           ", \"address\": " + json_string(address) + "}}\n";
+    return R"({"version": 2, "width": )" + std::to_string(size.ws_col) + R"(, "height": )" + std::to_string(size.ws_row) +
+           R"(, "timestamp": )" + std::to_string(std::time(nullptr)) +
+           R"(, "command": )" + json_string(shell_quoted(options.program)) +
+           R"(, "env": {"TERM": )" + variable("TERM") + R"(, "SHELL": )" + variable("SHELL") +
+           R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) + "}}\n";
 }
 
 /// What SHIM_ADDRESS tells the program: good from any folder.
