@@ -1,0 +1,55 @@
+// micro: how fast the shim's own work on the bytes is, without a terminal: the JSON encoder and the state machine that
+// follows the output, over texts of several kinds in pieces of a read's size. One line a measurement: name, kind, MB/s.
+#define main shim_main
+#include "../../shim.cpp"
+#undef main
+
+#include "common.hpp"
+
+namespace micro {
+
+constexpr std::size_t kPiece = 4095;  // what one read of a terminal gives
+
+std::string repeat(std::string_view what, std::size_t size) {
+    std::string text;
+    while (text.size() < size) text += what;
+    return text;
+}
+
+/// Runs `work` over `text`, a piece at a time, for a tenth of a second, five times; prints the median speed.
+template <typename Work> void measure(const char *name, const char *kind, std::string_view text, Work work) {
+    std::array<double, 5> speeds{};
+    for (double &speed : speeds) {
+        std::size_t bytes = 0;
+        const std::uint64_t start = bench::now();
+        do {
+            for (std::size_t at = 0; at < text.size(); at += kPiece) work(text.substr(at, kPiece));
+            bytes += text.size();
+        } while (bench::now() - start < 100'000'000);
+        speed = static_cast<double>(bytes) * 1000 / static_cast<double>(bench::now() - start);
+    }
+    std::sort(speeds.begin(), speeds.end());
+    std::printf("%s %s %.0f\n", name, kind, speeds[2]);
+}
+
+void measure_all(const char *kind, std::string_view text) {
+    std::vector<char> out(kPiece * kMostPerByte + 64);
+    bool exact = true;
+    measure("encoder", kind, text, [&](std::string_view piece) { encode_json(piece, out.data(), exact); });
+    Follower follower;
+    std::vector<Range> queries;
+    measure("follower", kind, text, [&](std::string_view piece) {
+        follower.feed(piece, queries);
+        queries.clear();
+    });
+}
+
+}  // namespace micro
+
+int main() {
+    const std::string mixed = "na\u00efve caf\u00e9, \u00fcber Stra\u00dfe: \u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8 and some plain words \U0001F600 \u2192 end\r\n";
+    micro::measure_all("ascii", micro::repeat("The quick brown fox jumps over the lazy dog, and then it goes home.\r\n", bench::kBlock));
+    micro::measure_all("utf8", micro::repeat(mixed, bench::kBlock));
+    micro::measure_all("terminal", bench::block());
+    micro::measure_all("invalid", micro::repeat("\xFF\xC3(\x80text", bench::kBlock));
+}
