@@ -308,6 +308,31 @@ def test_terminal_that_goes_away_ends_attach(pty):
     wait_until(lambda: not alive(pid), what='the end of attach')
 
 
+def test_stopped_attach_gives_the_terminal_back_and_takes_it_again(pty):
+    """SIGTSTP (job control): the shell gets its own settings; after fg the terminal is raw again and the keys go on."""
+    hex_shim(pty)
+    environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
+    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=environment)
+    terminal.wait_text('prompt>')
+    terminal.send(f'{ATTACH} ./a.sock\r'.encode())
+    terminal.wait_output(b'READY')
+    os.kill(child_named(terminal.child.pid, 'attach'), signal.SIGTSTP)
+    terminal.wait_output(b'Stopped')
+    terminal.wait(lambda t: t.text().rstrip().endswith('prompt>'), what='the prompt')
+    terminal.send(b'stty -a | tr " " "\\n" | grep -x -e "-*icanon" -e "-*isig" -e "-*opost"; echo $((6 * 7)); fg\r')
+    terminal.wait_text('\n42\n')
+    assert re.search(r'\nisig\nicanon\nopost\n|\nopost\nisig\nicanon\n', terminal.text()), terminal.text()
+    wait_until(lambda: not termios.tcgetattr(terminal.child.child_fd)[3] & termios.ICANON, what='the raw mode')
+    terminal.send(b'x')
+    terminal.wait_output(b'<78>')
+    terminal.send(b'Q')
+    wait_until(lambda: termios.tcgetattr(terminal.child.child_fd)[3] & termios.ISIG, what='the end of the raw mode')
+    terminal.wait_output(b'ended with status 9]')
+    terminal.wait(lambda t: t.text().rstrip().endswith('prompt>'), what='the prompt')
+    terminal.send(b'exit $?\r')
+    assert terminal.exit_status() == 9
+
+
 # ---- the detach key
 
 
@@ -434,6 +459,20 @@ def test_quiet_says_nothing_of_its_own(pty, option):
     shim.wait_gone()
     status, _, said = piped(pty, option, './a.sock')
     assert status == 255 and said.startswith('attach: ')
+
+
+def test_attach_at_the_viewers_address_watches_and_learns_the_status(pty):
+    """shim -v: attach there sees all, its keys reach nobody, and the goodbye tells the status as everywhere."""
+    pty.shim('-n', '-v', './view.sock', './a.sock', *HEX)
+    terminal = kept_terminal(pty, './view.sock', rows=33, cols=99)
+    terminal.wait_output(b'READY')
+    terminal.send(b'v')
+    client = pty.client(pty.path('a.sock'), NO_WINDOW + b'c')
+    terminal.wait_output(b'<63>')
+    client.send(b'Q')
+    assert terminal.exit_status() == 9
+    assert restored(pty) == '[./view.sock ended with status 9]\n'
+    assert hex_bytes(terminal.output) == b'cQ' and b'{33 99}' not in terminal.output
 
 
 # ---- pipes
