@@ -212,9 +212,10 @@ def on_screen(terminal, cols=80, rows=24):
 
 
 def read_until(stream, wanted, timeout=TIMEOUT):
-    """Reads a pipe (unbuffered) until `wanted` is in it."""
-    got = b''
-    while wanted not in got:
+    """Reads a pipe (unbuffered) or a terminal until `wanted` has come; gives back what came."""
+    got, seen = b'', 0
+    while wanted not in got[max(seen - len(wanted), 0):]:
+        seen = len(got)
         assert select.select([stream], [], [], timeout)[0], f'{wanted!r} did not come; got {got[-300:]!r}'
         data = os.read(stream.fileno(), 1 << 16)
         assert data, f'ended before {wanted!r}; got {got[-300:]!r}'

@@ -327,6 +327,17 @@ def test_the_output_file_is_never_overwritten_without_force(pty, kind):
         assert f.read() == g.read() != b'precious'
 
 
+def test_both_files_of_a_script_are_looked_at_before_one_is_written(pty):
+    """`-t script` makes OUT and OUT.timing: when one of them exists, neither is made, and usage demands a name."""
+    path, out = write(pty.path('x.cast'), ours()), pty.path('session')
+    write(out + '.timing', 'precious')
+    run = record('convert', '-t', 'script', '-o', out, path)
+    assert run.returncode == 1 and b'session.timing' in run.stderr and not os.path.exists(out)
+    with open(out + '.timing', encoding='utf-8') as f:
+        assert f.read() == 'precious'
+    assert record('convert', '-t', 'script', path).returncode == 2
+
+
 def test_an_output_file_holds_what_standard_output_would(pty):
     """-o OUT is nothing but another place."""
     path = write(pty.path('x.cast'), ours())

@@ -492,6 +492,17 @@ def test_following_a_live_session_to_its_end(pty):
     assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
 
 
+def test_following_from_now_on(pty):
+    """A START past the end (`play --help`): what is there at once, and then what comes, as it comes."""
+    live = Growing(pty, pty.path('live.cast'), V2 + ''.join(event(100 * n, 'o', f'old {n} ') for n in range(1, 4)))
+    run = pty.background(RECORD, 'play', '-f', '-t', '1e6', live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert read_until(run.stdout, b'old 3 ') == b'old 1 old 2 old 3 '
+    live.write(event(400, 'o', 'new'))
+    assert read_until(run.stdout, b'new') == b'new'
+    live.write(event(500, 'x', '0'))
+    assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
+
+
 def test_following_says_when_the_session_died(pty):
     """Issue 4: `says when the session died without one`."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'old '))
