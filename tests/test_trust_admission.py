@@ -343,20 +343,27 @@ class Net:
         return ['ip', 'netns', 'exec', namespace]
 
 
-@needs_root
-@pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
-@pytest.mark.parametrize('address', ['10.99.1.1:0', '0.0.0.0:0'])
-def test_allow_remote_lets_other_machines_in_and_still_no_other_user_of_this_one(pty, address):
-    """A peer on another machine has no user here, and --allow-remote admits it; a peer on this machine is looked up
-    whichever address it came by."""
-    net, folder = Net(pty), open_folder(pty)
+def shim_in(pty, net, address):
+    """A shim in the namespace `here`, and the port it has there."""
+    folder = open_folder(pty)
     script = os.path.join(folder, 'shim-there')
     with open(script, 'w', encoding='ascii') as f:
         f.write(f'#!/bin/sh\nexec ip netns exec {net.here} {SHIM} "$@"\n')
     os.chmod(script, 0o755)
     told = Told(pty, '--allow-remote', address, shim=script, folder=folder)
     told.prints(b'secret\n')
-    where = '10.99.1.1:' + told.shim.address.rsplit(':', 1)[1]
+    return told, told.shim.address.rsplit(':', 1)[1]
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
+@pytest.mark.parametrize('address', ['10.99.1.1:0', '0.0.0.0:0'])
+def test_allow_remote_lets_other_machines_in_and_still_no_other_user_of_this_one(pty, address):
+    """A peer on another machine has no user here, and --allow-remote admits it; a peer on this machine is looked up
+    whichever address it came by."""
+    net = Net(pty)
+    told, port = shim_in(pty, net, address)
+    where = f'10.99.1.1:{port}'
     here, there = net.inside(net.here), net.inside(net.there)
     assert stranger(pty, NOBODY, where, 'talk', EVIL.hex(), '', inside=here) == [['', 'closed']] * 2
     os.kill(told.shim.pid, signal.SIGSTOP)
@@ -373,3 +380,28 @@ def test_allow_remote_lets_other_machines_in_and_still_no_other_user_of_this_one
     assert b'secret' in bytes.fromhex(got)
     assert told.typed_until(b'from here\n') == b'from here\n'
     assert alive(told.shim.pid)
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
+@pytest.mark.parametrize('host', ['127.0.0.1', '10.99.1.1'])
+def test_closed_socket_that_the_kernel_has_forgotten_gets_nothing_in(pty, host):
+    """A minute after its close (tcp_fin_timeout; a second here) a socket of this machine stands in no table any more,
+    while what it sent can still be read: having no line there does not make it another machine's."""
+    net = Net(pty)
+    told, port = shim_in(pty, net, '0.0.0.0:0')
+    here = net.inside(net.here)
+    assert pty.run(*here, 'sh', '-c', 'echo 1 > /proc/sys/net/ipv4/tcp_fin_timeout').returncode == 0
+    os.kill(told.shim.pid, signal.SIGSTOP)
+    try:
+        assert stranger(pty, NOBODY, f'{host}:{port}', 'vanish', '4', EVIL.hex(), inside=here) == 4
+
+        def forgotten():
+            lines = pty.run(*here, 'cat', '/proc/net/tcp').stdout.splitlines()[1:]
+            return not any(line.split()[2].endswith(f':{int(port):04X}') for line in lines)
+        assert until_calm(forgotten, 'the end of FIN_WAIT2')
+    finally:
+        os.kill(told.shim.pid, signal.SIGCONT)
+    (got, _), = stranger(pty, 0, f'{host}:{port}', 'talk', b'mine\n'.hex(), inside=here)
+    assert b'secret' in bytes.fromhex(got)
+    assert told.typed_until(b'mine\n') == b'mine\n'

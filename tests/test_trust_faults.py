@@ -1,5 +1,6 @@
 """Faults (issue 3, item 4): disks, descriptors, clocks, processes and clients that fail, each in its own way. The
 session goes on, loses nothing that a client saw, and spends no time."""
+import errno
 import os
 import random
 import re
@@ -236,6 +237,25 @@ def test_no_more_descriptors_does_not_spin(pty, where):
     client.read_until(b'room\n')
     resource.prlimit(told.shim.pid, resource.RLIMIT_NOFILE, (hard, hard))
     assert told.typed_before(pty.client(told.shim.address)) == b''
+
+
+@pytest.mark.parametrize('error', [errno.ENFILE, errno.ENOMEM, errno.EPROTO])
+def test_accept_that_fails_does_not_spin(pty, error):
+    """Other reasons than the shim's own limit (accept(2)): the system's table is full, no memory, a broken connection.
+    The listener stays readable; the shim waits, serves who is there, and takes the newcomer in when it can."""
+    env, fault = faulty(pty)
+    told = Told(pty, '0', env=env)
+    client = pty.client(told.shim.address)
+    told.meet_clients(client)
+    fault('accept', error)
+    late = pty.client(told.shim.address, b'late\n')
+    before, begun = cpu_seconds(told.shim.pid), time.monotonic()
+    assert client.nothing_comes(0.7)
+    assert cpu_seconds(told.shim.pid) - before < 0.15 * (time.monotonic() - begun)
+    assert told.typed_before(client) == b''
+    fault('accept', off=True)
+    assert told.typed_until(b'late\n') == b'late\n'
+    told.meet_clients(client, late)
 
 
 def test_clients_over_fd_setsize_are_refused_at_once(pty):
@@ -560,6 +580,28 @@ def test_clients_that_vanish_before_they_are_accepted(pty, where):
     os.kill(told.shim.pid, signal.SIGCONT)
     assert told.typed_before(client) == b''
     assert told.typed_before(client) == b''
+    until_calm(lambda: descriptors(told.shim.pid) == before, 'the number of descriptors before')
+
+
+@pytest.mark.parametrize('where', ['0', 'sock'])
+def test_clients_that_half_close_and_then_leave_are_noticed(pty, where):
+    """select(2) shows a half-closed connection and one whose other end is gone alike, for ever. With no output to fail
+    on, those who left are still found, at the latest when the next client comes."""
+    told = Told(pty, pty.path(where) if where == 'sock' else where)
+    client = pty.client(told.shim.address)
+    told.meet_clients(client)
+    before = descriptors(told.shim.pid)
+    halves = [pty.client(told.shim.address, (b'', HELLO)[n % 2]) for n in range(40)]
+    told.meet_clients(*halves)
+    for half in halves:
+        half.half_close()
+    assert told.typed_before(client) == b'' and told.typed_before(client) == b''
+    assert descriptors(told.shim.pid) == before + 40
+    for half in halves:
+        half.close()
+    newcomer = pty.client(told.shim.address)
+    assert told.typed_before(newcomer) == b''
+    newcomer.close()
     until_calm(lambda: descriptors(told.shim.pid) == before, 'the number of descriptors before')
 
 

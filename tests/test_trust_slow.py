@@ -45,7 +45,7 @@ def test_recorded_program_is_paced_by_its_fastest_client(pty):
 
     def look(got):
         lead.append(told.written - start - got)
-        left_behind.append(slow.sock.recv(1024))
+        left_behind.append(slow.sock.recv(1 << 14))
     got = read_slowly(fast, 1 << 16, 0.02, 2.5, look)
     assert max(lead) <= AHEAD
     assert len(got) > 2 * AHEAD, 'the slow client has held the fast one up'
@@ -66,6 +66,21 @@ def test_unrecorded_program_is_paced_by_its_slowest_client(pty):
     assert len(got) > MIB
     same(got, pattern(len(got)))
     assert not fast.ended
+
+
+@pytest.mark.parametrize('where', ['0', 'sock'])
+def test_slow_client_that_reads_all_the_time_makes_progress(pty, where):
+    """A client behind a slow line takes its bytes out of the kernel's buffer all the time, though the buffer has room for
+    the shim (select(2)) only every few seconds: it is not dead, so without a recording the program waits for it."""
+    told = Told(pty, '-n', pty.path(where) if where == 'sock' else where)
+    fast, slow = Drain(pty.client(told.shim.address)), pty.client(told.shim.address, rcvbuf=1 << 16)
+    told.meet_clients(slow)
+    start = told.written
+    told.start('flood', ENDLESS)
+    lead = []
+    got = read_slowly(slow, 2000, 0.05, 4, lambda n: lead.append(told.written - start - n))
+    same(got, pattern(len(got)))
+    assert max(lead) <= AHEAD and not fast.ended
 
 
 @pytest.mark.parametrize('option', ['-n', '-rcast'])
@@ -275,6 +290,29 @@ def test_many_dead_clients_neither_fill_the_machine_nor_starve_one_that_reads(pt
     assert most <= 32
     for client in dead[::7]:
         same(client.read_bytes(6 * MIB), pattern(6 * MIB))
+
+
+def test_clients_that_stop_reading_while_they_are_caught_up_do_not_starve_another(pty):
+    """Each `record` that has begun waits for its client, for ever if need be; there is a bounded number of them. Forty
+    clients that read until theirs has begun and then no more must not keep the next one waiting for ever."""
+    told = Told(pty, pty.path('sock'))
+    fast, *stuck = [pty.client(told.shim.address) for _ in range(41)]
+    late = pty.client(told.shim.address)
+    told.meet_clients(fast, late, *stuck)
+    drain = Drain(fast, 8 * MIB)
+    told.flood(8 * MIB)
+    drain.wait()
+    for client in stuck:
+        client.sock.settimeout(0.05)            # those whose turn has not come get nothing yet
+        try:
+            for _ in range(8):
+                client.sock.recv(1 << 17)
+        except TimeoutError:
+            pass
+    same(Drain(late, 8 * MIB).wait(), pattern(8 * MIB))
+    told.meet_clients(fast, late)
+    told.start('exit', 0)
+    told.shim.wait_gone(TIMEOUT * 2)            # nor do they hold the end of the session up
 
 
 def test_without_record_beside_the_shim_a_client_that_fell_out_is_disconnected(pty):

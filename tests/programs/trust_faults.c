@@ -3,6 +3,7 @@
      eio     every write to a regular file fails with EIO
      half    every write to a regular file writes half of what was asked (at least a byte)
      fork N  the Nth fork from the start fails with EAGAIN, and all after it
+     accept N accept fails with errno N
      clock N the time of day is N seconds off (the monotonic clock is not) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -92,6 +94,18 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
     if (no_fork()) return EAGAIN;
     if (!real) *(void **)&real = dlsym(RTLD_NEXT, "posix_spawn");
     return real(pid, path, actions, attr, argv, env);
+}
+
+int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags)
+{
+    long error;
+    if (fault("accept", &error)) return errno = (int)error, -1;
+    return (int)syscall(SYS_accept4, fd, address, length, flags);
+}
+
+int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict length)
+{
+    return accept4(fd, address, length, 0);
 }
 
 static long step(void)
