@@ -22,7 +22,7 @@ TEXT = re.compile(r'[^\x00-\x1f\x7f-\x9f]+')
 CONTROL = re.compile(r'[\x00-\x1f\x7f]')
 EIGHT_BIT = {0x80 + i: '\x1b' + chr(0x40 + i) for i in range(32)}     # C1 controls (in UTF-8) are ESC and a letter
 ALTERNATE = (47, 1047, 1049)
-MOUSE = {9, 1000, 1002, 1003, 1005, 1006, 1015, 1016}
+TRACKING = {9, 1000, 1002, 1003}
 
 
 class Screen(pyte.Screen):
@@ -165,30 +165,46 @@ class Screen(pyte.Screen):
         self.cursor.hidden = hidden
         self.cursor.x, self.cursor.y = min(self.cursor.x, self.columns), min(self.cursor.y, self.lines - 1)
 
+    def select_graphic_rendition(self, *attrs):
+        """pyte makes bright colours bold; here they are colours 8 to 15, as in xterm."""
+        out, skip = [], 0
+        for i, attr in enumerate(attrs):
+            if skip:
+                skip -= 1
+            elif attr in (38, 48):
+                skip = {5: 2, 2: 4}.get(attrs[i + 1] if i + 1 < len(attrs) else 0, 0)
+            elif 90 <= attr <= 97 or 100 <= attr <= 107:
+                out += [38 if attr < 98 else 48, 5, 8 + attr % 10]
+                continue
+            out.append(attr)
+        super().select_graphic_rendition(*out)
+
     # modes
     def change_private(self, mode, on):
         if mode in ALTERNATE:
-            self.switch(mode, on)
-        elif mode == 1048:
-            (self.save_cursor if on else self.restore_cursor)()
-        elif mode in MOUSE - {1005, 1006, 1015, 1016}:
-            self.private -= {9, 1000, 1002, 1003}      # one of them at a time
+            return self.switch(mode, on)
+        if mode == 1048:
+            return self.save_cursor() if on else self.restore_cursor()
+        if mode in TRACKING:                    # xterm has one of them at a time, and a reset of any is the end of it
+            self.private -= TRACKING
         (self.private.add if on else self.private.discard)(mode)
-        if mode in (5, 6, 7, 25):
+        if mode in (6, 7, 25):
             (super().set_mode if on else super().reset_mode)(mode, private=True)
+        return None
 
     def switch(self, mode, on):
+        """xterm: 1049 saves the cursor on the way in and restores it on the way out, wherever one is already."""
         self.private -= set(ALTERNATE)
+        if on and mode == 1049:
+            self.save_cursor()
         if on and not self.alternate:
-            if mode == 1049:
-                self.save_cursor()
             self.main, self.buffer = self.buffer, type(self.buffer)(self.buffer.default_factory)
-        elif not on and self.alternate:
-            self.buffer, self.main = self.main, None
-            if mode == 1049:
-                self.restore_cursor()
         elif on and mode == 1049:
             self.erase_in_display(2)
+        elif not on and self.alternate:
+            self.buffer, self.main = self.main, None
+        if not on and mode == 1049:
+            self.restore_cursor()
 
     def change_ansi(self, mode, on):
         (self.ansi.add if on else self.ansi.discard)(mode)
@@ -196,8 +212,8 @@ class Screen(pyte.Screen):
 
     def soft_reset(self):
         """DECSTR, as the VT510 manual lists it."""
-        self.private = (self.private - {1, 6}) | {7, 25}
-        super().set_mode(25, 7, private=True)
+        self.private = (self.private - {1, 6}) | {25}
+        super().set_mode(25, private=True)
         super().reset_mode(6, private=True)
         super().reset_mode(4)
         self.ansi.discard(4)

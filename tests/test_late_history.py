@@ -1,5 +1,7 @@
 """Issue 5, item 3 and 6: where the history begins, how much it is, and which modes are told with it."""
 import re
+import select
+from random import Random
 
 import pytest
 
@@ -7,6 +9,7 @@ from harness import hello, wait_until
 from late_listener import Listener, listen, print_and_see
 from late_screen import differences
 from late_sessions import BUDGET, read_quiet
+from late_streams import ST, stream
 
 SEQUENCES = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|[()*+][0-~]|[=>78])|[\x0e\x0f]')
 END = b'\x1b[0;7mEND\x1b[m'
@@ -178,6 +181,28 @@ def test_old_lines_look_as_they_did_when_they_were_printed(pty, name):
     late = listener.watch(pty)
     read_quiet([late], late.began + BUDGET, 0.04)
     assert not differences(late.model, always.model), differences(late.model, always.model)
+
+
+def test_modes_after_random_output_are_those_of_a_terminal(pty):
+    """The state machine is total: after any bytes, well-formed or not, in one piece or byte by byte, a late client's
+    terminal is told into the state in which a terminal is that has read all of them."""
+    listener, always = listen(pty, '-H', 'none')
+    wrong = []
+    for seed in range(200):
+        random = Random(seed)
+        printed = b'\x18\x1bc' + stream(random) + b'\x18' + ST      # (CAN, ST: the ground state at both ends)
+        print_and_see(listener, always, printed)
+        late = listener.watch(pty)
+        while not late.got.endswith(b'\0'):                      # NUL does nothing in a terminal; here it says: live
+            listener.print(b'\0')
+            if select.select([late], [], [], 0.02)[0]:
+                late.take()
+                late.draw()
+        mine, theirs = late.model.screen.state(), always.model.screen.state()
+        wrong += [f'{seed}: {printed!r}: {key}: {mine[key]}, should be {theirs[key]}' for key in mine
+                  if key != 'cursor' and mine[key] != theirs[key]]
+        late.close()
+    assert not wrong, '\n'.join(wrong)
 
 
 def test_raw_client_gets_history_and_modes_but_no_resize(pty):
