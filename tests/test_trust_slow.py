@@ -41,16 +41,14 @@ def test_recorded_program_is_paced_by_its_fastest_client(pty):
     told.meet_clients(fast, slow)
     start = told.written
     told.start('flood', ENDLESS)
-    lead, left_behind = [], []
-
-    def look(got):
-        lead.append(told.written - start - got)
-        left_behind.append(slow.sock.recv(1 << 14))
-    got = read_slowly(fast, 1 << 16, 0.02, 2.5, look)
+    lead, left_behind = [], Drain(slow, step=1 << 14, pause=0.02)
+    got = read_slowly(fast, 1 << 16, 0.02, 2.5, lambda n: lead.append(told.written - start - n))
     assert max(lead) <= AHEAD
     assert len(got) > 2 * AHEAD, 'the slow client has held the fast one up'
     same(got, pattern(len(got)))
-    same(b''.join(left_behind), pattern(len(b''.join(left_behind))))
+    so_far = bytes(left_behind.data)
+    assert so_far
+    same(so_far, pattern(len(so_far)))
 
 
 def test_unrecorded_program_is_paced_by_its_slowest_client(pty):

@@ -5,6 +5,7 @@ import json
 import mmap
 import os
 import resource
+import select
 import shutil
 import socket
 import struct
@@ -130,10 +131,12 @@ class Told:
 
 
 class Drain(threading.Thread):
-    """Reads a client to its end, or to `size` bytes, beside the test; `data` is what has come so far."""
-    def __init__(self, client, size=None):
+    """Reads a client to its end, or to `size` bytes, beside the test; `data` is what has come so far. A slow one takes
+    `step` bytes and then pauses, again and again."""
+    def __init__(self, client, size=None, step=1 << 18, pause=0.0):
         super().__init__(daemon=True)
         self.client, self.size, self.data = client, size, bytearray(client.buffer)
+        self.step, self.pause = step, pause
         self.ended, self.failed, client.buffer = False, None, b''
         self.start()
 
@@ -141,11 +144,13 @@ class Drain(threading.Thread):
         try:
             self.client.sock.settimeout(TIMEOUT * 3)
             while self.size is None or len(self.data) < self.size:
-                got = self.client.sock.recv(1 << 18)
+                got = self.client.sock.recv(self.step)
                 if not got:
                     self.ended = True
                     return
                 self.data += got
+                if self.pause:
+                    select.select([], [], [], self.pause)
         except OSError as error:
             self.failed, self.ended = error, True
 
