@@ -540,17 +540,17 @@ char *encode_json(std::string_view in, char *out, bool &exact) {
             out += plain;
             if (plain == 8) continue;
         }
-        if (*at < 0x80) {
-            out = escape_ascii(*at++, out);
-            continue;
+        if (at < end && *at < 0x80) out = escape_ascii(*at++, out);
+        while (at < end && *at >= 0x80) {
+            const Sequence sequence = utf8_sequence(at, end);
+            const bool whole = sequence.kind == Sequence::Kind::whole;
+            const std::size_t length = whole ? sequence.length : 3;
+            if (whole && end - at >= 4) std::memcpy(out, at, 4);  // of a fixed size: one instruction
+            else std::memcpy(out, whole ? reinterpret_cast<const char *>(at) : "\xEF\xBF\xBD", length);
+            out += length;
+            at += sequence.length;
+            exact = exact && whole;
         }
-        const Sequence sequence = utf8_sequence(at, end);
-        const bool whole = sequence.kind == Sequence::Kind::whole;
-        const std::size_t length = whole ? sequence.length : 3;
-        std::memcpy(out, whole ? reinterpret_cast<const char *>(at) : "\xEF\xBF\xBD", length);
-        out += length;
-        at += sequence.length;
-        exact = exact && whole;
     }
     return out;
 }
@@ -1135,6 +1135,7 @@ private:
     std::size_t skip_text(std::string_view bytes);
     void step(unsigned char c, std::vector<Range> &queries);
     void enter(State state);
+    void digit(unsigned char c);
     void header(unsigned char c, std::vector<Range> &queries);
     void escape(unsigned char c, std::vector<Range> &queries);
     void csi(unsigned char c, std::vector<Range> &queries);
@@ -1184,16 +1185,16 @@ void Follower::drawn(std::uint64_t at) {
 
 /// How many bytes from the beginning on are text and controls that change nothing here, in ground state.
 std::size_t Follower::skip_text(std::string_view bytes) {
-    constexpr std::uint64_t kOnes = 0x0101010101010101;
+    constexpr std::uint64_t kOnes = 0x0101010101010101, kTops = kOnes * 0x80;
     std::size_t i = 0;
     while (i < bytes.size()) {
-        std::uint64_t w = 0;
-        if (bytes.size() - i >= 8) std::memcpy(&w, bytes.data() + i, 8);
-        const std::uint64_t lead = w ^ (kOnes * kC1Lead);
-        const std::uint64_t odd = ((w - kOnes * 0x20) & ~w) | ((lead - kOnes) & ~lead);  // below 0x20, or that lead
-        if (bytes.size() - i >= 8 && (odd & (kOnes * 0x80)) == 0) {
-            i += 8;
-            continue;
+        if (bytes.size() - i >= 8 && std::endian::native == std::endian::little) {  // eight at a time: plain_of_eight()
+            std::uint64_t w = 0;
+            std::memcpy(&w, bytes.data() + i, 8);
+            const std::uint64_t lead = w ^ (kOnes * kC1Lead);
+            const std::uint64_t odd = (((w - kOnes * 0x20) & ~w) | ((lead - kOnes) & ~lead)) & kTops;
+            i += odd == 0 ? 8 : static_cast<std::size_t>(std::countr_zero(odd)) / 8;
+            if (odd == 0) continue;
         }
         const auto c = static_cast<unsigned char>(bytes[i]);
         if (c == 0x1B || c == 0x0E || c == 0x0F || c == 0x05 || c == kC1Lead) break;
@@ -1211,9 +1212,11 @@ void Follower::feed(std::string_view bytes, std::vector<Range> &queries) {
             bytes.remove_prefix(text);
             if (bytes.empty()) return;
         }
-        ++position_;
-        step(static_cast<unsigned char>(bytes.front()), queries);
+        const auto c = static_cast<unsigned char>(bytes.front());
         bytes.remove_prefix(1);
+        ++position_;
+        if (state_ == State::csi && c >= 0x30 && c <= 0x39 && intermediate_ == 0) digit(c);  // most of what is not text
+        else step(c, queries);
     }
 }
 
@@ -1297,6 +1300,11 @@ void Follower::escape(unsigned char c, std::vector<Range> &queries) {
     enter(State::ground);
 }
 
+void Follower::digit(unsigned char c) {
+    count_ = std::max<std::size_t>(count_, 1);
+    parameters_[count_ - 1] = static_cast<std::uint16_t>(std::min(parameters_[count_ - 1] * 10 + (c - '0'), 9999));
+}
+
 /// Prefix, parameters and intermediates of a CSI or DCS, up to the final byte.
 void Follower::header(unsigned char c, std::vector<Range> &queries) {
     const bool fresh = count_ == 0 && prefix_ == 0 && intermediate_ == 0;
@@ -1312,8 +1320,7 @@ void Follower::header(unsigned char c, std::vector<Range> &queries) {
         if (c == ':') colons_ |= std::uint64_t{1} << (count_ - 1);
         else colons_ &= ~(std::uint64_t{1} << (count_ - 1));
     } else if (c < 0x3C) {
-        count_ = std::max<std::size_t>(count_, 1);
-        parameters_[count_ - 1] = static_cast<std::uint16_t>(std::min(parameters_[count_ - 1] * 10 + (c - '0'), 9999));
+        digit(c);
     } else if (state_ == State::csi) {
         csi(c, queries);
         enter(State::ground);
