@@ -3,18 +3,18 @@
 //   bare [-j FILE] [-p PORT] [-b BYTES] [-l MICROSECONDS] -- PROGRAM [ARG]...
 //
 // Runs PROGRAM on a terminal and reads it, a read at a time, until it ends. -j: writes an asciicast, one event and one
-// write(2) a read. -p: sends to every client of that TCP port, blocking. -b: first gathers reads, until EAGAIN or BYTES.
-// -l: after a read of 2 KiB or more stays awake, so long at most, until FIONREAD tells of 4,000 bytes.
+// write(2) a read. -p: sends to every client of that TCP port, blocking. -b: first gathers reads, until EAGAIN or
+// BYTES. -l: after a read of 2 KiB or more stays awake, so long at most, until FIONREAD tells of 4,000 bytes.
 //
 //   bare -s PORT CLIENTS BLOCKS BYTES
 //
-// No terminal at all: a loop of blocking sends of the same text, BYTES each, to CLIENTS sockets, after a line on standard
-// input; says `done BEGIN END` and its CPU time in nanoseconds.
+// No terminal at all: a loop of blocking sends of the same text, BYTES each, to CLIENTS sockets, after a line on
+// standard input; says `done BEGIN END` and its CPU time in nanoseconds.
 #include "common.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pty.h>  // forkpty
+#include <pty.h> // forkpty
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -35,8 +35,8 @@ struct Recorder {
     void write(std::string_view bytes);
 };
 
-/// The length of the UTF-8 sequence at the beginning of `s`; 0: cut; -1: none. (The load's text is valid: this is not the
-/// place for the finer rules.)
+/// The length of the UTF-8 sequence at the beginning of `s`; 0: cut; -1: none. (The load's text is valid: this is not
+/// the place for the finer rules.)
 int sequence_length(std::string_view s) {
     const auto lead = static_cast<unsigned char>(s[0]);
     const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 0;
@@ -89,7 +89,8 @@ int listen_on(int port) {
     const sockaddr_in address = bench::loopback(port);
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (::bind(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0 || ::listen(fd, 1024) != 0) bench::fail("listen");
+    if (::bind(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0 || ::listen(fd, 1024) != 0)
+        bench::fail("listen");
     return fd;
 }
 
@@ -106,7 +107,8 @@ bool send_all(int fd, std::string_view bytes) {
 void wait_for_output(int master, int listener, std::vector<int> &clients) {
     for (;;) {
         std::vector<pollfd> polled = {{master, POLLIN, 0}, {listener, POLLIN, 0}};
-        for (const int client : clients) polled.push_back({client, POLLIN, 0});
+        for (const int client : clients)
+            polled.push_back({client, POLLIN, 0});
         ::poll(polled.data(), polled.size(), -1);
         if (polled[1].revents != 0) {
             clients.push_back(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
@@ -141,7 +143,8 @@ std::size_t read_terminal(int master, std::span<char> buffer, std::size_t gather
 
 void linger(int master, std::uint64_t most) {
     int there = 0;
-    for (const std::uint64_t end = bench::now() + most; there < 4000 && bench::now() < end;) ::ioctl(master, FIONREAD, &there);
+    for (const std::uint64_t end = bench::now() + most; there < 4000 && bench::now() < end;)
+        ::ioctl(master, FIONREAD, &there);
 }
 
 int run(Setup &setup, char **program) {
@@ -156,7 +159,8 @@ int run(Setup &setup, char **program) {
     }
     if (setup.gather != 0) ::fcntl(master, F_SETFL, O_NONBLOCK);
     setup.recorder.start = bench::now();
-    if (setup.recorder.fd >= 0) bench::write_all(setup.recorder.fd, "{\"version\": 2, \"width\": 80, \"height\": 24}\n");
+    if (setup.recorder.fd >= 0)
+        bench::write_all(setup.recorder.fd, "{\"version\": 2, \"width\": 80, \"height\": 24}\n");
     std::vector<char> buffer(kBuffer);
     std::vector<int> clients;
     for (;;) {
@@ -165,7 +169,8 @@ int run(Setup &setup, char **program) {
         if (n == 0) break;
         const std::string_view bytes(buffer.data(), n);
         if (setup.recorder.fd >= 0) setup.recorder.write(bytes);
-        for (const int client : clients) send_all(client, bytes);
+        for (const int client : clients)
+            send_all(client, bytes);
         if (setup.linger != 0 && n >= 2048) linger(master, setup.linger);
     }
     return ::waitpid(pid, nullptr, 0) < 0 ? 1 : 0;
@@ -185,19 +190,24 @@ int send_loop(int port, std::size_t clients, std::size_t blocks, std::size_t byt
     const std::uint64_t start = bench::now();
     for (std::size_t at = 0; at < total; at += bytes)
         for (const int socket : sockets)
-            if (!send_all(socket, std::string_view(text).substr(at % bench::kBlock, std::min(bytes, total - at)))) return 1;
-    for (const int socket : sockets) send_all(socket, bench::kEnd);
+            if (!send_all(socket, std::string_view(text).substr(at % bench::kBlock, std::min(bytes, total - at))))
+                return 1;
+    for (const int socket : sockets)
+        send_all(socket, bench::kEnd);
     rusage used{};
     ::getrusage(RUSAGE_SELF, &used);
-    const auto nanoseconds = [](const timeval &t) { return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_usec) * 1000; };
+    const auto nanoseconds = [](const timeval &t) {
+        return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_usec) * 1000;
+    };
     const std::string line = "done " + std::to_string(start) + " " + std::to_string(bench::now()) + " " +
                              std::to_string(nanoseconds(used.ru_utime) + nanoseconds(used.ru_stime)) + "\n";
     bench::write_all(STDOUT_FILENO, line);
-    while (std::getchar() != EOF) {}
+    while (std::getchar() != EOF) {
+    }
     return 0;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv) {
     std::signal(SIGPIPE, SIG_IGN);
@@ -205,7 +215,8 @@ int main(int argc, char **argv) {
     Setup setup;
     for (int option = 0; (option = ::getopt(argc, argv, "+j:p:b:l:s")) != -1;) {
         if (option == 's' && argc - optind == 4)
-            return send_loop(static_cast<int>(number(optind)), number(optind + 1), number(optind + 2), number(optind + 3));
+            return send_loop(static_cast<int>(number(optind)), number(optind + 1), number(optind + 2),
+                             number(optind + 3));
         if (option == 'j') setup.recorder.fd = ::open(optarg, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         else if (option == 'p') setup.port = std::atoi(optarg);
         else if (option == 'b') setup.gather = std::min<std::size_t>(std::strtoul(optarg, nullptr, 10), kBuffer);

@@ -10,8 +10,8 @@ test and writes text, `clients` reads and compares it, `bare` reads a terminal a
 yardstick), `micro` measures the shim's functions alone. Peers are taken from PATH; those not installed are left out.
 
 Every job of a case runs once a round, and each round begins with another job, so that the machine's drift cancels;
-tables give median (least-most) and ratios are taken within a round. CPU and memory are the tool's own processes, without
-its clients, the program and the kernel's workers; CPU is per GiB of output, not of what is delivered.
+tables give median (least-most) and ratios are taken within a round. CPU and memory are the tool's own processes,
+without its clients, the program and the kernel's workers; CPU is per GiB of output, not of what is delivered.
 """
 import argparse
 import atexit
@@ -53,8 +53,8 @@ SESSIONS = []                                    # to be ended when we are inter
 
 @dataclasses.dataclass
 class Contestant:
-    """kind: how its clients come (none, tcp, dtach, conmon: sockets; pty: its own `client` command on a terminal; fg: it
-    runs in the foreground of a terminal, which is its one client). start(place, command): the argv that runs command.
+    """kind: how its clients come (none, tcp, dtach, conmon: sockets; pty: its own `client` command on a terminal; fg:
+    it runs in the foreground of a terminal, its one client). start(place, command): the argv that runs command.
     exact: its clients get the terminal's bytes as they are. most: clients it can serve here."""
     name: str
     kind: str
@@ -136,7 +136,8 @@ def contestants(options):
                    oneshot=lambda at, c: [*screen(at), '-S', at.name, *c]),
         Contestant('conmon', 'conmon', conmon, records=True, most=100, cases='throughput curve echo idle memory'),
         Contestant('script', 'fg', script('-O', '{recording}'), records=True, cases=recorder + ' first'),
-        Contestant('ttyrec', 'fg', lambda at, c: ['ttyrec', '-e', shell(c), at.recording], records=True, cases=recorder),
+        Contestant('ttyrec', 'fg', lambda at, c: ['ttyrec', '-e', shell(c), at.recording],
+                   records=True, cases=recorder),
         Contestant('asciinema', 'fg', lambda at, c: ['asciinema', 'rec', '-q', '-c', shell(c), at.recording],
                    records=True, slow=True, cases=recorder),
     ] if shutil.which(c.start(Place(), ['true'])[0])]
@@ -279,13 +280,15 @@ class Session:
 
     def _start(self, command, count, instead):
         kind, at = self.contestant.kind, self.at
-        self.target = {'tcp': f'tcp:{at.port}', 'dtach': f'dtach:{at.socket}', 'conmon': f'conmon:{at.dir}/attach'}.get(kind, 'pty')
+        sockets = {'tcp': at.port, 'dtach': at.socket, 'conmon': at.dir + '/attach'}
+        self.target = f'{kind}:{sockets[kind]}' if kind in sockets else 'pty'
         argv = self.contestant.start(at, command)
         if instead and instead[0] == 'first':
             oneshot = self.contestant.oneshot
             self.clients = Helper([CLIENTS, 'first', self.target, *(oneshot(at, command) if oneshot else argv)])
         elif kind == 'fg':                       # without a client its output goes to /dev/null
-            self.clients = self._drain(max(count, 1), argv if count else ['sh', '-c', 'exec "$@" >/dev/null', 'sh', *argv])
+            quiet = [] if count else ['sh', '-c', 'exec "$@" >/dev/null', 'sh']
+            self.clients = self._drain(max(count, 1), quiet + argv)
         else:
             self.root = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=at.dir, env=ENV,
                                          stderr=subprocess.DEVNULL, start_new_session=True)
@@ -334,7 +337,8 @@ class Session:
 
     def memory(self, what):
         """KiB resident (Rss) or with what is shared divided (Pss)."""
-        return sum(int(n) for p in self.own for n in re.findall(rf'^{what}:\s+(\d+)', read_file(f'/proc/{p}/smaps_rollup'), re.M))
+        return sum(int(n) for p in self.own
+                   for n in re.findall(rf'^{what}:\s+(\d+)', read_file(f'/proc/{p}/smaps_rollup'), re.M))
 
     def stop(self):
         if self.connection:
@@ -388,8 +392,11 @@ def run_load(contestant, mode, count, blocks):
             if not contestant.exact:
                 result['lost'] = '' if complete == count else 'the end is not shown'
             elif complete != count or wrong:
-                result['lost'] = f'{100 - 100 * delivered / want / count:.0f} %' + (f', {wrong} of {count} clients see other bytes' if wrong else '')
-        result.update(mibs=want / 2**20 / ((end - begin) / 1e9), cpu=(s.cpu() - before) / 1e9 / (want / 2**30), mib=want / 2**20)
+                result['lost'] = f'{100 - 100 * delivered / want / count:.0f} %'
+                if wrong:
+                    result['lost'] += f', {wrong} of {count} clients see other bytes'
+        mib = want / 2**20
+        result.update(mibs=mib / ((end - begin) / 1e9), cpu=(s.cpu() - before) / 1e9 / (mib / 1024), mib=mib)
         if contestant.records and not count:
             result['size'] = os.path.getsize(s.at.recording) / want
         return result
@@ -410,8 +417,8 @@ def run_sends(count, blocks):
         clients.say('finish')
         delivered, last, complete, wrong, _ = clients.lines.expect('report', 60)
         seconds = (last - begin) / 1e9
-        return {'delivered': delivered / 2**20 / seconds, 'mibs': blocks / 4 / seconds, 'cpu': cpu / 1e9 / (blocks / 4096),
-                'lost': '' if complete == count and not wrong else 'incomplete'}
+        return {'delivered': delivered / 2**20 / seconds, 'mibs': blocks / 4 / seconds,
+                'cpu': cpu / 1e9 / (blocks / 4096), 'lost': '' if complete == count and not wrong else 'incomplete'}
     finally:
         for helper in (clients, sender):
             if helper:
@@ -493,7 +500,8 @@ def replay(argv, path, expected):
     out = path + '.out'
     with open(out, 'wb') as f:
         start = time.monotonic()
-        subprocess.run([a.format(path=path, out=path + '.raw') for a in argv], stdout=f, stderr=subprocess.DEVNULL, check=True, timeout=120)
+        subprocess.run([a.format(path=path, out=path + '.raw') for a in argv], stdout=f, stderr=subprocess.DEVNULL,
+                       check=True, timeout=120)
         seconds = time.monotonic() - start
     written = path + '.raw' if os.path.exists(path + '.raw') else out
     with open(written, 'rb') as f:
@@ -521,10 +529,14 @@ def rounds(count, jobs):
     for i in range(count):
         turn = i * len(jobs) // count
         for key, work, *arguments in jobs[turn:] + jobs[:turn]:
-            print(f'\r\033[K round {i + 1}/{count}: {" ".join(map(str, key)) if isinstance(key, tuple) else key}', end='', file=sys.stderr, flush=True)
+            print(f'\r\033[K round {i + 1}/{count}: {name_of(key)}', end='', file=sys.stderr, flush=True)
             results[key].append(attempt(work, *arguments))
     print('\r\033[K', end='', file=sys.stderr, flush=True)
     return results
+
+
+def name_of(key):
+    return ' / '.join(map(str, key)) if isinstance(key, tuple) else key
 
 
 def number(value):
@@ -564,31 +576,38 @@ def table(title, note, head, rows):
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 def case_throughput(everyone, o):
-    results = rounds(o.rounds, [((c.name, mode, n), run_load, c, mode, n, c.blocks(o.mib / (2 if n > 1 else 1))) for mode in ('raw', 'cooked')
-                                for n in (0, 1, 8) for c in everyone if c.takes('throughput', n)])
-    table('Throughput', 'A program writes text to a raw or a cooked terminal, until every client has everything. Ratio: to `bare`, '
-          'which only reads the terminal, in the same round. shim records unless -n; so do script, ttyrec, asciinema, conmon.',
+    results = rounds(o.rounds, [((c.name, mode, n), run_load, c, mode, n, c.blocks(o.mib / (2 if n > 1 else 1)))
+                                for mode in ('raw', 'cooked') for n in (0, 1, 8)
+                                for c in everyone if c.takes('throughput', n)])
+    table('Throughput', 'A program writes text to a raw or a cooked terminal, until every client has everything. '
+          'Ratio: to `bare`, which only reads the terminal, in the same round. shim records unless -n; so do script, '
+          'ttyrec, asciinema, conmon.',
           ['', 'terminal', 'clients', 'MiB/s', 'ratio', 'CPU s/GiB', 'lost'],
-          [[*key, spread(r, 'mibs'), compare(r, results.get(('bare', key[1], 0)), 'mibs'), spread(r, 'cpu'), faults(r)] for key, r in results.items()])
+          [[*key, spread(r, 'mibs'), compare(r, results.get(('bare', key[1], 0)), 'mibs'), spread(r, 'cpu'), faults(r)]
+           for key, r in results.items()])
     return results
 
 
 def case_curve(everyone, o):
     points = {n: max(1, mib // o.shrink) for n, mib in CURVE.items() if not o.quick or n in (1, 10, 100, 1000)}
     jobs = [(('loop of sends', n), run_sends, n, mib * 4) for n, mib in points.items()]
-    jobs += [((c.name, n), run_load, c, 'raw', n, c.blocks(mib)) for c in everyone for n, mib in points.items() if c.takes('curve', n)]
+    jobs += [((c.name, n), run_load, c, 'raw', n, c.blocks(mib))
+             for c in everyone for n, mib in points.items() if c.takes('curve', n)]
     results = rounds(o.rounds, jobs)
-    table('Many clients', f'What all clients together get, raw terminal. Ratio: to a loop of blocking sends of {SEND >> 10} KiB each, '
-          'without a terminal, in the same round.', ['', 'clients', 'delivered MiB/s', 'ratio', 'CPU s/GiB of output', 'lost'],
-          [[*key, spread(r, 'delivered'), compare(r, results[('loop of sends', key[1])], 'delivered'), spread(r, 'cpu'), faults(r)]
-           for key, r in results.items()])
+    table('Many clients', 'What all clients together get, raw terminal. Ratio: to a loop of blocking sends of '
+          f'{SEND >> 10} KiB each, without a terminal, in the same round.',
+          ['', 'clients', 'delivered MiB/s', 'ratio', 'CPU s/GiB of output', 'lost'],
+          [[*key, spread(r, 'delivered'), compare(r, results[('loop of sends', key[1])], 'delivered'), spread(r, 'cpu'),
+            faults(r)] for key, r in results.items()])
     return results
 
 
 def case_echo(everyone, o):
-    results = rounds(o.rounds, [((c.name, n), echo, c, n, o.samples) for n in (0, 8) for c in everyone if c.takes('echo', n + 1)])
-    table('Echo', 'A typed byte every millisecond, until the program has written it back and the client has it; microseconds.',
-          ['', 'other clients', 'p50', 'p99', 'most', 'lost'], [[*key, *(spread(r, q) for q in ('p50', 'p99', 'most')), faults(r)] for key, r in results.items()])
+    results = rounds(o.rounds, [((c.name, n), echo, c, n, o.samples)
+                                for n in (0, 8) for c in everyone if c.takes('echo', n + 1)])
+    table('Echo', 'A typed byte every millisecond, until the program has written it back and the client has it; '
+          'microseconds.', ['', 'other clients', 'p50', 'p99', 'most', 'lost'],
+          [[*key, *(spread(r, q) for q in ('p50', 'p99', 'most')), faults(r)] for key, r in results.items()])
     return results
 
 
@@ -612,16 +631,20 @@ def case_memory(everyone, o):
     def each(name):
         one, many = (results.get((name, n), [{}])[0].get('rss') for n in (1, 200))
         return number((many - one) / 199) if one and many else ''
-    table('Memory', 'Of the tool, after 4 MiB of output, KiB.', ['', 'clients', 'resident', 'proportional', 'for each further client', ''],
-          [[*key, spread(r, 'rss'), spread(r, 'pss'), each(key[0]) if key[1] > 1 else '', faults(r)] for key, r in results.items()])
+    table('Memory', 'Of the tool, after 4 MiB of output, KiB.',
+          ['', 'clients', 'resident', 'proportional', 'for each further client', ''],
+          [[*key, spread(r, 'rss'), spread(r, 'pss'), each(key[0]) if key[1] > 1 else '', faults(r)]
+           for key, r in results.items()])
     return results
 
 
 def case_recording(everyone, o):
     results = rounds(o.rounds, [(c.name, recording, c, c.blocks(o.mib)) for c in everyone if c.takes('recording')])
-    table('Recording', 'No clients; until the tool has ended and its recording is complete. Ratio: of size, to `bare, recording`.',
+    table('Recording', 'No clients; until the tool has ended and its recording is complete. Ratio: of size, to '
+          '`bare, recording`.',
           ['', 'MiB/s', 'bytes a byte', 'ratio', ''],
-          [[key, spread(r, 'mibs'), spread(r, 'size'), compare(r, results.get('bare, recording'), 'size'), faults(r)] for key, r in results.items()])
+          [[key, spread(r, 'mibs'), spread(r, 'size'), compare(r, results.get('bare, recording'), 'size'), faults(r)]
+           for key, r in results.items()])
     return results
 
 
@@ -633,12 +656,13 @@ def case_replay(everyone, o):
     make_recording(shim, o.mib, path)
     block = subprocess.run([CLIENTS, 'text'], stdout=subprocess.PIPE, check=True).stdout
     expected = hashlib.sha256(block * (o.mib * 4) + b'@@END@@\r\n').hexdigest()
+    convert = [record, 'convert', '-t', 'raw', '-o', '{out}', '{path}']
     jobs = [('record cat', replay, [record, 'cat', '{path}'], path, expected),
-            ('record convert -t raw', replay, [record, 'convert', '-t', 'raw', '-o', '{out}', '{path}'], path, expected)]
+            ('record convert -t raw', replay, convert, path, expected)]
     results = rounds(o.rounds, jobs)
     os.unlink(path)
-    table('Reading recordings', f'The output of a recording of {o.mib} MiB of text; MB of recording a second.', ['', 'MB/s', ''],
-          [[key, spread(r, 'mbs'), faults(r)] for key, r in results.items()])
+    table('Reading recordings', f'The output of a recording of {o.mib} MiB of text; MB of recording a second.',
+          ['', 'MB/s', ''], [[key, spread(r, 'mbs'), faults(r)] for key, r in results.items()])
     return results
 
 
@@ -650,8 +674,50 @@ def case_micro(_, o):
         run = subprocess.run([MICRO], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
         for name, kind, speed in (line.split() for line in run.stdout.splitlines()):
             results.setdefault((name, kind), []).append({'mbs': float(speed)})
-    table("The shim's functions alone", 'In pieces of 4,095 bytes; MB/s.', ['', 'text', 'MB/s'], [[*key, spread(r, 'mbs')] for key, r in results.items()])
+    table("The shim's functions alone", 'In pieces of 4,095 bytes; MB of text a second of CPU.', ['', 'text', 'MB/s'],
+          [[*key, spread(r, 'mbs')] for key, r in results.items()])
     return results
+
+
+# What issue 6 asks for: (what, case, key of the shim's figure, field, at least or at most, key to divide by).
+TARGETS = [
+    *((f'{n} client(s), {mode}: throughput, to `bare`', 'throughput', ('shim', mode, n), 'mibs', '>=', goal,
+       ('bare', mode, 0)) for n, mode, goal in ((0, 'raw', 1.9), (0, 'cooked', 0.9), (1, 'raw', 2.0),
+                                                (1, 'cooked', 0.9), (8, 'raw', 1.0), (8, 'cooked', 0.75))),
+    ('0 clients, raw: throughput, to `bare, recording, lingering`', 'throughput', ('shim', 'raw', 0), 'mibs', '>=', 1.0,
+     ('bare, recording, lingering', 'raw', 0)),
+    *((f'0 clients, {mode}: CPU, to `bare, recording`', 'throughput', ('shim', mode, 0), 'cpu', '<=', 1.1,
+       ('bare, recording', mode, 0)) for mode in ('raw', 'cooked')),
+    *((f'1 client, {mode}: CPU, to `bare, sending`', 'throughput', ('shim', mode, 1), 'cpu', '<=', 1.3,
+       ('bare, sending', mode, 1)) for mode in ('raw', 'cooked')),
+    ('8 clients, raw: CPU s/GiB', 'throughput', ('shim', 'raw', 8), 'cpu', '<=', 10, None),
+    *((f'{n} clients: delivered, to the loop of sends', 'curve', ('shim', n), 'delivered', '>=', 0.8,
+       ('loop of sends', n)) for n in (100, 1000)),
+    *((f'echo alone: {q}, to `bare, sending`', 'echo', ('shim', 0), q, '<=', 1.1, ('bare, sending', 0))
+      for q in ('p50', 'p99')),
+    ('echo with 8 others: p50, us', 'echo', ('shim', 8), 'p50', '<=', 156, None),
+    ('start to first byte, to `bare, sending`', 'first', 'shim', 'ms', '<=', 1.2, 'bare, sending'),
+    ('idle: context switches', 'idle', 'shim', 'switches', '<=', 0, None),
+    ('resident, 1 client, KiB', 'memory', ('shim', 1), 'rss', '<=', 4096, None),
+    ('recording: size, to `bare, recording`', 'recording', 'shim', 'size', '<=', 1.02, 'bare, recording'),
+    ('encoder, ASCII, MB/s', 'micro', ('encoder', 'ascii'), 'mbs', '>=', 1000, None),
+    ('encoder, mixed UTF-8, MB/s', 'micro', ('encoder', 'utf8'), 'mbs', '>=', 400, None),
+    *((f'{name}, MB/s', 'replay', name, 'mbs', '>=', 300, None) for name in ('record cat', 'record convert -t raw')),
+]
+
+
+def show_targets(found):
+    """Those whose cases have been run; medians, of ratios within a round where it is a ratio."""
+    rows = []
+    for what, case, key, field, sense, goal, base in TARGETS:
+        ours, theirs = (found.get(case, {}).get(k, []) for k in (key, base))
+        pairs = zip(ours, theirs if base else ours)
+        values = [a[field] / (b[field] if base else 1) for a, b in pairs if field in a and field in b]
+        if values:
+            value = statistics.median(values)
+            met = value >= goal if sense == '>=' else value <= goal
+            rows.append([what, f'{sense} {goal}', number(value), 'yes' if met else 'no'])
+    table('Targets', 'Medians.', ['', 'target', 'here', 'met'], rows)
 
 
 CASES = {name[5:]: f for name, f in globals().items() if name.startswith('case_')}
@@ -660,7 +726,7 @@ CASES = {name[5:]: f for name, f in globals().items() if name.startswith('case_'
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 def build():
-    """Compiles what is older than its sources. micro depends on names inside of shim.cpp: without it the rest goes on."""
+    """Compiles what is older than its sources. micro depends on names inside of shim.cpp: the rest goes on without."""
     os.makedirs(TOOLS, exist_ok=True)
     shared = [os.path.join(HERE, 'common.hpp')]
     for program in (LOAD, BARE, CLIENTS, MICRO):
@@ -668,7 +734,8 @@ def build():
         sources = [source, *shared, *([os.path.join(ROOT, 'shim.cpp')] if program == MICRO else [])]
         if os.path.exists(program) and os.path.getmtime(program) > max(map(os.path.getmtime, sources)):
             continue
-        done = subprocess.run([os.environ.get('CXX', 'c++'), '-std=c++20', '-O2', '-o', program, source, '-lutil'], check=program != MICRO)
+        compiler = [os.environ.get('CXX', 'c++'), '-std=c++20', '-O2']
+        done = subprocess.run([*compiler, '-o', program, source, '-lutil'], check=program != MICRO)
         if done.returncode != 0:
             print('bench: micro cannot be compiled: left out', file=sys.stderr)
             if os.path.exists(program):
@@ -691,7 +758,7 @@ def clean_up():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arg = parser.add_argument
-    arg('--shim', default=os.path.join(ROOT, 'build', 'shim'), help='the shim to measure; record is looked for beside it')
+    arg('--shim', default=os.path.join(ROOT, 'build', 'shim'), help='the shim to measure, with record beside it')
     arg('--cases', default=','.join(CASES), help='some of: %(default)s')
     arg('--only', default='', help='contestants, by name, with commas; `bare` is always among them')
     arg('--rounds', type=int, default=5)
@@ -714,7 +781,9 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     build()
-    for name, text in (('runtime', RUNTIME), ('tmux.conf', 'set -g status off\n'), ('screenrc', 'startup_message off\nvbell off\ndefutf8 on\n')):
+    settings = {'runtime': RUNTIME, 'tmux.conf': 'set -g status off\n',
+                'screenrc': 'startup_message off\nvbell off\ndefutf8 on\n'}
+    for name, text in settings.items():
         with open(f'{TEMP}/{name}', 'w', encoding='utf-8') as f:
             f.write(text)
     os.chmod(TEMP + '/runtime', 0o755)
@@ -723,19 +792,21 @@ def main():
     wanted = [name.strip() for name in re.split(r',(?! )', o.only)] if o.only else []
     everyone = [c for c in contestants(o) if not wanted or c.name in wanted or c.name == 'bare']
     host = machine()
-    print(f"{host['cpus']} x {host['cpu']}, {host['kernel']}, {host['date']}, rounds: {o.rounds}, load before: {host['load']:.2f}")
-    results = {'machine': host}
+    print(f"{host['cpus']} x {host['cpu']}, {host['kernel']}, {host['date']}, rounds: {o.rounds}, "
+          f"load before: {host['load']:.2f}")
+    results, tables = {'machine': host}, {}
     for name in o.cases:
         start = time.monotonic()
-        found = CASES[name](everyone, o)
+        found = tables[name] = CASES[name](everyone, o)
         print(f'bench: {name}: {time.monotonic() - start:.0f} s', file=sys.stderr)
-        results[name] = {' / '.join(map(str, key)) if isinstance(key, tuple) else key: r for key, r in found.items()}
+        results[name] = {name_of(key): r for key, r in found.items()}
         if o.json:
             with open(o.json, 'w', encoding='utf-8') as f:
                 json.dump(results, f, indent=1)
         if o.svg and name == 'curve':
             with open(o.svg, 'w', encoding='utf-8') as f:
                 f.write(plot.draw(found, f"{host['cpus']} x {host['cpu']}, {host['kernel']}, {host['date'][:10]}"))
+    show_targets(tables)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 // clients: those who watch the session.
 //
-//   clients drain KIND COUNT BLOCKS exact|marker [COMMAND...]   COUNT clients that read all there is and compare it with
+//   clients drain KIND COUNT BLOCKS exact|marker [COMMAND...]   COUNT clients that read all there is and compare it
+//   with
 //       the load's text (marker: only look for its end: a terminal emulator stands between). Lines on standard input:
 //       arm (what came so far does not count), finish (tell when all have everything, or nothing comes any more).
 //   clients echo KIND SAMPLES MICROSECONDS [COMMAND...]   a byte so often, and how long until it comes back
@@ -8,13 +9,13 @@
 //
 //   clients text   the block of text, for a look or a comparison elsewhere
 //
-// KIND is tcp:PORT, unix:PATH, dtach:PATH (its packets), conmon:PATH, or pty: COMMAND is a client with a terminal of its
-// own, started once for each. Results are one line on standard output, times in nanoseconds.
+// KIND is tcp:PORT, unix:PATH, dtach:PATH (its packets), conmon:PATH, or pty: COMMAND is a client with a terminal of
+// its own, started once for each. Results are one line on standard output, times in nanoseconds.
 #include "common.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pty.h>  // forkpty
+#include <pty.h> // forkpty
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -36,8 +37,11 @@ struct Target {
 Target parse_target(std::string_view text, char **command) {
     const std::size_t colon = std::min(text.find(':'), text.size());
     const std::string_view name = text.substr(0, colon);
-    const Kind kind = name == "tcp" ? Kind::tcp : name == "unix" ? Kind::plain : name == "dtach" ? Kind::dtach
-                    : name == "conmon" ? Kind::conmon : Kind::pty;
+    const Kind kind = name == "tcp"      ? Kind::tcp
+                      : name == "unix"   ? Kind::plain
+                      : name == "dtach"  ? Kind::dtach
+                      : name == "conmon" ? Kind::conmon
+                                         : Kind::pty;
     return {kind, std::string(text.substr(std::min(colon + 1, text.size()))), command};
 }
 
@@ -49,7 +53,8 @@ struct Packet {
 
 bool type_byte(const Target &target, int fd, char c) {
     const Packet packet{0, 1, {c}};
-    if (target.kind == Kind::dtach) return bench::write_all(fd, {reinterpret_cast<const char *>(&packet), sizeof packet});
+    if (target.kind == Kind::dtach)
+        return bench::write_all(fd, {reinterpret_cast<const char *>(&packet), sizeof packet});
     return bench::write_all(fd, {&c, 1});
 }
 
@@ -73,12 +78,14 @@ int try_connect(const Target &target) {
     if (target.kind != Kind::tcp) {
         const int fd = bench::connect_unix(target.where.c_str());
         const Packet attach{1, 0, {}};
-        if (fd >= 0 && target.kind == Kind::dtach) bench::write_all(fd, {reinterpret_cast<const char *>(&attach), sizeof attach});
+        if (fd >= 0 && target.kind == Kind::dtach)
+            bench::write_all(fd, {reinterpret_cast<const char *>(&attach), sizeof attach});
         return fd;
     }
     const sockaddr_in address = bench::loopback(std::atoi(target.where.c_str()));
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (::connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0) return bench::no_delay(fd), fd;
+    if (::connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0)
+        return bench::no_delay(fd), fd;
     ::close(fd);
     return -1;
 }
@@ -88,7 +95,7 @@ struct Client {
     pid_t pid = 0;
     bool ended = false, marked = false;
     std::uint64_t bytes = 0, wrong = 0, last = 0;
-    std::string tail;  // marker: the last bytes of the read before
+    std::string tail; // marker: the last bytes of the read before
 };
 
 Client attach(const Target &target) {
@@ -123,7 +130,9 @@ private:
     void read(Client &client);
     void compare(Client &client, std::string_view bytes) const;
     void look_for_end(Client &client, std::string_view bytes) const;
-    [[nodiscard]] bool has_all(const Client &c) const { return exact_ ? c.bytes >= total_ + bench::kEnd.size() : c.marked; }
+    [[nodiscard]] bool has_all(const Client &c) const {
+        return exact_ ? c.bytes >= total_ + bench::kEnd.size() : c.marked;
+    }
     bool obey();
     void report();
 
@@ -149,11 +158,13 @@ Crowd::Crowd(const Target &target, std::size_t count, std::size_t blocks, bool e
 Crowd::~Crowd() {
     for (Client &client : clients_) {
         ::fcntl(client.fd, F_SETFL, O_NONBLOCK);
-        while (client.pid == 0 && !client.ended && ::read(client.fd, buffer_.data(), buffer_.size()) > 0) {}
+        while (client.pid == 0 && !client.ended && ::read(client.fd, buffer_.data(), buffer_.size()) > 0) {
+        }
         if (client.pid > 0) ::kill(client.pid, SIGTERM);
         ::close(client.fd);
     }
-    for (const Client &client : clients_) end_process(client.pid);
+    for (const Client &client : clients_)
+        end_process(client.pid);
 }
 
 void Crowd::watch(int fd, std::uint64_t index) const {
@@ -166,7 +177,8 @@ void Crowd::watch(int fd, std::uint64_t index) const {
 void Crowd::compare(Client &client, std::string_view bytes) const {
     for (std::uint64_t at = client.bytes; !bytes.empty() && client.wrong == 0;) {
         const bool in_text = at < total_;
-        const std::string_view from = in_text ? std::string_view(text_).substr(at % bench::kBlock) : bench::kEnd.substr(std::min(at - total_, bench::kEnd.size()));
+        const std::string_view from = in_text ? std::string_view(text_).substr(at % bench::kBlock)
+                                              : bench::kEnd.substr(std::min(at - total_, bench::kEnd.size()));
         const std::size_t n = std::min(from.size(), bytes.size());
         if (n == 0 || std::memcmp(from.data(), bytes.data(), n) != 0) client.wrong = at + 1;
         bytes.remove_prefix(n);
@@ -191,7 +203,7 @@ void Crowd::read(Client &client) {
     }
     if (!armed_) return;
     std::string_view bytes(buffer_.data(), static_cast<std::size_t>(n));
-    if (skips_) bytes.remove_prefix(1);  // conmon: each packet begins with the stream's number
+    if (skips_) bytes.remove_prefix(1); // conmon: each packet begins with the stream's number
     const bool had_all = has_all(client);
     if (exact_) compare(client, bytes);
     else look_for_end(client, bytes);
@@ -218,8 +230,9 @@ void Crowd::report() {
         last = std::max(last, client.last);
         if (client.wrong != 0 && client.wrong <= total_ + bench::kEnd.size()) ++wrong;
     }
-    const std::string line = "report " + std::to_string(bytes) + " " + std::to_string(last) + " " + std::to_string(complete_) +
-                             " " + std::to_string(wrong) + " " + std::to_string(ended_) + "\n";
+    const std::string line = "report " + std::to_string(bytes) + " " + std::to_string(last) + " " +
+                             std::to_string(complete_) + " " + std::to_string(wrong) + " " + std::to_string(ended_) +
+                             "\n";
     bench::write_all(STDOUT_FILENO, line);
     finishing_ = false;
 }
@@ -253,11 +266,11 @@ std::uint64_t wait_for(int fd, char c, int milliseconds) {
 
 int measure_echo(const Target &target, std::size_t samples, long period) {
     const Client client = attach(target);
-    wait_for(client.fd, '\0', 300);  // what the attaching draws
+    wait_for(client.fd, '\0', 300); // what the attaching draws
     std::vector<std::uint64_t> times;
     std::size_t lost = 0;
     std::uint64_t next = bench::now();
-    for (std::size_t i = 0; i < samples + 100 && lost < 20; ++i) {  // the first 100 warm up
+    for (std::size_t i = 0; i < samples + 100 && lost < 20; ++i) { // the first 100 warm up
         const char c = "xzvy"[i % 4];
         const std::uint64_t start = bench::now();
         if (!type_byte(target, client.fd, c)) return 1;
@@ -268,8 +281,12 @@ int measure_echo(const Target &target, std::size_t samples, long period) {
         else next = here;
     }
     std::sort(times.begin(), times.end());
-    const auto at = [&times](std::size_t percent) { return std::to_string(times[std::min(times.size() * percent / 100, times.size() - 1)]); };
-    if (!times.empty()) bench::write_all(STDOUT_FILENO, "echo " + at(50) + " " + at(99) + " " + at(100) + " " + std::to_string(lost) + "\n");
+    const auto at = [&times](std::size_t percent) {
+        return std::to_string(times[std::min(times.size() * percent / 100, times.size() - 1)]);
+    };
+    if (!times.empty())
+        bench::write_all(STDOUT_FILENO,
+                         "echo " + at(50) + " " + at(99) + " " + at(100) + " " + std::to_string(lost) + "\n");
     end_process(client.pid);
     return times.empty() ? 1 : 0;
 }
@@ -288,15 +305,17 @@ int measure_first(const Target &target) {
         }
     }
     const Client client = attach(target);
-    if (wait_for(client.fd, '#', 5000) != 0) bench::write_all(STDOUT_FILENO, "first " + std::to_string(bench::now() - start) + "\n");
-    while (std::getchar() != EOF) {}
+    if (wait_for(client.fd, '#', 5000) != 0)
+        bench::write_all(STDOUT_FILENO, "first " + std::to_string(bench::now() - start) + "\n");
+    while (std::getchar() != EOF) {
+    }
     ::close(client.fd);
     end_process(client.pid);
     end_process(pid);
     return 0;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv) {
     const std::string_view mode = argc > 1 ? argv[1] : "";
@@ -306,7 +325,8 @@ int main(int argc, char **argv) {
         Crowd(parse_target(argv[2], argv + 6), number(3), number(4), std::string_view(argv[5]) == "exact").run();
         return 0;
     }
-    if (mode == "echo" && argc > 4) return measure_echo(parse_target(argv[2], argv + 5), number(3), static_cast<long>(number(4)));
+    if (mode == "echo" && argc > 4)
+        return measure_echo(parse_target(argv[2], argv + 5), number(3), static_cast<long>(number(4)));
     if (mode == "text") return bench::write_all(STDOUT_FILENO, bench::block()) ? 0 : 1;
     if (mode == "first" && argc > 3) return measure_first(parse_target(argv[2], argv + 3));
     std::fputs("usage: see the head of clients.cpp\n", stderr);

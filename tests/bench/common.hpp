@@ -26,7 +26,7 @@
 namespace bench {
 
 constexpr std::size_t kBlock = 256 << 10;
-constexpr std::string_view kEnd = "@@END@@\r\n";  // follows the last block
+constexpr std::string_view kEnd = "@@END@@\r\n"; // follows the last block
 
 /// Nanoseconds of the monotonic clock, the same in all processes.
 inline std::uint64_t now() {
@@ -81,8 +81,8 @@ inline int connect_unix(const char *path, int type = SOCK_STREAM) {
 
 /// One block of text with the line ends that a terminal gets (CR LF).
 inline std::string block() {
-    static constexpr std::array<const char *, 8> kWords = {"parser", "terminal", "session", "recording",
-                                                          "line_discipline", "a", "buffer_of_bytes", "io"};
+    static constexpr std::array<const char *, 8> kWords = {
+        "parser", "terminal", "session", "recording", "line_discipline", "a", "buffer_of_bytes", "io"};
     std::string text;
     std::uint32_t x = 12345;
     const auto random = [&x] { return (x = x * 1664525 + 1013904223) >> 16; };
@@ -92,14 +92,34 @@ inline std::string block() {
         const unsigned n = random() % 4000, m = random() % 100;
         const auto put = [&line](auto... values) { std::snprintf(line.data(), line.size(), values...); };
         switch (random() % 8) {
-        case 0: put("\033[01m\033[K%s.cpp:%u:%u:\033[m\033[K \033[01;35m\033[Kwarning: \033[m\033[Kunused \u2018%s\u2019", word, n, m, other); break;
-        case 1: put("-rw-r--r-- 1 user users %7u Nov 21 23:%02u \033[0m\033[01;32m%s\033[0m -> %s", n, m % 60, word, other); break;
-        case 2: put("2026-11-21T23:20:%02u.%06uZ INFO  request id=%u path=\"/api/v1/%s\" latency=12ms", m % 60, n, n, word); break;
-        case 3: put("[%3u%%] Building CXX object CMakeFiles/%s.dir/src/%s.cpp.o, %u targets are up to date", m, word, other, n); break;
-        case 4: put("\033[32m\u2713\033[39m %s \033[90m(%u ms)\033[39m na\u00efve caf\u00e9 \u2192 \u00fcber %s, %u passed", word, m, other, n); break;
-        case 5: put("%5u  \u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8 %s \U0001F600 %s, %u", n, word, other, m); break;
-        case 6: put("The quick brown fox jumps over %u dogs; the %s was %s before the %u others had come home.", m, word, other, n); break;
-        default: put("\033[1;33m%s\033[0m@\033[34m%s\033[0m:~/src$ make -j%u check 2>&1 | tee build-%u.log", word, other, m, n);
+        case 0:
+            put("\033[01m\033[K%s.cpp:%u:%u:\033[m\033[K \033[01;35m\033[Kwarning: \033[m\033[Kunused \u2018%s\u2019",
+                word, n, m, other);
+            break;
+        case 1:
+            put("-rw-r--r-- 1 user users %7u Nov 21 23:%02u \033[0m\033[01;32m%s\033[0m -> %s", n, m % 60, word, other);
+            break;
+        case 2:
+            put("2026-11-21T23:20:%02u.%06uZ INFO  request id=%u path=\"/api/v1/%s\" latency=12ms", m % 60, n, n, word);
+            break;
+        case 3:
+            put("[%3u%%] Building CXX object CMakeFiles/%s.dir/src/%s.cpp.o, %u targets are up to date", m, word, other,
+                n);
+            break;
+        case 4:
+            put("\033[32m\u2713\033[39m %s \033[90m(%u ms)\033[39m na\u00efve caf\u00e9 \u2192 \u00fcber %s, %u passed",
+                word, m, other, n);
+            break;
+        case 5:
+            put("%5u  \u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8 %s \U0001F600 %s, %u", n, word, other, m);
+            break;
+        case 6:
+            put("The quick brown fox jumps over %u dogs; the %s was %s before the %u others had come home.", m, word,
+                other, n);
+            break;
+        default:
+            put("\033[1;33m%s\033[0m@\033[34m%s\033[0m:~/src$ make -j%u check 2>&1 | tee build-%u.log", word, other, m,
+                n);
         }
         text.append(line.data()).append("\r\n");
     }
@@ -107,4 +127,4 @@ inline std::string block() {
     return text + "\r\n";
 }
 
-}  // namespace bench
+} // namespace bench

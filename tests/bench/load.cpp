@@ -1,8 +1,8 @@
 // load: the program that runs on the terminal under test.
 //
-//   load CONTROL write raw|cooked BLOCKS BYTES   writes BLOCKS of text and the end marker as fast as it can, BYTES a write
-//   load CONTROL echo                            raw terminal: writes back what it reads
-//   load CONTROL beacon                          raw terminal: writes a # every 50 us, for 5 s at most
+//   load CONTROL write raw|cooked BLOCKS BYTES   writes BLOCKS of text and the end marker as fast as it can, BYTES a
+//   write load CONTROL echo                            raw terminal: writes back what it reads load CONTROL beacon raw
+//   terminal: writes a # every 50 us, for 5 s at most
 //
 // CONTROL is the path of bench.py's socket. There it says `ready PID PARENT`, waits for one byte (g: stay until the
 // socket ends, x: exit when all is written), and says `done BEGIN END`, in nanoseconds of the monotonic clock.
@@ -37,7 +37,8 @@ int write_text(const char *control, bool raw, std::size_t blocks, std::size_t by
     if (::read(fd, &how, 1) != 1) return 1;
     const std::uint64_t start = bench::now();
     for (std::size_t at = 0; at < total; at += bytes)
-        if (!bench::write_all(STDOUT_FILENO, std::string_view(text).substr(at % period, std::min(bytes, total - at)))) return 1;
+        if (!bench::write_all(STDOUT_FILENO, std::string_view(text).substr(at % period, std::min(bytes, total - at))))
+            return 1;
     bench::write_all(STDOUT_FILENO, raw ? bench::kEnd : "@@END@@\n");
     bench::write_all(fd, "done " + std::to_string(start) + " " + std::to_string(bench::now()) + "\n");
     return how == 'g' && ::read(fd, &how, 1) < 0 ? 1 : 0;
@@ -58,12 +59,13 @@ int beacon(const char *control) {
     return 0;
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char **argv) {
     const std::string_view mode = argc > 2 ? argv[2] : "";
     if (mode == "write" && argc == 6)
-        return write_text(argv[1], std::string_view(argv[3]) == "raw", std::strtoul(argv[4], nullptr, 10), std::strtoul(argv[5], nullptr, 10));
+        return write_text(argv[1], std::string_view(argv[3]) == "raw", std::strtoul(argv[4], nullptr, 10),
+                          std::strtoul(argv[5], nullptr, 10));
     if (mode == "echo") return echo(argv[1]);
     if (mode == "beacon") return beacon(argv[1]);
     std::fputs("usage: see the head of load.cpp\n", stderr);
