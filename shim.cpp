@@ -895,6 +895,12 @@ bool Terminal::open(const winsize &size) {
     close_on_exec(master);
     close_on_exec(slave);
     set_nonblocking(master);
+#if defined(IUTF8)
+    termios settings{};  // the kernel's own, and Backspace on an edited line takes a whole character: termios(3)
+    ::tcgetattr(slave, &settings);
+    settings.c_iflag |= IUTF8;
+    ::tcsetattr(slave, TCSANOW, &settings);
+#endif
     size_ = size;
     return true;
 }
@@ -1042,11 +1048,13 @@ struct Modes {
     std::array<bool, kPrivateModes.size()> private_modes = modes_at_first();
     std::uint16_t alternate = 0;                            // the mode that switched the screen: 47, 1047, 1049; or 0
     bool insert = false, newline = false;                   // CSI 4 h, CSI 20 h
-    std::uint16_t region_top = 0, region_bottom = 0;        // scroll region; 0: the whole screen
+    std::uint16_t region_top = 0, region_bottom = 0;        // scroll region; 0: the first, the last row
     std::uint16_t cursor_style = 0;                         // CSI n SP q
     std::uint16_t modify_other_keys = 0;                    // CSI > 4 ; n m
     std::uint16_t keyboard_flags = 0;                       // CSI > n u (kitty): the uppermost
-    Pen pen, saved_pen;                                     // now, and as DECSC saved it
+    Pen pen;
+    std::array<Pen, 2> saved_pens;                          // as DECSC saved it: on the main and the alternate screen
+    [[nodiscard]] Pen &saved_pen() { return saved_pens[alternate != 0 ? 1 : 0]; }
     bool operator==(const Modes &) const = default;
 
     void set_private(std::uint16_t number, bool on);
@@ -1056,7 +1064,11 @@ struct Modes {
 };
 
 void Modes::set_private(std::uint16_t number, bool on) {
+    constexpr std::array<std::uint16_t, 4> kMouse = {9, 1000, 1002, 1003};  // one setting: the last one counts
+    const auto is_mouse = [&](std::uint16_t n) { return std::find(kMouse.begin(), kMouse.end(), n) != kMouse.end(); };
     if (number == 47 || number == 1047 || number == 1049) alternate = on ? number : 0;
+    for (std::size_t i = 0; i < kPrivateModes.size() && is_mouse(number); ++i)
+        if (is_mouse(kPrivateModes[i].number)) private_modes[i] = false;
     for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
         if (kPrivateModes[i].number == number) private_modes[i] = on;
 }
@@ -1067,7 +1079,7 @@ void Modes::soft_reset() {
     set_private(25, true);
     insert = false;
     region_top = region_bottom = 0;
-    pen = saved_pen = {};
+    pen = saved_pen() = {};
 }
 
 /// One colour as SGR parameters: `base` is 38, 48 or 58.
@@ -1087,7 +1099,8 @@ std::string Modes::sequences() const {
     for (std::size_t g = 0; g < pen.charsets.size(); ++g)
         if (pen.charsets[g] != 'B') out.append({'\x1B', "()*+"[g], pen.charsets[g]});
     if (pen.shifted) out += '\x0E';
-    if (region_bottom != 0) csi(std::to_string(region_top) + ";" + std::to_string(region_bottom) + "r");
+    if (region_top > 1 || region_bottom != 0)
+        csi(std::to_string(region_top) + ";" + (region_bottom != 0 ? std::to_string(region_bottom) : "") + "r");
     for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
         if (private_modes[i] != kPrivateModes[i].at_first && kPrivateModes[i].number == 66) out += "\x1B=";
         else if (private_modes[i] != kPrivateModes[i].at_first)
@@ -1253,7 +1266,10 @@ void Follower::step(unsigned char c, std::vector<Range> &queries) {
     if (state_ == State::string) return string(c, queries);
     if (c < 0x20) return control(c, queries);
     if (c == 0x7F) return;
-    if (c > 0x7F) return enter(State::ground);  // text, which ends a sequence that has lost its end
+    if (c > 0x7F) {  // text, which ends a sequence that has lost its end, or an 8-bit control
+        begin_ = position_ - 1;
+        return enter(c == kC1Lead ? State::c1 : State::ground);
+    }
     switch (state_) {
     case State::escape:
     case State::escape_intermediate: return escape(c, queries);
@@ -1289,8 +1305,8 @@ void Follower::escape(unsigned char c, std::vector<Range> &queries) {
     constexpr std::string_view kSlots = "()*+";
     if (const std::size_t slot = kSlots.find(intermediate); intermediate != 0 && slot != std::string_view::npos)
         modes_.pen.charsets[slot] = static_cast<char>(c);
-    if (intermediate == 0 && c == '7') modes_.saved_pen = modes_.pen;
-    if (intermediate == 0 && c == '8') modes_.pen = modes_.saved_pen;
+    if (intermediate == 0 && c == '7') modes_.saved_pen() = modes_.pen;
+    if (intermediate == 0 && c == '8') modes_.pen = modes_.saved_pen();
     if (intermediate == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
     if (intermediate == 0 && c == 'Z') query(begin_, position_, queries);  // DECID
     if (intermediate == 0 && c == 'c') {                                    // RIS
@@ -1362,10 +1378,10 @@ void Follower::csi(unsigned char c, std::vector<Range> &queries) {
     if ((prefix_ == 0 || prefix_ == '?') && (c == 'h' || c == 'l')) set_modes(c == 'h');
     if (prefix_ != 0) return;
     if (c == 'm') set_rendition();
-    if (c == 's' && count_ == 0) modes_.saved_pen = modes_.pen;
-    if (c == 'u' && count_ == 0) modes_.pen = modes_.saved_pen;
-    if (c == 'r') {
-        modes_.region_top = std::max<std::uint16_t>(parameter(0), 1);
+    if (c == 's' && count_ == 0) modes_.saved_pen() = modes_.pen;
+    if (c == 'u' && count_ == 0) modes_.pen = modes_.saved_pen();
+    if (c == 'r' && (parameter(1) == 0 || parameter(1) > std::max<std::uint16_t>(parameter(0), 1))) {  // else it is ignored
+        modes_.region_top = parameter(0);
         modes_.region_bottom = parameter(1);
     }
     if (c == 'H' || c == 'f') {
@@ -1384,8 +1400,10 @@ void Follower::set_modes(bool on) {
         if (prefix_ == 0) continue;
         const std::uint16_t before = modes_.alternate;
         if (on && before == 0 && (parameters_[i] == 1047 || parameters_[i] == 1049)) drawn(begin_);  // with what is before it
+        const bool saves = parameters_[i] == 1048 || parameters_[i] == 1049;  // the pen, of the main screen
+        if (saves && on) modes_.saved_pen() = modes_.pen;
         modes_.set_private(parameters_[i], on);
-        if (parameters_[i] == 1048 || parameters_[i] == 1049) (on ? modes_.saved_pen : modes_.pen) = on ? modes_.pen : modes_.saved_pen;
+        if (saves && !on) modes_.pen = modes_.saved_pen();
         if (before != 0 && modes_.alternate == 0) addressed_ = false;  // back on a screen of lines
     }
 }
@@ -1739,6 +1757,13 @@ void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
     else std::memcpy(words, &in6->sin6_addr, 16);
 }
 
+/// Whether the address is one of this machine's: only to those can a socket be bound.
+bool is_own(SocketAddress address) {
+    reinterpret_cast<sockaddr_in *>(&address.storage)->sin_port = 0;  // at the same place in sockaddr_in6
+    const Fd probe(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return ::bind(probe.get(), address.get(), address.length) == 0;
+}
+
 /// Who owns the socket at the other end of a TCP connection, asked of the kernel through `diag`, a sock_diag(7) socket.
 /// `here`: it is a socket of this machine; `held`: a process has it open.
 struct TcpOwner {
@@ -1820,7 +1845,7 @@ bool Gate::admits(int fd) const {
 #if defined(__linux__)
     const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
     if (owner.here) return owner.held && is_ours(owner.user);
-    return !is_loopback(ends.peer);  // from another machine: --allow-remote let it come this far
+    return !is_own(ends.peer);  // from another machine: --allow-remote let it come this far
 #else
     return true;  // no portable way to ask; the loopback interface is the wall
 #endif
@@ -1834,7 +1859,7 @@ bool Gate::has_left(int fd) const {
     if (!ends.known) return true;
     if (ends.own.storage.ss_family == AF_UNIX) return false;
     const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
-    return owner.here ? !owner.held : is_loopback(ends.peer);
+    return owner.here ? !owner.held : is_own(ends.peer);
 #else
     return false;
 #endif
@@ -1854,7 +1879,7 @@ bool Gate::has_left(int fd) const {
 constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
 constexpr int kSocketBytes = 128 << 10;          // and how much more the kernel keeps for a client (it doubles this)
 constexpr seconds kPaceGrace{1};                 // a client that took nothing for so long paces nobody
-constexpr seconds kFarewellGrace{5};             // at the end: a client that takes nothing for so long is given up
+constexpr seconds kTakesNothing{5};               // a client in the way of others that takes nothing for so long is dropped
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
@@ -1875,11 +1900,12 @@ struct Client {
     std::size_t goodbye_sent = 0; // bytes
     pid_t record = 0;             // the process that is catching it up, which has the socket for itself
     std::uint64_t record_to = 0;  // and up to where
-    int unsent = -1;              // at the end: bytes in the socket's queue when last seen to change
+    int unsent = -1;              // bytes in the socket's queue, when we last looked: see look_at_progress()
     winsize window{};             // as it last said; rows 0: none
     std::uint64_t active = 0;     // when it last attached, resized or typed, in turns of Session::activity_
     Clock::time_point came;
     std::optional<Clock::time_point> spoke;  // when its first bytes came
+    Clock::time_point looked;     // when we last looked at its socket's queue
     Clock::time_point progress;   // when it last took something, or had nothing to take
 };
 
@@ -1931,6 +1957,7 @@ private:
     [[nodiscard]] std::optional<Clock::time_point> deadline() const;
     void take_signals_sent();
     void take_time();
+    void look_at_progress(Client &client);
     // output
     void read_master();
     void encode_turn(bool all);
@@ -1979,6 +2006,7 @@ private:
     std::vector<char> turn_;      // what this turn has read, behind the kept back bytes of a cut character
     std::size_t turn_used_ = 0;     // bytes of it
     std::size_t turn_encoded_ = 0;  // of these, how many the recording has taken
+    bool place_wanted_ = false;   // a client waits for one of the kMostRecords places
     std::string input_;           // for the program, not yet taken by the master
     std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
@@ -2038,10 +2066,10 @@ void Session::publish(bool all) {
 /// Whether `record` could bring a client that stands at `from` up to the ring.
 bool Session::can_catch_up(std::uint64_t from) const { return !record_program_.empty() && recording_.holds_from(from); }
 
-/// Whether this client has a say in how fast the program runs.
+/// Whether this client has a say in how fast the program runs: it types, and takes what it is given.
 bool Session::paces(const Client &client) const {
-    return client.socket && !client.viewer && !client.deaf && client.record == 0 && client.cursor >= output_.tail() &&
-           (!client.blocked || now_ - client.progress < kPaceGrace);
+    const bool waits = client.blocked || client.record > 0 || client.cursor < output_.tail();
+    return client.socket && !client.viewer && !client.deaf && (!waits || now_ - client.progress < kPaceGrace);
 }
 
 /// The position of the client that paces the program: the fastest when a recording can catch the others up, else the
@@ -2078,6 +2106,17 @@ void Session::lose(Client &client) {
     client.window = {};
 }
 
+/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
+int unsent_bytes(int fd) {
+    int bytes = -1;
+#if defined(SIOCOUTQ)
+    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
+#elif defined(FIONWRITE)
+    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
+#endif
+    return bytes;
+}
+
 /// Gives `parts` to the client's socket, as much as it takes: bytes, 0 when it is full, -1 when the client is gone.
 ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
     msghdr message{};
@@ -2106,14 +2145,20 @@ void Session::send_output(Client &client) {
         if (n < 0) return;
         client.cursor += static_cast<std::uint64_t>(n);
         client.blocked = client.cursor < range.end;
+        if (!client.blocked || n == 0) continue;
+        client.unsent = unsent_bytes(client.socket.get());
+        client.looked = now_;
     }
 }
 
 /// For a client that fell out of the ring: `record` writes what it missed straight into its socket.
 void Session::catch_up(Client &client) {
     const auto busy = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.record > 0; });
-    if (static_cast<std::size_t>(busy) >= kMostRecords) return;  // later: when one of them is done
     if (!can_catch_up(client.cursor)) return drop(client);
+    place_wanted_ = static_cast<std::size_t>(busy) >= kMostRecords;
+    client.blocked = false;
+    if (place_wanted_) return;  // later: when one of them is done
+    client.progress = now_;
     client.record_to = output_.head();
     client.record = start_record(record_program_, recording_, client.socket.get(), recording_.to_file(client.cursor),
                                  recording_.to_file(client.record_to), client.cursor < client.replay_end);
@@ -2321,7 +2366,7 @@ void Session::reap() {
         for (Client &client : clients_) {
             if (client.record != pid) continue;
             client.record = 0;
-            client.blocked = false;
+            client.blocked = place_wanted_ = false;
             client.cursor = client.record_to;
             client.progress = now_;
             if (wait_status != 0) drop(client);
@@ -2362,17 +2407,6 @@ void Session::hang_up(int number) {
     terminal_.signal(SIGHUP, true);
     terminal_.signal(SIGCONT, true);
     if (!kill_at_) kill_at_ = now_ + kHangupGrace;
-}
-
-/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
-int unsent_bytes(int fd) {
-    int bytes = -1;
-#if defined(SIOCOUTQ)
-    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
-#elif defined(FIONWRITE)
-    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
-#endif
-    return bytes;
 }
 
 /// The client has had everything: the goodbye, the end of our side, and when the kernel has delivered all of it (closing
@@ -2426,7 +2460,8 @@ std::optional<Clock::time_point> Session::deadline() const {
     const bool waits = phase_ == Phase::running && paced();
     for (const Client &client : clients_) {
         if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
-        if (waits && paces(client) && client.blocked) at(client.progress + kPaceGrace);
+        if (waits && paces(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
+        if (place_wanted_ && client.record > 0) at(now_ + kPaceGrace);
     }
     return first;
 }
@@ -2451,13 +2486,20 @@ void Session::take_time() {
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
         if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
-        if (phase_ != Phase::farewell || !client.socket) continue;
-        const int unsent = unsent_bytes(client.socket.get());
-        if (unsent != client.unsent) client.progress = now_;
-        client.unsent = unsent;
-        const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
-        if (delivered || now_ - client.progress > kFarewellGrace) drop(client);
+        const bool late = (client.blocked || client.record > 0) && now_ >= client.looked + kPaceGrace;
+        if (client.socket && (phase_ == Phase::farewell || late)) look_at_progress(client);
     }
+}
+
+/// A socket may have no room for us and yet be emptied, slowly, or be filled by `record`: its queue tells whether the client
+/// takes anything. At the end, or when its `record` has the place that another needs, one that takes nothing is dropped.
+void Session::look_at_progress(Client &client) {
+    client.looked = now_;
+    const int unsent = unsent_bytes(client.socket.get());
+    if (std::exchange(client.unsent, unsent) != unsent) client.progress = now_;
+    const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
+    const bool in_the_way = phase_ == Phase::farewell || (place_wanted_ && client.record > 0);
+    if (delivered || (in_the_way && now_ - client.progress > kTakesNothing)) drop(client);
 }
 
 int Session::run() {
