@@ -43,6 +43,28 @@ test: all
 	@tests/setup.sh
 	PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q $(TESTS) tests
 
+# ... longer than the suite: N minutes of random clients; recordings in a real web player; fuzzing; the peers side by side.
+SOAK_MINUTES ?= 10
+soak: all
+	@tests/setup.sh
+	PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/soak.py $(SOAK_MINUTES)
+
+test-browser: all
+	@tests/setup.sh browser
+	mkdir -p build/browser && cp tests/browser/package*.json build/browser
+	cd build/browser && npm ci --silent --no-audit --no-fund
+	PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q tests/browser/check_player.py
+
+FUZZ_SECONDS ?= 60
+fuzz:
+	@tests/setup.sh fuzz
+	tests/fuzz/run.sh $(FUZZ_SECONDS)
+
+BENCH ?= --svg tests/bench/throughput.svg
+bench: all
+	@tests/setup.sh bench
+	$(PYTHON) tests/bench/bench.py $(BENCH)
+
 # The strict builds and the linters.
 lint:
 	$(foreach cxx,g++ clang++,$(foreach p,$(PROGRAMS),$(cxx) -std=c++20 -O2 $(WARN) -Werror -o /dev/null $(p).cpp &&)) true
@@ -57,5 +79,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all $(PROGRAMS) demo test lint install clean
+.PHONY: all $(PROGRAMS) demo test soak test-browser fuzz bench lint install clean
 .DELETE_ON_ERROR:

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that the tests need and that are not there yet; says nothing when all are.
+#     setup.sh [browser|fuzz|bench]      for make test, or for another target
 set -eu
 packages=''
 need() {  # need PACKAGE COMMAND...: the package is missing when the command fails
@@ -17,6 +18,20 @@ need vim-tiny have vim.tiny
 for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
 need man-db have man
 need bsdutils have scriptreplay
+case ${1:-} in
+browser)
+    need chromium have chromium
+    need npm have npm
+    ;;
+fuzz)
+    need clang have clang++
+    need libclang-rt-14-dev sh -c 'ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
+    ;;
+bench)
+    for tool in dtach screen; do need $tool have $tool; done
+    need bsdutils have script
+    ;;
+esac
 [ -n "$packages" ] || exit 0
 echo "installing:$packages"
 export DEBIAN_FRONTEND=noninteractive
