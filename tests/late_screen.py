@@ -36,7 +36,7 @@ class Screen(pyte.Screen):
         self.private = {7, 25}                  # DECAWM and DECTCEM are on in a terminal that was just switched on
         self.ansi, self.keypad, self.cursor_style = set(), False, 0
         self.main, self.saved = None, {}        # the main buffer while the alternate one is shown; DECSC's memory
-        self.g = ['B', 'B', 'B', 'B']
+        self.g = ['B'] * 4
         self.title, self.last = '', ' '
 
     @property
@@ -243,6 +243,14 @@ class Model:
         self.screen = Screen(cols, rows, reply)
         self.decoder = codecs.getincrementaldecoder('utf-8')('replace')
         self.rest = ''
+
+    def resized(self, rows, cols):
+        """A copy of it in a window of another size: what the user has who makes the window larger."""
+        other = Model(rows, cols)
+        other.screen, other.rest = copy.deepcopy(self.screen), self.rest
+        other.decoder.setstate(self.decoder.getstate())
+        other.screen.resize(rows, cols)
+        return other
 
     def feed(self, data):
         text = self.skip_scrolled(self.rest + self.decoder.decode(data).translate(EIGHT_BIT))

@@ -21,6 +21,7 @@ class Watcher:
     """A raw socket with a screen behind it; `size` None is a client that says nothing (as nc does)."""
     def __init__(self, address, size=(ROWS, COLS), aware=True, reply=None):
         self.model, self.got, self.pending, self.open = Model(*size, reply=reply), b'', [], True
+        self.mirrors = []               # models that are fed what comes from now on
         self.client = Client(address, hello(*size) if aware else b'')
         self.began = time.monotonic()
 
@@ -35,7 +36,8 @@ class Watcher:
     def draw(self):
         data, self.pending = b''.join(self.pending), []
         self.got += data
-        self.model.feed(data)
+        for model in [self.model, *self.mirrors]:
+            model.feed(data)
 
     def read_until(self, true, what='the output'):
         """Takes and draws until `true()` holds, whether more is coming or not."""
@@ -82,18 +84,18 @@ def wait_for(watchers, true, what):
         assert time.monotonic() < end, f'{what} did not come; the first sees\n{watchers[0].model.screen.text()}'
 
 
-def same_screen(late, always, others=(), budget=BUDGET, compare=differences):
-    """Reads for at most `budget` seconds from when `late` came, until both show the same and are quiet; gives back
-    what still differs then. The time that the model itself takes to draw is not the program's and not counted."""
+def same_screen(late, always, others=(), budget=BUDGET):
+    """Reads for at most `budget` seconds from when `late` came, until it shows what the model `always` shows and all is
+    quiet; gives back what still differs then. The time that the model itself takes to draw is not the program's and not counted."""
     end, wrong = late.began + budget, ['nothing was read']
-    everyone = list(dict.fromkeys([late, always, *others]))
+    everyone = list(dict.fromkeys([late, *others]))
     while wrong:
         before = time.monotonic()
         if before > end:
             return wrong
         read_quiet(everyone, end)
         drawing = time.monotonic()
-        wrong = compare(late.model, always.model)
+        wrong = differences(late.model, always)
         end += time.monotonic() - drawing
     return []
 

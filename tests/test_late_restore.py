@@ -115,6 +115,7 @@ def test_program_is_detached_from_and_come_back_to_in_a_tmux_pane(pty, name):
         pane.command(ATTACH, '-q', session.shim.address)
         pane_shows(pane, session)
         pane.key('C-\\')
+        pane.wait_rows(lambda rows: [r for r in rows if r][-1] == '$', 'the prompt')      # (what is typed before is lost)
         pane.command('echo', 'back')
         pane.wait_rows(lambda rows: 'back' in rows and [r for r in rows if r][-1] == '$', 'the prompt')
         assert pane.flags() == flags
