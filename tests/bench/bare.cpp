@@ -110,10 +110,11 @@ void wait_for_output(int master, int listener, std::vector<int> &clients) {
         for (const int client : clients)
             polled.push_back({client, POLLIN, 0});
         ::poll(polled.data(), polled.size(), -1);
-        if (polled[1].revents != 0) {
-            clients.push_back(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-            bench::no_delay(clients.back());
-        }
+        if (polled[1].revents != 0)  // all who are there: none is to miss the first bytes
+            for (int fd = -1; (fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;) {
+                bench::no_delay(fd);
+                clients.push_back(fd);
+            }
         for (const pollfd &one : std::span(polled).subspan(2)) {
             std::array<char, 4096> typed{};
             if (one.revents == 0) continue;
@@ -151,6 +152,7 @@ int run(Setup &setup, char **program) {
     winsize size{24, 80, 0, 0};
     int master = -1;
     const int listener = setup.port != 0 ? listen_on(setup.port) : -1;
+    if (listener >= 0) ::fcntl(listener, F_SETFL, O_NONBLOCK);
     const pid_t pid = ::forkpty(&master, nullptr, nullptr, &size);
     if (pid == 0) {
         std::signal(SIGPIPE, SIG_DFL);

@@ -725,11 +725,11 @@ CASES = {name[5:]: f for name, f in globals().items() if name.startswith('case_'
 
 # --- the whole --------------------------------------------------------------------------------------------------------
 
-def build():
+def build(cases):
     """Compiles what is older than its sources. micro depends on names inside of shim.cpp: the rest goes on without."""
     os.makedirs(TOOLS, exist_ok=True)
     shared = [os.path.join(HERE, 'common.hpp')]
-    for program in (LOAD, BARE, CLIENTS, MICRO):
+    for program in (LOAD, BARE, CLIENTS, *([MICRO] if 'micro' in cases else [])):
         source = os.path.join(HERE, os.path.basename(program) + '.cpp')
         sources = [source, *shared, *([os.path.join(ROOT, 'shim.cpp')] if program == MICRO else [])]
         if os.path.exists(program) and os.path.getmtime(program) > max(map(os.path.getmtime, sources)):
@@ -761,13 +761,12 @@ def parse_arguments():
     arg('--shim', default=os.path.join(ROOT, 'build', 'shim'), help='the shim to measure, with record beside it')
     arg('--cases', default=','.join(CASES), help='some of: %(default)s')
     arg('--only', default='', help='contestants, by name, with commas; `bare` is always among them')
-    arg('--rounds', type=int, default=5)
+    arg('--rounds', type=int, help='default: 5, quick: 1')
     arg('--quick', action='store_true', help='one round of less of everything')
     arg('--json', help='write every single result there')
     arg('--svg', help='write a plot of throughput against the number of clients there')
     o = parser.parse_args()
-    if o.quick:
-        o.rounds = min(o.rounds, 1)
+    o.rounds = o.rounds or (1 if o.quick else 5)
     o.mib, o.samples, o.idle, o.shrink = (16, 400, 3, 16) if o.quick else (128, 3000, 60, 1)
     o.cases = o.cases.split(',')
     if unknown := set(o.cases) - set(CASES):
@@ -780,7 +779,7 @@ def main():
     atexit.register(clean_up)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    build()
+    build(o.cases)
     settings = {'runtime': RUNTIME, 'tmux.conf': 'set -g status off\n',
                 'screenrc': 'startup_message off\nvbell off\ndefutf8 on\n'}
     for name, text in settings.items():
