@@ -19,8 +19,8 @@
 // The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
 //
-// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 cat · 6 info · 7 play · 8 the screen as
-// text · 9 convert · 10 the command line
+// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 cat · 6 info · 7 play · 8 the screen
+// as text · 9 convert · 10 the command line
 //
 // Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2 usage.
 // Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
@@ -38,6 +38,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <cwchar>  // wcwidth, which is POSIX
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,7 +53,6 @@
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
-#include <wchar.h>  // wcwidth
 
 namespace {
 
@@ -145,7 +145,8 @@ private:
             const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
             if (n >= 0) bytes.remove_prefix(static_cast<std::size_t>(n));
             else if (errno == EAGAIN) wait_until_writable();
-            else if (errno != EINTR || g_signal != 0) close();
+            else if (errno != EINTR) close();
+            if (g_signal != 0 && !bytes.empty()) closed_ = true;  // it would have blocked: a frozen terminal
         }
         return !closed_;
     }
@@ -158,7 +159,7 @@ private:
 
     void close() {
         closed_ = true;
-        if (errno == EPIPE || errno == ECONNRESET || errno == EINTR) return;
+        if (errno == EPIPE || errno == ECONNRESET) return;
         complain_errno(name_);
         status_ = 1;
     }
@@ -175,12 +176,12 @@ private:
 // none of them is special, so that reading a recording costs little more than reading its file.
 
 /// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all others.
-constexpr std::array<signed char, 256> make_table(std::string_view letters, std::string_view values = {}) {
-    std::array<signed char, 256> table{};
+constexpr std::array<std::int16_t, 256> make_table(std::string_view letters, std::string_view values = {}) {
+    std::array<std::int16_t, 256> table{};
     table.fill(-1);
     for (std::size_t i = 0; i < letters.size(); ++i) {
-        const char value = values.empty() ? static_cast<char>(i) : values[i];
-        table[static_cast<unsigned char>(letters[i])] = static_cast<signed char>(value);
+        const auto value = values.empty() ? static_cast<std::int16_t>(i) : static_cast<std::int16_t>(values[i]);
+        table[static_cast<unsigned char>(letters[i])] = value;
     }
     return table;
 }
@@ -255,7 +256,7 @@ const char *decode_escape(const char *&at, const char *end, char *&out) {
     static constexpr auto kShort = make_table("\"\\/bfnrt", "\"\\/\b\f\n\r\t");
     const char name = end - at >= 2 ? at[1] : '\0';
     if (name != 'u') {
-        const signed char meaning = kShort[static_cast<unsigned char>(name)];
+        const int meaning = kShort[static_cast<unsigned char>(name)];
         if (meaning < 0) return "an unknown escape stands in a string";
         *out++ = static_cast<char>(meaning);
         at += 2;
@@ -371,12 +372,14 @@ public:
 
     /// Any value at all: checked, and forgotten.
     bool skip(int depth = 0) {
-        std::string_view text;
         Micros ignored = 0;
         if (depth > kMostDepth) return fail("nested too deep");
         if (next_is('{')) return object([&](const std::string &) { return skip(depth + 1); });
         if (next_is('[')) return array(depth + 1);
-        if (next_is('"')) return string(text);
+        if (next_is('"')) {
+            std::string_view text;
+            return string(text);
+        }
         if (next_is_number()) return number(ignored);
         for (const std::string_view word : {"true", "false", "null"}) {
             if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(word)) continue;
@@ -460,7 +463,7 @@ public:
         std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
         if (end_ >= kMostLine) return errno = EMSGSIZE, -1;
-        if (end_ == buffer_.size()) buffer_.resize(std::max<std::size_t>(256 << 10, 2 * end_));
+        if (end_ == buffer_.size()) buffer_.resize(2 * end_);
         char *const at = buffer_.data() + end_;
         const std::size_t room = buffer_.size() - end_;
         ssize_t n;
@@ -476,7 +479,7 @@ private:
     Fd fd_;
     off_t start_ = -1;  // of the recording in the file; -1 for a pipe
     off_t next_ = 0;    // the next byte to read
-    std::vector<char> buffer_;
+    std::vector<char> buffer_ = std::vector<char>(256 << 10);
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
@@ -516,18 +519,19 @@ struct Event {
 /// Decodes base64 (RFC 4648); false if `text` is something else.
 bool decode_base64(std::string_view text, std::string &bytes) {
     static constexpr auto kDigits = make_table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
-    bytes.clear();
+    const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
     if (text.size() % 4 != 0) return false;
-    text.remove_suffix(text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0);
-    std::uint32_t bits = 0;
-    int held = 0;
-    for (const char c : text) {
-        const int value = kDigits[static_cast<unsigned char>(c)];
-        if (value < 0) return false;
-        bits = bits << 6 | static_cast<std::uint32_t>(value);
-        held += 6;
-        if (held >= 8) bytes.push_back(static_cast<char>(bits >> (held -= 8)));
+    bytes.resize(text.size() / 4 * 3);
+    char *out = bytes.data();
+    for (std::size_t i = 0; i < text.size(); i += 4) {
+        std::int32_t bits = 0;  // negative, and stays so, once a value is
+        for (std::size_t k = i; k < i + 4; ++k) {
+            bits = bits << 6 | (k < text.size() - padding ? kDigits[static_cast<unsigned char>(text[k])] : 0);
+        }
+        if (bits < 0) return false;
+        for (int shift = 16; shift >= 0; shift -= 8) *out++ = static_cast<char>(bits >> shift);
     }
+    bytes.resize(bytes.size() - padding);
     return true;
 }
 
@@ -572,13 +576,13 @@ bool take_text(Json &json, std::string &into) {
 /// A number likewise, in millionths.
 bool take_number(Json &json, Micros &into) { return json.next_is_number() ? json.number(into) : json.skip(); }
 
-/// A member of one of the header's own objects.
-bool take_inner(Json &json, Header &header, const std::string &object, const std::string &key) {
-    if (object == "term" && key == "cols") return take_size(json, header.columns);
-    if (object == "term" && key == "rows") return take_size(json, header.rows);
-    if ((object == "term" && key == "type") || (object == "env" && key == "TERM")) return take_text(json, header.term);
-    if (object == "shim" && key == "address") return take_text(json, header.address);
-    if (object != "shim" || key != "pid") return json.skip();
+/// A member of an object in the header; `path` is "object.member".
+bool take_inner(Json &json, Header &header, const std::string &path) {
+    if (path == "term.cols") return take_size(json, header.columns);
+    if (path == "term.rows") return take_size(json, header.rows);
+    if (path == "term.type" || path == "env.TERM") return take_text(json, header.term);
+    if (path == "shim.address") return take_text(json, header.address);
+    if (path != "shim.pid") return json.skip();
     return take_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
 }
 
@@ -597,7 +601,7 @@ bool take_member(Json &json, Header &header, const std::string &key) {
     }
     const bool known = (key == "term" || key == "env" || key == "shim") && json.next_is('{');
     if (!known) return json.skip();
-    return json.object([&](const std::string &inner) { return take_inner(json, header, key, inner); });
+    return json.object([&](const std::string &inner) { return take_inner(json, header, key + "." + inner); });
 }
 
 /// Reads a recording, event by event. With `follow`, the end of the file is the end only when the writer is gone or has
@@ -662,7 +666,7 @@ public:
     }
 
     /// Says what is wrong at the present line.
-    Got complain_here(std::string_view why) const {
+    [[nodiscard]] Got complain_here(std::string_view why) const {
         complain(name_ + ":" + std::to_string(line_), why);
         return Got::bad;
     }
@@ -1187,7 +1191,7 @@ bool summarize(const char *file, Summary &summary) {
     }
     summary.name = recording.name();
     summary.header = recording.header();
-    if (summary.status.empty()) summary.writer = recording.writer();  // after the exit event it only sees to its clients
+    if (summary.status.empty()) summary.writer = recording.writer();  // after that, it only sees to its clients
     return got != Got::bad;
 }
 
@@ -1252,45 +1256,50 @@ std::string last_output_date(const Summary &s) {
     return format_date(known ? s.header.timestamp + s.last_output / kSecond : -1, kDate);
 }
 
-void print_block(const Summary &s) {
-    const auto line = [](const char *what, const std::string &value) {
-        if (!value.empty()) std::printf("%-12s %s\n", what, value.c_str());
+std::string describe_in_lines(const Summary &s) {
+    std::string block;
+    const auto add = [&](std::string name, const std::string &value) {
+        name.resize(13, ' ');
+        if (!value.empty()) block.append(name).append(value).append("\n");
     };
-    line("file:", printable(s.name) + " (asciicast v" + std::to_string(s.header.version) + ")");
-    line("command:", printable(s.header.command));
-    line("title:", printable(s.header.title));
-    line("state:", describe_state(s));
-    line("started:", format_date(s.header.timestamp, kDate));
-    line("last output:", last_output_date(s));
-    line("length:", format_seconds(s.length) + " s");
-    line("size:", describe_size(s.header));
-    line("output:", std::to_string(s.bytes) + " bytes");
-    line("events:", std::to_string(s.events));
+    add("file:", printable(s.name) + " (asciicast v" + std::to_string(s.header.version) + ")");
+    add("command:", printable(s.header.command));
+    add("title:", printable(s.header.title));
+    add("state:", describe_state(s));
+    add("started:", format_date(s.header.timestamp, kDate));
+    add("last output:", last_output_date(s));
+    add("length:", format_seconds(s.length) + " s");
+    add("size:", describe_size(s.header));
+    add("output:", std::to_string(s.bytes) + " bytes");
+    add("events:", std::to_string(s.events));
+    return block;
 }
 
-void print_line(const Summary &s, int state_width) {
-    const std::string &what = s.header.command.empty() ? s.header.title : s.header.command;
-    std::printf("%-*s  %-19s  %-19s  %7s  %10llu bytes  %10.1f s  %s  %s\n", state_width, describe_state(s).c_str(),
-                format_date(s.header.timestamp, kDate).c_str(), last_output_date(s).c_str(),
-                describe_size(s.header).c_str(), static_cast<unsigned long long>(s.bytes),
-                static_cast<double>(s.length) / kSecond, printable(s.name).c_str(), printable(what).c_str());
+std::string describe_in_a_line(const Summary &s, std::size_t state_width) {
+    std::string state = describe_state(s), size = describe_size(s.header), bytes = std::to_string(s.bytes);
+    state.resize(state_width, ' ');
+    size.insert(0, 7 - std::min<std::size_t>(size.size(), 7), ' ');
+    bytes.insert(0, 11 - std::min<std::size_t>(bytes.size(), 11), ' ');
+    return state + "  " + format_date(s.header.timestamp, kDate) + "  " + last_output_date(s) + "  " + size + bytes +
+           " bytes  " + format_seconds(s.length) + " s  " + printable(s.name) + "  " +
+           printable(s.header.command.empty() ? s.header.title : s.header.command) + "\n";
 }
 
-void print_json(const Summary &s) {
+std::string describe_in_json(const Summary &s) {
     const Header &h = s.header;
-    std::string text = "{\"file\": " + json_quote(s.name) + ", \"version\": " + std::to_string(h.version) +
-                       ", \"command\": " + json_quote(h.command) + ", \"title\": " + json_quote(h.title) +
-                       ", \"width\": " + std::to_string(h.columns) + ", \"height\": " + std::to_string(h.rows) +
-                       ", \"timestamp\": " + (h.timestamp < 0 ? "null" : std::to_string(h.timestamp)) +
-                       ", \"length\": " + format_seconds(s.length) +
-                       ", \"last_output\": " + (s.last_output < 0 ? "null" : format_seconds(s.last_output)) +
-                       ", \"bytes\": " + std::to_string(s.bytes) + ", \"events\": " + std::to_string(s.events) +
-                       ", \"running\": " + (s.writer ? "true" : "false") +
-                       ", \"pid\": " + (h.pid == 0 && !s.writer ? "null" : std::to_string(s.writer.value_or(h.pid))) +
-                       ", \"address\": " + (h.address.empty() ? "null" : json_quote(h.address));
     const auto status = parse_number(s.status);
-    text += ", \"status\": " + (s.writer || !status ? "null" : std::to_string(*status)) + "}\n";
-    std::fputs(text.c_str(), stdout);
+    const auto number_or_null = [](bool known, std::int64_t number) { return known ? std::to_string(number) : "null"; };
+    return "{\"file\": " + json_quote(s.name) + ", \"version\": " + std::to_string(h.version) +
+           ", \"command\": " + json_quote(h.command) + ", \"title\": " + json_quote(h.title) +
+           ", \"width\": " + std::to_string(h.columns) + ", \"height\": " + std::to_string(h.rows) +
+           ", \"timestamp\": " + number_or_null(h.timestamp >= 0, h.timestamp) +
+           ", \"length\": " + format_seconds(s.length) +
+           ", \"last_output\": " + (s.last_output < 0 ? "null" : format_seconds(s.last_output)) +
+           ", \"bytes\": " + std::to_string(s.bytes) + ", \"events\": " + std::to_string(s.events) +
+           ", \"running\": " + (s.writer ? "true" : "false") +
+           ", \"pid\": " + number_or_null(h.pid != 0 || s.writer, s.writer.value_or(h.pid)) +
+           ", \"address\": " + (h.address.empty() ? "null" : json_quote(h.address)) +
+           ", \"status\": " + number_or_null(status.has_value(), static_cast<std::int64_t>(status.value_or(0))) + "}\n";
 }
 
 /// A block for one file, lines for several, the running ones first (and JSON, a line each, for scripts).
@@ -1307,33 +1316,27 @@ int info(const Options &options) {
     });
     std::size_t width = 0;
     for (const Summary &summary : all) width = std::max(width, describe_state(summary).size());
+    Output out(STDOUT_FILENO, "standard output");
     for (const Summary &summary : all) {
-        if (options.json) print_json(summary);
-        else if (options.files.size() == 1) print_block(summary);
-        else print_line(summary, static_cast<int>(width));
+        out.put(options.json                  ? describe_in_json(summary)
+                : options.files.size() == 1 ? describe_in_lines(summary)
+                                            : describe_in_a_line(summary, width));
     }
-    if (std::fflush(stdout) == 0 || errno == EPIPE) return status;
-    complain_errno("standard output");
-    return 1;
+    out.flush();
+    return std::max(status, out.status());
 }
 
 // === 7. play =========================================================================================================
 // Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An event
 // is shown when the second has reached the first. Going back means to reset the terminal (RIS) and to show everything
-// again up to that moment, at once: no memory, and exactly the screen that the session had, for the time of reading the
-// file. What a recording asks a terminal is left out at one: the answers would come in as keys.
-
-/// Our clock, in real time.
-Micros now_micros() {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
-}
+// again up to that moment, at once: it takes no memory, the time of reading the file, and gives exactly the screen that
+// the session had. What the recording asks a terminal is left out at one: the answers would come in as keys.
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
-constexpr Micros kStep = 5 * kSecond;                               // of the arrow keys
-constexpr char kLeft = '\1', kRight = '\2';                            // keys that send a sequence
-constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};  // those that would leave the terminal raw
+constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
+constexpr char kLeft = '\1', kRight = '\2';                           // keys that send a sequence
+constexpr char kReset[] = "\x1B" "c";                                 // RIS
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};      // those that would leave the terminal raw
 
 /// The terminal in raw mode, and the keys from it. Without a terminal, nothing.
 class Keys {
@@ -1351,16 +1354,16 @@ public:
         for (const int number : kSignals) ::sigaction(number, &action, nullptr);
         termios raw = saved_;
         ::cfmakeraw(&raw);
-        ::tcsetattr(fd_.get(), TCSADRAIN, &raw);
+        ::tcsetattr(fd_.get(), TCSANOW, &raw);
     }
 
     void restore() {
-        if (fd_) ::tcsetattr(fd_.get(), TCSADRAIN, &saved_);
+        if (fd_) ::tcsetattr(fd_.get(), TCSANOW, &saved_);  // not TCSADRAIN: the terminal may be frozen (Ctrl-S)
         fd_.reset();
     }
 
-    /// Waits for keys, at most `micros` (for ever if negative). "" when none came; the signals are let in only here and
-    /// in write(2), and come as Ctrl-C does. A terminal that is gone is the same as `q`.
+    /// Waits for keys, at most `micros` (for ever if negative). "" when none came. Signals are let in only here and in
+    /// write(2), and are told as Ctrl-C; a terminal that is gone, as `q`.
     std::string_view wait(Micros micros) {
         sigset_t blocked, before;
         ::sigemptyset(&blocked);
@@ -1370,8 +1373,8 @@ public:
         FD_ZERO(&readable);
         if (fd_) FD_SET(fd_.get(), &readable);
         const timespec limit{.tv_sec = micros / kSecond, .tv_nsec = micros % kSecond * 1000};
-        const int ready = g_signal != 0 ? -1
-            : ::pselect(fd_.get() + 1, &readable, nullptr, nullptr, micros < 0 ? nullptr : &limit, &before);
+        const timespec *const most = micros < 0 ? nullptr : &limit;
+        const int ready = g_signal != 0 ? -1 : ::pselect(fd_.get() + 1, &readable, nullptr, nullptr, most, &before);
         ::sigprocmask(SIG_SETMASK, &before, nullptr);
         if (g_signal != 0) return "\x03";
         if (ready <= 0) return "";
@@ -1379,20 +1382,21 @@ public:
         return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
     }
 
-    /// Calls take(key) for each key in `typed`. What comes as a sequence is an arrow, or an answer or a report of the
-    /// terminal, and not the letters in it.
-    template <typename Take> void cut(std::string_view typed, Take &&take) {
+    /// Calls press(key) for each key in `typed`. A sequence is an arrow, or an answer or a report of the terminal: the
+    /// letters in it are no keys.
+    template <typename Press> void cut(std::string_view typed, Press &&press) {
+        const auto arrow = [&](char last) {
+            if (last == 'C' || last == 'D') press(last == 'C' ? kRight : kLeft);
+        };
         sequences_.feed(typed, [&](Part part, std::string_view bytes) {
             if (part == Part::sequence) {
-                const char last = bytes.back();
-                if (bytes == "\x1B[C" || bytes == "\x1B[D") take(last == 'C' ? kRight : kLeft);
-                report_ = bytes == "\x1B[M" ? 3 : bytes == "\x1BO" ? 1 : 0;  // X10's mouse; a key in application mode
-                application_ = bytes == "\x1BO";
-                return;
+                application_ = bytes == "\x1BO";  // the arrow in application mode (DECCKM): one character follows
+                rest_ = application_ ? 1 : bytes == "\x1B[M" ? 3 : 0;  // three after the X10 mouse report
+                return bytes == "\x1B[C" || bytes == "\x1B[D" ? arrow(bytes[2]) : void();
             }
             for (const char key : bytes) {
-                if (report_ == 0) take(key);
-                else if (--report_ == 0 && application_ && (key == 'C' || key == 'D')) take(key == 'C' ? kRight : kLeft);
+                if (rest_ == 0) press(key);
+                else if (--rest_ == 0 && application_) arrow(key);
             }
         });
         if (sequences_.held() == "\x1B") sequences_ = Sequences();  // the key Esc itself
@@ -1403,8 +1407,8 @@ private:
     termios saved_{};
     std::array<char, 64> typed_{};
     Sequences sequences_;
-    int report_ = 0;            // characters to come that belong to a sequence
-    bool application_ = false;  // ... of which the one is a key
+    int rest_ = 0;  // characters to come that belong to a sequence
+    bool application_ = false;
 };
 
 /// The recording's clock, with no pause longer than `idle` between two events that can be seen.
@@ -1421,197 +1425,178 @@ struct Timeline {
     }
 };
 
+Timeline make_timeline(const Options &options, const Header &header) {
+    return {.idle = options.idle >= 0 ? options.idle : header.idle_limit > 0 ? header.idle_limit : kForever};
+}
+
+Micros now_micros() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
+}
+
 class Player {
 public:
-    Player(const Options &options, Recording &recording, Output &out);
-    Got run();
+    Player(const Options &options, Recording &recording, Output &out)
+        : file_(options.files[0]), recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
+          timeline_(make_timeline(options, recording.header())), start_(options.start), speed_(options.speed),
+          base_time_(now_micros()) {
+        if (start_ > 0) target_ = kForever;
+        if (terminal_) keys_.open();
+    }
+
+    Got run() {
+        while (true) {
+            Event event;
+            if (recording_.might_block() && !out_.flush()) return Got::end;
+            const Got got = recording_.next(event);
+            if (got == Got::bad || got == Got::end) return got;
+            live_ = got == Got::wait;
+            if ((live_ ? await_more() : show(event)) == Next::quit) return Got::end;
+        }
+    }
+
     /// Leaves the terminal as it was found.
-    void restore();
+    void restore() {
+        if (terminal_) out_.put(modes_.undo());
+        out_.flush();
+        keys_.restore();
+    }
 
 private:
     enum class Next { show, again, quit };  // show the event; begin again (we went back); leave
 
-    [[nodiscard]] Micros position() const;
-    [[nodiscard]] bool is_due(Micros at);
-    void set_clock(Micros position);
-    void set_speed(Micros speed);
-    Next await_more();
-    Next show(const Event &event);
-    Next wait_for(Micros at);
-    Next obey(std::string_view typed, Micros next);
-    Next press(char key, Micros next, Next otherwise);
-    Next seek(Micros target, Next otherwise);
-    Next seek_marker(Micros here, Next otherwise);
+    /// Our clock.
+    [[nodiscard]] Micros position() const {
+        if (target_) return *target_ < kForever ? *target_ : shown_;
+        if (paused_) return base_;
+        const auto passed = static_cast<double>(now_micros() - base_time_) * static_cast<double>(speed_) / kSecond;
+        return base_ + static_cast<Micros>(std::min(passed, static_cast<double>(kForever)));
+    }
+
+    void set_clock(Micros position) {
+        target_.reset();
+        base_ = position;
+        base_time_ = now_micros();
+    }
+
+    void set_speed(Micros speed) {
+        set_clock(position());
+        speed_ = std::clamp(speed, kSlowest, kFastest);
+    }
+
+    /// Whether to show what stands at `at` now. The first event behind a target starts the clock there.
+    bool is_due(Micros at) {
+        if (target_ && at <= *target_) return true;
+        if (target_) set_clock(*target_);
+        return at <= position();
+    }
+
+    /// The recording is live, and all of it has been shown.
+    Next await_more() {
+        if (!out_.flush() || !pause_for_more(out_)) return Next::quit;
+        return obey(keys_.wait(0), shown_);
+    }
+
+    Next show(const Event &event) {
+        if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
+        if (!event.output && event.kind != 'x') return Next::show;
+        timeline_.advance(event.time);
+        if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
+        shown_ = timeline_.at;
+        if (event.kind == 'x') return Next::show;
+        const auto heed = [this](Part part, std::string_view bytes) { modes_.heed(part, bytes); };
+        return out_.put(terminal_ ? filter_.pass(event.bytes, heed) : event.bytes) ? Next::show : Next::quit;
+    }
+
+    Next wait_for(Micros at) {
+        if (terminal_ && ++hurried_ % 256 == 0) {  // q works on the way to a far place, too
+            const Next next = obey(keys_.wait(0), at);
+            if (next != Next::show) return next;
+        }
+        while (!is_due(at)) {
+            if (!out_.flush()) return Next::quit;
+            const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
+            const Micros most = paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1;
+            const Next next = obey(keys_.wait(most), at);
+            if (next != Next::show) return next;
+        }
+        return Next::show;
+    }
+
+    /// Does what `typed` says. `next` is when the event comes that is waited for.
+    Next obey(std::string_view typed, Micros next) {
+        Next result = Next::show;
+        keys_.cut(typed, [&](char key) { result = result == Next::quit ? result : press(key, next, result); });
+        return result;
+    }
+
+    /// One key. Gives `otherwise`, unless it changes what comes next.
+    Next press(char key, Micros next, Next otherwise) {
+        const Micros here = live_ ? shown_ : position();
+        if (key == '\x03' && g_signal == 0) g_signal = SIGINT;
+        if (key == '\x03' || key == 'q') return Next::quit;
+        if (key == ']') return seek_marker(here, otherwise);
+        if (key == kLeft || key == kRight) return seek(key == kLeft ? here - kStep : here + kStep, otherwise);
+        if (key == ' ' || key == '.') {
+            set_clock(key == '.' ? next : here);
+            paused_ = key == '.' || !paused_;
+        }
+        if (key == '+' || key == '=') set_speed(speed_ * 2);
+        if (key == '-') set_speed(speed_ / 2);
+        return otherwise;
+    }
+
+    /// Goes to `target`; `again` if the recording was begun anew for that.
+    Next seek(Micros target, Next otherwise) {
+        target = std::clamp<Micros>(target, 0, kForever);
+        if (target < shown_) {
+            if (!recording_.window().seekable()) return otherwise;  // a pipe cannot be read again
+            if (!recording_.rewind()) return Next::quit;
+            timeline_ = {.idle = timeline_.idle};
+            filter_ = QueryFilter();
+            modes_ = Modes();
+            shown_ = 0;
+            live_ = false;
+            out_.put(kReset);
+            otherwise = Next::again;
+        }
+        start_ = 0;
+        target_ = target;
+        return otherwise;
+    }
+
+    /// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
+    Next seek_marker(Micros here, Next otherwise) {
+        Recording ahead;
+        Timeline timeline{.idle = timeline_.idle};
+        Event event;
+        if (!recording_.window().seekable() || !ahead.open(file_)) return otherwise;
+        while (ahead.next(event) == Got::some) {
+            const Micros at = timeline.at_of(event.time);
+            if (event.kind == 'm' && at > here) return seek(at, otherwise);
+            if (event.output) timeline.advance(event.time);
+        }
+        return otherwise;
+    }
 
     const char *const file_;
     Recording &recording_;
     Output &out_;
     Keys keys_;
-    const bool terminal_;  // there is somebody to press keys
+    const bool terminal_;  // the output goes to one
     QueryFilter filter_;
     Modes modes_;
     Timeline timeline_;
-    Micros start_;                  // in the recording's own time; -1 once it was found
+    Micros start_;                  // in the recording's own time; 0 once it was found
     std::optional<Micros> target_;  // everything up to there is shown at once
     Micros shown_ = 0;              // the last event shown
     Micros speed_;
-    Micros base_ = 0, base_time_;   // our clock stood at base_ at the real time base_time_
+    Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
     bool paused_ = false;
-    bool live_ = false;             // everything that is there has been shown
-    unsigned hurried_ = 0;          // events shown since keys were last looked for
+    bool live_ = false;      // everything that is there has been shown
+    unsigned hurried_ = 0;  // events since keys were last looked for
 };
-
-Micros choose_idle(const Options &options, const Header &header) {
-    if (options.idle >= 0) return options.idle;
-    return header.idle_limit > 0 ? header.idle_limit : kForever;
-}
-
-Player::Player(const Options &options, Recording &recording, Output &out)
-    : file_(options.files[0]), recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
-      timeline_{.idle = choose_idle(options, recording.header())}, start_(options.start > 0 ? options.start : -1),
-      speed_(options.speed), base_time_(now_micros()) {
-    if (start_ > 0) target_ = kForever;
-    if (terminal_) keys_.open();
-}
-
-void Player::restore() {
-    if (terminal_) out_.put(modes_.undo());
-    out_.flush();
-    keys_.restore();
-}
-
-Micros Player::position() const {
-    if (target_) return *target_ < kForever ? *target_ : shown_;
-    if (paused_) return base_;
-    const auto passed = static_cast<double>(now_micros() - base_time_) * static_cast<double>(speed_) / kSecond;
-    return base_ + static_cast<Micros>(std::min(passed, static_cast<double>(kForever)));
-}
-
-void Player::set_clock(Micros position) {
-    target_.reset();
-    base_ = position;
-    base_time_ = now_micros();
-}
-
-void Player::set_speed(Micros speed) {
-    set_clock(position());
-    speed_ = std::clamp(speed, kSlowest, kFastest);
-}
-
-/// Whether to show what stands at `at` now. The first event after a target starts the clock there.
-bool Player::is_due(Micros at) {
-    if (target_ && at <= *target_) return true;
-    if (target_) set_clock(*target_);
-    return at <= position();
-}
-
-Got Player::run() {
-    while (true) {
-        Event event;
-        if (recording_.might_block() && !out_.flush()) return Got::end;
-        const Got got = recording_.next(event);
-        if (got == Got::bad || got == Got::end) return got;
-        live_ = got == Got::wait;
-        if ((live_ ? await_more() : show(event)) == Next::quit) return Got::end;
-    }
-}
-
-/// The recording is live, and all of it has been shown.
-Player::Next Player::await_more() {
-    if (!out_.flush() || !pause_for_more(out_)) return Next::quit;
-    return obey(keys_.wait(0), shown_);
-}
-
-Player::Next Player::show(const Event &event) {
-    if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, -1));
-    if (!event.output && event.kind != 'x') return Next::show;
-    timeline_.advance(event.time);
-    if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
-    shown_ = timeline_.at;
-    if (event.kind == 'x') return Next::show;
-    const auto heed = [this](Part part, std::string_view bytes) { modes_.heed(part, bytes); };
-    return out_.put(terminal_ ? filter_.pass(event.bytes, heed) : event.bytes) ? Next::show : Next::quit;
-}
-
-Player::Next Player::wait_for(Micros at) {
-    if (++hurried_ % 256 == 0 && terminal_) {  // q works on the way to a far place, too
-        const Next next = obey(keys_.wait(0), at);
-        if (next != Next::show) return next;
-    }
-    while (!is_due(at)) {
-        if (!out_.flush()) return Next::quit;
-        const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
-        const Micros most = paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1;
-        const Next next = obey(keys_.wait(most), at);
-        if (next != Next::show) return next;
-    }
-    return Next::show;
-}
-
-/// Does what `typed` says. `next` is when the event comes that is waited for.
-Player::Next Player::obey(std::string_view typed, Micros next) {
-    Next result = Next::show;
-    keys_.cut(typed, [&](char key) { result = result == Next::quit ? result : press(key, next, result); });
-    return result;
-}
-
-/// Obeys one key.
-Player::Next Player::press(char key, Micros next, Next otherwise) {
-    const Micros here = live_ ? shown_ : position();
-    switch (key) {
-    case '\x03':
-        if (g_signal == 0) g_signal = SIGINT;
-        return Next::quit;
-    case 'q': return Next::quit;
-    case ' ':
-        set_clock(here);
-        paused_ = !paused_;
-        return otherwise;
-    case '.':
-        set_clock(next);
-        paused_ = true;
-        return otherwise;
-    case '+': case '=': return set_speed(speed_ * 2), otherwise;
-    case '-': return set_speed(speed_ / 2), otherwise;
-    case ']': return seek_marker(here, otherwise);
-    case kRight: return seek(here + kStep, otherwise);
-    case kLeft: return seek(here - kStep, otherwise);
-    default: return otherwise;
-    }
-}
-
-/// Goes to `target`. Gives `again` if the recording was begun anew for that, else `otherwise`.
-Player::Next Player::seek(Micros target, Next otherwise) {
-    target = std::clamp<Micros>(target, 0, kForever);
-    if (target < shown_) {
-        if (!recording_.window().seekable()) return otherwise;  // a pipe cannot be read again
-        if (!recording_.rewind()) return Next::quit;
-        timeline_ = {.idle = timeline_.idle};
-        filter_ = QueryFilter();
-        modes_ = Modes();
-        shown_ = 0;
-        live_ = false;
-        out_.put("\x1B" "c");
-        otherwise = Next::again;
-    }
-    start_ = -1;
-    target_ = target;
-    return otherwise;
-}
-
-/// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
-Player::Next Player::seek_marker(Micros here, Next otherwise) {
-    Recording ahead;
-    Timeline timeline{.idle = timeline_.idle};
-    Event event;
-    if (!recording_.window().seekable() || !ahead.open(file_)) return otherwise;
-    while (ahead.next(event) == Got::some) {
-        const Micros at = timeline.at_of(event.time);
-        if (event.kind == 'm' && at > here) return seek(at, otherwise);
-        if (event.output) timeline.advance(event.time);
-    }
-    return otherwise;
-}
 
 /// Says it when the recording will not look as it did.
 void compare_sizes(const Recording &recording) {
@@ -1641,12 +1626,12 @@ int play(const Options &options) {
 
 // === 8. The screen as text ===========================================================================================
 // What a person would have read: a small terminal keeps the screen, and a line is written when it scrolls off the top,
-// at last as it looked. Three rules make text of what was never lines:
+// as it looked last. Three rules make text of what was never lines:
 //   * a line that the terminal wrapped is one line;
-//   * a screen that is wiped (ED 2, RIS) or left (the alternate screen, where vi and less live) is written before, if it
-//     stood for a second at least: nobody has read what stood shorter;
+//   * a screen that is wiped (ED 2, RIS) or left (the alternate screen, where vi and less live) is written before, if
+//     it stood for a second at least: nobody has read what stood shorter;
 //   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
-// The end of the recording writes what is on the screen. Not kept: colours, and lines changed after they were written.
+// At the end, what is on the screen is written. Lost are colours, and changes to lines that were written already.
 
 /// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
 int width_of(char32_t c) {
@@ -1669,9 +1654,27 @@ public:
             else take_sequence(piece);
         });
     }
-    void resize(int columns, int rows);
+
+    void resize(int columns, int rows) {
+        columns_ = std::clamp(columns, 1, 1000);
+        rows_ = std::clamp(rows, 1, 250);
+        top_ = 0;
+        bottom_ = static_cast<int>(screen_.size()) - 1;
+        if (cursor_.row >= rows_) scroll(0, cursor_.row - rows_ + 1);
+        screen_.resize(static_cast<std::size_t>(rows_));
+        bottom_ = rows_ - 1;
+        written_ = std::min(written_, rows_);
+        move(cursor_.row, cursor_.column);
+    }
+
     /// Writes what is on the screen at the end.
-    void finish();
+    void finish() {
+        write_page();
+        if (!alternate_) return;
+        page_since_ = now_;
+        switch_screen(false);
+        write_page();
+    }
 
 private:
     struct Cell {
@@ -1685,302 +1688,269 @@ private:
         int row = 0, column = 0;
     };
 
-    void take_text(std::string_view text);
-    void take_control(char c);
-    void take_sequence(std::string_view bytes);
-    void take_csi(const Csi &csi);
-    void edit(const Csi &csi);
-    void put(char32_t c);
-    void write(const Row &row);
-    void write_page();
-    void feed_line();
-    void scroll(int top, int lines);
-    void insert_cells(int count);
-    void erase(int row, int from, int to);
-    void erase_screen(int mode);
-    void end_page();
-    void switch_screen(bool alternate);
-    void move(int row, int column);
-    Row &row() { return screen_[static_cast<std::size_t>(cursor_.row)]; }
+    Row &row_at(int index) { return screen_[static_cast<std::size_t>(index)]; }
+
+    void move(int row, int column) {
+        cursor_ = {std::clamp(row, 0, rows_ - 1), std::clamp(column, 0, columns_ - 1)};
+        wrap_next_ = false;
+    }
+
+    void write(const Row &row) {
+        std::size_t length = row.cells.size();
+        while (!row.wrapped && length > 0 && row.cells[length - 1].base == ' ') --length;
+        std::array<char, 4> bytes{};
+        for (std::size_t i = 0; i < length; ++i) {
+            for (const char32_t c : {row.cells[i].base, row.cells[i].mark}) {
+                const char *const end = c == 0 ? bytes.data() : put_utf8(bytes.data(), c);
+                out_.put({bytes.data(), static_cast<std::size_t>(end - bytes.data())});
+            }
+        }
+        if (!row.wrapped) out_.put("\n");
+        line_open_ = row.wrapped;
+    }
+
+    /// Writes the rows up to `end` that have not been written.
+    void write_rows(int end) {
+        for (; written_ < end; ++written_) write(row_at(written_));
+        if (std::exchange(line_open_, false)) out_.put("\n");
+    }
+
+    void write_page() {
+        const auto blank = [](const Cell &cell) { return cell.base == ' '; };
+        int end = rows_;
+        while (end > written_ && std::ranges::all_of(row_at(end - 1).cells, blank)) --end;
+        write_rows(end);
+    }
+
+    /// The screen is about to be wiped.
+    void end_page() {
+        if (now_ - page_since_ >= kSecond) write_page();
+        page_since_ = now_;
+        written_ = 0;
+    }
+
+    /// Moves the rows from `top` to the bottom of the region up (down if negative); what leaves the screen is written.
+    void scroll(int top, int lines) {
+        const auto first = screen_.begin() + top, last = screen_.begin() + bottom_ + 1;
+        const int height = bottom_ + 1 - top, count = std::clamp(lines, -height, height);
+        for (int i = 0; i < count && top == 0 && !alternate_; ++i) {
+            if (written_ > 0) --written_;
+            else write(row_at(i));
+        }
+        std::rotate(first, count >= 0 ? first + count : last + count, last);
+        if (count >= 0) std::fill(last - count, last, Row());
+        else std::fill(first, first - count, Row());
+    }
+
+    void feed_line() {
+        wrap_next_ = false;
+        if (cursor_.row == bottom_) scroll(top_, 1);
+        else if (cursor_.row < rows_ - 1) ++cursor_.row;
+    }
+
+    void put(char32_t c) {
+        constexpr std::u32string_view kGraphics = U"◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // from ` to ~
+        if (graphics_[shift_] && c >= '`' && c <= '~') c = kGraphics[c - '`'];
+        const int width = width_of(c);
+        if ((c >= 0x7F && c < 0xA0) || width > columns_) return;  // DEL, C1 control characters
+        if (width == 0) return combine(c);
+        if (wrap_next_ || cursor_.column + width > columns_) {
+            row_at(cursor_.row).wrapped = true;
+            feed_line();
+            cursor_.column = 0;
+        }
+        Row &row = row_at(cursor_.row);
+        const auto at = static_cast<std::size_t>(cursor_.column), end = at + static_cast<std::size_t>(width);
+        if (row.cells.size() < end) row.cells.resize(end);
+        if (row.cells[at].base == 0 && at > 0) row.cells[at - 1] = Cell();  // half a wide character is none
+        if (end < row.cells.size() && row.cells[end].base == 0) row.cells[end] = Cell();
+        row.cells[at] = {c, 0};
+        if (width == 2) row.cells[at + 1] = {0, 0};
+        last_ = c;
+        cursor_.column += width;
+        wrap_next_ = cursor_.column == columns_;
+        if (!wrap_next_) return;
+        --cursor_.column;
+        row.wrapped = false;  // not yet
+    }
+
+    /// Puts a mark on the character before the cursor.
+    void combine(char32_t mark) {
+        auto &cells = row_at(cursor_.row).cells;
+        const auto before = static_cast<std::size_t>(cursor_.column - (wrap_next_ ? 0 : 1));
+        if (before < cells.size()) cells[before].mark = mark;
+    }
+
+    void take_text(std::string_view text) {
+        for (const char c : text) {
+            const auto byte = static_cast<unsigned char>(c);
+            const bool tail = (byte & 0xC0) == 0x80;
+            if (missing_ > 0 && tail) {
+                code_ = code_ << 6 | (byte & 0x3F);
+                if (--missing_ == 0) put(code_ < 0x110000 ? code_ : U'\uFFFD');
+                continue;
+            }
+            if (std::exchange(missing_, 0) > 0 || tail) put(U'\uFFFD');
+            if (byte < 0x80) put(byte);
+            if (byte < 0xC0) continue;
+            missing_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+            code_ = byte & (0x3F >> missing_);
+        }
+    }
+
+    void take_control(char c) {
+        switch (c) {
+        case '\b': return move(cursor_.row, cursor_.column - 1);
+        case '\t': return move(cursor_.row, (cursor_.column / 8 + 1) * 8);
+        case '\n': case '\v': case '\f': return feed_line();
+        case '\r': return move(cursor_.row, 0);
+        case '\x0E': case '\x0F': shift_ = c == '\x0E' ? 1 : 0; return;  // SO, SI
+        default: return;
+        }
+    }
+
+    void take_sequence(std::string_view bytes) {
+        if (bytes.starts_with("\x1B[")) {
+            for (const char c : bytes.substr(2)) {  // a control character inside a sequence acts at once
+                if ((c & 0xE0) == 0) take_control(c);
+            }
+            return take_csi(parse_csi(bytes));
+        }
+        if (bytes.starts_with("\x1B(")) graphics_[0] = bytes.ends_with('0');
+        if (bytes.starts_with("\x1B)")) graphics_[1] = bytes.ends_with('0');
+        if (bytes.size() != 2 || bytes[0] != '\x1B') return;
+        switch (bytes[1]) {
+        case 'E': move(cursor_.row, 0); [[fallthrough]];
+        case 'D': return feed_line();
+        case 'M': return cursor_.row == top_ ? scroll(top_, -1) : move(cursor_.row - 1, cursor_.column);
+        case '7': saved_ = cursor_; return;
+        case '8': return move(saved_.row, saved_.column);
+        case 'c':
+            switch_screen(false);
+            erase_screen(2);
+            graphics_ = {};
+            return resize(columns_, rows_), move(0, 0);
+        default: return;
+        }
+    }
+
+    /// Blanks columns [from, to) of a row.
+    void erase(int row, int from, int to) {
+        Row &erased = row_at(row);
+        const auto size = static_cast<int>(erased.cells.size());
+        for (int i = from; i < (to >= columns_ ? size : std::min(to, size)); ++i) {
+            erased.cells[static_cast<std::size_t>(i)] = Cell();
+        }
+        if (to >= columns_) erased.wrapped = false;
+    }
+
+    void erase_screen(int mode) {
+        const bool all = mode == 2 || (mode == 0 && cursor_.row == 0 && cursor_.column == 0);
+        if (all) end_page();
+        const int first = all || mode == 1 ? 0 : cursor_.row + 1, last = mode == 1 ? cursor_.row : rows_;
+        for (int i = first; i < last && mode < 3; ++i) erase(i, 0, columns_);
+        if (mode == 0) erase(cursor_.row, cursor_.column, columns_);
+        if (mode == 1) erase(cursor_.row, 0, cursor_.column + 1);
+    }
+
+    void switch_screen(bool alternate) {
+        if (alternate == alternate_) return;
+        if (!alternate) end_page();
+        else write_rows(std::max(written_, cursor_.row));  // the line with the cursor is not finished
+        alternate_ = alternate;
+        page_since_ = now_;
+        if (alternate) {
+            main_ = {std::exchange(screen_, std::vector<Row>(screen_.size())), std::exchange(written_, 0), cursor_};
+            return;
+        }
+        screen_ = std::move(main_.screen);
+        written_ = main_.written;
+        cursor_ = main_.cursor;
+        resize(columns_, rows_);
+    }
+
+    void take_csi(const Csi &csi) {
+        const int n = csi.at(0, 1), row = cursor_.row, column = cursor_.column;
+        const int highest = row >= top_ ? top_ : 0, lowest = row <= bottom_ ? bottom_ : rows_;
+        if (csi.key == "?h" || csi.key == "?l") {
+            const int mode = csi.at(0, 0);
+            return mode == 47 || mode == 1047 || mode == 1049 ? switch_screen(csi.key == "?h") : void();
+        }
+        if (csi.key.size() != 1) return;
+        switch (csi.key[0]) {
+        case 'A': return move(std::max(row - n, highest), column);
+        case 'B': case 'e': return move(std::min(row + n, lowest), column);
+        case 'C': case 'a': return move(row, column + n);
+        case 'D': return move(row, column - n);
+        case 'E': return move(std::min(row + n, lowest), 0);
+        case 'F': return move(std::max(row - n, highest), 0);
+        case 'G': case '`': return move(row, n - 1);
+        case 'H': case 'f': return move(n - 1, csi.at(1, 1) - 1);
+        case 'I': return move(row, (column / 8 + n) * 8);
+        case 'Z': return move(row, ((column + 7) / 8 - n) * 8);
+        case 'd': return move(n - 1, column);
+        case 's': saved_ = cursor_; return;
+        case 'u': return move(saved_.row, saved_.column);
+        case 'r':
+            top_ = std::min(n, rows_) - 1;
+            bottom_ = std::clamp(csi.at(1, rows_), top_ + 1, rows_) - 1;
+            return move(0, 0);
+        default: return edit(csi.key[0], n, csi.at(0, 0));
+        }
+    }
+
+    /// The sequences that change what stands on the screen; `n` counts from 1, `mode` from 0.
+    void edit(char key, int n, int mode) {
+        const int row = cursor_.row, column = cursor_.column;
+        switch (key) {
+        case 'J': return erase_screen(mode);
+        case 'K': return erase(row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_);
+        case 'X': return erase(row, column, column + n);
+        case '@': return insert_cells(n);
+        case 'P': return insert_cells(-n);
+        case 'S': return scroll(top_, n);
+        case 'T': return scroll(top_, -n);
+        case 'L': case 'M':
+            move(row, 0);
+            return row >= top_ && row <= bottom_ ? scroll(row, key == 'L' ? -n : n) : void();
+        case 'b':
+            for (int i = 0; i < std::min(n, columns_); ++i) put(last_);
+            return;
+        default: return;
+        }
+    }
+
+    /// Makes room for blanks at the cursor, or (negative) takes characters away there.
+    void insert_cells(int count) {
+        auto &cells = row_at(cursor_.row).cells;
+        const auto at = std::min<std::ptrdiff_t>(cursor_.column, std::ssize(cells));
+        if (count > 0) cells.insert(cells.begin() + at, static_cast<std::size_t>(std::min(count, columns_)), Cell());
+        else cells.erase(cells.begin() + at, cells.begin() + std::min<std::ptrdiff_t>(at - count, std::ssize(cells)));
+        cells.resize(std::min(cells.size(), static_cast<std::size_t>(columns_)));
+    }
 
     Output &out_;
     Sequences sequences_;
     int columns_ = 0, rows_ = 0;
-    std::vector<Row> screen_, main_;      // main_: the main screen, while alternate_
+    std::vector<Row> screen_;
     bool alternate_ = false;
-    int written_ = 0, main_written_ = 0;  // rows at the top that have been written already
-    bool line_open_ = false;              // the last row written has wrapped
-    Cursor cursor_, saved_, main_cursor_;
-    bool wrap_next_ = false;              // the cursor stands *after* the last column, as VT100s do it
-    int top_ = 0, bottom_ = 0;            // the scroll region
-    std::array<bool, 2> graphics_{};      // the DEC line drawing set is in G0, in G1
-    std::size_t shift_ = 0;               // which of them is in use
-    char32_t last_ = ' ';                 // for REP
-    char32_t code_ = 0;                   // a UTF-8 sequence that is not whole yet
-    int missing_ = 0;                     // ... and how many bytes it lacks
+    int written_ = 0;         // rows at the top that have been written already
+    bool line_open_ = false;  // the last row written has wrapped
+    Cursor cursor_, saved_;
+    struct {
+        std::vector<Row> screen;
+        int written = 0;
+        Cursor cursor;
+    } main_;                        // the main screen, while alternate_
+    bool wrap_next_ = false;        // the cursor stands *behind* the last column, as VT100s do it
+    int top_ = 0, bottom_ = 0;      // the scroll region
+    std::array<bool, 2> graphics_{};  // the DEC line drawing set is in G0, in G1
+    std::size_t shift_ = 0;           // which of them is in use
+    char32_t last_ = ' ';             // for REP
+    char32_t code_ = 0;               // a UTF-8 sequence that is not whole yet
+    int missing_ = 0;                 // ... and how many bytes it lacks
     Micros now_ = 0, page_since_ = 0;
 };
-
-void Screen::resize(int columns, int rows) {
-    columns_ = std::clamp(columns, 1, 1000);
-    rows_ = std::clamp(rows, 1, 250);
-    top_ = 0;
-    bottom_ = static_cast<int>(screen_.size()) - 1;
-    if (cursor_.row >= rows_) scroll(0, cursor_.row - rows_ + 1);
-    screen_.resize(static_cast<std::size_t>(rows_));
-    bottom_ = rows_ - 1;
-    written_ = std::min(written_, rows_);
-    move(cursor_.row, cursor_.column);
-}
-
-void Screen::move(int row, int column) {
-    cursor_ = {std::clamp(row, 0, rows_ - 1), std::clamp(column, 0, columns_ - 1)};
-    wrap_next_ = false;
-}
-
-void Screen::write(const Row &row) {
-    std::size_t length = row.cells.size();
-    while (!row.wrapped && length > 0 && row.cells[length - 1].base == ' ') --length;
-    std::array<char, 4> bytes{};
-    const auto put_code = [&](char32_t c) {
-        out_.put({bytes.data(), static_cast<std::size_t>(put_utf8(bytes.data(), c) - bytes.data())});
-    };
-    for (std::size_t i = 0; i < length; ++i) {
-        if (row.cells[i].base != 0) put_code(row.cells[i].base);
-        if (row.cells[i].mark != 0) put_code(row.cells[i].mark);
-    }
-    if (!row.wrapped) out_.put("\n");
-    line_open_ = row.wrapped;
-}
-
-void Screen::write_page() {
-    const auto blank = [](const Row &row) {
-        return std::ranges::all_of(row.cells, [](const Cell &cell) { return cell.base == ' '; });
-    };
-    int end = rows_;
-    while (end > written_ && blank(screen_[static_cast<std::size_t>(end - 1)])) --end;
-    for (; written_ < end; ++written_) write(screen_[static_cast<std::size_t>(written_)]);
-    if (std::exchange(line_open_, false)) out_.put("\n");
-}
-
-void Screen::finish() {
-    write_page();
-    if (!alternate_) return;
-    page_since_ = now_;
-    switch_screen(false);
-    write_page();
-}
-
-/// The screen is about to be wiped.
-void Screen::end_page() {
-    if (now_ - page_since_ >= kSecond) write_page();
-    page_since_ = now_;
-    written_ = 0;
-}
-
-/// Moves the rows from `top` to the bottom of the region up (down if negative); what leaves the screen is written.
-void Screen::scroll(int top, int lines) {
-    const auto first = screen_.begin() + top, last = screen_.begin() + bottom_ + 1;
-    const int height = bottom_ + 1 - top, count = std::clamp(lines, -height, height);
-    for (int i = 0; i < count && top == 0 && !alternate_; ++i) {
-        if (written_ > 0) --written_;
-        else write(screen_[static_cast<std::size_t>(i)]);
-    }
-    std::rotate(first, count >= 0 ? first + count : last + count, last);
-    if (count >= 0) std::fill(last - count, last, Row());
-    else std::fill(first, first - count, Row());
-}
-
-void Screen::feed_line() {
-    wrap_next_ = false;
-    if (cursor_.row == bottom_) scroll(top_, 1);
-    else if (cursor_.row < rows_ - 1) ++cursor_.row;
-}
-
-void Screen::put(char32_t c) {
-    constexpr std::u32string_view kGraphics = U"◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // from ` to ~
-    if (graphics_[shift_] && c >= '`' && c <= '~') c = kGraphics[c - '`'];
-    if ((c >= 0x7F && c < 0xA0) || width_of(c) > columns_) return;  // C1 control characters
-    const int width = width_of(c);
-    auto &cells = row().cells;
-    if (width == 0) {
-        const auto before = static_cast<std::size_t>(cursor_.column - (wrap_next_ ? 0 : 1));
-        if (before < cells.size()) cells[before].mark = c;
-        return;
-    }
-    if (wrap_next_ || cursor_.column + width > columns_) {
-        row().wrapped = true;
-        feed_line();
-        cursor_.column = 0;
-        return put(c);
-    }
-    const auto at = static_cast<std::size_t>(cursor_.column), end = at + static_cast<std::size_t>(width);
-    if (cells.size() < end) cells.resize(end);
-    if (cells[at].base == 0 && at > 0) cells[at - 1] = Cell();            // half a wide character is none
-    if (end < cells.size() && cells[end].base == 0) cells[end] = Cell();
-    cells[at] = {c, 0};
-    if (width == 2) cells[at + 1] = {0, 0};
-    last_ = c;
-    cursor_.column += width;
-    wrap_next_ = cursor_.column == columns_;
-    if (!wrap_next_) return;
-    --cursor_.column;
-    row().wrapped = false;  // not yet
-}
-
-void Screen::take_text(std::string_view text) {
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        const bool tail = (byte & 0xC0) == 0x80;
-        if (missing_ > 0 && tail) {
-            code_ = code_ << 6 | (byte & 0x3F);
-            if (--missing_ == 0) put(code_ < 0x110000 ? code_ : U'\uFFFD');
-            continue;
-        }
-        if (std::exchange(missing_, 0) > 0 || tail) put(U'\uFFFD');
-        if (byte < 0x80) put(byte);
-        if (byte < 0xC0) continue;
-        missing_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
-        code_ = byte & (0x3F >> missing_);
-    }
-}
-
-void Screen::take_control(char c) {
-    switch (c) {
-    case '\b': return move(cursor_.row, cursor_.column - 1);
-    case '\t': return move(cursor_.row, (cursor_.column / 8 + 1) * 8);
-    case '\n': case '\v': case '\f': return feed_line();
-    case '\r': return move(cursor_.row, 0);
-    case '\x0E': case '\x0F': shift_ = c == '\x0E' ? 1 : 0; return;
-    default: return;
-    }
-}
-
-void Screen::take_sequence(std::string_view bytes) {
-    if (bytes.size() < 2) return;
-    for (const char c : bytes) {  // a control character inside a sequence acts at once
-        if ((c & 0xE0) == 0 && bytes.starts_with("\x1B[")) take_control(c);
-    }
-    if (bytes.starts_with("\x1B[")) return take_csi(parse_csi(bytes));
-    if (bytes.starts_with("\x1B(")) graphics_[0] = bytes.ends_with('0');
-    if (bytes.starts_with("\x1B)")) graphics_[1] = bytes.ends_with('0');
-    if (bytes.size() != 2 || bytes[0] != '\x1B') return;
-    switch (bytes[1]) {
-    case 'E': move(cursor_.row, 0); [[fallthrough]];
-    case 'D': return feed_line();
-    case 'M': return cursor_.row == top_ ? scroll(top_, -1) : move(cursor_.row - 1, cursor_.column);
-    case '7': saved_ = cursor_; return;
-    case '8': return move(saved_.row, saved_.column);
-    case 'c':
-        switch_screen(false);
-        erase_screen(2);
-        graphics_ = {};
-        top_ = 0;
-        bottom_ = rows_ - 1;
-        return move(0, 0);
-    default: return;
-    }
-}
-
-/// Blanks columns [from, to) of a row.
-void Screen::erase(int row, int from, int to) {
-    Row &erased = screen_[static_cast<std::size_t>(row)];
-    const auto size = static_cast<int>(erased.cells.size());
-    for (int i = from; i < (to >= columns_ ? size : std::min(to, size)); ++i) erased.cells[static_cast<std::size_t>(i)] = Cell();
-    if (to >= columns_) erased.wrapped = false;
-}
-
-void Screen::erase_screen(int mode) {
-    const bool all = mode == 2 || (mode == 0 && cursor_.row == 0 && cursor_.column == 0);
-    if (all) end_page();
-    const int first = all || mode == 1 ? 0 : cursor_.row + 1, last = mode == 1 ? cursor_.row : rows_;
-    for (int i = first; i < last; ++i) erase(i, 0, columns_);
-    if (mode == 0) erase(cursor_.row, cursor_.column, columns_);
-    if (mode == 1) erase(cursor_.row, 0, cursor_.column + 1);
-}
-
-void Screen::switch_screen(bool alternate) {
-    if (alternate == alternate_) return;
-    if (alternate) {
-        const int kept = cursor_.row;  // the line with the cursor is not finished
-        std::vector<Row> blank(screen_.size());
-        for (; written_ < kept; ++written_) write(screen_[static_cast<std::size_t>(written_)]);
-        main_ = std::exchange(screen_, std::move(blank));
-        main_written_ = std::exchange(written_, 0);
-        if (std::exchange(line_open_, false)) out_.put("\n");
-        main_cursor_ = cursor_;
-        page_since_ = now_;
-        alternate_ = true;
-        return;
-    }
-    end_page();
-    alternate_ = false;
-    screen_ = std::exchange(main_, {});
-    written_ = main_written_;
-    cursor_ = main_cursor_;
-    resize(columns_, rows_);
-}
-
-void Screen::take_csi(const Csi &csi) {
-    const int n = csi.at(0, 1);
-    if (csi.key == "?h" || csi.key == "?l") {
-        const int mode = csi.at(0, 0);
-        if (mode == 47 || mode == 1047 || mode == 1049) switch_screen(csi.key == "?h");
-        return;
-    }
-    if (csi.key.size() != 1) return;
-    switch (csi.key[0]) {
-    case 'A': case 'F':
-        return move(std::max(cursor_.row - n, cursor_.row >= top_ ? top_ : 0), csi.key[0] == 'A' ? cursor_.column : 0);
-    case 'B': case 'E': case 'e':
-        return move(std::min(cursor_.row + n, cursor_.row <= bottom_ ? bottom_ : rows_), csi.key[0] == 'E' ? 0 : cursor_.column);
-    case 'C': case 'a': return move(cursor_.row, cursor_.column + n);
-    case 'D': return move(cursor_.row, cursor_.column - n);
-    case 'G': case '`': return move(cursor_.row, n - 1);
-    case 'H': case 'f': return move(n - 1, csi.at(1, 1) - 1);
-    case 'd': return move(n - 1, cursor_.column);
-    case 'I': return move(cursor_.row, (cursor_.column / 8 + n) * 8);
-    case 'Z': return move(cursor_.row, ((cursor_.column + 7) / 8 - n) * 8);
-    case 's': saved_ = cursor_; return;
-    case 'u': return move(saved_.row, saved_.column);
-    case 'r':
-        top_ = std::min(n, rows_) - 1;
-        bottom_ = std::clamp(csi.at(1, rows_), top_ + 1, rows_) - 1;
-        return move(0, 0);
-    default: return edit(csi);
-    }
-}
-
-/// The sequences that change what stands on the screen.
-void Screen::edit(const Csi &csi) {
-    const int n = csi.at(0, 1), mode = csi.at(0, 0), row = cursor_.row, column = cursor_.column;
-    switch (csi.key[0]) {
-    case 'J': return erase_screen(mode);
-    case 'K': return erase(row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_);
-    case 'X': return erase(row, column, column + n);
-    case '@': return insert_cells(n);
-    case 'P': return insert_cells(-n);
-    case 'S': return scroll(top_, n);
-    case 'T': return scroll(top_, -n);
-    case 'L': case 'M':
-        move(row, 0);
-        if (row >= top_ && row <= bottom_) scroll(row, csi.key[0] == 'L' ? -n : n);
-        return;
-    case 'b':
-        for (int i = 0; i < std::min(n, columns_); ++i) put(last_);
-        return;
-    default: return;
-    }
-}
-
-/// Makes room for blanks at the cursor, or (negative) takes characters away there.
-void Screen::insert_cells(int count) {
-    auto &cells = row().cells;
-    const auto at = std::min<std::ptrdiff_t>(cursor_.column, std::ssize(cells));
-    if (count > 0) cells.insert(cells.begin() + at, static_cast<std::size_t>(std::min(count, columns_)), Cell());
-    else cells.erase(cells.begin() + at, cells.begin() + std::min<std::ptrdiff_t>(at - count, std::ssize(cells)));
-    cells.resize(std::min(cells.size(), static_cast<std::size_t>(columns_)));
-}
 
 // === 9. convert ======================================================================================================
 // Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2, since
@@ -2063,45 +2033,35 @@ std::string env_of(const Header &header, std::string_view env) {
     return has_term ? std::string(env) : writer.text();
 }
 
-std::string header_as_v3(const Header &header) {
+/// The header as it stands in another version: members keep their places, and most their texts.
+std::string convert_header(const Header &header, int version) {
+    const bool to_v3 = version == 3, from_v3 = header.version == 3;
+    bool has_term = !from_v3 || header.term.empty();  // TERM has found its place
     std::string theme;
+    ObjectWriter writer(header.text);
     for_each_member(header.text, [&](const std::string &key, std::string_view value) {
         if (key == "theme") theme = value;
     });
-    ObjectWriter writer(header.text);
     for_each_member(header.text, [&](const std::string &key, std::string_view value) {
-        if (key == "version") writer.add(key, "3");
-        else if (key == "width") writer.add("term", term_of(header, theme));
-        else if (key != "height" && key != "theme" && key != "stdout") writer.add(key, value);
+        if (key == "stdout" || (to_v3 && (key == "height" || key == "theme"))) return;
+        if (key == "version") return writer.add(key, std::to_string(version));
+        if (to_v3 && key == "width") return writer.add("term", term_of(header, theme));
+        has_term = has_term || key == "env";
+        if (from_v3 && key == "env") return writer.add(key, env_of(header, value));
+        if (!from_v3 || key != "term") return writer.add(key, value);
+        writer.add("width", std::to_string(header.columns));
+        writer.add("height", std::to_string(header.rows));
+        for_each_member(value, [&](const std::string &inner, std::string_view text) {
+            if (inner == "theme") writer.add(inner, text);
+        });
     });
-    return writer.text();
-}
-
-std::string header_as_v2(const Header &header) {
-    ObjectWriter writer(header.text);
-    bool has_env = header.version == 1 || header.term.empty();
-    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
-        if (key == "version") writer.add(key, "2");
-        else if (key == "term") {
-            writer.add("width", std::to_string(header.columns));
-            writer.add("height", std::to_string(header.rows));
-            for_each_member(value, [&](const std::string &inner, std::string_view theme) {
-                if (inner == "theme") writer.add(inner, theme);
-            });
-        } else if (key == "env" && header.version == 3) {
-            writer.add(key, env_of(header, value));
-            has_env = true;
-        } else if (key != "stdout") writer.add(key, value);
-    });
-    if (!has_env) writer.add("env", env_of(header, "{}"));
+    if (!has_term) writer.add("env", env_of(header, "{}"));
     return writer.text();
 }
 
 Got convert_to_cast(Recording &recording, Output &out, int version) {
     const Header &header = recording.header();
-    const std::string text = header.version == version ? header.text
-                             : version == 2 ? header_as_v2(header) : header_as_v3(header);
-    if (!out.put(text + "\n")) return Got::end;
+    out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
     Micros last = 0;
     return for_each_event(recording, out, [&](const Event &event) {
         std::string_view tail = event.tail;
@@ -2181,7 +2141,8 @@ Got convert_to_script(Recording &recording, Output &out, Output &timing) {
         if (event.kind == 'x') status = event.bytes;
         if (event.output) timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
         else if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) {
-            timing.put("S" + since + "SIGWINCH ROWS=" + std::to_string(rows) + " COLS=" + std::to_string(columns) + "\n");
+            timing.put("S" + since + "SIGWINCH ROWS=" + std::to_string(rows) + " COLS=" + std::to_string(columns));
+            timing.put("\n");
         } else return true;
         last = event.time;
         return !event.output || out.put(event.bytes);
@@ -2205,10 +2166,10 @@ int convert(const Options &options) {
     Fd opened, opened_timing;
     const std::string timing_name = options.out + ".timing";
     if (!recording.open(options.files[0])) return 1;
-    if (options.out != "-") {
-        opened = open_output(options.out, options.force, recording);
-        if (opened && options.type == "script") opened_timing = open_output(timing_name, options.force, recording);
-        if (!opened || (options.type == "script" && !opened_timing)) return 1;
+    if (options.type == "script" && !(opened_timing = open_output(timing_name, options.force, recording))) return 1;
+    if (options.out != "-" && !(opened = open_output(options.out, options.force, recording))) {
+        if (opened_timing && !options.force) ::unlink(timing_name.c_str());
+        return 1;
     }
     Output out(opened ? opened.get() : STDOUT_FILENO, opened ? options.out : "standard output");
     Output timing(opened_timing.get(), timing_name);
@@ -2285,37 +2246,29 @@ constexpr char kConvertHelp[] =
     "      --force       ... but now it is\n"
     "\n"
     "txt: a small terminal shows the output, and each line is written as it scrolls off the top, without escapes, a\n"
-    "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it last looked when it is wiped\n"
-    "or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
+    "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it looked last when it is\n"
+    "wiped or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
 
-// Long options without a short form have a capital letter for `getopt_long` to give back.
-constexpr option kHelpOption{"help", no_argument, nullptr, 'h'}, kVersionOption{"version", no_argument, nullptr, 'V'};
-constexpr option kFollowOption{"follow", no_argument, nullptr, 'f'}, kLastOption{};
-constexpr std::array kPlayOptions{kHelpOption, kVersionOption, kFollowOption,
-                                  option{"speed", required_argument, nullptr, 's'},
-                                  option{"idle", required_argument, nullptr, 'i'},
-                                  option{"start", required_argument, nullptr, 't'}, kLastOption};
-constexpr std::array kCatOptions{kHelpOption, kVersionOption, kFollowOption,
-                                 option{"from", required_argument, nullptr, 'F'},
-                                 option{"to", required_argument, nullptr, 'U'},
-                                 option{"no-queries", no_argument, nullptr, 'Q'}, kLastOption};
-constexpr std::array kInfoOptions{kHelpOption, kVersionOption, option{"json", no_argument, nullptr, 'J'}, kLastOption};
-constexpr std::array kConvertOptions{kHelpOption, kVersionOption, option{"type", required_argument, nullptr, 'T'},
-                                     option{"output", required_argument, nullptr, 'o'},
-                                     option{"force", no_argument, nullptr, 'W'}, kLastOption};
+/// All options; those without a short form have a capital letter for getopt_long to give back.
+constexpr std::array kOptions{
+    option{"help", no_argument, nullptr, 'h'},        option{"version", no_argument, nullptr, 'V'},
+    option{"follow", no_argument, nullptr, 'f'},      option{"speed", required_argument, nullptr, 's'},
+    option{"idle", required_argument, nullptr, 'i'},  option{"start", required_argument, nullptr, 't'},
+    option{"from", required_argument, nullptr, 'F'},  option{"to", required_argument, nullptr, 'T'},
+    option{"no-queries", no_argument, nullptr, 'Q'},  option{"json", no_argument, nullptr, 'J'},
+    option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
+    option{"force", no_argument, nullptr, 'W'},       option{nullptr, 0, nullptr, 0}};
 
 struct Command {
     std::string_view name;
     int (*run)(const Options &);
-    const char *short_options;
-    const option *long_options;
+    std::string_view letters;  // its options
     const char *help;
 };
 
-constexpr std::array kCommands{Command{"play", play, ":hVfs:i:t:", kPlayOptions.data(), kPlayHelp},
-                               Command{"cat", cat, ":hVf", kCatOptions.data(), kCatHelp},
-                               Command{"info", info, ":hV", kInfoOptions.data(), kInfoHelp},
-                               Command{"convert", convert, ":hVt:o:", kConvertOptions.data(), kConvertHelp}};
+constexpr std::array kCommands{
+    Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQ", kCatHelp},
+    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoW", kConvertHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
@@ -2337,18 +2290,19 @@ std::optional<Micros> parse_decimal(std::string_view text) {
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
     const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
     constexpr std::array kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
-    if (letter == 't' && command.run == convert) letter = 'T';
     switch (letter) {
     case 'f': return options.follow = true;
     case 'Q': return options.no_queries = true;
     case 'J': return options.json = true;
     case 'W': return options.force = true;
     case 'F': return set(options.from, parse_number(value));
-    case 'U': return set(options.to, parse_number(value));
+    case 'T': return set(options.to, parse_number(value));
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
-    case 't': return set(options.start, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
+    case 't':
+        if (command.run == play) return set(options.start, parse_decimal(value));
+        [[fallthrough]];
     default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
     }
 }
@@ -2358,11 +2312,14 @@ int run_command(const Command &command, int argc, char **argv) {
     Options options;
     int letter;
     opterr = 0;
-    while ((letter = ::getopt_long(argc, argv, command.short_options, command.long_options, nullptr)) != -1) {
+    while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:o:", kOptions.data(), nullptr)) != -1) {
         const std::string_view word = argv[optind - 1];
-        const std::string name = word.starts_with("--") ? std::string(word) : std::string("-") + static_cast<char>(optopt);
-        if (letter == '?') return complain_usage(name, "no such option");
+        const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
+        const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
         if (letter == ':') return complain_usage(name, "a value is missing");
+        if (command.letters.find(static_cast<char>(letter)) == std::string_view::npos) {
+            return complain_usage(name, "no such option");
+        }
         if (letter == 'h') return std::fputs(command.help, stdout), 0;
         if (letter == 'V') return std::puts("record 1.0"), 0;
         if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
