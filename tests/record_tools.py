@@ -113,8 +113,9 @@ def good(*argv, **options):
 
 
 class Screen(pyte.Screen):
-    """pyte's screen with the alternate screen of xterm (DECSET 47, 1047, 1049), which pyte 0.8 leaves out. As in xterm,
-    1049 saves the cursor when set and restores it when reset, whichever screen is shown."""
+    """pyte's screen with the alternate screen of xterm (DECSET 47, 1047, 1049), which pyte 0.8 leaves out. As in
+    xterm, 1049 saves the cursor when set and restores it when reset, whichever screen is shown, and DECSC (ESC 7) has
+    one place to save to, not pyte's stack of them, which a full reset (ESC c) forgets."""
     ALTERNATE = {47, 1047, 1049}
 
     def __init__(self, cols, rows):
@@ -123,7 +124,17 @@ class Screen(pyte.Screen):
 
     def reset(self):
         self.main, self.before = None, (0, 0)
+        self.savepoints = []
         super().reset()
+
+    def save_cursor(self):
+        self.savepoints.clear()
+        super().save_cursor()
+
+    def restore_cursor(self):
+        saved = list(self.savepoints)
+        super().restore_cursor()
+        self.savepoints[:] = saved
 
     def set_mode(self, *modes, **kwargs):
         if kwargs.get('private') and 1049 in modes:
@@ -144,6 +155,19 @@ class Screen(pyte.Screen):
             self.cursor.x, self.cursor.y = self.before
         super().reset_mode(*modes, **kwargs)
 
+    def insert_lines(self, count=None):
+        self.fill()
+        super().insert_lines(count)
+
+    def delete_lines(self, count=None):
+        self.fill()
+        super().delete_lines(count)
+
+    def fill(self):
+        """pyte's buffer leaves empty lines out, and moves lines wrongly where one is missing: make them all."""
+        for y in range(self.lines):
+            self.buffer[y]                                   # pylint: disable=expression-not-assigned
+
     def state(self):
         """Everything that a user sees: characters with their attributes, and where the cursor stands."""
         cells = [[tuple(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
@@ -156,8 +180,9 @@ class Screen(pyte.Screen):
 class Stream(pyte.Stream):
     """Bytes into a Screen. pyte's own ByteStream knows no character sets in UTF-8, prints device control strings, and
     takes `\\x1b[>4;2m` (xterm: modify keys) for colours; here such sequences are left out, also when cut."""
-    LEFT_OUT = re.compile(r'\x1b[P_^X].*?\x1b\\|\x1b\[[<=>][0-9:;]*[ -/]*[@-~]|\x1b\[\?[0-9;]*m', re.DOTALL)
-    CUT = re.compile(r'\x1b(?:[P_^X][^\x1b]*\x1b?|\[(?:[<=>?][0-9:;]*[ -/]*)?)?\Z')
+    LEFT_OUT = re.compile(r'\x1b[P_^X].*?\x1b\\|\x1b\[[<=>][0-9:;]*[ -/]*[@-~]|\x1b\[\?[0-9;]*m'
+                          r'|\x1b\[[0-9:;<=>?]*[ -/]*(?=\x1b)', re.DOTALL)         # the last: broken off by another ESC
+    CUT = re.compile(r'\x1b(?:[P_^X][^\x1b]*\x1b?|\[[0-9:;<=>?]*[ -/]*)?\Z')
 
     def __init__(self, shown):
         super().__init__(shown)

@@ -5,6 +5,7 @@ section 6 of the contract and issue 4; for what a terminal sends as keys and ans
 (ctlseqs).
 """
 import os
+import random
 import re
 import select
 import signal
@@ -301,6 +302,39 @@ def test_going_back_lands_on_exactly_the_screen_of_that_time(pty, name):
                    what=f'the screen at {at} s')
     shown.send('q')
     assert shown.exit_status() == 0
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_going_back_is_exact_after_anything(pty, seed):
+    """Random output that leaves every mode on (screens, colours, scroll regions, character sets, saved cursors,
+    sequences cut by a read, questions): from whatever stands on the screen, a jump lands on the screen of its time."""
+    dice = random.Random(seed)
+    odd = ['\r\n', '\x1b[2J', '\x1b[H', '\x1b[?1049h', '\x1b[?1049l', '\x1b[31m', '\x1b[1;44m', '\x1b[0m',
+           '\x1b[5;15r', '\x1b[r',
+           '\x1b[?25l', '\x1b[?25h', '\x1b(0', '\x1b(B', '\x1b[?7l', '\x1b[?7h', '\x1b[4h', '\x1b[4l', '\x1b[3L',
+           '\x1b[2M', '\x1b[5;5H',
+           '\x1b7', '\x1b8', '\u65e5\u672c', '\x1b[?5h', '\x1b]0;t\x07', '\x1b[6n', '\x1b[c', '\u00e9', '\x1b[', '\x1b']
+    pieces = [''.join(dice.choice(odd) if dice.random() < 0.5 else dice.choice('abcdef ') * dice.randint(1, 5)
+                      for _ in range(dice.randint(1, 12))).encode() for _ in range(60)]
+    path = write(pty.path('x.cast'), V2, *(output(n, piece) for n, piece in enumerate(pieces, 1)), event(6000, 'o', ''))
+    shown, at = player(pty, path, '-t', '40.25', '-s', '0.1'), 40
+    for _ in range(10):
+        shown.wait(lambda t, at=at: t.screen.state() == screen_at(path, at).state(), what=f'the screen at {at} s')
+        key = RIGHT if at < 6 or (at < 55 and dice.random() < 0.3) else LEFT
+        at += 5 if key == RIGHT else -5
+        shown.send(key)
+
+
+def test_questions_of_a_recording_are_not_asked_again(pty):
+    """`play --help`: at a terminal, what would make it answer is left out (its answers would be typed into the shell
+    that comes after the player); into a pipe, the bytes are exact."""
+    path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nb\x1b['), event(0.02, 'o', 'cc\x1b]11;?\x07d'),
+                 event(0.03, 'o', 'END'))
+    shown = player(pty, path)
+    assert shown.exit_status() == 0
+    assert b'ab' in shown.output and b'cdEND' in shown.output and shown.output.count(b'\x1b[6n') == 0
+    assert b']11;?' not in shown.output and b'\x1b[c' not in shown.output
+    assert good('play', path) == b'a\x1b[6nb\x1b[cc\x1b]11;?\x07dEND'
 
 
 def test_arrow_keys_work_in_application_mode_too(pty):

@@ -491,7 +491,7 @@ def big_recording(tmp_path_factory):
 def test_memory_stays_flat_for_a_recording_of_200_megabytes(pty, big, command):
     """Section 6: memory does not grow with the recording; issue 4 says under 8 MiB."""
     assert big.stat().st_size > 200_000_000
-    if 'txt' in command:                                         # it draws a screen, which takes its time: 40 MB will do
+    if 'txt' in command:                                     # it draws a screen, which takes its time: 40 MB will do
         with open(big, 'rb') as f:
             big = write(pty.path('part.cast'), f.read(40_000_000))
     assert peak([*command, big]) < 8 * MIB
