@@ -108,6 +108,17 @@ def test_session_without_history_still_gets_modes_and_redraw(pty):
             late.close()
 
 
+@pytest.mark.parametrize('name', ['bash', 'vim.tiny', 'mc'])
+def test_late_client_with_all_history_sees_the_same(pty, name):
+    """`--history all`: the whole session, written by `record`, ends in the same screen and the same modes."""
+    session = Session(pty, 'all', PROGRAMS[name][0], '-H', 'all')
+    for _, keys, awaited in PROGRAMS[name][1]:
+        session.drive(keys, awaited)
+    for kind in KINDS if name != 'bash' else ('new',):      # (a fresh shell fills no screen that shows something else)
+        wrong = late_client(session, name, kind, BUDGET)
+        assert not wrong, (kind, wrong)
+
+
 def test_two_late_clients_of_different_sizes_leave_the_program_at_the_later_size(pty):
     """The size that a redraw set for a moment (one row less) is never set back over a newer one, and no program
     forgets a size for having been told another just before: vim draws one line of text a row, to the last but one."""
