@@ -513,17 +513,12 @@ std::size_t plain_of_eight(const unsigned char *at) {
 
 /// One byte below 0x20, a quote or a backslash, or any other ASCII byte, as JSON wants it; gives the new end of `out`.
 char *escape_ascii(unsigned char c, char *out) {
-    constexpr std::string_view kNames = "\b\t\n\f\r\"\\", kLetters = "btnfr\"\\", kHex = "0123456789abcdef";
-    if (c >= 0x20 && c != '"' && c != '\\') {
-        *out = static_cast<char>(c);
-        return out + 1;
-    }
-    *out++ = '\\';
-    if (const std::size_t at = kNames.find(static_cast<char>(c)); at != std::string_view::npos) {
-        *out = kLetters[at];
-        return out + 1;
-    }
-    for (const char digit : {'u', '0', '0', kHex[c >> 4], kHex[c & 15]}) *out++ = digit;
+    constexpr std::string_view kLetters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu", kHex = "0123456789abcdef";
+    const char letter = c < 0x20 ? kLetters[c] : static_cast<char>(c);
+    if (c < 0x20 || c == '"' || c == '\\') *out++ = '\\';
+    *out++ = letter;
+    if (c >= 0x20 || letter != 'u') return out;
+    for (const char digit : {'0', '0', kHex[c >> 4], kHex[c & 15]}) *out++ = digit;
     return out;
 }
 
@@ -952,7 +947,7 @@ constexpr std::size_t kRingBytes = 1 << 20;
 constexpr std::size_t kTurnBytes = 64 << 10;  // the most that one turn of the loop gathers
 constexpr std::size_t kPiece = 4096;          // asked for in one read
 constexpr ssize_t kShortPiece = 128;          // a read shorter than this ends the turn: nobody waits for more
-constexpr milliseconds kTurnTime{1};          // and so does a turn that takes this long
+constexpr milliseconds kTurnTime{2};          // and so does a turn that takes this long
 
 class Ring {
 public:
@@ -1128,7 +1123,12 @@ public:
     /// Takes the next bytes; appends the questions among them that a terminal would answer to `queries`, in order.
     void feed(std::string_view bytes, std::vector<Range> &queries);
 
+    /// The window has got another size: a terminal gives up its scroll region then. Gives whether there was one.
+    bool resized();
+
     [[nodiscard]] const Modes &modes() const { return modes_; }
+    /// Where a resize last did so.
+    [[nodiscard]] std::uint64_t region_lost_at() const { return region_lost_at_; }
     [[nodiscard]] std::uint64_t position() const { return position_; }
     [[nodiscard]] bool in_ground() const { return state_ == State::ground; }
     /// Where the sequence that is not at its end yet began; in ground state, where we are.
@@ -1183,6 +1183,7 @@ private:
     std::uint64_t drawn_at_ = 0;
     Modes drawn_modes_;
     bool addressed_ = false;
+    std::uint64_t region_lost_at_ = 0;
 };
 
 void Follower::query(std::uint64_t begin, std::uint64_t end, std::vector<Range> &queries) const {
@@ -1194,6 +1195,13 @@ void Follower::drawn(std::uint64_t at) {
     drawn_at_ = at;
     drawn_modes_ = modes_;
     addressed_ = false;
+}
+
+bool Follower::resized() {
+    if (modes_.region_top == 0 && modes_.region_bottom == 0) return false;
+    modes_.region_top = modes_.region_bottom = 0;
+    region_lost_at_ = position_;
+    return true;
 }
 
 /// How many bytes from the beginning on are text and controls that change nothing here, in ground state.
@@ -1489,6 +1497,9 @@ public:
     /// The next bytes, which the recording has already.
     void append(std::string_view bytes);
 
+    bool resized() { return follower_.resized(); }
+    [[nodiscard]] std::uint64_t region_lost_at() const { return follower_.region_lost_at(); }
+
     /// Where a client that wants `wanted` bytes of history begins, and the sequences that its terminal needs before.
     struct Start {
         std::uint64_t at;
@@ -1564,7 +1575,7 @@ Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
     auto query = std::upper_bound(queries_.begin(), queries_.end(), cursor, [](std::uint64_t c, Range r) { return c < r.end; });
     while (query != queries_.end() && query->begin <= cursor && cursor < replay_end) cursor = (query++)->end;
     const bool more = query != queries_.end() && query->begin < replay_end;
-    return {cursor, more ? query->begin : head()};
+    return {cursor, more ? query->begin : std::max(cursor, std::min(replay_end, head()))};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1886,6 +1897,8 @@ constexpr seconds kAcceptPause{1};               // after accept(2) failed for w
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
 constexpr milliseconds kWindowReaction{25}, kWindowQuiet{10}, kWindowMost{60};  // see Session::step_window()
 
+constexpr std::uint64_t kNever = UINT64_MAX;  // a position that no output reaches
+
 struct Client {
     Fd socket;
     std::uint64_t cursor = 0;     // the next byte of output to send
@@ -1896,6 +1909,7 @@ struct Client {
     bool blocked = false;         // the last send did not take everything: ask select for room
     bool said_goodbye = false;    // everything is sent, and our sending side shut down
     std::string greeting;         // sequences for its terminal, to be sent before the output
+    std::uint64_t region_reset_at = kNever;  // before the output from here on: one that takes its scroll region back
     std::uint64_t replay_end = 0; // output before this is the past: queries are left out
     std::size_t goodbye_sent = 0; // bytes
     pid_t record = 0;             // the process that is catching it up, which has the socket for itself
@@ -1980,6 +1994,7 @@ private:
     void window_output();
     void serve(Client &client);
     ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
+    [[nodiscard]] bool has_more(const Client &client) const;
     void send_output(Client &client);
     void catch_up(Client &client);
     void drop(Client &client);
@@ -2130,21 +2145,21 @@ ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
 
 /// Sends what the client has not had yet: one sendmsg(2), and in its replay one for each stretch between queries.
 void Session::send_output(Client &client) {
-    if (!client.greeting.empty()) {
-        const ssize_t n = send_parts(client, {iovec{client.greeting.data(), client.greeting.size()}, iovec{}});
+    for (client.blocked = false; !client.blocked && has_more(client);) {
+        if (client.cursor >= client.region_reset_at) {
+            client.region_reset_at = kNever;
+            client.greeting += "\0337\033[r\0338";  // CSI r would send the cursor home: DECSC, DECRC around it
+        }
+        const bool greets = !client.greeting.empty();
+        Range range = greets ? Range{0, client.greeting.size()} : output_.next(client.cursor, client.replay_end);
+        if (!greets) range.end = std::min(range.end, std::max(range.begin, client.region_reset_at));
+        if (!greets) client.cursor = range.begin;
+        const ssize_t n = send_parts(client, greets ? std::array{iovec{client.greeting.data(), range.end}, iovec{}}
+                                                    : output_.parts(range));
         if (n < 0) return;
-        client.greeting.erase(0, static_cast<std::size_t>(n));
-        client.blocked = !client.greeting.empty();
-        if (client.blocked) return;
-        client.greeting = {};
-    }
-    for (client.blocked = false; !client.blocked && client.cursor < output_.head();) {
-        const Range range = output_.next(client.cursor, client.replay_end);
-        client.cursor = range.begin;
-        const ssize_t n = send_parts(client, output_.parts(range));
-        if (n < 0) return;
-        client.cursor += static_cast<std::uint64_t>(n);
-        client.blocked = client.cursor < range.end;
+        if (greets) client.greeting.erase(0, static_cast<std::size_t>(n));
+        else client.cursor += static_cast<std::uint64_t>(n);
+        client.blocked = greets ? !client.greeting.empty() : client.cursor < range.end;
         if (!client.blocked || n == 0) continue;
         client.unsent = unsent_bytes(client.socket.get());
         client.looked = now_;
@@ -2165,13 +2180,17 @@ void Session::catch_up(Client &client) {
     if (client.record < 0) drop(client);
 }
 
+bool Session::has_more(const Client &client) const {
+    return client.cursor < output_.head() || !client.greeting.empty() || client.cursor >= client.region_reset_at;
+}
+
 /// Brings a client on, as far as it goes now.
 void Session::serve(Client &client) {
     if (!client.socket || client.record > 0 || client.deaf) return;
     if (client.cursor < output_.tail()) catch_up(client);
-    else if (client.cursor < output_.head() || !client.greeting.empty()) send_output(client);
-    if (phase_ == Phase::farewell && client.socket && client.record == 0 && client.cursor == output_.head() && client.greeting.empty())
-        say_goodbye(client);
+    else if (has_more(client)) send_output(client);
+    const bool busy = !client.socket || client.record > 0 || client.deaf || has_more(client);
+    if (phase_ == Phase::farewell && !busy) say_goodbye(client);
 }
 
 // --- input: clients -> program ---
@@ -2187,6 +2206,9 @@ bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b
 void Session::set_window(const winsize &size) {
     terminal_.resize(size);
     recording_.event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+    if (!output_.resized()) return;
+    for (Client &client : clients_)  // their terminals have not got another size, but the program's has
+        if (client.window.ws_row != 0) client.region_reset_at = output_.head();
 }
 
 /// Brings the program's window on: to the size that is wanted, at once, and to a redraw that somebody wishes, when the
@@ -2311,6 +2333,7 @@ void Session::welcome(Fd socket, bool viewer) {
     client.cursor = start.at;
     client.greeting = std::move(start.modes);
     client.replay_end = output_.head();
+    if (output_.region_lost_at() > client.cursor) client.region_reset_at = output_.region_lost_at();
     clients_.push_back(std::move(client));
 }
 
