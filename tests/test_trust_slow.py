@@ -68,7 +68,7 @@ def test_unrecorded_program_is_paced_by_its_slowest_client(pty):
 
 @pytest.mark.parametrize('where, speed', [('0', 240000), ('sock', 100000)])
 def test_slow_client_that_reads_all_the_time_makes_progress(pty, where, speed):
-    """A client behind a slow line takes its bytes out of the buffer all the time, though select(2) tells the shim of room
+    """A client behind a slow line takes its bytes out of the buffer all the time, though select(2) tells of room in it
     only every few seconds: it is not dead, so without a recording the program waits for it. (TCP on the loopback
     interface shows what was read in steps of half a window: slower than here, nothing can be seen for a second.)"""
     told = Told(pty, '-n', pty.path(where) if where == 'sock' else where)
