@@ -1558,7 +1558,8 @@ Output::Start Output::line_start(std::uint64_t from) const {
     std::vector<Range> ignored;
     Follower at = *std::find_if(snapshots_.rbegin(), snapshots_.rend(), [from](const Follower &f) { return f.position() <= from; });
     std::optional<Follower> place;
-    for (; at.position() < std::min(from + kLineSearch, head()); ) {
+    while (at.position() < std::min(from + kLineSearch, head())) {
+        if (at.position() == region_lost_at()) at.resized();
         const char c = ring_.at(at.position());
         const bool near = at.position() >= from, starts = (c & 0xC0) != 0x80;
         const bool line = at.position() == 0 || (at.position() > tail() && ring_.at(at.position() - 1) == '\n');
