@@ -502,17 +502,20 @@ def test_piped_input_reaches_the_program(pty):
 def test_two_mib_both_ways_through_pipes(pty):
     """Both directions full at once, at the pace of the slower: nothing lost, no deadlock."""
     data = os.urandom(2 << 20)
-    shim = pty.shim('-n', '0', *program('core_copy.py', len(data)))
+    shim = pty.shim('-r', 'a.cast', '0', *program('core_copy.py', len(data)))
     pty.client(shim.address).read_until(b'READY')       # from now on the program's terminal is raw
     assert piped(pty, shim.address, data=data)[:2] == (4, b'READY\r\n' + data + b'END')
 
 
-def test_output_to_a_reader_that_is_slow(pty):
-    """A full pipe holds attach back, and attach the shim: every byte arrives in the end."""
-    shim = pty.shim('-n', '-w', '0', 'seq', '1', '300000')
+@pytest.mark.parametrize('recorded', ['recorded', 'not recorded'])
+def test_output_to_a_reader_that_is_slow(pty, recorded):
+    """A full pipe holds attach back, and attach the shim: every byte arrives in the end. With its input closed attach is
+    a viewer, which paces nobody: then it is the recording that holds what the ring does not."""
+    shim = pty.shim(*(['-r', 'a.cast'] if recorded == 'recorded' else ['-n']), '-w', '0', 'seq', '1', '300000')
     process = start_piped(pty, shim.address)
-    process.stdin.close()
-    process.stdin = None
+    if recorded == 'recorded':
+        process.stdin.close()
+        process.stdin = None
     output = b''
     while more := os.read(process.stdout.fileno(), 1 << 14):
         output += more
