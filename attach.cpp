@@ -137,7 +137,7 @@ struct Resolved {
 /// `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there, and anything with a `/` a
 /// Unix-domain socket at that path. May block in the name service: getaddrinfo(3).
 Resolved resolve(std::string_view text) {
-    const auto bad = [](std::string why) { return Resolved{.addresses = {}, .why = std::move(why), .malformed = true}; };
+    const auto bad = [](std::string why) { return Resolved{{}, std::move(why), true}; };
     if (text.find('/') != std::string_view::npos) {
         SocketAddress unix_address{.storage = {}, .length = sizeof(sockaddr_un)};
         auto *un = reinterpret_cast<sockaddr_un *>(&unix_address.storage);

@@ -17,8 +17,8 @@
 //   3  UTF-8 and JSON               7  what a client says
 //   4  the recording                8  who may come in
 //
-// The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF 's'
-// 's' rows cols xpixels ypixels, 16 bits each, network order) is an aware client: it may send such messages at any
+// The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF
+// 's' 's' rows cols xpixels ypixels, 16 bits each, network order) is an aware client: it may send such messages at any
 // time, and gets FF FF 'x' 'x' STATUS as the last five bytes when the program has ended.
 //
 // Exit status: 0 started (with --foreground: the program's, 128 + n when signal n ended it), 2 usage, 125 could not
@@ -147,7 +147,7 @@ struct Resolved {
 /// `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there, and anything with a `/` a
 /// Unix-domain socket at that path. May block in the name service: getaddrinfo(3).
 Resolved resolve(std::string_view text) {
-    const auto bad = [](std::string why) { return Resolved{.addresses = {}, .why = std::move(why), .malformed = true}; };
+    const auto bad = [](std::string why) { return Resolved{{}, std::move(why), true}; };
     if (text.find('/') != std::string_view::npos) {
         SocketAddress unix_address{.storage = {}, .length = sizeof(sockaddr_un)};
         auto *un = reinterpret_cast<sockaddr_un *>(&unix_address.storage);
@@ -507,8 +507,8 @@ std::size_t plain_of_eight(const unsigned char *at) {
     const std::uint64_t special =
         (w | ((w - kOnes * 0x20) & ~w) | ((quote - kOnes) & ~quote) | ((slash - kOnes) & ~slash)) & kTops;
     if (special == 0) return 8;
-    if constexpr (std::endian::native == std::endian::little) return static_cast<std::size_t>(std::countr_zero(special)) / 8;
-    else return 0;  // the byte-by-byte path of the caller
+    if constexpr (std::endian::native != std::endian::little) return 0;  // the byte-by-byte path of the caller
+    else return static_cast<std::size_t>(std::countr_zero(special)) / 8;
 }
 
 /// One byte below 0x20, a quote or a backslash, or any other ASCII byte, as JSON wants it; gives the new end of `out`.
@@ -522,8 +522,8 @@ char *escape_ascii(unsigned char c, char *out) {
     return out;
 }
 
-/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 8; bytes that
-/// are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote.
+/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 8; bytes
+/// that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote.
 char *encode_json(std::string_view in, char *out, bool &exact) {
     const auto *at = reinterpret_cast<const unsigned char *>(in.data());
     const auto *const end = at + in.size();
@@ -574,9 +574,9 @@ char *encode_base64(std::string_view in, char *out) {
 // 4. The recording
 //
 // asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn of the loop collects its events
-// and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL, so
-// what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is kept
-// and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
+// and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL,
+// so what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is
+// kept and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
 // ---------------------------------------------------------------------------------------------------------------------
 
 class Recording {
@@ -747,15 +747,15 @@ void Recording::commit() {
 // ---------------------------------------------------------------------------------------------------------------------
 // 5. The program on its terminal
 //
-// openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits the line
-// discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any, reads of the
-// master fail with EIO and select(2) calls it readable for ever, though the program may yet open /dev/tty again. So the
-// end of a session is the program's exit (SIGCHLD), never EIO.
+// openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits the
+// line discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any, reads of
+// the master fail with EIO and select(2) calls it readable for ever, though the program may yet open /dev/tty again. So
+// the end of a session is the program's exit (SIGCHLD), never EIO.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal
-constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than any kernel keeps for a terminal
+constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
 constexpr seconds kHangupGrace{5};              // between SIGHUP and SIGKILL
 
 struct SignalFlags {
@@ -785,8 +785,8 @@ sigset_t take_signals() {
     return inside;
 }
 
-/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor is always
-/// ready, no signal would ever come through.
+/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor is
+/// always ready, no signal would ever come through.
 void let_signals_in(const sigset_t &inside) {
     sigset_t before;
     ::sigprocmask(SIG_SETMASK, &inside, &before);
@@ -819,8 +819,8 @@ bool is_executable(const std::string &file) {
     return S_ISREG(status.st_mode);
 }
 
-/// What execvp(3) would come to with this name now: 0, or an exit status with the reason in errno. For --wait, where the
-/// exec comes later.
+/// What execvp(3) would come to with this name now: 0, or an exit status with the reason in errno. For --wait, where
+/// the exec comes later.
 int find_program(const std::string &name) {
     const char *variable = std::getenv("PATH");
     std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
@@ -939,8 +939,8 @@ bool Terminal::echoes() const {
 // ---------------------------------------------------------------------------------------------------------------------
 // 6. The output: one ring
 //
-// Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of them. A
-// client is a position, so that its being slow costs no memory.
+// Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of them.
+// A client is a position, so that its being slow costs no memory.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
@@ -985,12 +985,13 @@ struct Range {
 //
 // The bytes of the past are not enough. Cut anywhere, they begin inside an escape sequence; what was switched on long
 // before (alternate screen, mouse, character set) is not in them; and they hold questions, which the client's terminal
-// would answer into the program a second time. So the output is followed by the parser of the VT500 series, in the states
-// of Paul Williams' diagram (vt100.net/emu/dec_ansi_parser) without the 8-bit controls, which UTF-8 has no room for.
-// Nothing is drawn. The sequences are those of xterm's ctlseqs.
+// would answer into the program a second time. So the output is followed by the parser of the VT500 series, in the
+// states of Paul Williams' diagram (vt100.net/emu/dec_ansi_parser) without the 8-bit controls, which UTF-8 has no room
+// for. Nothing is drawn. The sequences are those of xterm's ctlseqs.
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Private modes (CSI ? n h, CSI ? n l) that a program leaves on and a terminal cannot guess, and how they are at first.
+/// Private modes (CSI ? n h, CSI ? n l) that a program leaves on and a terminal cannot guess, and how they are at
+/// first.
 struct PrivateMode {
     std::uint16_t number;
     bool at_first;
@@ -1070,7 +1071,7 @@ void Modes::set_private(std::uint16_t number, bool on) {
 
 /// DECSTR leaves the screens, the mouse and what else came later as they are.
 void Modes::soft_reset() {
-    for (const std::uint16_t number : {std::uint16_t{1}, std::uint16_t{6}, std::uint16_t{66}}) set_private(number, false);
+    for (const int number : {1, 6, 66}) set_private(static_cast<std::uint16_t>(number), false);
     set_private(25, true);
     insert = false;
     region_top = region_bottom = 0;
@@ -1143,6 +1144,7 @@ public:
 private:
     enum class State : std::uint8_t { ground, c1, escape, escape_intermediate, csi, csi_ignore, dcs, string };
     static constexpr std::size_t kParameters = 32, kString = 24;
+    static constexpr std::uint16_t kNone = 0;       // a parameter that is left out
     static constexpr unsigned char kC1Lead = 0xC2;  // U+0080 to U+009F begin so
 
     std::size_t skip_text(std::string_view bytes);
@@ -1161,7 +1163,7 @@ private:
     void set_rendition();
     std::uint32_t colour(std::size_t &i) const;
     void drawn(std::uint64_t at);
-    [[nodiscard]] std::uint16_t parameter(std::size_t i) const { return i < count_ ? parameters_[i] : std::uint16_t{0}; }
+    [[nodiscard]] std::uint16_t parameter(std::size_t i) const { return i < count_ ? parameters_[i] : kNone; }
 
     State state_ = State::ground;
     std::uint64_t position_ = 0;      // bytes taken
@@ -1388,7 +1390,7 @@ void Follower::csi(unsigned char c, std::vector<Range> &queries) {
     if (c == 'm') set_rendition();
     if (c == 's' && count_ == 0) modes_.saved_pen() = modes_.pen;
     if (c == 'u' && count_ == 0) modes_.pen = modes_.saved_pen();
-    if (c == 'r' && (parameter(1) == 0 || parameter(1) > std::max<std::uint16_t>(parameter(0), 1))) {  // else it is ignored
+    if (c == 'r' && (parameter(1) == 0 || parameter(1) > std::max<std::uint16_t>(parameter(0), 1))) {  // else: nothing
         modes_.region_top = parameter(0);
         modes_.region_bottom = parameter(1);
     }
@@ -1407,7 +1409,7 @@ void Follower::set_modes(bool on) {
         if (prefix_ == 0 && parameters_[i] == 20) modes_.newline = on;
         if (prefix_ == 0) continue;
         const std::uint16_t before = modes_.alternate;
-        if (on && before == 0 && (parameters_[i] == 1047 || parameters_[i] == 1049)) drawn(begin_);  // with what is before it
+        if (on && before == 0 && (parameters_[i] == 1047 || parameters_[i] == 1049)) drawn(begin_);
         const bool saves = parameters_[i] == 1048 || parameters_[i] == 1049;  // the pen, of the main screen
         if (saves && on) modes_.saved_pen() = modes_.pen;
         modes_.set_private(parameters_[i], on);
@@ -1425,9 +1427,10 @@ std::uint32_t Follower::colour(std::size_t &i) const {
     const std::uint16_t kind = parameter(i + 1);
     const std::size_t first = i + (kind == 2 && subs >= 5 ? 3 : 2), length = kind == 5 ? 1 : kind == 2 ? 3 : 0;
     i = colon ? i + subs : std::min(i + 1 + length, count_);
-    if (length == 1) return 1U << 24 | (parameter(first) & 0xFFU);
+    const auto byte = [this](std::size_t at) { return parameter(at) & 0xFFU; };
+    if (length == 1) return 1U << 24 | byte(first);
     if (length == 0) return 0;
-    return 2U << 24 | (parameter(first) & 0xFFU) << 16 | (parameter(first + 1) & 0xFFU) << 8 | (parameter(first + 2) & 0xFFU);
+    return 2U << 24 | byte(first) << 16 | byte(first + 1) << 8 | byte(first + 2);
 }
 
 void Follower::set_rendition() {
@@ -1556,7 +1559,8 @@ Output::Start Output::start(std::uint64_t wanted) const {
 /// The first line that begins at `from` or after it; when none is near, the first place between two sequences.
 Output::Start Output::line_start(std::uint64_t from) const {
     std::vector<Range> ignored;
-    Follower at = *std::find_if(snapshots_.rbegin(), snapshots_.rend(), [from](const Follower &f) { return f.position() <= from; });
+    const auto before = [from](const Follower &f) { return f.position() <= from; };
+    Follower at = *std::find_if(snapshots_.rbegin(), snapshots_.rend(), before);
     std::optional<Follower> place;
     while (at.position() < std::min(from + kLineSearch, head())) {
         if (at.position() == region_lost_at()) at.resized();
@@ -1573,7 +1577,8 @@ Output::Start Output::line_start(std::uint64_t from) const {
 
 Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
     if (cursor >= replay_end) return {cursor, head()};
-    auto query = std::upper_bound(queries_.begin(), queries_.end(), cursor, [](std::uint64_t c, Range r) { return c < r.end; });
+    const auto ends_after = [](std::uint64_t position, Range range) { return position < range.end; };
+    auto query = std::upper_bound(queries_.begin(), queries_.end(), cursor, ends_after);
     while (query != queries_.end() && query->begin <= cursor && cursor < replay_end) cursor = (query++)->end;
     const bool more = query != queries_.end() && query->begin < replay_end;
     return {cursor, more ? query->begin : std::max(cursor, std::min(replay_end, head()))};
@@ -1582,9 +1587,9 @@ Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
 // ---------------------------------------------------------------------------------------------------------------------
 // 8. What a client says
 //
-// Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of any
-// size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to a
-// loopback port, and every line of an HTTP request would be a line typed into a shell.
+// Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of
+// any size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user
+// talk to a loopback port, and every line of an HTTP request would be a line typed into a shell.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kHelloBytes = 12;
@@ -1595,8 +1600,8 @@ constexpr std::size_t kOpeningBytes = 8 << 10;     // and how many of them at mo
 /// What the first bytes of a connection are. `undecided`: more could make it a hello (`incomplete`) or foreign.
 enum class Opening { plain, hello, incomplete, undecided, foreign };
 
-/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods with an
-/// absolute path need no version: a browser sends nothing else, and a person at a shell does not.
+/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods with
+/// an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
 Opening classify_http(std::string_view bytes) {
     constexpr std::array<std::string_view, 9> kMethods = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
                                                           "OPTIONS ", "CONNECT ", "TRACE ", "PATCH "};
@@ -1728,9 +1733,9 @@ void ClientInput::settle(std::string &program) {
 // ---------------------------------------------------------------------------------------------------------------------
 // 9. Who may come in
 //
-// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface the
-// kernel's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
-// peer's own socket has an owner, and an inode as long as a process holds it.
+// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
+// the kernel's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time):
+// the peer's own socket has an owner, and an inode as long as a process holds it.
 // ---------------------------------------------------------------------------------------------------------------------
 
 bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
@@ -1801,7 +1806,8 @@ TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own
     alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
     const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
     const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg))) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return {};
+    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
     const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
     if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
     return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
@@ -1880,18 +1886,18 @@ bool Gate::has_left(int fd) const {
 // ---------------------------------------------------------------------------------------------------------------------
 // 10. The session: one loop
 //
-// Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for each
-// call (O_NONBLOCK would belong to the open file, which `record` shares while it catches a client up).
+// Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for
+// each call (O_NONBLOCK would belong to the open file, which `record` shares while it catches a client up).
 //
 // Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the pacing
-// client is kPaceBytes behind, the master is not read. Neither waits for the other, so a large paste into a program that
-// is itself waiting for its output to be taken cannot lock up.
+// client is kPaceBytes behind, the master is not read. Neither waits for the other, so a large paste into a program
+// that is itself waiting for its output to be taken cannot lock up.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
 constexpr int kSocketBytes = 128 << 10;          // and how much more the kernel keeps for a client (it doubles this)
 constexpr seconds kPaceGrace{1};                 // a client that took nothing for so long paces nobody
-constexpr seconds kTakesNothing{5};               // a client in the way of others that takes nothing for so long is dropped
+constexpr seconds kTakesNothing{5};               // a client in the way that takes nothing for so long is dropped
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
@@ -2030,7 +2036,7 @@ private:
     bool redraw_wished_ = false;  // somebody came who has not seen the screen
     WindowStep window_step_ = WindowStep::idle;
     bool step_output_ = false;                  // whether the program has printed since that step
-    Clock::time_point step_until_, step_latest_;  // when the next one may come; printing puts it off, but not beyond the latter
+    Clock::time_point step_until_, step_latest_;  // when the next may come; printing puts it off, but not beyond that
     Phase phase_ = Phase::waiting;
     int status_ = 0;
     sigset_t inside_{};           // the signal mask while we wait
@@ -2062,8 +2068,8 @@ void Session::encode_turn(bool all) {
     turn_encoded_ = whole;
 }
 
-/// Records what the turn has read and then shows it to the clients; a character that the read has cut stays for the next
-/// turn, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
+/// Records what the turn has read and then shows it to the clients; a character that the read has cut stays for the
+/// next turn, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
 void Session::publish(bool all) {
     encode_turn(all);
     const std::string_view ready(turn_.data(), turn_encoded_);
@@ -2215,8 +2221,8 @@ void Session::set_window(const winsize &size) {
 /// Brings the program's window on: to the size that is wanted, at once, and to a redraw that somebody wishes, when the
 /// program has had time for the last thing, as some forget a SIGWINCH that comes while they draw.
 ///
-/// For a client that comes at the same size the kernel sends no SIGWINCH. Most programs redraw at a bare one; those that
-/// compare the size (ncurses, readline) are shown one that differs by a row, and then the right one again.
+/// For a client that comes at the same size the kernel sends no SIGWINCH. Most programs redraw at a bare one; those
+/// that compare the size (ncurses, readline) are shown one that differs by a row, and then the right one again.
 void Session::step_window() {
     const bool redrawing = window_step_ == WindowStep::asked || window_step_ == WindowStep::smaller;
     if (!same_window(wanted_, shown_)) {
@@ -2285,7 +2291,7 @@ void Session::settle_input(Client &client) {
 
 void Session::client_input_ended(Client &client) {
     const bool left = client.deaf || gate_.has_left(client.socket.get());
-    if (!left || !client.input.is_cut_hello()) settle_input(client);  // a client that vanished in its hello typed nothing
+    if (!left || !client.input.is_cut_hello()) settle_input(client);  // who vanished in its hello typed nothing
     client.input_ended = client.viewer = true;
     client.window = {};
     follow_window();
@@ -2311,8 +2317,8 @@ void Session::read_client(Client &client) {
 
 // --- clients come and go ---
 
-/// Those that shut down their sending side and then left altogether: nothing tells us (select(2) shows both alike) until
-/// we send, so they are looked for when somebody comes.
+/// Those that shut down their sending side and then left altogether: nothing tells us (select(2) shows both alike)
+/// until we send, so they are looked for when somebody comes.
 void Session::sweep_those_who_left() {
     for (Client &client : clients_)
         if (client.socket && client.input_ended && gate_.has_left(client.socket.get())) drop(client);
@@ -2338,8 +2344,8 @@ void Session::welcome(Fd socket, bool viewer) {
     clients_.push_back(std::move(client));
 }
 
-/// Lets in who waits at the door, a few at a time. A descriptor that select(2) could not hold is refused at once; so is a
-/// client for whom there is none at all, by means of the spare one.
+/// Lets in who waits at the door, a few at a time. A descriptor that select(2) could not hold is refused at once; so is
+/// a client for whom there is none at all, by means of the spare one.
 void Session::accept_from(const Listener &listener, bool viewer) {
     sweep_those_who_left();
     for (int few = 0; few < 64; ++few) {
@@ -2433,14 +2439,15 @@ void Session::hang_up(int number) {
     if (!kill_at_) kill_at_ = now_ + kHangupGrace;
 }
 
-/// The client has had everything: the goodbye, the end of our side, and when the kernel has delivered all of it (closing
-/// a socket earlier, with something unread in it, would send a reset that destroys what is on its way), the close.
+/// The client has had everything: the goodbye, the end of our side, and when the kernel has delivered all of it
+/// (closing a socket earlier, with something unread in it, would send a reset that destroys what is on its way), the
+/// close.
 void Session::say_goodbye(Client &client) {
     const std::array<char, 5> goodbye = {'\xFF', '\xFF', 'x', 'x', static_cast<char>(status_)};
     const std::size_t length = client.input.wants_goodbye() ? goodbye.size() : 0;
     if (client.goodbye_sent < length) {
-        const ssize_t n = ::send(client.socket.get(), goodbye.data() + client.goodbye_sent, length - client.goodbye_sent,
-                                 MSG_DONTWAIT);
+        const auto *rest = goodbye.data() + client.goodbye_sent;
+        const ssize_t n = ::send(client.socket.get(), rest, length - client.goodbye_sent, MSG_DONTWAIT);
         if (n > 0) client.goodbye_sent += static_cast<std::size_t>(n);
         else if (errno != EAGAIN && errno != EWOULDBLOCK) return drop(client);
         client.blocked = client.goodbye_sent < length;
@@ -2515,8 +2522,9 @@ void Session::take_time() {
     }
 }
 
-/// A socket may have no room for us and yet be emptied, slowly, or be filled by `record`: its queue tells whether the client
-/// takes anything. At the end, or when its `record` has the place that another needs, one that takes nothing is dropped.
+/// A socket may have no room for us and yet be emptied, slowly, or be filled by `record`: its queue tells whether the
+/// client takes anything. At the end, or when its `record` has the place that another needs, one that takes nothing is
+/// dropped.
 void Session::look_at_progress(Client &client) {
     client.looked = now_;
     const int unsent = unsent_bytes(client.socket.get());
@@ -2575,8 +2583,8 @@ int Session::run() {
 // ---------------------------------------------------------------------------------------------------------------------
 // 11. Starting and ending
 //
-// The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the caller
-// waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
+// The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
+// caller waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// The size of the terminal that we are started from, else 80x24.
@@ -2639,8 +2647,8 @@ std::string header_line(const Options &options, const winsize &size, const std::
         const char *value = std::getenv(name);
         return json_string(value != nullptr ? value : "");
     };
-    return R"({"version": 2, "width": )" + std::to_string(size.ws_col) + R"(, "height": )" + std::to_string(size.ws_row) +
-           R"(, "timestamp": )" + std::to_string(std::time(nullptr)) +
+    return R"({"version": 2, "width": )" + std::to_string(size.ws_col) +
+           R"(, "height": )" + std::to_string(size.ws_row) + R"(, "timestamp": )" + std::to_string(std::time(nullptr)) +
            R"(, "command": )" + json_string(shell_quoted(options.program)) +
            R"(, "env": {"TERM": )" + variable("TERM") + R"(, "SHELL": )" + variable("SHELL") +
            R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) + "}}\n";
@@ -2669,7 +2677,8 @@ int Session::start(const Options &options) {
     const winsize size = options.size.ws_row != 0 ? options.size : first_window();
     if (options.record) {
         const std::string name = options.record_file.empty() ? free_name(listener_.label()) : options.record_file;
-        if (!recording_.open(name, header_line(options, size, listener_.name()), options.max_record)) return kExitFailed;
+        const std::string header = header_line(options, size, listener_.name());
+        if (!recording_.open(name, header, options.max_record)) return kExitFailed;
     }
     if (!terminal_.open(size)) return kExitFailed;
     wanted_ = shown_ = size;
@@ -2697,8 +2706,8 @@ void close_inherited() {
     for (int fd = static_cast<int>(::sysconf(_SC_OPEN_MAX)) - 1; fd > STDERR_FILENO; --fd) ::close(fd);
 }
 
-/// Forks the daemon. In the daemon gives the pipe on which it tells that it is ready; the caller stays inside, passes the
-/// readiness line on to standard output, and exits with the status that the start has earned.
+/// Forks the daemon. In the daemon gives the pipe on which it tells that it is ready; the caller stays inside, passes
+/// the readiness line on to standard output, and exits with the status that the start has earned.
 Fd fork_daemon() {
     std::array<int, 2> ends{};
     if (::pipe(ends.data()) != 0) {
