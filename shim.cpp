@@ -12,10 +12,10 @@
 // One process, one thread, one pselect(2) loop. Everything that the program prints is recorded first and then put in a
 // ring of 1 MiB; a client is a position in that ring. Sections:
 //
-//   1  the command line             5  the program on its terminal     9  the session: one loop
-//   2  listening                    6  the output: one ring           10  starting and ending
-//   3  UTF-8 and JSON               7  what a client says
-//   4  the recording                8  who may come in
+//   1  the command line        5  the program on its terminal       9  who may come in
+//   2  listening               6  the output: one ring             10  the session: one loop
+//   3  UTF-8 and JSON          7  what a late client must be told  11  starting and ending
+//   4  the recording           8  what a client says
 //
 // The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF
 // 's' 's' rows cols xpixels ypixels, 16 bits each, network order) is an aware client: it may send such messages at any
@@ -986,8 +986,8 @@ struct Range {
 // The bytes of the past are not enough. Cut anywhere, they begin inside an escape sequence; what was switched on long
 // before (alternate screen, mouse, character set) is not in them; and they hold questions, which the client's terminal
 // would answer into the program a second time. So the output is followed by the parser of the VT500 series, in the
-// states of Paul Williams' diagram (vt100.net/emu/dec_ansi_parser) without the 8-bit controls, which UTF-8 has no room
-// for. Nothing is drawn. The sequences are those of xterm's ctlseqs.
+// states of Paul Williams' diagram (vt100.net/emu/dec_ansi_parser), which is worth having beside this section; an 8-bit
+// control is two bytes here, as in UTF-8. Nothing is drawn. The sequences are those of xterm's ctlseqs.
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// Private modes (CSI ? n h, CSI ? n l) that a program leaves on and a terminal cannot guess, and how they are at
