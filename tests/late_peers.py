@@ -80,7 +80,8 @@ class Peer:
         self.folder, self.env, self.sock = folder, env, os.path.join(folder, 'sock')
 
     def run(self, *argv):
-        subprocess.run(argv, env=self.env, cwd=self.folder, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        subprocess.run(argv, env=self.env, cwd=self.folder, check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL)
 
     def stop(self):
         """Ends what was started: each peer knows how."""
@@ -106,8 +107,8 @@ class Dtach(Peer):
 
     def start(self, argv):
         self.run('dtach', '-n', self.sock, '-r', 'winch', *argv)
-        self.pid = int(subprocess.run(['pgrep', '-f', f'dtach -n {self.sock}'], check=True, capture_output=True, text=True)
-                       .stdout.split()[0])
+        found = subprocess.run(['pgrep', '-f', f'dtach -n {self.sock}'], check=True, capture_output=True, text=True)
+        self.pid = int(found.stdout.split()[0])
 
     def attach(self):
         return ['dtach', '-a', self.sock, '-r', 'winch']
@@ -164,8 +165,8 @@ def measure(kind, name, other):
     folder = tempfile.mkdtemp(prefix='late-peers-')
     with open(os.path.join(folder, 'text'), 'w', encoding='ascii') as f:
         f.writelines(f'line {i} of a text file, with some words\n' for i in range(1, 1001))
-    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8', 'SHELL': '/bin/sh',
-           'LESSHISTFILE': '-', 'USER': os.environ.get('USER', 'root')}
+    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8',
+           'SHELL': '/bin/sh', 'LESSHISTFILE': '-', 'USER': os.environ.get('USER', 'root')}
     argv, states = PROGRAMS[name]
     peer, terminals, shares, right = kind(folder, env), [], [], True
     try:

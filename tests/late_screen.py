@@ -15,9 +15,11 @@ from pyte.screens import Char, Margins
 
 CSI = re.compile(r'\x1b\[([^@-~\x18\x1a\x1b]*)(?:([@-~\x18\x1a])|(?=\x1b))')
 CSI_BODY = re.compile(r'([<=>?]?)([0-9:;]*)([ -/]*)')
-STRING = re.compile(r'\x1b(?:(\])([^\x07\x1b\x18\x1a]*)|([PX^_])([^\x1b\x18\x1a]*))(?:\x07|\x1b\\|\x18|\x1a|(?=\x1b[^\\]))')
+STRING = re.compile(r'\x1b(?:(\])([^\x07\x1b\x18\x1a]*)|([PX^_])([^\x1b\x18\x1a]*))'
+                    r'(?:\x07|\x1b\\|\x18|\x1a|(?=\x1b[^\\]))')
 ESCAPE = re.compile(r'\x1b([ -/]*)([0-~])')
-UNFINISHED = re.compile(r'\x1b(?:\[[^@-~\x18\x1a\x1b]*|\][^\x07\x1b\x18\x1a]*\x1b?|[PX^_][^\x1b\x18\x1a]*\x1b?|[ -/]*)$')
+UNFINISHED = re.compile(r'\x1b(?:\[[^@-~\x18\x1a\x1b]*|'
+                        r'\][^\x07\x1b\x18\x1a]*\x1b?|[PX^_][^\x1b\x18\x1a]*\x1b?|[ -/]*)$')
 TEXT = re.compile(r'[^\x00-\x1f\x7f-\x9f]+')
 CONTROL = re.compile(r'[\x00-\x1f\x7f]')
 EIGHT_BIT = {0x80 + i: '\x1b' + chr(0x40 + i) for i in range(32)}     # C1 controls (in UTF-8) are ESC and a letter
@@ -229,7 +231,7 @@ class Screen(pyte.Screen):
     def state(self):
         """Everything but the cells that a user or a program could notice: a dict of plain values."""
         return {'cursor': (self.cursor.y, self.cursor.x), 'pen': self.cursor.attrs,
-                'private': sorted(self.private - set(ALTERNATE)), 'alternate': self.alternate, 'ansi': sorted(self.ansi),
+                'private': sorted(self.private), 'alternate': self.alternate, 'ansi': sorted(self.ansi),
                 'keypad': self.keypad, 'margins': self.margins and tuple(self.margins), 'charset': self.charset,
                 'sets': ''.join(self.g[:2]), 'style': self.cursor_style}
 
@@ -404,18 +406,21 @@ class Model:
         return True
 
 
-def differences(one, other):
-    """What differs between two models, as a list of short sentences; empty when they show the same."""
+def differences(one, other, ignored=()):
+    """What differs between two models, as a list of short sentences; empty when they show the same. `ignored` are
+    keys of Screen.state()."""
     a, b, out = one.screen, other.screen, []
     if (a.lines, a.columns) != (b.lines, b.columns):
         return [f'sizes {a.lines}x{a.columns} and {b.lines}x{b.columns}']
-    wrong = [(y, x) for y, (p, q) in enumerate(zip(a.cells(), b.cells())) for x, (c, d) in enumerate(zip(p, q)) if c != d]
+    wrong = [(y, x) for y, (p, q) in enumerate(zip(a.cells(), b.cells()))
+             for x, (c, d) in enumerate(zip(p, q)) if c != d]
     if wrong:
         y, x = wrong[0]
         out.append(f'{len(wrong)} cells in rows {sorted({y for y, _ in wrong})}, first {y},{x}: '
                    f'{a.buffer[y][x]} and {b.buffer[y][x]}')
     mine, theirs = a.state(), b.state()
-    out += [f'{key}: {mine[key]} and {theirs[key]}' for key in mine if mine[key] != theirs[key]]
+    out += [f'{key}: {mine[key]} and {theirs[key]}' for key in mine
+            if mine[key] != theirs[key] and key not in ignored]
     return out
 
 

@@ -84,9 +84,10 @@ def wait_for(watchers, true, what):
         assert time.monotonic() < end, f'{what} did not come; the first sees\n{watchers[0].model.screen.text()}'
 
 
-def same_screen(late, always, others=(), budget=BUDGET):
+def same_screen(late, always, others=(), budget=BUDGET, ignored=()):
     """Reads for at most `budget` seconds from when `late` came, until it shows what the model `always` shows and all is
-    quiet; gives back what still differs then. The time that the model itself takes to draw is not the program's and not counted."""
+    quiet; gives back what still differs then. The time that the model itself takes to draw is not
+    the program's and not counted."""
     end, wrong = late.began + budget, ['nothing was read']
     everyone = list(dict.fromkeys([late, *others]))
     while wrong:
@@ -95,7 +96,7 @@ def same_screen(late, always, others=(), budget=BUDGET):
             return wrong
         read_quiet(everyone, end)
         drawing = time.monotonic()
-        wrong = differences(late.model, always)
+        wrong = differences(late.model, always, ignored)
         end += time.monotonic() - drawing
     return []
 

@@ -6,9 +6,9 @@ import time
 
 from harness import TIMEOUT, children, wait_until
 
-FLAGS = ('alternate_on', 'cursor_flag', 'insert_flag', 'keypad_cursor_flag', 'keypad_flag', 'mouse_any_flag', 'mouse_all_flag',
-         'mouse_button_flag', 'mouse_standard_flag', 'mouse_sgr_flag', 'mouse_utf8_flag', 'origin_flag', 'wrap_flag',
-         'scroll_region_lower', 'scroll_region_upper')
+FLAGS = ('alternate_on', 'cursor_flag', 'insert_flag', 'keypad_cursor_flag', 'keypad_flag', 'mouse_any_flag',
+         'mouse_all_flag', 'mouse_button_flag', 'mouse_standard_flag', 'mouse_sgr_flag', 'mouse_utf8_flag',
+         'origin_flag', 'wrap_flag', 'scroll_region_lower', 'scroll_region_upper')
 
 
 class Pane:
@@ -16,7 +16,7 @@ class Pane:
     def __init__(self, pty, name='late'):
         self.name = f'{name}-{os.getpid()}-{time.monotonic_ns()}'
         self.folder = pty.folder
-        env = {'PATH': os.environ['PATH'], 'HOME': pty.folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8', 'PS1': '$ ',
+        env = {'PATH': os.environ['PATH'], 'HOME': pty.folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8',
                'TMUX_TMPDIR': pty.folder}
         self.env = env
         self.tmux('new-session', '-d', '-x', '80', '-y', '24', '-s', 'x', "exec env 'PS1=$ ' bash --norc --noprofile")
@@ -26,8 +26,8 @@ class Pane:
         self.wait('$')
 
     def tmux(self, *argv):
-        run = subprocess.run(['tmux', '-L', self.name, '-f', '/dev/null', *argv], env=self.env, cwd=self.folder, timeout=TIMEOUT,
-                             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        run = subprocess.run(['tmux', '-L', self.name, '-f', '/dev/null', *argv], env=self.env, cwd=self.folder,
+                             timeout=TIMEOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert run.returncode == 0, (argv, run.stderr)
         return run.stdout
 

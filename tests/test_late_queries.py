@@ -11,27 +11,30 @@ from late_sessions import BUDGET, Watcher, read_quiet, wait_for
 
 ST, BEL = b'\x1b\\', b'\x07'
 QUERIES = [
-    b'\x1b[c', b'\x1b[0c', b'\x1b[>c', b'\x1b[>0c', b'\x1b[=c', b'\x1b[=0c', b'\x1bZ',                  # DA1 DA2 DA3 DECID
+    b'\x1b[c', b'\x1b[0c', b'\x1b[>c', b'\x1b[>0c', b'\x1b[=c', b'\x1b[=0c', b'\x1bZ',      # DA1 DA2 DA3 DECID
     b'\x1b[5n', b'\x1b[6n', b'\x1b[?6n', b'\x1b[?15n', b'\x1b[?25n', b'\x1b[?26n', b'\x1b[?53n', b'\x1b[?996n',    # DSR
     b'\x1b[?2026$p', b'\x1b[?1$p', b'\x1b[4$p',                                                             # DECRQM
     b'\x1bP$qm' + ST, b'\x1bP$q q' + ST, b'\x1bP$qr' + ST, b'\x1bP$q"p' + ST,                              # DECRQSS
     b'\x1bP+q544e' + ST, b'\x1bP+q524742;436f' + ST,                                                     # XTGETTCAP
     b'\x1b]4;1;?' + BEL, b'\x1b]4;1;?' + ST, b'\x1b]4;1;?;2;?' + ST, b'\x1b]5;0;?' + ST,                    # colours
-    b'\x1b]10;?' + BEL, b'\x1b]11;?' + ST, b'\x1b]12;?' + BEL, b'\x1b]17;?' + ST, b'\x1b]19;?' + ST, b'\x1b]10;?;?' + ST,
+    b'\x1b]10;?' + BEL, b'\x1b]11;?' + ST, b'\x1b]12;?' + BEL, b'\x1b]17;?' + ST, b'\x1b]19;?' + ST,
+    b'\x1b]10;?;?' + ST,
     b'\x1b]52;c;?' + BEL, b'\x1b]52;;?' + ST, b'\x1b]52;pc;?' + ST,                                      # the clipboard
     b'\x1b[>q', b'\x1b[>0q',                                                                              # XTVERSION
     b'\x1b[?u', b'\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA' + ST,                                                 # kitty
     b'\x1b[?4m', b'\x1b[x', b'\x1b[0x', b'\x1b[1x',                                        # XTQMODKEYS, DECREQTPARM
-    b'\x1b[11t', b'\x1b[13t', b'\x1b[14t', b'\x1b[14;2t', b'\x1b[16t', b'\x1b[18t', b'\x1b[19t', b'\x1b[21t',    # XTWINOPS
+    b'\x1b[11t', b'\x1b[13t', b'\x1b[14t', b'\x1b[14;2t', b'\x1b[16t', b'\x1b[18t', b'\x1b[19t', b'\x1b[21t', # XTWINOPS
     b'\x1b[1$w', b'\x1b[2$w', b'\x1b[1;1;1;1;24;80*y', b'\x1b[?1;1;0S',           # DECRQPSR, DECRQCRA, XTSMGRAPHICS
     b'\x05',                                                                                                # answerback
-    b'\xc2\x9bc', b'\xc2\x9b6n', b'\xc2\x90$qm\xc2\x9c', b'\xc2\x9d11;?\xc2\x9c',                   # 8-bit controls in UTF-8
-    b'\x1b[6\x00n', b'\x1b[\x1b[6n', b'\x1b]11\x1b[6n', b'\x1b[12\x18\x1b[5n', b'\x1b[0006n', b'\x1b[6;n',    # odd ways to write them
+    b'\xc2\x9bc', b'\xc2\x9b6n', b'\xc2\x90$qm\xc2\x9c', b'\xc2\x9d11;?\xc2\x9c',    # 8-bit controls in UTF-8
+    b'\x1b[6\x00n', b'\x1b[\x1b[6n', b'\x1b]11\x1b[6n', b'\x1b[12\x18\x1b[5n',
+    b'\x1b[0006n', b'\x1b[6;n',                                            # (all these are odd, and still queries)
 ]
 NOT_QUERIES = [
-    b'\x1b[22;0;0t', b'\x1b[23;0;0t', b'\x1b]11;#102030' + BEL, b'\x1b]4;1;rgb:11/22/33' + ST, b'\x1b]52;c;aGVsbG8=' + BEL,
-    b'\x1b[2 q', b'\x1b[>4;1m', b'\x1b[>1u', b'\x1b[!p', b'\x1b]0;title?' + BEL, b'\x1b]8;;http://example.org/?a' + ST,
-    b'\x1b]2;11;?' + BEL, b'\x1b[1;31m', b'\x1b[3g', b'\x1bP1;2q#0~' + ST, b'\x1b_Ga=d' + ST, b'\x1b]112' + BEL, b'\x1b[s', b'\x1b[u',
+    b'\x1b[22;0;0t', b'\x1b[23;0;0t', b'\x1b]11;#102030' + BEL, b'\x1b]4;1;rgb:11/22/33' + ST,
+    b'\x1b]52;c;aGVsbG8=' + BEL, b'\x1b[2 q', b'\x1b[>4;1m', b'\x1b[>1u', b'\x1b[!p', b'\x1b]0;title?' + BEL,
+    b'\x1b]8;;http://example.org/?a' + ST, b'\x1b]2;11;?' + BEL, b'\x1b[1;31m', b'\x1b[3g',
+    b'\x1bP1;2q#0~' + ST, b'\x1b_Ga=d' + ST, b'\x1b]112' + BEL, b'\x1b[s', b'\x1b[u',
 ]
 EVERYTHING = b''.join(QUERIES)
 
@@ -101,7 +104,8 @@ def test_late_client_is_not_asked_what_was_asked_before(pty, history, aware):
 def test_sequence_that_was_half_printed_when_the_client_came_is_not_torn(pty):
     """The first half is history, the second is live: a client that got the second half alone would show it as text."""
     listener, always = listen(pty, '-H', '1K')
-    for sequence in (b'\x1b[?2026$p', b'\x1b]11;?\x1b\\', b'\x1bP$qm\x1b\\', b'\x1b[1;38;5;196m', b'\x1b(0', b'\x1b]0;title\x07'):
+    for sequence in (b'\x1b[?2026$p', b'\x1b]11;?\x1b\\', b'\x1bP$qm\x1b\\', b'\x1b[1;38;5;196m', b'\x1b(0',
+                     b'\x1b]0;title\x07'):
         for cut in range(1, len(sequence)):
             mark = f'{sequence[1:].hex()[:20]}-{cut}'.encode()
             listener.print(b'\r\n' + mark + sequence[:cut])

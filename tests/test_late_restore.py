@@ -1,4 +1,4 @@
-"""Issue 5, item 4: the user's terminal is as it was after every way out of attach; seen in a tmux pane and with pyte."""
+"""Issue 5, item 4: the user's terminal is as it was after every way out of attach; in a tmux pane and with pyte."""
 import os
 import pathlib
 import signal
@@ -47,7 +47,8 @@ def test_terminal_is_as_it_was_after(pty, way, where):
     show(terminal, model, lambda: '[status' in model.screen.text())
     text = [row for row in model.screen.text().split('\n') if row]
     assert f'[status {STATUS[way]}]' == text[-1], text
-    assert pathlib.Path(pty.path('one')).read_text() == pathlib.Path(pty.path('two')).read_text(), 'termios is not as it was'
+    one, two = (pathlib.Path(pty.path(name)).read_text() for name in ('one', 'two'))
+    assert one == two, 'termios is not as it was'
     if where == 'screen':
         assert text[:2] == ['before 1', 'before 2'] and not any('READY' in row for row in text)
     else:
@@ -115,7 +116,7 @@ def test_program_is_detached_from_and_come_back_to_in_a_tmux_pane(pty, name):
         pane.command(ATTACH, '-q', session.shim.address)
         pane_shows(pane, session)
         pane.key('C-\\')
-        pane.wait_rows(lambda rows: [r for r in rows if r][-1] == '$', 'the prompt')      # (what is typed before is lost)
+        pane.wait_rows(lambda rows: [r for r in rows if r][-1] == '$', 'the prompt')    # (typed before it is lost)
         pane.command('echo', 'back')
         pane.wait_rows(lambda rows: 'back' in rows and [r for r in rows if r][-1] == '$', 'the prompt')
         assert pane.flags() == flags
