@@ -54,7 +54,7 @@
 #include <netinet/tcp.h>  // TCP_NODELAY
 #include <poll.h>
 #include <spawn.h>
-#include <sys/ioctl.h>  // TIOCGWINSZ
+#include <sys/ioctl.h>  // TIOCGWINSZ, TIOCOUTQ
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -869,7 +869,8 @@ void do_default(int number) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, or pushed
+constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, or some of a push
+constexpr milliseconds kLook{5};         // how often the kernel is asked what is left of a push
 
 enum class End { none, detached, pushed, ended, lost, no_reader, no_output, signal };
 
@@ -884,6 +885,7 @@ struct Relay {
     bool resized = false;  // the size is to be sent
     bool sending = true, receiving = true;  // the two directions of the socket
     bool heard = false;    // something came from the shim
+    int unacknowledged = INT_MAX;  // what the kernel still had to give to the shim when all was pushed
     std::string to_shim{}, to_screen{};
     End end = End::none;
     int status = 0;        // of the program when end is `ended`; errno when it is `no_output`
@@ -947,8 +949,8 @@ void read_socket(Relay &r) {
     char bytes[kBufferBytes];
     const ssize_t n = ::recv(r.socket, bytes, kBufferBytes - r.to_screen.size(), MSG_DONTWAIT);
     if (is_transient(n)) return;
-    r.heard = true;
     if (n > 0) {
+        r.heard = true;
         r.to_screen.append(bytes, static_cast<std::size_t>(n));
         if (r.options.push) r.to_screen.erase(0, showable(r));
         return;
@@ -977,9 +979,17 @@ void send_pending(Relay &r) {
     if (!r.all_queued || !r.to_shim.empty() || !r.sending) return;
     ::shutdown(r.socket, SHUT_WR);
     r.sending = false;
-    if (!r.options.push) return;
-    r.end = End::pushed;  // over TCP not yet: the shim asks the kernel who we are, so we must still be there
-    r.deadline = Clock::now() + (r.over_tcp ? kFarewell : milliseconds(0));
+    if (r.options.push) r.end = End::pushed;
+}
+
+/// Over TCP a push stays for a while: the shim asks the kernel who we are, so until it has answered we must be there;
+/// and close(2) with output still unread is a reset (RFC 1122, 4.2.2.13), which throws away what has not gone out.
+/// As long as the shim takes some of it, the deadline moves on.
+bool is_pushed(Relay &r) {
+    int bytes = 0;
+    ::ioctl(r.socket, TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
+    if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + kFarewell;
+    return !r.receiving || !r.over_tcp || (r.heard && bytes == 0);
 }
 
 void write_screen(Relay &r) {
@@ -1010,12 +1020,12 @@ bool obey_signals(Relay &r) {
     return any;
 }
 
-bool is_finished(const Relay &r) {
+bool is_finished(Relay &r) {
     if (r.deadline && Clock::now() >= *r.deadline) return true;
     switch (r.end) {
     case End::none: return false;
     case End::detached: return r.to_shim.empty();
-    case End::pushed: return r.heard;
+    case End::pushed: return is_pushed(r);
     case End::ended:
     case End::lost: return r.to_screen.empty();
     default: return true;
@@ -1040,7 +1050,8 @@ void relay(Relay &r) {
         // Wait. pselect(2) lets signals in only when it has to wait; in a flood it never has, so they are let in after.
         timespec left{};
         if (r.deadline) {
-            const auto ns = std::max(std::chrono::nanoseconds(*r.deadline - Clock::now()), std::chrono::nanoseconds(0));
+            auto ns = std::max(std::chrono::nanoseconds(*r.deadline - Clock::now()), std::chrono::nanoseconds(0));
+            if (r.end == End::pushed) ns = std::min<std::chrono::nanoseconds>(ns, kLook);
             left = {.tv_sec = static_cast<time_t>(ns.count() / 1000000000), .tv_nsec = ns.count() % 1000000000};
         }
         const int highest = std::max(r.socket, r.terminal.output());
