@@ -540,9 +540,10 @@ std::string ScreenState::undo(bool cursor_is_right) const {
     }
     for (const auto &[taken_back_by, made_by] : drawing_) out += taken_back_by;
     if (!out.empty()) out += "\033[m";  // some terminals take the 4 of ESC [ > 4 m for 'underlined'
-    if (cursor.placed && !(cursor_is_right && alternate_ == 0)) return out + "\033[9999H\r\n";
+    const bool on_main = alternate_ == 0, homed = on_main && modes_.contains("\033[?6l");  // it moves the cursor
+    if (homed || (cursor.placed && !(on_main && cursor_is_right))) return out + "\033[9999H\r\n";
     if (!cursor.first_column) return out + "\r\n";
-    return alternate_ == 0 ? out : out + "\r\033[K";  // for a terminal that has no alternate screen
+    return on_main ? out : out + "\r\033[K";  // for a terminal that has no alternate screen
 }
 
 std::string ScreenState::redo() const {
