@@ -1055,8 +1055,8 @@ struct Modes {
 
     void set_private(std::uint16_t number, bool on);
     void soft_reset();
-    /// The sequences that bring a terminal from its first state to this one; "" when it is the first state.
-    [[nodiscard]] std::string sequences() const;
+    /// The sequences that bring a terminal of `rows` rows from its first state to this one; "" when it is the first state.
+    [[nodiscard]] std::string sequences(unsigned rows = UINT_MAX) const;
 };
 
 void Modes::set_private(std::uint16_t number, bool on) {
@@ -1087,7 +1087,7 @@ std::string colour_parameters(unsigned base, std::uint32_t colour) {
            std::to_string(colour & 0xFF);
 }
 
-std::string Modes::sequences() const {
+std::string Modes::sequences(unsigned rows) const {
     std::string out;
     const Rendition &rendition = pen.rendition;
     const auto csi = [&out](const std::string &rest) { out.append("\x1B[").append(rest); };
@@ -1095,7 +1095,7 @@ std::string Modes::sequences() const {
     for (std::size_t g = 0; g < pen.charsets.size(); ++g)
         if (pen.charsets[g] != 'B') out.append({'\x1B', "()*+"[g], pen.charsets[g]});
     if (pen.shifted) out += '\x0E';
-    if (region_top > 1 || region_bottom != 0)
+    if (region_top > 1 || (region_bottom != 0 && region_bottom < rows))
         csi(std::to_string(region_top) + ";" + (region_bottom != 0 ? std::to_string(region_bottom) : "") + "r");
     for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
         if (private_modes[i] != kPrivateModes[i].at_first && kPrivateModes[i].number == 66) out += "\x1B=";
@@ -1500,7 +1500,11 @@ public:
     /// The next bytes, which the recording has already.
     void append(std::string_view bytes);
 
-    bool resized() { return follower_.resized(); }
+    /// The window has `rows` rows now. Gives whether a scroll region is void by that.
+    bool resized(unsigned rows) {
+        rows_ = rows;
+        return follower_.resized();
+    }
     [[nodiscard]] std::uint64_t region_lost_at() const { return follower_.region_lost_at(); }
 
     /// Where a client that wants `wanted` bytes of history begins, and the sequences that its terminal needs before.
@@ -1526,6 +1530,7 @@ private:
     std::vector<Range> queries_;
     std::vector<Follower> snapshots_ = {Follower{}};  // of the follower, oldest first, none before the ring's tail
     std::uint64_t floor_ = 0;                         // no history begins before it
+    unsigned rows_ = UINT_MAX;                        // of the window
 };
 
 void Output::append(std::string_view bytes) {
@@ -1545,12 +1550,12 @@ void Output::append(std::string_view bytes) {
 
 Output::Start Output::start(std::uint64_t wanted) const {
     const std::uint64_t safe = follower_.safe_place();
-    Start only_modes{safe >= tail() ? safe : head(), follower_.modes().sequences()};
+    Start only_modes{safe >= tail() ? safe : head(), follower_.modes().sequences(rows_)};
     if (wanted == 0) return only_modes;
     const std::uint64_t from = std::max(head() - std::min(wanted, head()), floor_);
     const std::uint64_t drawn = follower_.drawn_at();
     if (follower_.is_addressed() && drawn < from) {  // the picture is older than the history that was asked for
-        if (drawn >= floor_) return {drawn, follower_.drawn_modes().sequences()};
+        if (drawn >= floor_) return {drawn, follower_.drawn_modes().sequences(rows_)};
         if (follower_.modes().alternate != 0) return only_modes;  // a part of a picture is worse than none
     }
     return line_start(from);
@@ -1567,12 +1572,12 @@ Output::Start Output::line_start(std::uint64_t from) const {
         const char c = ring_.at(at.position());
         const bool near = at.position() >= from, starts = (c & 0xC0) != 0x80;
         const bool line = at.position() == 0 || (at.position() > tail() && ring_.at(at.position() - 1) == '\n');
-        if (near && at.in_ground() && line) return {at.position(), at.modes().sequences()};
+        if (near && at.in_ground() && line) return {at.position(), at.modes().sequences(rows_)};
         if (near && at.in_ground() && starts && !place) place = at;
         at.feed({&c, 1}, ignored);
     }
     if (!place) return start(0);
-    return {place->position(), place->modes().sequences()};
+    return {place->position(), place->modes().sequences(rows_)};
 }
 
 Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
@@ -1778,7 +1783,7 @@ void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
 bool is_own(SocketAddress address) {
     reinterpret_cast<sockaddr_in *>(&address.storage)->sin_port = 0;  // at the same place in sockaddr_in6
     const Fd probe(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    return ::bind(probe.get(), address.get(), address.length) == 0;
+    return !probe || ::bind(probe.get(), address.get(), address.length) == 0;  // no descriptor left: rather yes
 }
 
 /// Who owns the socket at the other end of a TCP connection, asked of the kernel through `diag`, a sock_diag(7) socket.
@@ -2213,7 +2218,7 @@ bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b
 void Session::set_window(const winsize &size) {
     terminal_.resize(size);
     recording_.event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
-    if (!output_.resized()) return;
+    if (!output_.resized(size.ws_row)) return;
     for (Client &client : clients_)  // their terminals have not got another size, but the program's has
         if (client.window.ws_row != 0) client.region_reset_at = output_.head();
 }
@@ -2682,6 +2687,7 @@ int Session::start(const Options &options) {
     }
     if (!terminal_.open(size)) return kExitFailed;
     wanted_ = shown_ = size;
+    output_.resized(size.ws_row);
     if (const int status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true)) {
         complain_errno(options.program[0]);
         return status;

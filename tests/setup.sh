@@ -14,6 +14,7 @@ need strace have strace
 need tmux have tmux
 need netcat-openbsd have nc
 need procps have top
+need iproute2 have ip
 need vim-tiny have vim.tiny
 for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
 need man-db have man
