@@ -884,6 +884,7 @@ struct Relay {
     bool input_open;       // standard input is still read
     bool all_queued;       // nothing more comes for the shim: when to_shim is empty, shut the sending side down
     bool resized = false;  // the size is to be sent
+    bool redraw = false;   // and the program is to draw, even if the size is the same
     bool sending = true, receiving = true;  // the two directions of the socket
     bool heard = false;    // something came from the shim
     int unacknowledged = INT_MAX;  // what the kernel still had to give to the shim when all was pushed
@@ -967,11 +968,19 @@ void read_socket(Relay &r) {
     if (r.options.push) r.to_screen.clear();
 }
 
+/// A size that is the same again is nothing to the shim, as a SIGWINCH is none to the kernel: TIOCSWINSZ, tty_ioctl(4).
+/// So a program that is to draw is shown one that differs by a row first.
+void queue_size(Relay &r) {
+    winsize window = window_size();
+    std::string message = hello(window);
+    if (r.redraw && window.ws_row-- > 1) message.insert(0, hello(window));
+    r.to_shim += message;
+    r.resized = r.redraw = false;
+}
+
 void send_pending(Relay &r) {
-    if (r.resized && r.has_window && r.sending && !r.all_queued && r.to_shim.size() + kHelloBytes <= kBufferBytes) {
-        r.to_shim += hello(window_size());
-        r.resized = false;
-    }
+    const bool has_room = r.to_shim.size() + 2 * kHelloBytes <= kBufferBytes;
+    if (r.resized && r.has_window && r.sending && !r.all_queued && has_room) queue_size(r);
     if (!r.to_shim.empty()) {
         const ssize_t n = ::send(r.socket, r.to_shim.data(), r.to_shim.size(), MSG_DONTWAIT);
         if (n < 0 && !is_transient(n)) r.sending = false;  // the end of what comes from there will tell why
@@ -1014,7 +1023,7 @@ bool obey_signals(Relay &r) {
     if (g_continued != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
         g_continued = 0;
         r.terminal.enter();
-        g_resized = 1;
+        r.redraw = r.resized = true;
     }
     if (g_resized != 0) r.resized = true;
     g_resized = 0;
