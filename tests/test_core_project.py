@@ -69,7 +69,7 @@ def test_each_file_compiles_alone_by_the_one_line_command(pty):
         command = ['c++', '-std=c++20', '-O2', '-o', target, os.path.join(ROOT, source)]
         builds.append((target, pty.background(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
     for target, build in builds:
-        said, _ = build.communicate(timeout=180)
+        said, _ = build.communicate(timeout=400)
         assert (build.returncode, said) == (0, b'')
         assert pty.run(target, '--version').returncode == 0
 
