@@ -1074,7 +1074,8 @@ private:
         {1006, false}, {1015, false}, {1016, false}, {2004, false}, {2026, false}, {1047, false}, {1049, false}}};
 
     std::array<bool, kModes.size()> changed_{};
-    bool colours_ = false, keypad_ = false, graphics_ = false, region_ = false, shape_ = false;
+    bool colours_ = false, keypad_ = false, graphics_ = false, region_ = false, shape_ = false, keys_ = false;
+    int kitty_ = 0;  // how many keyboard modes of kitty's protocol are on its stack
 };
 
 void Modes::heed(Part part, std::string_view bytes) {
@@ -1083,6 +1084,9 @@ void Modes::heed(Part part, std::string_view bytes) {
     if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
     if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
     if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
+    if (csi.key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
+    if (csi.key == ">u") ++kitty_;
+    if (csi.key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
     if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
     if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
     if (csi.key == "r") region_ = csi.count > 0;
@@ -1104,6 +1108,8 @@ std::string Modes::undo() const {
     if (keypad_) bytes += "\x1B>";
     if (graphics_) bytes += "\x1B(B";
     if (shape_) bytes += "\x1B[0 q";
+    if (keys_) bytes += "\x1B[>4m";
+    if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
     return bytes;
 }
 
@@ -1858,14 +1864,15 @@ private:
         if (!alternate) end_page();
         else write_rows(std::max(written_, cursor_.row));  // the line with the cursor is not finished
         alternate_ = alternate;
-        page_since_ = now_;
         if (alternate) {
-            main_ = {std::exchange(screen_, std::vector<Row>(screen_.size())), std::exchange(written_, 0), cursor_};
+            main_ = {std::exchange(screen_, std::vector<Row>(screen_.size())), std::exchange(written_, 0), cursor_,
+                     std::exchange(page_since_, now_)};
             return;
         }
         screen_ = std::move(main_.screen);
         written_ = main_.written;
         cursor_ = main_.cursor;
+        page_since_ = main_.page_since;
         resize(columns_, rows_);
     }
 
@@ -1941,6 +1948,7 @@ private:
         std::vector<Row> screen;
         int written = 0;
         Cursor cursor;
+        Micros page_since = 0;
     } main_;                        // the main screen, while alternate_
     bool wrap_next_ = false;        // the cursor stands *behind* the last column, as VT100s do it
     int top_ = 0, bottom_ = 0;      // the scroll region
@@ -2063,8 +2071,11 @@ Got convert_to_cast(Recording &recording, Output &out, int version) {
     const Header &header = recording.header();
     out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
     Micros last = 0;
-    return for_each_event(recording, out, [&](const Event &event) {
+    bool too_long = false;
+    const Got got = for_each_event(recording, out, [&](const Event &event) {
+        too_long = event.kind == 'b' && event.goes_on;  // its parts could not each stand before the part of its `o`
         std::string_view tail = event.tail;
+        if (too_long) return false;
         tail = tail.substr(0, tail.rfind(']') + 1);
         out.put("[" + format_seconds(version == 3 ? event.time - last : event.time));
         last = event.time;
@@ -2072,6 +2083,7 @@ Got convert_to_cast(Recording &recording, Output &out, int version) {
         tail = tail.substr(tail.find('"'));
         return out.put(", \"o\", ") && out.put(tail.substr(0, tail.rfind('"') + 1)) && out.put("]\n");
     });
+    return too_long ? recording.complain_here("a b event is longer than 1 MiB") : got;
 }
 
 Got convert_to_raw(Recording &recording, Output &out) {
