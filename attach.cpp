@@ -853,6 +853,13 @@ void handle_signals() {
     std::signal(SIGPIPE, SIG_IGN);  // write(2) says EPIPE
 }
 
+/// For what may take long outside of the loop.
+void unblock_signals() {
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
 /// Does with `number` what it does by default: dies of it, or stops until SIGCONT.
 void do_default(int number) {
     std::signal(number, SIG_DFL);
@@ -887,6 +894,7 @@ struct Relay {
     bool redraw = false;   // and the program is to draw, even if the size is the same
     bool sending = true, receiving = true;  // the two directions of the socket
     bool heard = false;    // something came from the shim
+    bool has_input = false;  // something was read from standard input
     int unacknowledged = INT_MAX;  // what the kernel still had to give to the shim when all was pushed
     std::string to_shim{}, to_screen{};
     End end = End::none;
@@ -938,6 +946,7 @@ void read_input(Relay &r) {
         if (r.terminal.has_keys()) detach(r);  // the terminal was hung up
         return;
     }
+    r.has_input = true;
     std::string_view typed(bytes, static_cast<std::size_t>(n));
     const std::size_t key = r.terminal.has_keys() ? find_key(typed, r.options.key) : std::string_view::npos;
     if (key != std::string_view::npos) {
@@ -1046,6 +1055,7 @@ bool is_finished(Relay &r) {
 void relay(Relay &r) {
     sigset_t none, blocked;
     ::sigemptyset(&none);
+    obey_signals(r);
     send_pending(r);
     while (!is_finished(r)) {
         // Build the sets: who may be read, who has something to be written.
@@ -1083,6 +1093,12 @@ void relay(Relay &r) {
     }
 }
 
+/// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted yet when
+/// the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
+bool has_come_too_late(const Relay &r) {
+    return r.end == End::lost && !r.heard && !r.has_input && !r.options.raw && !r.options.program.empty();
+}
+
 /// The last words of attach, and its exit status.
 int report(const Relay &r) {
     const std::string &address = r.options.address;
@@ -1116,12 +1132,15 @@ void open_standard_streams() {
 int main(int argc, char **argv) {
     open_standard_streams();
     Options options = parse_command_line(argc, argv);
-    const Fd socket = reach(argv[0], options);
-    handle_signals();
     Terminal terminal(!options.push);
-    Relay r = start_relay(options, terminal, socket.get());
-    terminal.enter();
-    relay(r);
-    terminal.leave(r.end == End::ended && r.status < 128);
-    return report(r);
+    for (bool again = true;; again = false) {
+        const Fd socket = reach(argv[0], options);
+        handle_signals();
+        Relay r = start_relay(options, terminal, socket.get());
+        terminal.enter();
+        relay(r);
+        terminal.leave(r.end == End::ended && r.status < 128);
+        if (!again || !has_come_too_late(r)) return report(r);
+        unblock_signals();
+    }
 }
