@@ -7,6 +7,7 @@ recognised and, if a `reply` function is given, answered as a terminal would ans
 """
 import codecs
 import copy
+import functools
 import re
 
 import pyte
@@ -25,6 +26,17 @@ CONTROL = re.compile(r'[\x00-\x1f\x7f]')
 EIGHT_BIT = {0x80 + i: '\x1b' + chr(0x40 + i) for i in range(32)}     # C1 controls (in UTF-8) are ESC and a letter
 ALTERNATE = (47, 1047, 1049)
 TRACKING = {9, 1000, 1002, 1003}
+
+
+@functools.lru_cache(1 << 14)
+def cell(pen, char):
+    """One cell; there are few different ones, and making them is what costs time here."""
+    return pen._replace(data=char)
+
+
+@functools.lru_cache(1 << 10)
+def blank_cell(background):
+    return Char(' ', bg=background)
 
 
 class Screen(pyte.Screen):
@@ -62,7 +74,7 @@ class Screen(pyte.Screen):
             part, data = data[:self.columns - self.cursor.x], data[self.columns - self.cursor.x:]
             line, attrs, x = self.buffer[self.cursor.y], self.cursor.attrs, self.cursor.x
             for i, char in enumerate(part, x):
-                line[i] = attrs._replace(data=char)
+                line[i] = cell(attrs, char)
             self.cursor.x = x + len(part)
             if 7 not in self.private and data:
                 self.cursor.x, data = self.columns - 1, data[-1]
@@ -70,26 +82,25 @@ class Screen(pyte.Screen):
 
     # erasing leaves blanks that have the background colour and nothing else
     def blank(self):
-        return Char(' ', bg=self.cursor.attrs.bg)
+        return blank_cell(self.cursor.attrs.bg)
 
     def erase_in_line(self, how=0, private=False):
         first, last = {0: (self.cursor.x, self.columns), 1: (0, self.cursor.x + 1)}.get(how, (0, self.columns))
-        for x in range(min(first, self.columns - 1), min(last, self.columns)):
-            self.buffer[self.cursor.y][x] = self.blank()
+        columns = range(min(first, self.columns - 1), min(last, self.columns))
+        self.buffer[self.cursor.y].update(dict.fromkeys(columns, self.blank()))
 
     def erase_in_display(self, how=0, private=False):
         if how == 3:                            # only what has scrolled away
             return
         rows = {0: range(self.cursor.y + 1, self.lines), 1: range(self.cursor.y)}.get(how, range(self.lines))
         for y in rows:
-            for x in range(self.columns):
-                self.buffer[y][x] = self.blank()
+            self.buffer[y].update(dict.fromkeys(range(self.columns), self.blank()))
         if how in (0, 1):
             self.erase_in_line(how)
 
     def erase_characters(self, count=None):
-        for x in range(self.cursor.x, min(self.cursor.x + (count or 1), self.columns)):
-            self.buffer[self.cursor.y][x] = self.blank()
+        columns = range(self.cursor.x, min(self.cursor.x + (count or 1), self.columns))
+        self.buffer[self.cursor.y].update(dict.fromkeys(columns, self.blank()))
 
     def shift_rows(self, top, bottom, count):
         """Rows [top, bottom] go up by `count` (down if it is negative); what comes in is blank."""
@@ -100,7 +111,7 @@ class Screen(pyte.Screen):
                 if rows[from_row] is not None:
                     self.buffer[top + i] = rows[from_row]
             elif self.cursor.attrs.bg != 'default':
-                self.buffer[top + i].update({x: self.blank() for x in range(self.columns)})
+                self.buffer[top + i].update(dict.fromkeys(range(self.columns), self.blank()))
 
     def edges(self):
         return self.margins or Margins(0, self.lines - 1)

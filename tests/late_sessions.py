@@ -18,9 +18,11 @@ def helper(name, *arguments):
 
 
 class Watcher:
-    """A raw socket with a screen behind it; `size` None is a client that says nothing (as nc does)."""
-    def __init__(self, address, size=(ROWS, COLS), aware=True, reply=None):
-        self.model, self.got, self.pending, self.open = Model(*size, reply=reply), b'', [], True
+    """A socket with a screen behind it; one that is not `aware` says nothing of its size (as nc does). A `lazy` one
+    draws what came when somebody looks."""
+    def __init__(self, address, size=(ROWS, COLS), aware=True, reply=None, lazy=False):
+        self.drawn, self.got, self.pending, self.open = Model(*size, reply=reply), b'', [], True
+        self.lazy, self.undrawn = lazy, b''
         self.mirrors = []               # models that are fed what comes from now on
         self.client = Client(address, hello(*size) if aware else b'')
         self.began = time.monotonic()
@@ -36,8 +38,19 @@ class Watcher:
     def draw(self):
         data, self.pending = b''.join(self.pending), []
         self.got += data
-        for model in [self.model, *self.mirrors]:
+        self.undrawn += data
+        if not self.lazy:
+            self.look()
+
+    def look(self):
+        data, self.undrawn = self.undrawn, b''
+        for model in [self.drawn, *self.mirrors]:
             model.feed(data)
+        return self.drawn
+
+    @property
+    def model(self):
+        return self.look() if self.undrawn else self.drawn
 
     def read_until(self, true, what='the output'):
         """Takes and draws until `true()` holds, whether more is coming or not."""
@@ -85,8 +98,8 @@ def wait_for(watchers, true, what):
 
 
 def same_screen(late, always, others=(), budget=BUDGET, ignored=()):
-    """Reads for at most `budget` seconds from when `late` came, until it shows what the model `always` shows and all is
-    quiet; gives back what still differs then. The time that the model itself takes to draw is not
+    """Reads for at most `budget` seconds from when `late` came, until it shows what the model that `always` gives shows
+    and all is quiet; gives back what still differs then. The time that the model itself takes to draw is not
     the program's and not counted."""
     end, wrong = late.began + budget, ['nothing was read']
     everyone = list(dict.fromkeys([late, *others]))
@@ -96,7 +109,7 @@ def same_screen(late, always, others=(), budget=BUDGET, ignored=()):
             return wrong
         read_quiet(everyone, end)
         drawing = time.monotonic()
-        wrong = differences(late.model, always, ignored)
+        wrong = differences(late.model, always(), ignored)
         end += time.monotonic() - drawing
     return []
 
@@ -115,15 +128,15 @@ class Session:
         self.shim = pty.shim(*options, '-s', f'{COLS}x{ROWS}', '-r', name + '.cast', pty.path(name + '.sock'),
                              'sh', '-c', start, *argv, env=env)
         self.always = self.come()
-        self.wide = self.come((OTHER_ROWS, OTHER_COLS), aware=False)
+        self.wide = self.come((OTHER_ROWS, OTHER_COLS), aware=False, lazy=True)
         self.reference = [self.always, self.wide]
         for number, one in enumerate(self.reference):       # whoever sees the answer to its own line is attached
             one.send(f'{number}\r'.encode())
             wait_for([one], lambda one=one, number=number: f'READY {number}' in one.model.screen.text(), 'READY')
         self.always.send(b'go\r')
 
-    def come(self, size=(ROWS, COLS), aware=True, reply=None):
-        watcher = Watcher(self.shim.address, size, aware, reply)
+    def come(self, size=(ROWS, COLS), aware=True, lazy=False):
+        watcher = Watcher(self.shim.address, size, aware, lazy=lazy)
         return self.pty.keep(watcher, watcher.close)
 
     def drive(self, keys, awaited):
