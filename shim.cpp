@@ -615,6 +615,7 @@ private:
     static constexpr std::size_t kNone = SIZE_MAX;
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
+    [[nodiscard]] long long elapsed() const;
     void make_room(std::size_t bytes);
     char *open_event(char code, std::size_t room);
     void close_event(char *end);
@@ -625,6 +626,7 @@ private:
     std::string path_;
     bool kept_ = false;
     Clock::time_point start_{};
+    long long time_ = 0;              // of the event that is being added, in microseconds
     std::vector<char> lines_;         // what this turn (or a stuck one) has to write
     std::size_t used_ = 0;            // bytes of it that count
     std::size_t output_begin_ = kNone;  // where this turn's output event begins in it
@@ -661,18 +663,21 @@ bool Recording::open(const std::string &path, const std::string &header, std::ui
     return true;
 }
 
+/// Microseconds since the start of the recording.
+long long Recording::elapsed() const {
+    return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
+}
+
 /// Makes room for `bytes` more, and for the little that stands around them.
 void Recording::make_room(std::size_t bytes) {
     if (lines_.size() < used_ + bytes + 64) lines_.resize(used_ + bytes + 64);
 }
 
-/// Begins an event and makes `room` bytes for its text; gives where the text goes.
+/// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
 char *Recording::open_event(char code, std::size_t room) {
-    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
     make_room(room);
     char *at = lines_.data() + used_;
-    return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", static_cast<long long>(now / 1000000),
-                              static_cast<long long>(now % 1000000), code);
+    return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
 }
 
 void Recording::close_event(char *end) {
@@ -699,6 +704,7 @@ void Recording::output(std::string_view piece) {
     if (output_begin_ == kNone) {
         output_begin_ = used_;
         exact_ = true;
+        time_ = elapsed();
         used_ = static_cast<std::size_t>(open_event('o', 0) - lines_.data());
     }
     make_room(piece.size() * kMostPerByte);
@@ -723,8 +729,9 @@ void Recording::event(char code, std::string_view text) {
     if (stuck_) commit();
     if (!fd_ || stuck_ || (full_ && code != 'x')) return;
     const std::size_t before = used_;
+    time_ = elapsed();
     add(code, text);
-    keep_limit(before);
+    if (code != 'x') keep_limit(before);  // for the exit event there is a reserve
 }
 
 void Recording::commit() {
@@ -740,6 +747,7 @@ void Recording::commit() {
     if (!was_stuck || missing_ == 0) return;
     missing_total_ += missing_;
     gap_end_ = position_;
+    time_ = elapsed();
     add('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
     commit();
 }
