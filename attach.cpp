@@ -53,7 +53,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>  // TCP_NODELAY
 #include <poll.h>
-#include <spawn.h>
 #include <sys/ioctl.h>  // TIOCGWINSZ, TIOCOUTQ
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -62,10 +61,6 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-
-#if !defined(_GNU_SOURCE)
-extern char **environ;  // environ(7): every program declares it itself
-#endif
 
 namespace {
 
@@ -326,29 +321,17 @@ struct PrivateMode {
 };
 
 constexpr PrivateMode kPrivateModes[] = {
-    {1, false},     // cursor keys send ESC O A, not ESC [ A
-    {5, false},     // the whole screen in reverse video
-    {6, false},     // rows count from the top of the scroll region
-    {7, true},      // text goes on in the next line (autowrap)
-    {9, false},     // mouse: clicks, as in X10
-    {25, true},     // the cursor is shown
-    {45, false},    // backspace goes on in the line above
-    {66, false},    // the keypad sends escape sequences
-    {69, false},    // left and right margins
-    {1000, false},  // mouse: clicks and releases
-    {1001, false},  // mouse: highlighting
-    {1002, false},  // mouse: drags
-    {1003, false},  // mouse: every movement
-    {1004, false},  // focus in and out are reported
-    {1005, false},  // mouse coordinates in UTF-8
-    {1006, false},  // mouse coordinates in decimal (SGR)
-    {1015, false},  // mouse coordinates in decimal (urxvt)
-    {1016, false},  // mouse coordinates in pixels
-    {2004, false},  // bracketed paste
-    {2026, false},  // synchronized output: nothing is shown until it is over
-    {2031, false},  // changes of the colour scheme are reported
-    {2048, false},  // changes of the size are reported
-    {9001, false},  // keys as Win32 events
+    {1, false}, {66, false},  // cursor keys send ESC O A, not ESC [ A; the keypad sends escape sequences
+    {5, false},               // the whole screen in reverse video
+    {6, false}, {69, false},  // rows count from the top of the scroll region; left and right margins
+    {7, true},  {45, false},  // text goes on in the next line (autowrap); backspace in the line above
+    {25, true},               // the cursor is shown
+    {9, false}, {1000, false}, {1001, false}, {1002, false}, {1003, false},  // the mouse: clicks ... every movement
+    {1005, false}, {1006, false}, {1015, false}, {1016, false},              // and how its place is written
+    {1004, false}, {2031, false}, {2048, false},  // reports: focus, colour scheme, size
+    {2004, false},            // bracketed paste
+    {2026, false},            // synchronized output: nothing is shown until it is over
+    {9001, false},            // keys as Win32 events
 };
 
 class ScreenState {
@@ -665,29 +648,32 @@ std::pair<std::string, std::string> numeric(const SocketAddress &address) {
     return {host, port};
 }
 
-/// Whether two Unix-domain sockets are one file.
-bool same_file(const SocketAddress &a, const SocketAddress &b) {
+bool is_same_file(const char *a, const char *b) {
     struct stat one{}, other{};
-    return a.storage.ss_family == AF_UNIX && b.storage.ss_family == AF_UNIX &&
-           ::stat(reinterpret_cast<const sockaddr_un *>(&a.storage)->sun_path, &one) == 0 &&
-           ::stat(reinterpret_cast<const sockaddr_un *>(&b.storage)->sun_path, &other) == 0 &&
-           one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+    return ::stat(a, &one) == 0 && ::stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-/// Whether `address` is that of the session that we run in, which the shim has put into the environment: its output
+/// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
 /// would come back as its output, for ever. A shim that listens everywhere is found on the loopback interface too.
-bool is_this_session(const SocketAddress &address) {
+bool is_this_session(const std::string &address, const std::vector<SocketAddress> &addresses) {
     const char *name = std::getenv("SHIM_ADDRESS");
-    const auto there = numeric(address);
-    const bool loopback = there.first == "::1" || there.first.starts_with("127.");
-    const auto is_own = [&](const SocketAddress &own) {
-        const auto [host, port] = numeric(own);
-        const bool everywhere = host == "0.0.0.0" || host == "::";
-        if (port.empty()) return same_file(address, own);
-        return there.second == port && (there.first == host || (loopback && everywhere));
-    };
-    const std::vector<SocketAddress> own = resolve(name != nullptr ? name : "").addresses;
-    return std::any_of(own.begin(), own.end(), is_own);
+    if (name == nullptr) return false;
+    if (is_same_file(address.c_str(), name)) return true;
+    for (const SocketAddress &own : resolve(name).addresses)
+        for (const SocketAddress &there : addresses) {
+            const auto [own_host, own_port] = numeric(own);
+            const auto [host, port] = numeric(there);
+            const bool everywhere = own_host == "0.0.0.0" || own_host == "::";
+            const bool loopback = host == "::1" || host.starts_with("127.");
+            if (!port.empty() && port == own_port && (host == own_host || (everywhere && loopback))) return true;
+        }
+    return false;
+}
+
+bool is_tcp(int fd) {
+    SocketAddress own{.storage = {}, .length = sizeof own.storage};
+    ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length);
+    return own.storage.ss_family != AF_UNIX;
 }
 
 /// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
@@ -696,7 +682,7 @@ bool is_own_peer(int fd) {
     SocketAddress own{.storage = {}, .length = sizeof own.storage}, peer = own;
     return ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length) == 0 &&
            ::getpeername(fd, reinterpret_cast<sockaddr *>(&peer.storage), &peer.length) == 0 &&
-           own.storage.ss_family != AF_UNIX && numeric(own) == numeric(peer);
+           is_tcp(fd) && numeric(own) == numeric(peer);
 }
 
 /// Connects to the first of `addresses` that answers; else gives nothing and errno.
@@ -720,54 +706,48 @@ bool nobody_listens() { return errno == ECONNREFUSED || errno == ENOENT; }
 /// Where shim may be: beside this program, else on PATH.
 std::vector<std::string> shim_places(const std::string &self) {
     std::vector<std::string> places;
-    const auto beside = [&](const std::string &path) {
-        if (path.find('/') != std::string::npos) places.push_back(path.substr(0, path.rfind('/') + 1) + "shim");
-    };
-#if defined(__linux__)
     std::string path(PATH_MAX, '\0');
-    const ssize_t n = ::readlink("/proc/self/exe", path.data(), path.size());
-    beside(path.substr(0, n > 0 ? static_cast<std::size_t>(n) : 0));
-#endif
-    beside(self);
+    const ssize_t n = ::readlink("/proc/self/exe", path.data(), path.size());  // where there is a /proc
+    path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+    for (const std::string &beside : {path, self})
+        if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
     places.emplace_back("shim");
     return places;
 }
 
 struct ShimRun {
-    int status = kExitNotAttached;  // its exit status
-    std::string said;               // what it wrote, to standard output and to standard error
+    int status;        // its exit status
+    std::string said;  // what it wrote, to standard output and to standard error
 };
 
 /// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to.
 ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
-    int pipe_ends[2];
-    if (::pipe(pipe_ends) != 0) return {.said = std::string("attach: pipe: ") + std::strerror(errno) + "\n"};
-    const Fd from_shim(pipe_ends[0]);
-    Fd to_us(pipe_ends[1]);
     std::string name = "shim", wait = "-w", where = address;
     std::vector<char *> argv{name.data(), wait.data(), where.data()};
     argv.insert(argv.end(), program.begin(), program.end());
     argv.push_back(nullptr);
+    const std::vector<std::string> places = shim_places(self);
 
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::posix_spawn_file_actions_adddup2(&actions, to_us.get(), fd);
-    for (const int fd : pipe_ends) ::posix_spawn_file_actions_addclose(&actions, fd);
-    pid_t pid = -1;
-    int error = ENOENT;
-    for (const std::string &place : shim_places(self))
-        if (error != 0) error = ::posix_spawnp(&pid, place.c_str(), &actions, nullptr, argv.data(), environ);
-    ::posix_spawn_file_actions_destroy(&actions);
-    to_us.reset();
-    if (error != 0) return {.said = std::string("attach: shim: ") + std::strerror(error) + "\n"};
-
-    ShimRun run;
+    int pipe_ends[2];
+    if (::pipe(pipe_ends) != 0) fail(kExitNotAttached, "pipe", std::strerror(errno));
+    const pid_t pid = ::fork();
+    if (pid < 0) fail(kExitNotAttached, "fork", std::strerror(errno));
+    if (pid == 0) {
+        for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(pipe_ends[1], fd);
+        for (const int fd : pipe_ends) ::close(fd);
+        for (const std::string &place : places) ::execvp(place.c_str(), argv.data());
+        ::_exit(kExitNotAttached);  // a status that shim does not use
+    }
+    ::close(pipe_ends[1]);
+    const Fd from_shim(pipe_ends[0]);
+    ShimRun run{};
     char bytes[4096];
     for (ssize_t n = 0; (n = ::read(from_shim.get(), bytes, sizeof bytes)) > 0;)
         run.said.append(bytes, static_cast<std::size_t>(n));
     int status = 0;
     ::waitpid(pid, &status, 0);
     run.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
     return run;
 }
 
@@ -786,12 +766,8 @@ Fd start_session(const std::string &self, Options &options) {
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
     const bool in_use = run.status != 0 && run.said.find(std::strerror(EADDRINUSE)) != std::string::npos;
     const auto end = Clock::now() + (in_use ? kRaceWindow : milliseconds(0));
-    Fd fd;
-    if (run.status == 0) fd = connect_to(resolve(address).addresses);
-    while (!fd && Clock::now() < end) {
-        fd = connect_to(resolve(address).addresses);
-        if (!fd) ::poll(nullptr, 0, 20);
-    }
+    Fd fd = connect_to(resolve(address).addresses);
+    while (!fd && Clock::now() < end && ::poll(nullptr, 0, 20) == 0) fd = connect_to(resolve(address).addresses);
     if (fd || run.status == 0) return fd;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
     std::exit(run.status);
@@ -801,7 +777,7 @@ Fd start_session(const std::string &self, Options &options) {
 Fd reach(const std::string &self, Options &options) {
     const Resolved found = resolve(options.address);
     if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, options.address, found.why);
-    if (!options.push && std::any_of(found.addresses.begin(), found.addresses.end(), is_this_session))
+    if (!options.push && is_this_session(options.address, found.addresses))
         fail(kExitNotAttached, options.address, "this terminal is that session");
     Fd fd = connect_to(found.addresses);
     if (!fd && nobody_listens() && !options.program.empty()) fd = start_session(self, options);
@@ -819,6 +795,8 @@ Fd reach(const std::string &self, Options &options) {
 // They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
 // done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
 // ---------------------------------------------------------------------------------------------------------------------
+
+constexpr int kSignals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
 volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
@@ -849,15 +827,8 @@ void handle(int number) {
 }
 
 void handle_signals() {
-    for (const int number : {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH}) handle(number);
+    for (const int number : kSignals) handle(number);
     std::signal(SIGPIPE, SIG_IGN);  // write(2) says EPIPE
-}
-
-/// For what may take long outside of the loop.
-void unblock_signals() {
-    sigset_t none;
-    ::sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
 /// Does with `number` what it does by default: dies of it, or stops until SIGCONT.
@@ -886,7 +857,6 @@ struct Relay {
     const Options &options;
     Terminal &terminal;
     int socket;
-    bool over_tcp;
     bool has_window;       // its size is sent, now and when it changes
     bool input_open;       // standard input is still read
     bool all_queued;       // nothing more comes for the shim: when to_shim is empty, shut the sending side down
@@ -904,14 +874,11 @@ struct Relay {
 
 /// The state before the first byte: the hello is queued.
 Relay start_relay(const Options &options, Terminal &terminal, int socket) {
-    SocketAddress own{.storage = {}, .length = sizeof own.storage};
-    ::getsockname(socket, reinterpret_cast<sockaddr *>(&own.storage), &own.length);
     const bool on_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     Relay r{
         .options = options,
         .terminal = terminal,
         .socket = socket,
-        .over_tcp = own.storage.ss_family != AF_UNIX,
         .has_window = on_terminal && !options.raw && !options.read_only && !options.push,
         .input_open = !options.read_only || terminal.has_keys(),
         .all_queued = options.read_only,
@@ -1008,7 +975,7 @@ bool is_pushed(Relay &r) {
     int bytes = 0;
     ::ioctl(r.socket, TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
     if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + kFarewell;
-    return !r.receiving || !r.over_tcp || (r.heard && bytes == 0);
+    return !r.receiving || !is_tcp(r.socket) || (r.heard && bytes == 0);
 }
 
 void write_screen(Relay &r) {
@@ -1141,6 +1108,6 @@ int main(int argc, char **argv) {
         relay(r);
         terminal.leave(r.end == End::ended && r.status < 128);
         if (!again || !has_come_too_late(r)) return report(r);
-        unblock_signals();
+        for (const int number : kSignals) block(SIG_UNBLOCK, number);  // to connect may take long
     }
 }
