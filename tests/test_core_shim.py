@@ -458,11 +458,13 @@ def test_foreground_status_of_a_program_that_a_signal_ended(pty, number):
 
 def test_foreground_ends_on_ctrl_c(pty):
     """-f at a terminal: Ctrl-C is SIGINT to the shim, which hangs its program up; the program's status is the shim's."""
-    terminal = pty.terminal(SHIM, '-f', '-n', './a.sock', 'sh', '-c', 'trap "exit 5" HUP; while :; do sleep 0.05; done')
+    script = 'trap "exit 5" HUP; touch ready; while :; do read x; done'
+    terminal = pty.terminal(SHIM, '-f', '-n', './a.sock', 'sh', '-c', script)
     terminal.wait_text('listening on')
+    wait_until(lambda: os.path.exists(pty.path('ready')), what='the program')
     terminal.send('\x03')
     assert terminal.exit_status() == 5
-    assert os.listdir(pty.folder) == []
+    assert os.listdir(pty.folder) == ['ready']
 
 
 TYPIST = 'stty -echo; echo READY; read secret; stty echo; echo AGAIN; read open; echo "$secret.$open."'
