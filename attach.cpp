@@ -567,7 +567,7 @@ public:
     [[nodiscard]] int output() const { return anew_ ? anew_.get() : STDOUT_FILENO; }
 
 private:
-    void show(std::string_view text) const;
+    void show(const std::string &text) const;
 
     bool has_keys_;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
@@ -608,15 +608,12 @@ ssize_t Terminal::write(std::string_view bytes) {
 }
 
 /// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void Terminal::show(std::string_view text) const {
-    const auto end = Clock::now() + kLastWords;
-    while (!text.empty() && Clock::now() < end) {
-        const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
-        pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-        if (::poll(&ready, 1, static_cast<int>(left.count())) != 1) return;
-        const ssize_t n = ::write(output(), text.data(), text.size());
-        if (n < 0 && errno != EAGAIN && errno != EINTR) return;
-        text.remove_prefix(n < 0 ? 0 : static_cast<std::size_t>(n));
+void Terminal::show(const std::string &text) const {
+    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
+    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
+        const ssize_t n = ::write(output(), &text[done], text.size() - done);
+        if (n <= 0) return;
+        done += static_cast<std::size_t>(n);
     }
 }
 
@@ -670,19 +667,19 @@ bool is_this_session(const std::string &address, const std::vector<SocketAddress
     return false;
 }
 
-bool is_tcp(int fd) {
-    SocketAddress own{.storage = {}, .length = sizeof own.storage};
-    ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length);
-    return own.storage.ss_family != AF_UNIX;
+/// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
+SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
+    SocketAddress end{.storage = {}, .length = sizeof end.storage};
+    which(fd, reinterpret_cast<sockaddr *>(&end.storage), &end.length);
+    return end;
 }
+
+bool is_tcp(int fd) { return end_of(fd, ::getsockname).storage.ss_family != AF_UNIX; }
 
 /// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
 /// connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293, section 3.5).
 bool is_own_peer(int fd) {
-    SocketAddress own{.storage = {}, .length = sizeof own.storage}, peer = own;
-    return ::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length) == 0 &&
-           ::getpeername(fd, reinterpret_cast<sockaddr *>(&peer.storage), &peer.length) == 0 &&
-           is_tcp(fd) && numeric(own) == numeric(peer);
+    return is_tcp(fd) && numeric(end_of(fd, ::getsockname)) == numeric(end_of(fd, ::getpeername));
 }
 
 /// Connects to the first of `addresses` that answers; else gives nothing and errno.
@@ -851,7 +848,7 @@ constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, or some of a push
 constexpr milliseconds kLook{5};         // how often the kernel is asked what is left of a push
 
-enum class End { none, detached, pushed, ended, lost, no_reader, no_output, signal };
+enum class End { none, detached, pushed, ended, lost, no_output, signal };
 
 struct Relay {
     const Options &options;
@@ -982,7 +979,7 @@ void write_screen(Relay &r) {
     const ssize_t n = r.terminal.write(std::string_view(r.to_screen).substr(0, showable(r)));
     if (n >= 0) r.to_screen.erase(0, static_cast<std::size_t>(n));
     if (n >= 0 || is_transient(n)) return;
-    r.end = errno == EPIPE ? End::no_reader : End::no_output;
+    r.end = End::no_output;
     r.status = errno;
 }
 
@@ -1018,6 +1015,15 @@ bool is_finished(Relay &r) {
     }
 }
 
+/// How long to wait for something to happen; nothing: for ever.
+std::optional<timespec> time_left(const Relay &r) {
+    if (!r.deadline) return std::nullopt;
+    std::chrono::nanoseconds left = std::max(*r.deadline - Clock::now(), Clock::duration(0));
+    if (r.end == End::pushed) left = std::min<std::chrono::nanoseconds>(left, kLook);
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
+}
+
 /// Copies until one side ends; r.end tells which.
 void relay(Relay &r) {
     sigset_t none, blocked;
@@ -1035,14 +1041,9 @@ void relay(Relay &r) {
         if (showable(r) > 0) FD_SET(r.terminal.output(), &writable);
 
         // Wait. pselect(2) lets signals in only when it has to wait; in a flood it never has, so they are let in after.
-        timespec left{};
-        if (r.deadline) {
-            auto ns = std::max(std::chrono::nanoseconds(*r.deadline - Clock::now()), std::chrono::nanoseconds(0));
-            if (r.end == End::pushed) ns = std::min<std::chrono::nanoseconds>(ns, kLook);
-            left = {.tv_sec = static_cast<time_t>(ns.count() / 1000000000), .tv_nsec = ns.count() % 1000000000};
-        }
+        const auto left = time_left(r);
         const int highest = std::max(r.socket, r.terminal.output());
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, r.deadline ? &left : nullptr, &none);
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
         ::sigprocmask(SIG_SETMASK, &none, &blocked);
         ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
 
@@ -1080,6 +1081,7 @@ int report(const Relay &r) {
     case End::ended: say(address + " ended with status " + std::to_string(r.status)); return r.status;
     case End::lost: say("connection to " + address + " lost"); return kExitLost;
     case End::no_output:
+        if (r.status == EPIPE) return 0;  // its reader has seen enough
         errno = r.status;
         complain_errno("standard output");
         return kExitNotAttached;
