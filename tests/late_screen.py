@@ -231,7 +231,8 @@ class Screen(pyte.Screen):
         super().reset_mode(4)
         self.ansi.discard(4)
         self.keypad, self.margins, self.g, self.charset = False, None, ['B'] * 4, 0
-        self.cursor.attrs, self.saved = self.default_char, {}
+        self.cursor.attrs = self.default_char
+        self.saved.pop(self.alternate, None)
 
     # what is compared
     def cells(self):
