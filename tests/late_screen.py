@@ -200,7 +200,7 @@ class Screen(pyte.Screen):
             return self.save_cursor() if on else self.restore_cursor()
         if mode in TRACKING:                    # xterm has one of them at a time, and a reset of any is the end of it
             self.private -= TRACKING
-        (self.private.add if on else self.private.discard)(mode)
+        (self.private.add if on and mode else self.private.discard)(mode)
         if mode in (6, 7, 25):
             (super().set_mode if on else super().reset_mode)(mode, private=True)
         return None
