@@ -845,7 +845,8 @@ void do_default(int number) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, or some of a push
+constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, to answer a push
+constexpr milliseconds kStall{10000};    // for it to take some more of a push
 constexpr milliseconds kLook{5};         // how often the kernel is asked what is left of a push
 
 enum class End { none, detached, pushed, ended, lost, no_output, signal };
@@ -967,11 +968,11 @@ void send_pending(Relay &r) {
 
 /// Over TCP a push stays for a while: the shim asks the kernel who we are, so until it has answered we must be there;
 /// and close(2) with output still unread is a reset (RFC 1122, 4.2.2.13), which throws away what has not gone out.
-/// As long as the shim takes some of it, the deadline moves on.
+/// As long as the shim takes some of it, the deadline moves on: a program that reads slowly holds up the whole queue.
 bool is_pushed(Relay &r) {
     int bytes = 0;
     ::ioctl(r.socket, TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
-    if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + kFarewell;
+    if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + (bytes == 0 ? kFarewell : kStall);
     return !r.receiving || !is_tcp(r.socket) || (r.heard && bytes == 0);
 }
 
@@ -1004,7 +1005,10 @@ bool obey_signals(Relay &r) {
 }
 
 bool is_finished(Relay &r) {
-    if (r.deadline && Clock::now() >= *r.deadline) return true;
+    if (r.deadline && Clock::now() >= *r.deadline) {
+        if (r.end == End::pushed && r.unacknowledged > 0) r.end = End::lost;
+        return true;
+    }
     switch (r.end) {
     case End::none: return false;
     case End::detached: return r.to_shim.empty();
