@@ -41,7 +41,7 @@ demo: all
 # TESTS='-k wire' for a part of it.
 test: all
 	@tests/setup.sh
-	PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q $(TESTS) tests
+	@PTYME_BUILD=$(abspath $(BUILD)) tests/run.sh $(TESTS)
 
 # ... longer than the suite: N minutes of random clients; recordings in a real web player; fuzzing; the peers side by side.
 SOAK_MINUTES ?= 10
