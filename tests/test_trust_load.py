@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import TIMEOUT, hello, wait_until
+from harness import TIMEOUT, hello
 from trust import (MIB, SLACK, Drain, Recording, Told, compiled, descriptors, many_descriptors, pattern, resident, same,
                    until_calm)
 
