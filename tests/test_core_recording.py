@@ -239,7 +239,7 @@ def test_lock_tells_whether_the_session_is_alive(pty):
     """While the shim writes, the daemon holds a record lock: F_GETLK tells a reader its pid; not the program's."""
     shim = pty.shim('-r', 'a.cast', '0', *program('core_hex.py'))
     assert lock_holder(shim.recording) == shim.pid
-    client = pty.client(shim.address, b'Q')
+    client = pty.client(shim.address, NO_WINDOW + b'Q')
     client.read_all()
     shim.wait_gone()
     assert lock_holder(shim.recording) is None
@@ -251,7 +251,7 @@ def test_lock_is_held_in_the_foreground_too(pty):
                              stdout=-1)
     line = process.stdout.readline().decode()
     assert f'pid {process.pid},' in line and lock_holder(pty.path('a.cast')) == process.pid
-    pty.client(pty.path('a.sock'), b'Q').read_all()
+    pty.client(pty.path('a.sock'), NO_WINDOW + b'Q').read_all()
     assert process.wait(10) == 9
     process.stdout.close()
 
@@ -295,7 +295,7 @@ def test_killing_the_shim_loses_no_byte_that_a_client_saw(pty, size):
 def test_recording_grows_while_the_session_runs(pty):
     """Nothing is kept back in the process: another process reads each line as soon as it was printed."""
     shim = pty.shim('-r', 'a.cast', '0', *program('core_hex.py'))
-    client = pty.client(shim.address, b'a')
+    client = pty.client(shim.address, NO_WINDOW + b'a')
     client.read_until(b'<61>')
     assert Recording(shim.recording).output.endswith(b'<61>')
 

@@ -145,7 +145,7 @@ def test_address_in_use_is_a_failed_start(pty, address):
     address = address.format(port=shim.address.rpartition(':')[2])
     status, message = failed_start(pty, '-r', 'x.cast', address, 'sleep', '60')
     assert status == 125 and 'in use' in message
-    client = pty.client(shim.address if '/' not in address else pty.path('taken.sock'), b'a')
+    client = pty.client(shim.address if '/' not in address else pty.path('taken.sock'), NO_WINDOW + b'a')
     client.read_until(b'<61>')
 
 
@@ -172,7 +172,7 @@ def test_allow_remote_listens_everywhere(pty):
     """--allow-remote: the address need not be loopback."""
     shim = pty.shim('-n', '--allow-remote', '0.0.0.0:0', *HEX)
     assert shim.address.startswith('0.0.0.0:')
-    pty.client('127.0.0.1:' + shim.address.rpartition(':')[2], b'a').read_until(b'<61>')
+    pty.client('127.0.0.1:' + shim.address.rpartition(':')[2], NO_WINDOW + b'a').read_until(b'<61>')
 
 
 def test_name_that_does_not_resolve_is_a_failed_start(pty):
@@ -573,7 +573,7 @@ def test_stale_socket_is_taken_over(pty):
     shim.wait_gone()
     assert os.path.exists(pty.path('a.sock'))
     pty.shim('-n', './a.sock', *HEX)
-    pty.client(pty.path('a.sock'), b'a').read_until(b'<61>')
+    pty.client(pty.path('a.sock'), NO_WINDOW + b'a').read_until(b'<61>')
 
 
 def test_file_that_is_no_socket_is_not_taken_over(pty):
