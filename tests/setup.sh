@@ -15,6 +15,7 @@ need tmux have tmux
 need netcat-openbsd have nc
 need procps have top
 need iproute2 have ip
+need iputils-ping have ping
 need vim-tiny have vim.tiny
 for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
 need man-db have man
