@@ -1,6 +1,14 @@
+import signal
+
 import pytest
 
 from harness import Pty
+
+# A shell without job control starts background commands with these ignored, and an exec keeps that: what the tests start
+# is to have them as from a terminal.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture
