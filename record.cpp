@@ -644,6 +644,11 @@ public:
         return Got::end;
     }
 
+    /// Goes on with the line that begins at byte `offset` of the file. Somebody knew that; line numbers are off then.
+    void jump(std::uint64_t offset) {
+        if (offset > 0 && window_.seekable()) window_.seek(static_cast<off_t>(offset));
+    }
+
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }
     [[nodiscard]] const Window &window() const { return window_; }
@@ -1120,6 +1125,7 @@ struct Options {
     std::vector<const char *> files;
     bool follow = false, no_queries = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
+    std::uint64_t skip_offset = 0, skip_position = 0;
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
     Micros idle = -1;        // the longest pause; -1: as the header says
     Micros start = 0;
@@ -1152,7 +1158,8 @@ int cat(const Options &options) {
     if (!recording.open(options.files[0], options.follow)) return 1;
     Output out(STDOUT_FILENO, "standard output");
     QueryFilter filter;
-    std::uint64_t position = 0;
+    std::uint64_t position = options.skip_position;
+    recording.jump(options.skip_offset);
     Got got = Got::some;
     while (position < options.to) {
         Event event;
@@ -2234,6 +2241,8 @@ constexpr char kCatHelp[] =
     "  -f, --follow      go on as a live session grows, until it ends\n"
     "      --from N      leave out the first N bytes\n"
     "      --to N        end after byte N of the output\n"
+    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output (the shim knows that\n"
+    "                    of its own recording, which may be too long to be read for its end)\n"
     "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n";
 
 constexpr char kInfoHelp[] =
@@ -2267,6 +2276,7 @@ constexpr std::array kOptions{
     option{"follow", no_argument, nullptr, 'f'},      option{"speed", required_argument, nullptr, 's'},
     option{"idle", required_argument, nullptr, 'i'},  option{"start", required_argument, nullptr, 't'},
     option{"from", required_argument, nullptr, 'F'},  option{"to", required_argument, nullptr, 'T'},
+    option{"skip", required_argument, nullptr, 'S'},
     option{"no-queries", no_argument, nullptr, 'Q'},  option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
     option{"force", no_argument, nullptr, 'W'},       option{nullptr, 0, nullptr, 0}};
@@ -2279,7 +2289,7 @@ struct Command {
 };
 
 constexpr std::array kCommands{
-    Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQ", kCatHelp},
+    Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoW", kConvertHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
@@ -2298,6 +2308,15 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     return value;
 }
 
+/// OFFSET:POSITION of --skip.
+bool set_skip(Options &options, std::string_view text) {
+    const std::size_t colon = std::min(text.find(':'), text.size() - 1);
+    const auto offset = parse_number(text.substr(0, colon)), position = parse_number(text.substr(colon + 1));
+    options.skip_offset = offset.value_or(0);
+    options.skip_position = position.value_or(0);
+    return offset && position;
+}
+
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
     const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
@@ -2309,6 +2328,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'W': return options.force = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
+    case 'S': return set_skip(options, value);
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();

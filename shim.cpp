@@ -611,8 +611,19 @@ public:
     /// Where the output's position `at` is in the file, counted in bytes of output.
     [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
 
+    /// The line of the file that begins at byte `offset`, and how many bytes of output the lines before it hold.
+    struct Place {
+        std::uint64_t offset = 0, position = 0;
+    };
+    /// The last noted place that is not behind `position`, in the file's bytes of output.
+    [[nodiscard]] Place place_before(std::uint64_t position) const {
+        const auto behind = [](std::uint64_t p, const Place &place) { return p < place.position; };
+        return *std::prev(std::upper_bound(places_.begin(), places_.end(), position, behind));
+    }
+
 private:
     static constexpr std::size_t kNone = SIZE_MAX;
+    static constexpr std::uint64_t kPlaceStep = 16 << 20;
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
     [[nodiscard]] long long elapsed() const;
@@ -640,6 +651,7 @@ private:
     std::uint64_t missing_total_ = 0;
     std::uint64_t position_ = 0;      // output bytes in all
     std::uint64_t gap_end_ = 0;       // the position after the last byte that is missing
+    std::vector<Place> places_ = {Place{}};  // one every kPlaceStep: 16 bytes for 16 MiB of output
 };
 
 bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
@@ -744,6 +756,8 @@ void Recording::commit() {
     const bool was_stuck = std::exchange(stuck_, written_ < used_);
     if (stuck_) return;
     used_ = written_ = 0;
+    const Place here{.offset = file_size_, .position = to_file(position_)};
+    if (missing_ == 0 && here.position >= places_.back().position + kPlaceStep) places_.push_back(here);
     if (!was_stuck || missing_ == 0) return;
     missing_total_ += missing_;
     gap_end_ = position_;
@@ -1948,13 +1962,15 @@ struct Client {
 pid_t start_record(const std::string &program, const Recording &recording, int socket, std::uint64_t from,
                    std::uint64_t to, bool filtered) {
     const std::string first = std::to_string(from), last = std::to_string(to);
+    const Recording::Place place = recording.place_before(from);
+    const std::string skip = std::to_string(place.offset) + ":" + std::to_string(place.position);
 #if defined(__linux__)
     const char *file = "/dev/fd/3";  // opens the same file anew, though it may have been moved or removed
 #else
     const char *file = recording.path().c_str();
 #endif
-    const std::array<const char *, 9> argv = {"record", "cat", "--from", first.c_str(), "--to", last.c_str(), file,
-                                              filtered ? "--no-queries" : nullptr, nullptr};
+    const std::array<const char *, 11> argv = {"record", "cat",  "--skip", skip.c_str(), "--from", first.c_str(),
+                                               "--to",   last.c_str(), file, filtered ? "--no-queries" : nullptr, nullptr};
     const pid_t pid = ::fork();
     if (pid != 0) return pid;
     ::dup2(socket, STDOUT_FILENO);

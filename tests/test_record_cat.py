@@ -299,3 +299,16 @@ def test_a_lock_of_the_old_kind_of_another_program_is_no_matter(pty):
     assert holder.stdout.readline() == b'READY\n'
     run = record('cat', '-f', path)
     assert run.stdout == b'a' and run.stderr
+
+
+def test_skip_begins_at_a_line_that_somebody_knows(pty):
+    """--skip OFFSET:POSITION: the lines before byte OFFSET are not even read, and POSITION bytes of output are theirs;
+    so the shim catches a client up from the end of a recording of any length."""
+    path, bad = pty.path('a.cast'), 'this is no event\n'
+    header = '{"version": 2, "width": 80, "height": 24}\n'
+    with open(path, 'w', encoding='ascii') as f:
+        f.write(header + bad + '[1, "o", "cdef"]\n[2, "o", "gh"]\n')
+    run = pty.run(RECORD, 'cat', '--skip', f'{len(header + bad)}:2', '--from', '3', '--to', '7', path)
+    assert (run.returncode, run.stdout, run.stderr) == (0, 'defg', '')
+    for wrong in ('', ':', '1', '1:', ':2', 'a:b', '1:2:3'):
+        assert pty.run(RECORD, 'cat', '--skip', wrong, path).returncode == 2
