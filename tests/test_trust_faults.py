@@ -434,6 +434,7 @@ def test_grandchild_that_prints_for_ever_does_not_hold_the_end(pty):
     shim = pty.shim(pty.path('sock'), 'sh', '-c', script)
     client = pty.client(shim.address, HELLO)
     client.read_until(b'y\r\ny\r\n')
+    wait_until(lambda: os.path.exists(pid_file) and os.path.getsize(pid_file) > 1, what='the pid of the grandchild')
     with open(pid_file, encoding='ascii') as f:
         grandchild = int(f.read())
     drain = Drain(client)
@@ -452,8 +453,9 @@ def test_grandchild_that_prints_for_ever_does_not_hold_the_end(pty):
 
 def test_grandchild_that_prints_for_ever_and_a_client_that_does_not_read(pty):
     """Neither of both together: what is owed to a client that takes nothing is bounded in time."""
-    shim = pty.shim('-n', pty.path('sock'), 'sh', '-c', '(trap "" HUP; exec yes) & echo $!; read line; exit 3')
-    dead, client = pty.client(shim.address), pty.client(shim.address)
+    forever = 'sh -c \'trap "" HUP; echo $$; exec yes\' & read line; exit 3'
+    shim = pty.shim('-n', '-w', pty.path('sock'), 'sh', '-c', forever)  # -w: or the pid is out of the history already
+    client, dead = pty.client(shim.address), pty.client(shim.address)
     grandchild = int(re.search(rb'(\d+)\r\n', client.read_until(b'\r\ny\r\n'))[1])
     drain = Drain(client)
     client.send(b'\n')
