@@ -1,4 +1,4 @@
-"""What the core tests share: a strict reader of recordings, sessions run to their end, a look into the kernel's queues."""
+"""What the core tests share: a strict reader of recordings, sessions run to their end, the kernel's queues."""
 import base64
 import fcntl
 import json

@@ -174,7 +174,8 @@ def test_lost_connection_while_typing_is_254(pty, server):
     assert restored(pty) == '[connection to ./fake.sock lost]\n'
 
 
-@pytest.mark.parametrize('address', ['{free}', 'localhost:{free}', './absent.sock', './plain', 'no-such-host.invalid:1'])
+@pytest.mark.parametrize('address', ['{free}', 'localhost:{free}', './absent.sock', './plain',
+                                     'no-such-host.invalid:1'])
 def test_failing_to_attach_is_255(pty, address):
     """Nobody listens, no such socket, not a socket, no such host: 255 and `attach: ADDRESS: why`."""
     with open(pty.path('plain'), 'w', encoding='ascii') as f:
@@ -187,7 +188,8 @@ def test_failing_to_attach_is_255(pty, address):
     assert re.fullmatch(r'attach: .*' + re.escape(address) + r'.*: .+\n', said), said
 
 
-@pytest.mark.parametrize('arguments', [[], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['foo'], ['70000'], ['localhost:'],
+@pytest.mark.parametrize('arguments', [[], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['foo'], ['70000'],
+                                       ['localhost:'],
                                        [''], ['::1:80'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1x'],
                                        ['/' + 'x' * 200]], ids=lambda a: ' '.join(a)[:20] or 'nothing')
 def test_wrong_usage_is_2(pty, arguments):
@@ -208,7 +210,8 @@ def test_help_is_on_standard_output(pty, option):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_signal_restores_the_terminal_and_gives_128_plus_n(pty, number):
     """Restored on every way out, signals included; the modes of a full-screen program as well."""
-    pty.shim('-n', '-H', 'none', './a.sock', 'sh', '-c', 'read x; printf "$0"; sleep 60', LEFT_ON.decode('latin-1') + 'SET')
+    pty.shim('-n', '-H', 'none', './a.sock', 'sh', '-c', 'read x; printf "$0"; sleep 60',
+             LEFT_ON.decode('latin-1') + 'SET')
     terminal = kept_terminal(pty, './a.sock')
     terminal.send(b'\n')
     terminal.wait_output(b'SET')
@@ -350,7 +353,8 @@ def test_detach_key_is_found_inside_what_was_read(pty):
     restored(pty)
 
 
-@pytest.mark.parametrize('option', [['-e', '^X'], ['-e', '^x'], ['--escape=^X'], ['--escape', '^X'], ['-e', '\x18']], ids=repr)
+@pytest.mark.parametrize('option', [['-e', '^X'], ['-e', '^x'], ['--escape=^X'], ['--escape', '^X'],
+                                    ['-e', '\x18']], ids=repr)
 def test_escape_sets_another_detach_key(pty, option):
     """-e ^X or a character: that key detaches, and Ctrl-backslash goes to the program."""
     hex_shim(pty)
@@ -509,8 +513,8 @@ def test_two_mib_both_ways_through_pipes(pty):
 
 @pytest.mark.parametrize('recorded', ['recorded', 'not recorded'])
 def test_output_to_a_reader_that_is_slow(pty, recorded):
-    """A full pipe holds attach back, and attach the shim: every byte arrives in the end. With its input closed attach is
-    a viewer, which paces nobody: then it is the recording that holds what the ring does not."""
+    """A full pipe holds attach back, and attach the shim: every byte arrives in the end. With its input closed attach
+    is a viewer, which paces nobody: then it is the recording that holds what the ring does not."""
     shim = pty.shim(*(['-r', 'a.cast'] if recorded == 'recorded' else ['-n']), '-w', '0', 'seq', '1', '300000')
     process = start_piped(pty, shim.address)
     if recorded == 'recorded':
@@ -563,8 +567,8 @@ def test_goodbye_in_single_bytes(pty, server, status):
     assert finish(process)[:2] == (status, b'o\xff')
 
 
-@pytest.mark.parametrize('tail', [b'\xff', b'\xff\xff', b'\xff\xffx', b'\xff\xffxx', b'\xff\xffxx\x07more', b'\xff\xffxx\x07\xff',
-                                  b'\xff\xffyy\x07', b'\xffx\xffx\x07'], ids=bytes.hex)
+@pytest.mark.parametrize('tail', [b'\xff', b'\xff\xff', b'\xff\xffx', b'\xff\xffxx', b'\xff\xffxx\x07more',
+                                  b'\xff\xffxx\x07\xff', b'\xff\xffyy\x07', b'\xffx\xffx\x07'], ids=bytes.hex)
 def test_what_only_looks_like_a_goodbye_is_output(pty, server, tail):
     """Only the last five bytes before the close count: the rest is the program's output, and the connection is lost."""
     process = start_piped(pty, './fake.sock')

@@ -81,7 +81,7 @@ def test_program_that_ends_at_once_is_seen_whole(pty, turn):
 
 @pytest.mark.parametrize('mode', ['quiet', 'loud'])
 def test_grandchild_that_keeps_the_slave_changes_nothing(pty, mode):
-    """The program's exit is the end, with its own last byte and status, while a grandchild holds the slave or prints."""
+    """The program's exit is the end, with its last byte and status, while a grandchild holds the slave or prints."""
     for number in range(10):
         shim = pty.shim('-r', f'{number}.cast', '-w', '0', *program('core_holder.py', mode, 20 + number))
         seen = pty.client(shim.address, NO_WINDOW).read_all()

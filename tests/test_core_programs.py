@@ -47,7 +47,7 @@ def lines_shown(terminal):
 
 
 def test_bash_is_there_again_with_what_was_missed(pty):
-    """Detach in the middle of a command: its output is on the screen when somebody comes back, and the shell goes on."""
+    """Detach in the middle of a command: its output is there when somebody comes back, and the shell goes on."""
     shim = pty.shim('-n', './a.sock', *SHELL, env=shell_environment())
     first = pty.attach('./a.sock')
     wait_prompt(first)
@@ -83,7 +83,7 @@ def test_bash_output_of_the_time_without_clients_is_seen(pty):
 
 
 def test_bash_edits_lines_and_job_control_works(pty):
-    """A controlling terminal makes job control possible: Ctrl-Z stops the foreground job, fg brings it back, Ctrl-C ends it."""
+    """A controlling terminal makes job control possible: Ctrl-Z stops a job, fg brings it back, Ctrl-C ends it."""
     pty.shim('-n', './a.sock', *SHELL, env=shell_environment())
     terminal = pty.attach('./a.sock')
     wait_prompt(terminal)
@@ -213,7 +213,7 @@ def test_text_typed_in_vim_is_there_after_coming_back(pty):
 
 
 def test_terminal_is_a_shells_again_after_leaving_vim_by_detaching(pty):
-    """Detaching from a full-screen program leaves its alternate screen and shows the cursor: the shell's screen is back."""
+    """Detaching from a full-screen program leaves its alternate screen and shows the cursor again."""
     pty.shim('-n', './a.sock', *vim(pty), env=shell_environment())
     terminal = pty.attach('./a.sock')
     terminal.wait_text('this is line 1')

@@ -152,7 +152,8 @@ def session(tree, *argv):
     port = tree.run('/usr/bin/python3', '-SEc',
                     'import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])').stdout.strip()
     run = tree.run('sh', '-c', 'make shim && exec ./build/shim "$@"', 'sh', port, *argv, env=ENVIRONMENT)
-    found = re.search(rf'^shim: listening on 127\.0\.0\.1:{port}, pid (\d+), recording shim-{port}-\S+\.cast$', run.stdout, re.M)
+    ready = rf'^shim: listening on 127\.0\.0\.1:{port}, pid (\d+), recording shim-{port}-\S+\.cast$'
+    found = re.search(ready, run.stdout, re.M)
     assert run.returncode == 0 and found, (run.stdout, run.stderr)
     pid = int(found[1])
     tree.keep(pid, lambda: alive(pid) and os.kill(pid, signal.SIGTERM))
@@ -160,10 +161,12 @@ def session(tree, *argv):
 
 
 def test_session_of_the_seed(tree):
-    """make shim && ./build/shim PORT ping …, then make attach SOCK=localhost:PORT: its lines are seen, Ctrl-C ends it, its
-    statistics are seen, attach exits with its status."""
+    """make shim && ./build/shim PORT ping …, then make attach SOCK=localhost:PORT: its lines are seen, Ctrl-C ends it,
+    its statistics are seen, attach exits with its status."""
     ping = ['/usr/bin/ping', '127.0.0.1'] if os.access('/usr/bin/ping', os.X_OK) else program('core_ticker.py')
-    line, statistics = ('bytes from 127.0.0.1', 'ping statistics') if 'ping' in ping[0] else ('tick 2', '--- statistics')
+    line, statistics = ('tick 2', '--- statistics')
+    if 'ping' in ping[0]:
+        line, statistics = ('bytes from 127.0.0.1', 'ping statistics')
     port, pid = session(tree, *ping)
     terminal = tree.terminal('make', 'attach', f'SOCK=localhost:{port}', env=ENVIRONMENT)
     terminal.wait_text(line)

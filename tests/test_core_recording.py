@@ -1,4 +1,4 @@
-"""The recording (section 4): strict asciicast v2, byte exact, written before a client sees the bytes, never overwritten."""
+"""The recording (section 4): strict asciicast v2, byte exact, written before a client sees the bytes."""
 import base64
 import fcntl
 import json
@@ -192,7 +192,8 @@ def test_8_mib_of_arbitrary_bytes_are_the_same_everywhere(pty):
     for client in clients:
         client.read_until(b'READY\r\n')
     got = {}
-    threads = [threading.Thread(target=lambda n=n: got.update({n: clients[n].read_all()}), daemon=True) for n in range(3)]
+    threads = [threading.Thread(target=lambda n=n: got.update({n: clients[n].read_all()}), daemon=True)
+               for n in range(3)]
     for thread in threads:
         thread.start()
     clients[0].send(b'g')

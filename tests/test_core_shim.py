@@ -33,7 +33,7 @@ def stat_fields(pid):
 
 
 def test_start_prints_one_line_and_returns_while_the_program_runs(pty):
-    """The command returns 0 after one line on standard output; the pid in it is the daemon's, the program is its child."""
+    """The command returns 0 after one line on standard output; the pid is the daemon's, the program its child."""
     shim = pty.shim('0', 'sleep', '60')
     assert shim.run.stderr == '' and shim.run.stdout.count('\n') == 1
     assert re.fullmatch(r'127\.0\.0\.1:[1-9][0-9]*', shim.address)
@@ -454,11 +454,12 @@ def test_foreground_exits_with_the_programs_status(pty):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGHUP])
 def test_foreground_status_of_a_program_that_a_signal_ended(pty, number):
     """128 + signal when a signal ended the program."""
-    assert pty.run(SHIM, '-f', '-n', '0', 'sh', '-c', f'ulimit -c 0; kill -{number.value} $$').returncode == 128 + number
+    run = pty.run(SHIM, '-f', '-n', '0', 'sh', '-c', f'ulimit -c 0; kill -{number.value} $$')
+    assert run.returncode == 128 + number
 
 
 def test_foreground_ends_on_ctrl_c(pty):
-    """-f at a terminal: Ctrl-C is SIGINT to the shim, which hangs its program up; the program's status is the shim's."""
+    """-f at a terminal: Ctrl-C is SIGINT to the shim, which hangs its program up and takes its status."""
     script = 'trap "exit 5" HUP; touch ready; while :; do read x; done'
     terminal = pty.terminal(SHIM, '-f', '-n', './a.sock', 'sh', '-c', script)
     terminal.wait_text('listening on')
@@ -631,7 +632,7 @@ def test_signal_hangs_the_terminal_up_and_ends_in_order(pty, number):
 
 
 def test_hang_up_reaches_the_foreground_group(pty):
-    """A shell's foreground job is in a group of its own: it gets the SIGHUP as when a window is closed (tty_ioctl(4))."""
+    """A shell's foreground job is in a group of its own: it gets the SIGHUP as when a window is closed."""
     script = 'set -m; sh -c \'trap "touch job; exit" HUP; echo READY; while :; do sleep 0.05; done\'; exit 8'
     shim = pty.shim('-n', '0', 'bash', '-c', 'trap : HUP; ' + script)
     client = pty.client(shim.address, NO_WINDOW)
@@ -656,7 +657,8 @@ def test_stopped_program_is_continued_to_hear_the_hang_up(pty):
 
 def test_program_that_ignores_the_hang_up_is_killed_after_5_s(pty):
     """After 5 s the shim kills, and ends the same way: status 137, exit event, goodbye, no socket file."""
-    shim = pty.shim('-r', 'a.cast', './a.sock', 'sh', '-c', 'trap "" HUP TERM INT; echo READY; while :; do sleep 1; done')
+    script = 'trap "" HUP TERM INT; echo READY; while :; do sleep 1; done'
+    shim = pty.shim('-r', 'a.cast', './a.sock', 'sh', '-c', script)
     client = pty.client(pty.path('a.sock'), NO_WINDOW)
     client.read_until(b'READY\r\n')
     pid, began = shim.program(), time.monotonic()

@@ -1,4 +1,4 @@
-"""Reads nothing and prints a tick every 20 ms until SIGUSR1 comes; then reads to `END` and prints the count and SHA-256.
+"""Reads nothing and prints a tick every 20 ms until SIGUSR1; then reads to `END` and prints count and SHA-256.
 
 The process id stands in the READY line, so that a test can send the signal.
 """
