@@ -2188,8 +2188,10 @@ void Session::send_output(Client &client) {
         }
         const bool greets = !client.greeting.empty();
         Range range = greets ? Range{0, client.greeting.size()} : output_.next(client.cursor, client.replay_end);
-        if (!greets) range.end = std::min(range.end, std::max(range.begin, client.region_reset_at));
-        if (!greets) client.cursor = range.begin;
+        if (!greets) {
+            range.end = std::min(range.end, std::max(range.begin, client.region_reset_at));
+            client.cursor = range.begin;
+        }
         const ssize_t n = send_parts(client, greets ? std::array{iovec{client.greeting.data(), range.end}, iovec{}}
                                                     : output_.parts(range));
         if (n < 0) return;
