@@ -4,7 +4,8 @@
 //   * whole, byte by byte, and in pieces of any size it ends in the same state, with the same questions found;
 //   * those are in order, apart from each other, and inside of the input;
 //   * the sequences that it has for the modes bring a fresh one to the same modes, draw nothing and ask nothing;
-//   * what is left of the input when the questions are cut out holds none.
+//   * what is left of the input when the questions are cut out holds none;
+//   * whatever came before, what switches everything on is told, and what switches everything off leaves nothing to tell.
 #include "fuzz.hpp"
 
 #define main program_main
@@ -68,6 +69,26 @@ void check_modes(const Modes &modes) {
     check(told.size() < 1024, "the sequences for the modes are very long");
 }
 
+/// What ends any sequence, and brings each mode to its first state.
+constexpr std::string_view kAllOff =
+    "\x18\x1B[?1049l\x0F\x1B(B\x1B)B\x1B*B\x1B+B\x1B[r\x1B[m\x1B[4;20l\x1B>\x1B[ q\x1B[>4;0m\x1B[<9u\x1B[?7;25h"
+    "\x1B[?1;5;6;9;12l\x1B[?1000;1002;1003l\x1B[?1004;1005;1006;1007;1015;1016;2004l";
+constexpr std::string_view kOn[] = {
+    "\x1B[?1049h", "\x1B(0", "\x1B)0", "\x1B*A", "\x1B+<", "\x0E", "\x1B[2;9r", "\x1B=", "\x1B[4h", "\x1B[20h", "\x1B[3 q",
+    "\x1B[>4;2m", "\x1B[>5u", "\x1B[0;1;4;31;48;5;7;58;2;1;2;3m", "\x1B[?1h", "\x1B[?5h", "\x1B[?6h", "\x1B[?7l", "\x1B[?12h",
+    "\x1B[?25l", "\x1B[?1002h", "\x1B[?1004h", "\x1B[?1006h", "\x1B[?1007h", "\x1B[?2004h",
+};
+
+void check_switches(std::string_view bytes) {
+    const std::string off = std::string(bytes).append(kAllOff);
+    check_same(follow(off).follower.modes().sequences(), "", "all is off, and yet there is something to tell");
+    std::string on = off;
+    for (const std::string_view sequence : kOn) on += sequence;
+    const std::string told = follow(on).follower.modes().sequences();
+    for (const std::string_view sequence : kOn)
+        if (told.find(sequence) == std::string::npos) check_same(told, sequence, "a mode is not told");
+}
+
 void check_without_queries(std::string_view bytes, const std::vector<Range> &queries) {
     std::string left;
     std::uint64_t at = 0;
@@ -93,5 +114,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     check_modes(whole.follower.modes());
     check_modes(whole.follower.drawn_modes());
     check_without_queries(bytes, whole.queries);
+    check_switches(bytes);
     return 0;
 }

@@ -64,6 +64,8 @@ def input_seeds():
         "http": PIECES + b"POST /x HTTP/1.1\r\nHost: localhost:43210\r\n\r\nrm -rf ~\n",
         "http-other": PIECES + b"BREW coffee://pot HTCPCP/1.0\r\n",
         "tls": PIECES + b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + bytes(16),
+        "tls-1.3": PIECES + b"\x16\x03\x04\x01\x00\x01\x00\x00\xfc\x03\x03",
+        "tls-5": WHOLE + b"\x16\x03\x05\x01\x00\x01\x00\x00\xfc",
         "stun": PIECES + stun,
         "stun-framed": PIECES + b"\0\x14" + stun,
     }
@@ -84,6 +86,8 @@ def reader_seeds(printed):
         "long-line": head + b'[0.5, "o", "\x02\xa0x\\u00e9\\ud83d\\ude00"]\n[1, "x", "0"]\n',
         "long-base64": head + b'[0.5, "b", "\x02\xa0AAAA"]\n[0.5, "o", "?"]\n[0.6, "i", "q"]\n',
         "deep": head[:-2] + b', "a": ' + b"[" * 60 + b"]" * 60 + b'}\n[1, "z", [[[{}]]]]\n[2, "m", "a"]',
+        "deep-long": head[:-2] + b', "a": \x02\x50[}\n',
+        "screen-region": b"\x01" + WHOLE + b"\x1b[2;99r\x1b[9;99H\n\n\x1b[L\x1b[3M\x1bM\x1b[99S\x1b[2T\x1b[5;2r\n\x1b[99@x\x1b[P\x1b[9b",
         "torn": head + b'[0.1, "o", "a\\',
         "header-only": head[:-1],
     }
