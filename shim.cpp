@@ -1190,6 +1190,7 @@ private:
     State state_ = State::ground;
     std::uint64_t position_ = 0;      // bytes taken
     std::uint64_t begin_ = 0;         // of the present sequence
+    std::uint64_t chain_ = 0;         // of the first of those that it cut short; left open, they would take what follows
     char prefix_ = 0;                 // of a CSI or DCS: < = > ? or 0
     char intermediate_ = 0;           // the last one, 0x20 to 0x2F, or 0
     std::size_t count_ = 0;           // parameters, one that is empty included
@@ -1286,12 +1287,13 @@ void Follower::step(unsigned char c, std::vector<Range> &queries) {
         home_at_ = UINT64_MAX;
     }
     if (state_ == State::ground && c == kC1Lead) {
-        begin_ = position_ - 1;
+        begin_ = chain_ = position_ - 1;
         return enter(State::c1);
     }
     if (c == 0x18 || c == 0x1A) return enter(State::ground);  // CAN, SUB
     if (c == 0x1B) {
         if (state_ == State::string) string_ended(position_ - 1, queries);  // what stays, ESC \, does nothing alone
+        if (state_ == State::ground) chain_ = position_ - 1;
         begin_ = position_ - 1;
         return enter(State::escape);
     }
@@ -1340,7 +1342,7 @@ void Follower::escape(unsigned char c, std::vector<Range> &queries) {
     if (intermediate == 0 && c == '7') modes_.saved_pen() = modes_.pen;
     if (intermediate == 0 && c == '8') modes_.pen = modes_.saved_pen();
     if (intermediate == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
-    if (intermediate == 0 && c == 'Z') query(begin_, position_, queries);  // DECID
+    if (intermediate == 0 && c == 'Z') query(chain_, position_, queries);  // DECID
     if (intermediate == 0 && c == 'c') {                                    // RIS
         modes_ = {};
         drawn(begin_);
@@ -1399,7 +1401,7 @@ bool Follower::asks(unsigned char final) const {
 }
 
 void Follower::csi(unsigned char c, std::vector<Range> &queries) {
-    if (asks(c)) return query(begin_, position_, queries);
+    if (asks(c)) return query(chain_, position_, queries);
     const std::uint64_t home = std::exchange(home_at_, c == 'm' ? home_at_ : UINT64_MAX);
     if (intermediate_ == ' ' && c == 'q') modes_.cursor_style = parameter(0);
     if (intermediate_ == '!' && c == 'p') modes_.soft_reset();  // DECSTR
@@ -1510,7 +1512,7 @@ void Follower::string_ended(std::uint64_t end, std::vector<Range> &queries) {
     const bool asks_dcs = kind_ == 'P' && (intermediate_ == '$' || intermediate_ == '+') &&
                           (text.starts_with('q') || text.starts_with('Q'));
     const bool asks_apc = kind_ == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
-    if (asks_osc || asks_dcs || asks_apc) query(begin_, end, queries);
+    if (asks_osc || asks_dcs || asks_apc) query(chain_, end, queries);
 }
 
 /// The ring with what is known about it: where a late client can begin, and what it must not be shown.
