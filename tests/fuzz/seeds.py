@@ -86,7 +86,7 @@ def reader_seeds(printed):
         "long-line": head + b'[0.5, "o", "\x02\xa0x\\u00e9\\ud83d\\ude00"]\n[1, "x", "0"]\n',
         "long-base64": head + b'[0.5, "b", "\x02\xa0AAAA"]\n[0.5, "o", "?"]\n[0.6, "i", "q"]\n',
         "deep": head[:-2] + b', "a": ' + b"[" * 60 + b"]" * 60 + b'}\n[1, "z", [[[{}]]]]\n[2, "m", "a"]',
-        "deep-long": head[:-2] + b', "a": \x02\x50[}\n',
+        "deep-long": head[:-2] + b', "a": \x02\x30[\x02\x30]}\n[1, "z", \x02\x30[\x02\x30]]\n',
         "screen-region": b"\x01" + WHOLE + b"\x1b[2;99r\x1b[9;99H\n\n\x1b[L\x1b[3M\x1bM\x1b[99S\x1b[2T\x1b[5;2r\n\x1b[99@x\x1b[P\x1b[9b",
         "torn": head + b'[0.1, "o", "a\\',
         "header-only": head[:-1],
