@@ -1,11 +1,11 @@
 // Fuzzes the recording's writer: what shim.cpp's Recording writes is one strict JSON text a line, in UTF-8, and what
 // record.cpp reads of it (record_side.cpp) are the same bytes.
 //
-// The input is a plan of cuts (fuzz.hpp), a byte of choices, and the output. A marked piece ends a turn of the loop; then
-// the first bytes of the piece also stand in an event of another kind (bit 0: typed, bit 1: a marker). Bit 2 sets a limit
-// to the file. Checked:
+// The input is a plan of cuts (fuzz.hpp), a byte of choices, and the output. A marked piece ends a turn of the loop;
+// then the first bytes of the piece also stand in an event of another kind (bit 0: typed, bit 1: a marker). Bit 2 sets
+// a limit to the file. Checked:
 //   * the output comes back byte for byte, with a limit a beginning of it, and the file keeps to the limit;
-//   * text that is UTF-8 is written as it is, without a `b` event; what is typed comes back with U+FFFD for what is not;
+//   * text that is UTF-8 has no `b` event; what is typed comes back, with U+FFFD for what is not UTF-8;
 //   * the header's strings come back, and the exit event is the last.
 #include "fuzz.hpp"
 
@@ -21,13 +21,14 @@ namespace {
 const std::string &file_name() {
     static const std::string name = [] {
         const char *folder = std::getenv("TMPDIR");
-        return std::string(folder != nullptr ? folder : "/tmp") + "/fuzz-encoder-" + std::to_string(::getpid()) + ".cast";
+        return std::string(folder != nullptr ? folder : "/tmp") + "/fuzz-encoder-" + std::to_string(::getpid()) +
+               ".cast";
     }();
     return name;
 }
 
-/// `bytes` as JSON can hold them: by the rule of the Unicode standard (section 3.9) each longest part that could begin a
-/// character, or else each byte, is one U+FFFD.
+/// `bytes` as JSON can hold them: by the rule of the Unicode standard (section 3.9) each longest part that could begin
+/// a character, or else each byte, is one U+FFFD.
 std::string as_unicode(std::string_view bytes) {
     std::string text;
     while (!bytes.empty()) {
@@ -36,11 +37,13 @@ std::string as_unicode(std::string_view bytes) {
         else {
             text += "\xEF\xBF\xBD";
             const auto could_begin = [](std::string_view part) {  // some tail makes a character of it
-                for (const std::string_view tail : {"\x80", "\xA0", "\x90", "\x80\x80", "\xA0\x80", "\x90\x80", "\x80\x80\x80", "\x90\x80\x80"})
+                for (const std::string_view tail :
+                     {"\x80", "\xA0", "\x90", "\x80\x80", "\xA0\x80", "\x90\x80", "\x80\x80\x80", "\x90\x80\x80"})
                     if (one_character(std::string(part).append(tail)) > part.size()) return true;
                 return false;
             };
-            for (n = 1; n < bytes.size() && could_begin(bytes.substr(0, n + 1)); ++n) {}
+            for (n = 1; n < bytes.size() && could_begin(bytes.substr(0, n + 1)); ++n) {
+            }
         }
         bytes.remove_prefix(n);
     }
@@ -93,7 +96,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     const unsigned choices = text.empty() ? 0 : static_cast<unsigned char>(text[0]);
     text.remove_prefix(std::min<std::size_t>(1, text.size()));
     const std::string command(text.substr(0, 40));
-    const std::string header = R"({"version": 2, "width": 80, "height": 24, "command": )" + json_string(command) + "}\n";
+    const std::string header =
+        R"({"version": 2, "width": 80, "height": 24, "command": )" + json_string(command) + "}\n";
     const std::uint64_t limit = (choices & 4) != 0 ? header.size() + 160 + (choices >> 4) * 64U : kUnlimited;
 
     Recording recording;  // removes its file when it goes, for nobody told it to keep it
@@ -109,7 +113,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     check(read.good && read.kinds.ends_with('x') && read.status == "7", "record does not take it, or not to its end");
     check_same(read.command, as_unicode(command), "the header's command");
     if (limit != kUnlimited) {
-        check_same(read.output, std::string_view(written.output).substr(0, read.output.size()), "the output up to the limit");
+        check_same(read.output, std::string_view(written.output).substr(0, read.output.size()),
+                   "the output up to the limit");
         return 0;
     }
     check_same(read.output, written.output, "the output");

@@ -27,7 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     const std::string_view bytes = as_text(data, size);
     const std::string left = without_queries_by_record(bytes);
     const std::vector<Range> asked = questions_in(left);
-    if (!asked.empty()) check_same(left.substr(asked[0].begin, asked[0].end - asked[0].begin), "", "a question is left by record");
+    if (!asked.empty())
+        check_same(left.substr(asked[0].begin, asked[0].end - asked[0].begin), "", "a question is left by record");
     if (questions_in(bytes).empty()) check_same(left, bytes, "record leaves out what is no question");
     return 0;
 }

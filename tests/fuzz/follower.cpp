@@ -5,7 +5,7 @@
 //   * those are in order, apart from each other, and inside of the input;
 //   * the sequences that it has for the modes bring a fresh one to the same modes, draw nothing and ask nothing;
 //   * what is left of the input when the questions are cut out holds none;
-//   * whatever came before, what switches everything on is told, and what switches everything off leaves nothing to tell.
+//   * whatever came before, what switches everything on is told, and what switches everything off leaves nothing.
 #include "fuzz.hpp"
 
 #define main program_main
@@ -46,7 +46,8 @@ Followed follow_in_pieces(std::string_view bytes) {
 
 bool same(const Followed &a, const Followed &b) {
     const auto equal = [](Range x, Range y) { return x.begin == y.begin && x.end == y.end; };
-    return a.follower == b.follower && std::equal(a.queries.begin(), a.queries.end(), b.queries.begin(), b.queries.end(), equal);
+    return a.follower == b.follower &&
+           std::equal(a.queries.begin(), a.queries.end(), b.queries.begin(), b.queries.end(), equal);
 }
 
 void check_ranges(const Followed &followed, std::size_t size) {
@@ -74,9 +75,9 @@ constexpr std::string_view kAllOff =
     "\x18\x1B[?1049l\x0F\x1B(B\x1B)B\x1B*B\x1B+B\x1B[r\x1B[m\x1B[4;20l\x1B>\x1B[ q\x1B[>4;0m\x1B[<9u\x1B[?7;25h"
     "\x1B[?1;5;6;9;12l\x1B[?1000;1002;1003l\x1B[?1004;1005;1006;1007;1015;1016;2004l";
 constexpr std::string_view kOn[] = {
-    "\x1B[?1049h", "\x1B(0", "\x1B)0", "\x1B*A", "\x1B+<", "\x0E", "\x1B[2;9r", "\x1B=", "\x1B[4h", "\x1B[20h", "\x1B[3 q",
-    "\x1B[>4;2m", "\x1B[>5u", "\x1B[0;1;4;31;48;5;7;58;2;1;2;3m", "\x1B[?1h", "\x1B[?5h", "\x1B[?6h", "\x1B[?7l", "\x1B[?12h",
-    "\x1B[?25l", "\x1B[?1002h", "\x1B[?1004h", "\x1B[?1006h", "\x1B[?1007h", "\x1B[?2004h",
+    "\x1B[?1049h", "\x1B(0", "\x1B)0", "\x1B*A", "\x1B+<", "\x0E", "\x1B[2;9r", "\x1B=", "\x1B[4h", "\x1B[20h",
+    "\x1B[3 q", "\x1B[>4;2m", "\x1B[>5u", "\x1B[0;1;4;31;48;5;7;58;2;1;2;3m", "\x1B[?1h", "\x1B[?5h", "\x1B[?6h",
+    "\x1B[?7l", "\x1B[?12h", "\x1B[?25l", "\x1B[?1002h", "\x1B[?1004h", "\x1B[?1006h", "\x1B[?1007h", "\x1B[?2004h",
 };
 
 void check_switches(std::string_view bytes) {
@@ -100,7 +101,8 @@ void check_without_queries(std::string_view bytes, const std::vector<Range> &que
     const Followed again = follow(left);
     if (again.queries.empty()) return;
     const Range first = again.queries.front();
-    check_same(std::string_view(left).substr(first.begin, first.end - first.begin), "", "a question is left when all are cut out");
+    check_same(std::string_view(left).substr(first.begin, first.end - first.begin), "",
+               "a question is left when all are cut out");
 }
 
 }  // namespace
@@ -108,7 +110,7 @@ void check_without_queries(std::string_view bytes, const std::vector<Range> &que
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
     const std::string_view bytes = as_text(data, size);
     const Followed whole = follow(bytes);
-    check(same(whole, follow(bytes, [] { return 1; })), "byte by byte it is not the same as whole");
+    check(same(whole, follow(bytes, [] { return std::size_t{1}; })), "byte by byte it is not the same as whole");
     check(same(whole, follow_in_pieces(bytes)), "in pieces it is not the same as whole");
     check_ranges(whole, size);
     check_modes(whole.follower.modes());

@@ -24,8 +24,8 @@
 #pragma GCC diagnostic ignored "-Wunused-const-variable"
 #endif
 
-/// Standard output and error are our programs' own here: what they say is not for the one who runs the target. libFuzzer
-/// keeps a descriptor of its own for its reports, and so do we.
+/// Standard output and error are our programs' own here: what they say is not for the one who runs the target.
+/// libFuzzer keeps a descriptor of its own for its reports, and so do we.
 inline const int g_reports = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
 
 extern "C" __attribute__((used)) inline int LLVMFuzzerInitialize(int *argc, char ***argv) {
@@ -64,8 +64,8 @@ inline void check_same(std::string_view got, std::string_view wanted, const char
     check(false, what);
 }
 
-/// A plan of cuts, taken off the front of an input: its first byte says how many bytes of plan follow (0 to 15), each of
-/// those how long a piece is and whether it has the mark. After the last the first comes again; without any there is
+/// A plan of cuts, taken off the front of an input: its first byte says how many bytes of plan follow (0 to 15), each
+/// of those how long a piece is and whether it has the mark. After the last the first comes again; without any there is
 /// one piece.
 class Cuts {
 public:
@@ -196,7 +196,8 @@ private:
             if (!take("\\")) text_.remove_prefix(1);
             else if (take("u")) {
                 for (int i = 0; i < 4; ++i, text_.remove_prefix(1))
-                    if (text_.empty() || std::string_view("0123456789abcdefABCDEF").find(text_[0]) == text_.npos) return false;
+                    if (text_.empty() || std::string_view("0123456789abcdefABCDEF").find(text_[0]) == text_.npos)
+                        return false;
             } else if (text_.empty() || std::string_view("\"\\/bfnrt").find(text_[0]) == text_.npos) return false;
             else text_.remove_prefix(1);
         }

@@ -2,12 +2,12 @@
 // keeps connections of other protocols out.
 //
 // The input is a plan of cuts (fuzz.hpp; a marked piece has a pause after it) and what the client sends. Checked:
-//   * for every way to cut it, a reference that looks at the whole stream so far comes to the same bytes, windows and mode;
+//   * however it is cut, a reference that looks at all of it so far comes to the same bytes, windows and mode;
 //   * a stream that begins with the hello means the same however it is cut;
-//   * whatever is taken for foreign when it comes in pieces is so when it comes whole, and nothing of it reaches the program;
+//   * what is foreign when it comes in pieces is so when it comes whole; nothing of it reaches the program;
 //   * no byte of a raw client is lost or added, nor is more held back than the first 8 KiB.
-// What is *not* true, and may not be: that a foreign opening is found however it is cut. A byte below 0x40 that is no text
-// (Ctrl-E, typed) is not held back, though a STUN message could begin so; and a pause ends the wait for more.
+// What is *not* true, and may not be: that a foreign opening is found however it is cut. A byte below 0x40 that is no
+// text (Ctrl-E, typed) is not held back, though a STUN message could begin so; and a pause ends the wait for more.
 #include "fuzz.hpp"
 
 #define main program_main
@@ -63,7 +63,8 @@ Mode judge_binary(std::string_view text) {
         return !fits ? Mode::raw : at(5) == 1 ? Mode::foreign : Mode::opening;
     }
     for (const std::size_t place : {4U, 6U})
-        if (at(0) < 0x40 && at(place) == 0x21 && at(place + 1) == 0x12 && at(place + 2) == 0xA4 && at(place + 3) == 0x42)
+        if (at(0) < 0x40 && at(place) == 0x21 && at(place + 1) == 0x12 && at(place + 2) == 0xA4 &&
+            at(place + 3) == 0x42)
             return Mode::foreign;
     return at(0) < 2 && text.size() < 10 ? Mode::opening : Mode::raw;
 }
@@ -86,7 +87,8 @@ Said read_aware(std::string_view text) {
         said.program += text.substr(0, at);
         std::array<unsigned, 4> numbers{};
         for (std::size_t i = 0; i < 4; ++i)
-            numbers[i] = static_cast<unsigned char>(text[at + 4 + 2 * i]) * 256U + static_cast<unsigned char>(text[at + 5 + 2 * i]);
+            numbers[i] = static_cast<unsigned char>(text[at + 4 + 2 * i]) * 256U +
+                         static_cast<unsigned char>(text[at + 5 + 2 * i]);
         text.remove_prefix(at + kMessage);
         if (numbers[0] == 0 && numbers[1] == 0) {
             said.mode = Mode::binary;
@@ -118,7 +120,8 @@ public:
         if (mode_ == Mode::raw) said.program = all_;
         if (mode_ == Mode::opening) said.held = all_.size();
         if (mode_ == Mode::aware) said = read_aware(all_);
-        if (settled_ && mode_ == Mode::aware) said.program += std::string_view(all_).substr(all_.size() - std::exchange(said.held, 0));
+        if (settled_ && mode_ == Mode::aware)
+            said.program += std::string_view(all_).substr(all_.size() - std::exchange(said.held, 0));
         return said;
     }
 
@@ -180,7 +183,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     std::string_view stream = as_text(data, size);
     Cuts cuts(stream);
     bool paused = false;
-    const auto [whole_before, whole] = feed_all(stream, [](std::string_view &rest, Both &) { return std::exchange(rest, {}); });
+    const auto [whole_before, whole] =
+        feed_all(stream, [](std::string_view &rest, Both &) { return std::exchange(rest, {}); });
     const auto [bytes_before, bytes] = feed_all(stream, [](std::string_view &rest, Both &) {
         const std::string_view one = rest.substr(0, 1);
         rest.remove_prefix(1);
@@ -196,8 +200,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     if (stream.starts_with(kMagic) && stream.size() >= kMessage)
         check(whole == bytes && whole == cut, "an aware client's bytes depend on how they are cut");
     for (const Said &said : {whole, bytes, cut}) {
-        if (said.mode == Mode::raw) check_same(said.program, stream, "a raw client's bytes are not passed on as they are");
-        if (said.mode == Mode::foreign) check(said.program.empty() && whole.mode == Mode::foreign, "foreign in pieces only");
+        if (said.mode == Mode::raw)
+            check_same(said.program, stream, "a raw client's bytes are not passed on as they are");
+        if (said.mode == Mode::foreign)
+            check(said.program.empty() && whole.mode == Mode::foreign, "foreign in pieces only");
     }
     check(paused || cut.mode != Mode::foreign || whole.mode == Mode::foreign, "foreign only when cut");
     return 0;

@@ -48,8 +48,10 @@ void check_window(std::string_view text) {
     winsize size{};
     const bool taken = parse_window(text, size);
     const std::size_t x = std::min(text.find('x'), text.size());
-    const auto columns = read_digits(text.substr(0, x), 65535), rows = read_digits(text.substr(std::min(x + 1, text.size())), 65535);
-    check(taken == (columns && rows && *columns > 0 && *rows > 0), "a window is taken for none, or the other way round");
+    const auto columns = read_digits(text.substr(0, x), 65535),
+               rows = read_digits(text.substr(std::min(x + 1, text.size())), 65535);
+    check(taken == (columns && rows && *columns > 0 && *rows > 0),
+          "a window is taken for none, or the other way round");
     check(!taken || (size.ws_col == *columns && size.ws_row == *rows), "another window");
 }
 
@@ -64,13 +66,16 @@ void check_address(std::string_view text) {
     const bool path = text.find('/') != std::string_view::npos;
     if (path) check(found.malformed == (text.size() >= sizeof(sockaddr_un{}.sun_path)), "the length of a path");
     const bool port = read_digits(text, 65535).has_value();
-    if (port) check(!found.addresses.empty() && is_loopback(found.addresses[0]), "a port alone is not on the loopback interface");
+    if (port)
+        check(!found.addresses.empty() && is_loopback(found.addresses[0]),
+              "a port alone is not on the loopback interface");
     if (!path && !read_digits(text.substr(text.rfind(':') + 1), 65535)) check(found.malformed, "no port, and taken");
     if (found.addresses.empty()) return;
     const std::string name = to_text(found.addresses[0]);
     if (path) check_same(name, text, "the name of a path");
     const Resolved again = resolve(name);
-    check(!again.addresses.empty() && same_address(again.addresses[0], found.addresses[0]), "the name of an address is another's");
+    check(!again.addresses.empty() && same_address(again.addresses[0], found.addresses[0]),
+          "the name of an address is another's");
 }
 
 void check_command_line(std::vector<std::string> words) {
@@ -85,7 +90,8 @@ void check_command_line(std::vector<std::string> words) {
     Options options;
     const auto status = parse_command_line(static_cast<int>(words.size()), argv.data(), options);
     const std::string text = said.get();
-    if (status == 2) check(text.starts_with("shim: ") && text.find('\n') == text.size() - 1, "a usage error is not one line");
+    if (status == 2)
+        check(text.starts_with("shim: ") && text.find('\n') == text.size() - 1, "a usage error is not one line");
     else check(text.empty() && status.value_or(0) == 0, "a message without an error, or another exit status");
     if (!status) check(options.program != nullptr && options.program[0] != nullptr, "no program, and no error");
 }

@@ -1,10 +1,10 @@
 // Fuzzes record on files of any kind: every command that reads one, through its main.
 //
-// The input is the file. Since a control character cannot stand in JSON, some are directions here: \x02 N C are 8 N KiB of
-// the character C, so that lines longer than record's window are tried too; and an input that begins with \x01 is a plan
-// of cuts (fuzz.hpp) and output, of which the target makes a recording in exact bytes, with a new size after each marked
-// piece. Checked, beside that nothing crashes or leaks (each input by a part of this, as its bytes have it):
-//   * cat, cat -f, play without pauses, convert -t raw, and cat from a pipe give the same bytes and the same exit status;
+// The input is the file. Since a control character cannot stand in JSON, some are directions here: \x02 N C are 8 N KiB
+// of the character C, so that lines longer than record's window are tried too; and an input that begins with \x01 is a
+// plan of cuts (fuzz.hpp) and output, of which the target makes a recording in exact bytes, with a new size after each
+// marked piece. Checked, beside that nothing crashes or leaks (each input by a part of this, as its bytes have it):
+//   * cat, cat -f, play without pauses, convert -t raw, and cat from a pipe give the same bytes and exit status;
 //   * cat --from A --to B is that part of them;
 //   * what convert writes as v2 or v3 is strict JSON, gives the same bytes, and back and forth is the same file;
 //   * ttyrec and script hold the same bytes; txt and info hold no control character, info --json is JSON;
@@ -45,7 +45,8 @@ Run run(std::vector<std::string> words) {
     result.said = said.get();
     check(result.status == 0 || result.status == 1, "an exit status that is neither 0 nor 1");
     check(result.status == 0 || !result.said.empty(), "an error without a message");
-    for_each_line(result.said, [](std::string_view line) { check(line.starts_with("record: "), "a message of another form"); });
+    for_each_line(result.said,
+                  [](std::string_view line) { check(line.starts_with("record: "), "a message of another form"); });
     check(result.said.empty() || result.said.ends_with('\n'), "a message without an end");
     return result;
 }
@@ -66,10 +67,13 @@ std::string base64(std::string_view bytes) {
 /// A recording of `output`, in pieces half a second apart.
 std::string recording_of(std::string_view output) {
     Cuts cuts(output);
-    std::string file = R"({"version": 2, "width": 20, "height": 6, "timestamp": 1700000000})" "\n";
+    std::string file = R"({"version": 2, "width": 20, "height": 6, "timestamp": 1700000000})"
+                       "\n";
     for (unsigned time = 0; !output.empty(); ++time) {
         const std::string piece(cuts.take(output)), at = "[" + std::to_string(time / 2) + (time % 2 == 0 ? "" : ".5");
-        file += at + R"(, "b", ")" + base64(piece) + "\"]\n" + at + R"(, "o", "..."])" "\n";
+        file += at + R"(, "b", ")" + base64(piece) + "\"]\n" + at +
+                R"(, "o", "..."])"
+                "\n";
         if (!cuts.marked() || piece.empty()) continue;
         const auto number = static_cast<unsigned char>(piece[0]);
         file += at + R"(, "r", ")" + std::to_string(number % 32) + "x" + std::to_string(number / 16) + "\"]\n";
@@ -87,7 +91,9 @@ std::string unfold(std::string_view input) {
             file += input[at];
             continue;
         }
-        file.append(std::min<std::size_t>(static_cast<unsigned char>(input[at + 1]) * std::size_t{8192}, kMost - file.size()), input[at + 2]);
+        file.append(
+            std::min<std::size_t>(static_cast<unsigned char>(input[at + 1]) * std::size_t{8192}, kMost - file.size()),
+            input[at + 2]);
         at += 2;
     }
     return file;
@@ -96,7 +102,8 @@ std::string unfold(std::string_view input) {
 /// Whether a terminal would do more than show `text`: a control character, but a line feed.
 bool has_control(std::string_view text) {
     for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto c = static_cast<unsigned char>(text[i]), next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : ' ');
+        const auto c = static_cast<unsigned char>(text[i]),
+                   next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : ' ');
         if ((c < 0x20 && c != '\n') || c == 0x7F || (c == 0xC2 && next >= 0x80 && next < 0xA0)) return true;
     }
     return false;
@@ -157,7 +164,8 @@ void check_ttyrec(const Run &ttyrec, const Run &wanted) {
 /// Through files of our own, for script writes two.
 void check_script(const std::string &path, const Run &wanted) {
     const char *folder = std::getenv("TMPDIR");
-    const std::string out = std::string(folder != nullptr ? folder : "/tmp") + "/fuzz-reader-" + std::to_string(::getpid());
+    const std::string out =
+        std::string(folder != nullptr ? folder : "/tmp") + "/fuzz-reader-" + std::to_string(::getpid());
     const Run script = run({"convert", "-t", "script", "--force", "-o", out, path});
     check(script.status == wanted.status, "convert -t script ends otherwise than cat");
     if (::access(out.c_str(), F_OK) != 0) return check(wanted.status != 0, "convert -t script wrote nothing");
@@ -165,7 +173,8 @@ void check_script(const std::string &path, const Run &wanted) {
     ::unlink(out.c_str());
     ::unlink((out + ".timing").c_str());
     if (script.status == 0 && !written.empty())
-        check_same(std::string_view(written).substr(written.find('\n') + 1), wanted.output, "the script has other output");
+        check_same(std::string_view(written).substr(written.find('\n') + 1), wanted.output,
+                   "the script has other output");
     check(!has_control(timing), "a control character in a script's timing");
 }
 
@@ -186,14 +195,16 @@ void check_skip(const std::string &path, const std::string &file, const Run &who
     const std::size_t first = file.find('\n') + 1;
     run({"cat", "--skip", std::to_string(seed % (file.size() + 9)) + ":" + std::to_string(seed % 99), path});
     if (first == 0 || file.find("stdout") != std::string::npos || whole.status != 0) return;
-    check(run({"cat", "--skip", std::to_string(first) + ":0", path}) == whole, "from the first event on it is not the same");
+    check(run({"cat", "--skip", std::to_string(first) + ":0", path}) == whole,
+          "from the first event on it is not the same");
 }
 
 void check_part(const std::string &path, const Run &whole, std::size_t seed) {
     const std::size_t size = whole.output.size(), from = seed % (size + 2), to = seed / 7 % (size + 3);
     const Run part = run({"cat", "--from", std::to_string(from), "--to", std::to_string(to), path});
     const std::size_t first = std::min(from, size);
-    check_same(part.output, std::string_view(whole.output).substr(first, std::max(to, first) - first), "a part of the output");
+    check_same(part.output, std::string_view(whole.output).substr(first, std::max(to, first) - first),
+               "a part of the output");
     check(part.status <= whole.status, "a part cannot be read, but the whole can");
 }
 
@@ -217,7 +228,8 @@ void check_readers(const std::string &path, const std::string &file, const Run &
 void check_text(const std::string &path, const Run &whole) {
     const Run text = run({"convert", "-t", "txt", path}), quiet = run({"cat", "--no-queries", path});
     check(text.status == whole.status, "convert -t txt ends otherwise than cat");
-    if (has_control(text.output) || !is_utf8(text.output)) check_same(text.output, "", "a control character in the text");
+    if (has_control(text.output) || !is_utf8(text.output))
+        check_same(text.output, "", "a control character in the text");
     check(quiet.status == whole.status && quiet.output.size() <= whole.output.size(), "cat --no-queries");
 }
 

@@ -23,8 +23,8 @@ build() {
     screen) sources="$sources tests/fuzz/shim_side.cpp" ;;
     esac
     # shellcheck disable=SC2086  # a list of files
-    "${FUZZ_CXX:-clang++}" -std=c++20 -O1 -g -Wno-everything -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-        -o "build/fuzz/$1" $sources -lutil
+    "${FUZZ_CXX:-clang++}" -std=c++20 -O1 -g -Wno-everything -fsanitize=fuzzer,address,undefined \
+        -fno-sanitize-recover=all -o "build/fuzz/$1" $sources -lutil
 }
 
 run() {
@@ -41,20 +41,22 @@ run() {
     mkdir -p "$found"
     rm -f "build/fuzz/$1"-*
     # shellcheck disable=SC2086  # a list of folders
-    if "build/fuzz/$1" -max_total_time="$seconds" -max_len="$most" -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb="$memory" \
-        -print_final_stats=1 -dict="tests/fuzz/$dictionary.dict" -artifact_prefix="build/fuzz/$1-" "$found" $seeds >"$log" 2>&1
+    if "build/fuzz/$1" -max_total_time="$seconds" -max_len="$most" -timeout=20 -rss_limit_mb=1024 \
+        -malloc_limit_mb="$memory" -print_final_stats=1 -dict="tests/fuzz/$dictionary.dict" \
+        -artifact_prefix="build/fuzz/$1-" "$found" $seeds >"$log" 2>&1
     then
         printf 'fuzz: %-10s %9d runs, %s\n' "$1" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
             "$(sed -n 's/.*DONE *\(cov: [0-9]*\).*/\1/p' "$log")"
         return
     fi
     printf 'fuzz: %-10s FAILED\n' "$1"
-    grep -a '^   got\|^wanted\|fuzz: wrong\|ERROR: \|SUMMARY: \|runtime error: \|    #.*[a-z]\.cpp:[0-9]\|Test unit written' "$log" |
-        cut -c 1-300 | head -n 30
+    grep -aE '^   got|^wanted|fuzz: wrong|ERROR: |SUMMARY: |runtime error: |    #.*[a-z]\.cpp:[0-9]|Test unit written' \
+        "$log" | cut -c 1-300 | head -n 30
     return 1
 }
 export -f build run
 
-one_each() { printf '%s\n' $targets; }  # a list of names
+# shellcheck disable=SC2086  # a list of names
+one_each() { printf '%s\n' $targets; }
 one_each | xargs -P 2 -I TARGET bash -euc 'build TARGET' || exit 1
 one_each | xargs -P 2 -I TARGET bash -euc 'run TARGET' || exit 1

@@ -55,7 +55,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     std::string sequences;
     const Cuts cuts(output);
     check_output(output, cuts, false);
-    for (const char c : output.substr(0, 200)) sequences += kSequences[static_cast<unsigned char>(c) % std::size(kSequences)];
+    for (const char c : output.substr(0, 200))
+        sequences += kSequences[static_cast<unsigned char>(c) % std::size(kSequences)];
     check_output(sequences, cuts, true);
     return 0;
 }

@@ -44,8 +44,9 @@ def terminal_bytes():
         "latin1": output_of("latin1.cast"),
         "questions": b"\x1b[c\x1b[>c\x1b[6n\x1b[?6n\x1b[5n\x1b[?2026$p\x1b[14t\x1b[>q\x1b[?u\x05\x1bZ\x1b]11;?\x07"
                      b"\x1b]52;c;?\x1b\\\x1bP$qm\x1b\\\x1bP+q544e\x1b\\\x1b_Gi=31,a=q;AAAA\x1b\\\xc2\x9bc text",
-        "modes": b"\x1b7\x1b[?1049h\x1b[2;20r\x1b[?1;1002;1006;2004h\x1b[?25l\x1b=\x1b[4h\x1b(0\x0e\x1b[1;38;5;9;48;2;1;2;3m"
-                 b"\x1b[4:3m\x1b[58:2::1:2:3m\x1b[2 q\x1b[>4;2m\x1b[>1u\x1b8\x1b[H\x1b[2Jtext\x1b[?1049l\x1b[!p\x1bc",
+        "modes": b"\x1b7\x1b[?1049h\x1b[2;20r\x1b[?1;1002;1006;2004h\x1b[?25l\x1b=\x1b[4h\x1b(0\x0e"
+                 b"\x1b[1;38;5;9;48;2;1;2;3m\x1b[4:3m\x1b[58:2::1:2:3m\x1b[2 q\x1b[>4;2m\x1b[>1u"
+                 b"\x1b8\x1b[H\x1b[2Jtext\x1b[?1049l\x1b[!p\x1bc",
         "broken": b"\x1b\x1b[5\x1b[c n\xc2\x05\x9b\xc2\xc2\x9bc\x1b]0;\xe2\x82\x18\x1b[999999999999;;;:::m\x1bP1;2\xff",
     }
 
@@ -73,7 +74,8 @@ def input_seeds():
 
 def encoder_seeds(printed):
     seeds = {f"{name}-{choices}": PIECES + bytes([choices]) + text[:600]
-             for name, text in printed.items() for choices in (3, 0xF4) if name in ("bash", "vim-begin", "bytes", "latin1")}
+             for name, text in printed.items() if name in ("bash", "vim-begin", "bytes", "latin1")
+             for choices in (3, 0xF4)}
     characters = "A\u00e9\u20ac\U0001f600\ufffd\ud7ff\ue000".encode()
     broken = b"\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80\xe2\x82\xf0\x9f\x98\xffA\x80\xf8"
     return seeds | {"characters": b"\x02\x00\x82\x0b" + characters * 3, "broken": b"\x02\x00\x82\x09" + broken * 3}
@@ -87,7 +89,8 @@ def reader_seeds(printed):
         "long-base64": head + b'[0.5, "b", "\x02\xa0AAAA"]\n[0.5, "o", "?"]\n[0.6, "i", "q"]\n',
         "deep": head[:-2] + b', "a": ' + b"[" * 60 + b"]" * 60 + b'}\n[1, "z", [[[{}]]]]\n[2, "m", "a"]',
         "deep-long": head[:-2] + b', "a": \x02\x30[\x02\x30]}\n[1, "z", \x02\x30[\x02\x30]]\n',
-        "screen-region": b"\x01" + WHOLE + b"\x1b[2;99r\x1b[9;99H\n\n\x1b[L\x1b[3M\x1bM\x1b[99S\x1b[2T\x1b[5;2r\n\x1b[99@x\x1b[P\x1b[9b",
+        "screen-region": b"\x01" + WHOLE +
+                         b"\x1b[2;99r\x1b[9;99H\n\n\x1b[L\x1b[3M\x1bM\x1b[99S\x1b[2T\x1b[5;2r\n\x1b[99@x\x1b[P\x1b[9b",
         "torn": head + b'[0.1, "o", "a\\',
         "header-only": head[:-1],
     }
