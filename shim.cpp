@@ -1278,22 +1278,23 @@ void Follower::enter(State state) {
 /// One byte; position_ is behind it. The first lines are the diagram's transitions from anywhere. The 8-bit controls of
 /// the diagram (0x9B for ESC [) come as two bytes in UTF-8, and xterm obeys them.
 void Follower::step(unsigned char c, std::vector<Range> &queries) {
-    if (state_ == State::c1) {
+    const bool half = state_ == State::c1;  // and when this is not the other half, the first is as good as cut short
+    if (half && c >= 0x80 && c < 0xA0) {
+        enter(State::escape);
+        return escape(static_cast<unsigned char>(c - 0x40), queries);
+    }
+    if (half) {
         state_ = State::ground;
-        if (c >= 0x80 && c < 0xA0) {
-            enter(State::escape);
-            return escape(static_cast<unsigned char>(c - 0x40), queries);
-        }
         home_at_ = UINT64_MAX;
     }
+    if (state_ == State::ground && !half) chain_ = position_ - 1;
     if (state_ == State::ground && c == kC1Lead) {
-        begin_ = chain_ = position_ - 1;
+        begin_ = position_ - 1;
         return enter(State::c1);
     }
     if (c == 0x18 || c == 0x1A) return enter(State::ground);  // CAN, SUB
     if (c == 0x1B) {
         if (state_ == State::string) string_ended(position_ - 1, queries);  // what stays, ESC \, does nothing alone
-        if (state_ == State::ground) chain_ = position_ - 1;
         begin_ = position_ - 1;
         return enter(State::escape);
     }
@@ -1318,7 +1319,7 @@ void Follower::step(unsigned char c, std::vector<Range> &queries) {
 
 /// A control character, which works inside a sequence too.
 void Follower::control(unsigned char c, std::vector<Range> &queries) {
-    if (c == 0x05) query(position_ - 1, position_, queries);  // ENQ
+    if (c == 0x05) query(state_ == State::ground ? chain_ : position_ - 1, position_, queries);  // ENQ
     if (c == 0x0E || c == 0x0F) modes_.pen.shifted = c == 0x0E;
 }
 
