@@ -966,7 +966,7 @@ bool Terminal::echoes() const {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
-constexpr std::size_t kTurnBytes = 64 << 10;  // the most that one turn of the loop gathers
+constexpr std::size_t kTurnBytes = 60 << 10;  // the most that one turn gathers: 64 KiB are two segments over loopback
 constexpr std::size_t kPiece = 4096;          // asked for in one read
 constexpr ssize_t kShortPiece = 128;          // a read shorter than this ends the turn: nobody waits for more
 constexpr milliseconds kTurnTime{2};          // and so does a turn that takes this long
@@ -1268,6 +1268,7 @@ void Follower::feed(std::string_view bytes, std::vector<Range> &queries) {
 
 void Follower::enter(State state) {
     state_ = state;
+    if (state == State::ground) return;  // where nothing of this is looked at
     prefix_ = intermediate_ = kind_ = 0;
     count_ = length_ = 0;
     colons_ = 0;
@@ -1329,22 +1330,20 @@ void Follower::escape(unsigned char c, std::vector<Range> &queries) {
         state_ = State::escape_intermediate;
         return;
     }
-    const char intermediate = state_ == State::escape_intermediate ? intermediate_ : '\0';
-    if (intermediate == 0 && c == '[') return enter(State::csi);
-    if (intermediate == 0 && c == 'P') return enter(State::dcs);
-    if (intermediate == 0 && (c == ']' || c == '_' || c == '^' || c == 'X')) {
-        enter(State::string);
+    constexpr std::string_view kStrings = "]_^X";
+    if (intermediate_ == 0 && (c == '[' || c == 'P' || kStrings.find(static_cast<char>(c)) != std::string_view::npos)) {
+        state_ = c == '[' ? State::csi : c == 'P' ? State::dcs : State::string;
         kind_ = static_cast<char>(c);
         return;
     }
     constexpr std::string_view kSlots = "()*+";
-    if (const std::size_t slot = kSlots.find(intermediate); intermediate != 0 && slot != std::string_view::npos)
+    if (const std::size_t slot = kSlots.find(intermediate_); intermediate_ != 0 && slot != std::string_view::npos)
         modes_.pen.charsets[slot] = static_cast<char>(c);
-    if (intermediate == 0 && c == '7') modes_.saved_pen() = modes_.pen;
-    if (intermediate == 0 && c == '8') modes_.pen = modes_.saved_pen();
-    if (intermediate == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
-    if (intermediate == 0 && c == 'Z') query(chain_, position_, queries);  // DECID
-    if (intermediate == 0 && c == 'c') {                                    // RIS
+    if (intermediate_ == 0 && c == '7') modes_.saved_pen() = modes_.pen;
+    if (intermediate_ == 0 && c == '8') modes_.pen = modes_.saved_pen();
+    if (intermediate_ == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
+    if (intermediate_ == 0 && c == 'Z') query(chain_, position_, queries);  // DECID
+    if (intermediate_ == 0 && c == 'c') {                                    // RIS
         modes_ = {};
         drawn(begin_);
     }
@@ -1377,7 +1376,6 @@ void Follower::header(unsigned char c, std::vector<Range> &queries) {
         enter(State::ground);
     } else {
         state_ = State::string;
-        kind_ = 'P';
         text_[0] = static_cast<char>(c);
         length_ = 1;
     }

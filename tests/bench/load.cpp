@@ -1,8 +1,9 @@
 // load: the program that runs on the terminal under test.
 //
 //   load CONTROL write raw|cooked BLOCKS BYTES   writes BLOCKS of text and the end marker as fast as it can, BYTES a
-//   write load CONTROL echo                            raw terminal: writes back what it reads load CONTROL beacon raw
-//   terminal: writes a # every 50 us, for 5 s at most
+//                                                write
+//   load CONTROL echo                            raw terminal: writes back what it reads
+//   load CONTROL beacon                          raw terminal: writes a # every 50 us, for 5 s at most
 //
 // CONTROL is the path of bench.py's socket. There it says `ready PID PARENT`, waits for one byte (g: stay until the
 // socket ends, x: exit when all is written), and says `done BEGIN END`, in nanoseconds of the monotonic clock.
