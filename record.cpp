@@ -915,7 +915,8 @@ private:
 
 // === 4. Control sequences ============================================================================================
 // Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that is
-// needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that.
+// needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that. An 8-bit
+// control (0x9B for ESC [) is two bytes, as in UTF-8.
 
 /// A part of the output, as Sequences cuts it.
 enum class Part { text, control, sequence };
@@ -923,58 +924,96 @@ enum class Part { text, control, sequence };
 class Sequences {
 public:
     /// Calls take(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
-    /// call. A very long one (a picture, say) comes in parts, of which only the first begins with ESC.
+    /// call. It is given with ESC, though an 8-bit control may have begun it, and without the control characters in it,
+    /// which act at once and come before it; raw() has it as it came. A very long one (a picture, say) comes in parts,
+    /// of which only the first begins with ESC.
     template <typename Take> void feed(std::string_view bytes, Take &&take) {
         while (!bytes.empty()) {
+            char c = bytes[0];
             if (state_ == State::ground) {
                 feed_ground(bytes, take);
                 continue;
             }
-            const Step step = advance(bytes[0]);
-            if (step != Step::before) {
-                held_ += bytes[0];
-                bytes.remove_prefix(1);
+            if (state_ == State::lead && !begin_eight_bit(c)) {
+                take(Part::text, std::string_view("\xC2"));
+                continue;
             }
-            if (step == Step::more && held_.size() < kLongest) continue;
+            const Step step = advance(c);
+            cut_short_ = step == Step::before;
+            if (!cut_short_ && (step != Step::aside || c != kEnq)) raw_ += bytes[0];
+            if (step == Step::aside) take(Part::control, bytes.substr(0, 1));
+            else if (!cut_short_) held_ += c;
+            if (!cut_short_) bytes.remove_prefix(1);
+            if (step == Step::aside || (step == Step::more && held_.size() < kLongest)) continue;
             if (step != Step::more) state_ = State::ground;
             if (!held_.empty()) take(Part::sequence, std::string_view(held_));
             held_.clear();
+            raw_.clear();
         }
     }
 
-    [[nodiscard]] std::string_view held() const { return held_; }
+    /// The sequence that take() has got, or that has not ended, as it came; but without ENQ, which asks by itself.
+    [[nodiscard]] std::string_view raw() const { return raw_; }
+    /// For take(): this is a control character inside of a sequence.
+    [[nodiscard]] bool inside() const { return state_ != State::ground; }
+    /// For take(): the next sequence has cut this part short; or ended it, as ESC \ ends a string.
+    [[nodiscard]] bool cut_short() const { return cut_short_; }
+
+    static constexpr char kEnq = '\x05';  // a question to the terminal: its name
 
 private:
-    enum class State { ground, escape, csi, osc, string };
-    enum class Step { more, last, before };  // this byte belongs to it, ends it, or is the first after it
+    enum class State { ground, lead, escape, intermediate, csi, dcs, osc, string };
+    enum class Step { more, last, before, aside };  // it belongs to it, ends it, is the first after it, acts by itself
     static constexpr std::size_t kLongest = 4096;
 
     template <typename Take> void feed_ground(std::string_view &bytes, Take &take) {
-        const auto control = std::find_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xE0) == 0; });
-        const auto length = static_cast<std::size_t>(control - bytes.begin());
+        const auto special = [](char c) { return (c & 0xE0) == 0 || c == '\xC2'; };
+        const auto length = static_cast<std::size_t>(std::ranges::find_if(bytes, special) - bytes.begin());
+        cut_short_ = false;
         if (length > 0) take(Part::text, bytes.substr(0, length));
         bytes.remove_prefix(length);
         if (bytes.empty()) return;
-        if (bytes[0] == '\x1B') held_ = bytes[0], state_ = State::escape;
+        if (bytes[0] == '\x1B') held_ = raw_ = bytes[0], state_ = State::escape;
+        else if (bytes[0] == '\xC2') raw_ = bytes[0], state_ = State::lead;
         else take(Part::control, bytes.substr(0, 1));
         bytes.remove_prefix(1);
+    }
+
+    /// Behind 0xC2: whether `c` makes an 8-bit control of it; then makes `c` what stands for it behind ESC.
+    bool begin_eight_bit(char &c) {
+        const bool is_control = (c & 0xE0) == 0x80;
+        cut_short_ = !is_control;
+        state_ = is_control ? State::escape : State::ground;
+        if (is_control) c = static_cast<char>(c - 0x40), held_ = '\x1B';
+        else raw_.clear();
+        return is_control;
     }
 
     Step advance(char c) {
         if (c == '\x1B') return Step::before;
         if (c == '\x18' || c == '\x1A') return Step::last;  // CAN and SUB cancel it
-        if (state_ == State::osc) return c == '\a' ? Step::last : Step::more;
-        if (state_ == State::string) return Step::more;
+        if (state_ == State::osc || state_ == State::string) {
+            const bool terminator = c == '\x9C' && held_.ends_with('\xC2');
+            return terminator || (c == '\a' && state_ == State::osc) ? Step::last : Step::more;
+        }
         if ((c & 0x80) != 0) return Step::before;
-        if (state_ == State::csi) return c >= '@' && c <= '~' ? Step::last : Step::more;
-        if (held_.size() > 1) return c >= '0' && c <= '~' ? Step::last : Step::more;
-        state_ = c == '[' ? State::csi : c == ']' ? State::osc : State::escape;
-        if (std::string_view("PX^_").find(c) != std::string_view::npos) state_ = State::string;
-        return state_ == State::escape && c >= '0' && c <= '~' ? Step::last : Step::more;
+        if (c < ' ' || c == '\x7F') return Step::aside;
+        if (state_ == State::csi) return c >= '@' ? Step::last : Step::more;
+        if (state_ == State::dcs) return state_ = c >= '@' ? State::string : State::dcs, Step::more;
+        if (c < '0') return state_ = State::intermediate, Step::more;
+        if (state_ == State::intermediate) return Step::last;
+        switch (c) {
+        case '[': return state_ = State::csi, Step::more;
+        case 'P': return state_ = State::dcs, Step::more;
+        case ']': return state_ = State::osc, Step::more;
+        case 'X': case '^': case '_': return state_ = State::string, Step::more;
+        default: return Step::last;
+        }
     }
 
     State state_ = State::ground;
-    std::string held_;
+    std::string held_, raw_;  // of the present sequence: as it is given to take(), as it came
+    bool cut_short_ = false;
 };
 
 /// A control sequence of the kind `ESC [ ? 25 h`.
@@ -999,37 +1038,76 @@ Csi parse_csi(std::string_view bytes) {
             number = std::min(number * 10 + (c - '0'), 99999);
         } else if (c == ';' || c == ':') {
             csi.count = std::min(std::max<std::size_t>(csi.count, 1) + 1, csi.numbers.size());
-        } else if (c >= ' ') {
+        } else {
             csi.key += c;
         }
     }
     return csi;
 }
 
-/// Whether `bytes` is a question that a terminal answers, as if the answer had been typed (xterm's ctlseqs; kitty's
-/// keyboard and graphics protocols).
+// >>> questions: the same in shim.cpp and record.cpp
+/// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
+/// byte and first parameter as if the answer had been typed (xterm's ctlseqs; kitty's keyboard protocol).
+bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
+    if (intermediate == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
+    if (intermediate == '*') return final == 'y';                                  // DECRQCRA
+    if (intermediate == '&') return final == 'u';                                  // DECRQUPSS
+    if (intermediate == '\'') return final == '|';                                 // DECRQLP
+    if (intermediate != 0) return false;
+    switch (final) {
+    case 'c': return prefix != '?';                                                // DA1, DA2, DA3
+    case 'n': return prefix != '>';                                                // DSR, CPR
+    case 'q': return prefix == '>';                                                // XTVERSION
+    case 'x': return prefix == 0;                                                  // DECREQTPARM
+    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix == '?';        // kitty keyboard, XTQMODKEYS, ...
+    case 't': return prefix == 0 && first >= 11 && first <= 21;                    // XTWINOPS: reports
+    default: return false;
+    }
+}
+
+/// The same for a string: `kind` is P (DCS), ] (OSC), _ (APC) or another; `intermediate` a DCS's; `text` how it begins,
+/// for a DCS with the final byte; `field`: one of its fields, which semicolons separate, is just a question mark.
+/// Questions are such an OSC (colours, clipboard), but for titles and links; the DCS $q (DECRQSS), +q (XTGETTCAP) and
+/// +Q; and a graphics command of kitty's that is a query or will be acknowledged.
+bool string_asks(char kind, char intermediate, std::string_view text, bool field) {
+    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
+    if (kind == ']') {
+        const auto number = parse_number(text.substr(0, text.find(';')));
+        const bool label = number && (*number <= 2 || *number == 8);
+        return (field && !label) || text.starts_with("1337;Report");
+    }
+    const bool q = text.starts_with('q') || text.starts_with('Q');
+    if (kind == 'P') return q && (intermediate == '$' || intermediate == '+');
+    return kind == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
+}
+// <<< questions
+
+/// The same for a whole string with the ESC and the letter that begin it.
+bool string_asks(std::string_view bytes) {
+    constexpr std::size_t kLooked = 24;  // bytes of its text
+    const char kind = bytes[1];
+    bytes.remove_prefix(2);
+    if (kind == 'P') {
+        const std::size_t middle = std::min(bytes.find_first_not_of("0123456789:;<=>?"), bytes.size());
+        const std::size_t final = std::min(bytes.find_first_not_of(" !\"#$%&'()*+,-./", middle), bytes.size());
+        return final > middle && string_asks(kind, bytes[final - 1], bytes.substr(final, 1), false);
+    }
+    if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return false;
+    if (kind == ']' && bytes.ends_with('\a')) bytes.remove_suffix(1);
+    if (bytes.ends_with("\xC2\x9C")) bytes.remove_suffix(2);
+    const bool field = bytes.ends_with(";?") || bytes.find(";?;") != std::string_view::npos;
+    return string_asks(kind, 0, bytes.substr(0, kLooked), field);
+}
+
+/// Whether a sequence is a question.
 bool is_query(std::string_view bytes) {
-    using namespace std::string_view_literals;
-    constexpr std::array kCsi{"c"sv,   ">c"sv, "=c"sv, "n"sv,  "?n"sv, "$p"sv, "?$p"sv, ">q"sv,   // attributes, status,
-                              "x"sv,   "?u"sv, "*y"sv, "$w"sv, "$u"sv, "?S"sv, "?m"sv};           // modes, sums, keys
-    constexpr std::array kReports{11, 13, 14, 15, 16, 18, 19, 20, 21};  // of the window's size, place, titles
-    if (bytes == "\x1BZ") return true;                                  // DECID
-    const std::string_view body = bytes.substr(std::min<std::size_t>(2, bytes.size()));
-    if (bytes.starts_with("\x1B[")) {
-        const Csi csi = parse_csi(bytes);
-        if (csi.key == "t") return std::ranges::find(kReports, csi.at(0, 0)) != kReports.end();
-        return std::ranges::find(kCsi, csi.key) != kCsi.end();
-    }
-    if (bytes.starts_with("\x1B]")) {  // colours (4, 5, 10 to 19) and the clipboard (52) are asked by the value `?`
-        const auto number = parse_number(body.substr(0, body.find(';'))).value_or(0);
-        const bool asks = number == 4 || number == 5 || (number >= 10 && number <= 19) || number == 52;
-        return asks && body.find(";?") != std::string_view::npos;
-    }
-    if (bytes.starts_with("\x1BP")) {  // DECRQSS, XTGETTCAP
-        const std::string_view request = body.substr(std::min(body.find_first_not_of("0123456789;"), body.size()));
-        return request.starts_with("$q") || request.starts_with("+q");
-    }
-    return bytes.starts_with("\x1B_G") && body.substr(0, body.find(';')).find("a=q") != std::string_view::npos;
+    constexpr std::string_view kStrings = "P]_^X", kPrefixes = "<=>?";
+    if (bytes.size() > 1 && kStrings.find(bytes[1]) != std::string_view::npos) return string_asks(bytes);
+    const Csi csi = parse_csi(bytes);
+    if (csi.key.empty() || csi.key.back() < '@') return bytes == "\x1BZ";  // DECID
+    const char prefix = kPrefixes.find(csi.key[0]) != std::string_view::npos ? csi.key[0] : '\0';
+    const char before = csi.key.size() > 1 ? csi.key[csi.key.size() - 2] : '\0';
+    return sequence_asks(prefix, before < '0' ? before : '\0', csi.key.back(), static_cast<unsigned>(csi.at(0, 0)));
 }
 
 /// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
@@ -1039,11 +1117,17 @@ public:
     template <typename Heed> std::string_view pass(std::string_view bytes, Heed &&heed) {
         passed_.clear();
         sequences_.feed(bytes, [&](Part part, std::string_view piece) {
-            const bool rest_of_query = dropped_ && piece == "\x1B\\";  // the string terminator, a sequence of its own
-            dropped_ = rest_of_query || piece == "\x05" || (part == Part::sequence && is_query(piece));  // 5: ENQ
-            if (dropped_) return;
-            passed_.append(piece);
+            if (part == Part::control && sequences_.inside()) return heed(part, piece);  // passes with its sequence
+            const bool goes_on = part == Part::sequence && piece[0] != '\x1B';              // a very long one
+            const bool rest_of_query = dropped_ && (goes_on || piece == "\x1B\\");  // or its end, itself a sequence
+            const bool enq = part == Part::control && piece[0] == Sequences::kEnq;
+            dropped_ = rest_of_query || enq || (part == Part::sequence && is_query(piece));
+            if (dropped_) return open_.clear();
             heed(part, piece);
+            open_ += part == Part::sequence ? sequences_.raw() : piece;
+            if (sequences_.cut_short()) return;
+            passed_ += open_;
+            open_.clear();
         });
         return passed_;
     }
@@ -1052,12 +1136,13 @@ public:
         return pass(bytes, [](Part, std::string_view) {});
     }
 
-    /// The head of a sequence that has not ended.
-    [[nodiscard]] std::string_view held() const { return sequences_.held(); }
+    /// What waits for more: the head of a sequence that has not ended.
+    [[nodiscard]] std::string held() const { return open_ + std::string(sequences_.raw()); }
 
 private:
     Sequences sequences_;
     std::string passed_;
+    std::string open_;      // what the next part cuts short; if that is left out, this would take what follows instead
     bool dropped_ = false;  // the last part was a query
 };
 
@@ -1412,7 +1497,7 @@ public:
                 else if (--rest_ == 0 && application_) arrow(key);
             }
         });
-        if (sequences_.held() == "\x1B") sequences_ = Sequences();  // the key Esc itself
+        if (sequences_.raw() == "\x1B") sequences_ = Sequences();  // the key Esc itself
     }
 
 private:
@@ -1829,12 +1914,7 @@ private:
     }
 
     void take_sequence(std::string_view bytes) {
-        if (bytes.starts_with("\x1B[")) {
-            for (const char c : bytes.substr(2)) {  // a control character inside a sequence acts at once
-                if ((c & 0xE0) == 0) take_control(c);
-            }
-            return take_csi(parse_csi(bytes));
-        }
+        if (bytes.starts_with("\x1B[")) return take_csi(parse_csi(bytes));
         if (bytes.starts_with("\x1B(")) graphics_[0] = bytes.ends_with('0');
         if (bytes.starts_with("\x1B)")) graphics_[1] = bytes.ends_with('0');
         if (bytes.size() != 2 || bytes[0] != '\x1B') return;

@@ -1012,6 +1012,43 @@ struct Range {
 // control is two bytes here, as in UTF-8. Nothing is drawn. The sequences are those of xterm's ctlseqs.
 // ---------------------------------------------------------------------------------------------------------------------
 
+// >>> questions: the same in shim.cpp and record.cpp
+/// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
+/// byte and first parameter as if the answer had been typed (xterm's ctlseqs; kitty's keyboard protocol).
+bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
+    if (intermediate == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
+    if (intermediate == '*') return final == 'y';                                  // DECRQCRA
+    if (intermediate == '&') return final == 'u';                                  // DECRQUPSS
+    if (intermediate == '\'') return final == '|';                                 // DECRQLP
+    if (intermediate != 0) return false;
+    switch (final) {
+    case 'c': return prefix != '?';                                                // DA1, DA2, DA3
+    case 'n': return prefix != '>';                                                // DSR, CPR
+    case 'q': return prefix == '>';                                                // XTVERSION
+    case 'x': return prefix == 0;                                                  // DECREQTPARM
+    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix == '?';        // kitty keyboard, XTQMODKEYS, ...
+    case 't': return prefix == 0 && first >= 11 && first <= 21;                    // XTWINOPS: reports
+    default: return false;
+    }
+}
+
+/// The same for a string: `kind` is P (DCS), ] (OSC), _ (APC) or another; `intermediate` a DCS's; `text` how it begins,
+/// for a DCS with the final byte; `field`: one of its fields, which semicolons separate, is just a question mark.
+/// Questions are such an OSC (colours, clipboard), but for titles and links; the DCS $q (DECRQSS), +q (XTGETTCAP) and
+/// +Q; and a graphics command of kitty's that is a query or will be acknowledged.
+bool string_asks(char kind, char intermediate, std::string_view text, bool field) {
+    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
+    if (kind == ']') {
+        const auto number = parse_number(text.substr(0, text.find(';')));
+        const bool label = number && (*number <= 2 || *number == 8);
+        return (field && !label) || text.starts_with("1337;Report");
+    }
+    const bool q = text.starts_with('q') || text.starts_with('Q');
+    if (kind == 'P') return q && (intermediate == '$' || intermediate == '+');
+    return kind == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
+}
+// <<< questions
+
 /// Private modes (CSI ? n h, CSI ? n l) that a program leaves on and a terminal cannot guess, and how they are at
 /// first.
 struct PrivateMode {
@@ -1180,7 +1217,6 @@ private:
     void string_ended(std::uint64_t end, std::vector<Range> &queries);
     void control(unsigned char c, std::vector<Range> &queries);
     void query(std::uint64_t begin, std::uint64_t end, std::vector<Range> &queries) const;
-    [[nodiscard]] bool asks(unsigned char final) const;
     void set_modes(bool on);
     void set_rendition();
     std::uint32_t colour(std::size_t &i) const;
@@ -1381,26 +1417,9 @@ void Follower::header(unsigned char c, std::vector<Range> &queries) {
     }
 }
 
-/// Whether a terminal answers this control sequence.
-bool Follower::asks(unsigned char final) const {
-    if (intermediate_ == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
-    if (intermediate_ == '*') return final == 'y';                                  // DECRQCRA
-    if (intermediate_ == '&') return final == 'u';                                  // DECRQUPSS
-    if (intermediate_ == '\'') return final == '|';                                 // DECRQLP
-    if (intermediate_ != 0) return false;
-    switch (final) {
-    case 'c': return prefix_ != '?';                                                // DA1, DA2, DA3
-    case 'n': return prefix_ != '>';                                                // DSR, CPR
-    case 'q': return prefix_ == '>';                                                // XTVERSION
-    case 'x': return prefix_ == 0;                                                  // DECREQTPARM
-    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix_ == '?';        // kitty keyboard, XTQMODKEYS, ...
-    case 't': return prefix_ == 0 && parameter(0) >= 11 && parameter(0) <= 21;      // XTWINOPS: reports
-    default: return false;
-    }
-}
-
 void Follower::csi(unsigned char c, std::vector<Range> &queries) {
-    if (asks(c)) return query(chain_, position_, queries);
+    if (sequence_asks(prefix_, intermediate_, static_cast<char>(c), parameter(0)))
+        return query(chain_, position_, queries);
     const std::uint64_t home = std::exchange(home_at_, c == 'm' ? home_at_ : UINT64_MAX);
     if (intermediate_ == ' ' && c == 'q') modes_.cursor_style = parameter(0);
     if (intermediate_ == '!' && c == 'p') modes_.soft_reset();  // DECSTR
@@ -1499,19 +1518,8 @@ void Follower::string(unsigned char c, std::vector<Range> &queries) {
     fresh_ = c == ';';
 }
 
-/// Strings that are questions: an OSC with a field of just `?` (colours, clipboard), but for titles and links; the DCS
-/// $q (DECRQSS), +q (XTGETTCAP) and +Q; and a graphics command of kitty's that is a query or will be acknowledged.
 void Follower::string_ended(std::uint64_t end, std::vector<Range> &queries) {
-    const std::string_view text(text_.data(), length_);
-    const auto number = parse_number(text.substr(0, text.find(';')));
-    const bool label = number && (*number <= 2 || *number == 8);
-    const bool field = question_ || mark_;
-    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
-    const bool asks_osc = kind_ == ']' && ((field && !label) || text.starts_with("1337;Report"));
-    const bool asks_dcs = kind_ == 'P' && (intermediate_ == '$' || intermediate_ == '+') &&
-                          (text.starts_with('q') || text.starts_with('Q'));
-    const bool asks_apc = kind_ == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
-    if (asks_osc || asks_dcs || asks_apc) query(chain_, end, queries);
+    if (string_asks(kind_, intermediate_, {text_.data(), length_}, question_ || mark_)) query(chain_, end, queries);
 }
 
 /// The ring with what is known about it: where a late client can begin, and what it must not be shown.
