@@ -1082,6 +1082,12 @@ bool string_asks(char kind, char intermediate, std::string_view text, bool field
 }
 // <<< questions
 
+/// Whether a prefix or a parameter of a CSI or DCS stands where none may: a terminal then takes nothing but its end.
+bool is_misplaced(std::string_view header) {
+    const std::size_t middle = std::min(header.find_first_of(" !\"#$%&'()*+,-./"), header.size());
+    return header.find_first_of("<=>?", 1) != header.npos || header.find_first_of("0123456789:;", middle) != header.npos;
+}
+
 /// The same for a whole string with the ESC and the letter that begin it.
 bool string_asks(std::string_view bytes) {
     constexpr std::size_t kLooked = 24;  // bytes of its text
@@ -1090,7 +1096,8 @@ bool string_asks(std::string_view bytes) {
     if (kind == 'P') {
         const std::size_t middle = std::min(bytes.find_first_not_of("0123456789:;<=>?"), bytes.size());
         const std::size_t final = std::min(bytes.find_first_not_of(" !\"#$%&'()*+,-./", middle), bytes.size());
-        return final > middle && string_asks(kind, bytes[final - 1], bytes.substr(final, 1), false);
+        if (final == middle || is_misplaced(bytes.substr(0, final))) return false;
+        return string_asks(kind, bytes[final - 1], bytes.substr(final, 1), false);
     }
     if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return false;
     if (kind == ']' && bytes.ends_with('\a')) bytes.remove_suffix(1);
@@ -1105,6 +1112,7 @@ bool is_query(std::string_view bytes) {
     if (bytes.size() > 1 && kStrings.find(bytes[1]) != std::string_view::npos) return string_asks(bytes);
     const Csi csi = parse_csi(bytes);
     if (csi.key.empty() || csi.key.back() < '@') return bytes == "\x1BZ";  // DECID
+    if (is_misplaced(bytes.substr(2))) return false;
     const char prefix = kPrefixes.find(csi.key[0]) != std::string_view::npos ? csi.key[0] : '\0';
     const char before = csi.key.size() > 1 ? csi.key[csi.key.size() - 2] : '\0';
     return sequence_asks(prefix, before < '0' ? before : '\0', csi.key.back(), static_cast<unsigned>(csi.at(0, 0)));
