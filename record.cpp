@@ -239,16 +239,10 @@ inline void copy_plain(const char *&at, const char *end, char *&out) {
     while (at < end && plain(*at)) *out++ = *at++;
 }
 
-/// The four hexadecimal digits at `at`; -1 if there are none.
+/// The number in the four hexadecimal digits at `at`; -1 if there are none.
 int hex4(const char *at, const char *end) {
-    static constexpr auto kLower = make_table("0123456789abcdef"), kUpper = make_table("0123456789ABCDEF");
-    int code = end - at < 4 ? -1 : 0;
-    for (int i = 0; i < 4 && code >= 0; ++i) {
-        const auto c = static_cast<unsigned char>(at[i]);
-        const int digit = std::max(kLower[c], kUpper[c]);
-        code = digit < 0 ? -1 : code << 4 | digit;
-    }
-    return code;
+    std::uint16_t code = 0;
+    return end - at >= 4 && std::from_chars(at, at + 4, code, 16).ptr == at + 4 ? code : -1;
 }
 
 /// Decodes the escape at `at`, and moves both; gives back what is wrong with it, or nothing.
@@ -291,21 +285,28 @@ public:
         return false;
     }
 
-    bool next_is(char c) {
+    void skip_space() {
         while (at_ < end_ && (*at_ == ' ' || *at_ == '\t' || *at_ == '\n' || *at_ == '\r')) ++at_;
+    }
+
+    bool next_is(char c) {
+        skip_space();
         return at_ < end_ && *at_ == c;
     }
 
     bool next_is_number() { return next_is('-') || (at_ < end_ && *at_ >= '0' && *at_ <= '9'); }
 
-    bool take(char c, const char *why) {
-        if (!next_is(c)) return fail(why);
-        ++at_;
-        return true;
+    /// Takes `c` if it is next; it need not be.
+    bool take_if(char c) {
+        const bool next = next_is(c);
+        at_ += next ? 1 : 0;
+        return next;
     }
 
+    bool take(char c, const char *why) { return take_if(c) || fail(why); }
+
     bool end() {
-        next_is(' ');
+        skip_space();
         return why_ == nullptr && (at_ == end_ || fail("there is more after the end"));
     }
 
@@ -339,8 +340,7 @@ public:
 
     /// A number, in millionths (so that a time is in microseconds), rounded; what is over kForever is kForever.
     bool number(Micros &value) {
-        const bool minus = next_is('-');
-        at_ += minus ? 1 : 0;
+        const bool minus = take_if('-');
         const char *const first = at_;
         std::uint64_t scaled = 0;
         int exponent = 6;
@@ -361,13 +361,21 @@ public:
     template <typename Member> bool object(Member &&member) {
         std::string_view key;
         if (!take('{', "an object is missing")) return false;
-        if (next_is('}')) return take('}', "");
+        if (take_if('}')) return true;
         do {
             if (!string(key)) return false;
             const std::string kept(key);
             if (!take(':', "a colon is missing") || !member(kept)) return false;
-        } while (next_is(',') && take(',', ""));
+        } while (take_if(','));
         return take('}', "an object is not closed");
+    }
+
+    /// One value or more, with commas between them.
+    bool skip_list(int depth = 0) {
+        do {
+            if (!skip(depth)) return false;
+        } while (take_if(','));
+        return true;
     }
 
     /// Any value at all: checked, and forgotten.
@@ -375,7 +383,7 @@ public:
         Micros ignored = 0;
         if (depth > kMostDepth) return fail("nested too deep");
         if (next_is('{')) return object([&](const std::string &) { return skip(depth + 1); });
-        if (next_is('[')) return array(depth + 1);
+        if (take_if('[')) return take_if(']') || (skip_list(depth + 1) && take(']', "an array is not closed"));
         if (next_is('"')) {
             std::string_view text;
             return string(text);
@@ -391,15 +399,6 @@ public:
 
 private:
     static constexpr int kMostDepth = 64;
-
-    bool array(int depth) {
-        take('[', "");
-        if (next_is(']')) return take(']', "");
-        do {
-            if (!skip(depth)) return false;
-        } while (next_is(',') && take(',', ""));
-        return take(']', "an array is not closed");
-    }
 
     /// Decimal digits, one at least; what no longer fits 64 bits only moves the exponent.
     bool digits(std::uint64_t &value, int &exponent, bool fraction) {
@@ -880,12 +879,7 @@ private:
     bool take_data(Json &json, Event &event) {
         event.bytes = {};
         event.output = event.kind == 'b' || (event.kind == 'o' && !covered_);
-        if (event.kind == '?') {
-            do {
-                if (!json.skip()) return false;
-            } while (json.next_is(',') && json.take(',', ""));
-            return true;
-        }
+        if (event.kind == '?') return json.skip_list();
         if (!json.string(event.bytes)) return false;
         if (event.kind == 'o') covered_ = covered_ && event.goes_on;
         if (event.kind != 'b') return true;
@@ -2007,7 +2001,7 @@ template <typename Take> void for_each_member(std::string_view object, Take &&ta
     std::vector<char> room;
     Json json(object, room);
     json.object([&](const std::string &key) {
-        json.next_is(' ');
+        json.skip_space();
         const char *const start = json.at();
         const bool good = json.skip();
         if (good) take(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
