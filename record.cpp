@@ -1133,6 +1133,19 @@ bool pause_for_more(const Output &out) {
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
+/// Calls take(event) for each event, for as long as it gives true and the recording goes on; a live one is waited for.
+/// Gives what reading gave last: `some` or `wait` if it was take(), or the reader of our output, that wanted no more.
+template <typename Take> Got for_each_event(Recording &recording, Output &out, Take &&take) {
+    Event event;
+    Got got = Got::some;
+    while (true) {
+        if (recording.might_block() && !out.flush()) return got;
+        got = recording.next(event);
+        const bool go_on = got == Got::some ? take(event) : got == Got::wait && out.flush() && pause_for_more(out);
+        if (!go_on) return got;
+    }
+}
+
 /// The part of `bytes`, which begin at `position` of the output, that lies in [from, to).
 std::string_view clip(std::string_view bytes, std::uint64_t position, std::uint64_t from, std::uint64_t to) {
     if (to - position < bytes.size()) bytes = bytes.substr(0, to - position);
@@ -1154,18 +1167,13 @@ int cat(const Options &options) {
     QueryFilter filter;
     std::uint64_t position = options.skip_position;
     recording.jump(options.skip_offset);
-    Got got = Got::some;
-    while (position < options.to) {
-        Event event;
-        if (recording.might_block() && !out.flush()) break;
-        got = recording.next(event);
-        if (got == Got::wait && out.flush() && pause_for_more(out)) continue;
-        if (got != Got::some) break;
-        if (!event.output) continue;
+    const auto take = [&](const Event &event) {
+        if (!event.output) return true;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
-        if (!out.put(options.no_queries ? filter.pass(bytes) : bytes)) break;
         position += event.bytes.size();
-    }
+        return out.put(options.no_queries ? filter.pass(bytes) : bytes) && position < options.to;
+    };
+    const Got got = position < options.to ? for_each_event(recording, out, take) : Got::some;
     out.put(filter.held());
     return finish(recording, out, got);
 }
@@ -1982,18 +1990,6 @@ Fd open_output(const std::string &name, bool force, const Recording &source) {
     Fd fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | create, 0600));  // as private as a recording
     if (!fd) complain_errno(name);
     return fd;
-}
-
-/// Calls take(event) for each event, for as long as it gives true and the recording goes on.
-template <typename Take> Got for_each_event(Recording &recording, Output &out, Take &&take) {
-    Event event;
-    Got got = Got::some;
-    while (got == Got::some) {
-        if (recording.might_block() && !out.flush()) return Got::end;
-        got = recording.next(event);
-        if (got == Got::some && !take(event)) return Got::end;
-    }
-    return got;
 }
 
 /// Calls take(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
