@@ -1026,39 +1026,11 @@ bool is_query(std::string_view bytes) {
     return bytes.starts_with("\x1B_G") && body.substr(0, body.find(';')).find("a=q") != std::string_view::npos;
 }
 
-/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
-class QueryFilter {
-public:
-    /// What to write for `bytes`: lives until the next call. `heed(part, bytes)` sees each part that passes.
-    template <typename Heed> std::string_view pass(std::string_view bytes, Heed &&heed) {
-        passed_.clear();
-        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
-            const bool rest_of_query = dropped_ && piece == "\x1B\\";  // the string terminator, a sequence of its own
-            dropped_ = rest_of_query || piece == "\x05" || (part == Part::sequence && is_query(piece));  // 5: ENQ
-            if (dropped_) return;
-            passed_.append(piece);
-            heed(part, piece);
-        });
-        return passed_;
-    }
-
-    std::string_view pass(std::string_view bytes) {
-        return pass(bytes, [](Part, std::string_view) {});
-    }
-
-    /// The head of a sequence that has not ended.
-    [[nodiscard]] std::string_view held() const { return sequences_.held(); }
-
-private:
-    Sequences sequences_;
-    std::string passed_;
-    bool dropped_ = false;  // the last part was a query
-};
-
 /// The modes that output has left changed, of those that would disturb a shell.
 class Modes {
 public:
-    void heed(Part part, std::string_view bytes);
+    /// One sequence.
+    void heed(std::string_view bytes);
     /// The sequences that set them back.
     [[nodiscard]] std::string undo() const;
 
@@ -1077,8 +1049,7 @@ private:
     int kitty_ = 0;  // how many keyboard modes of kitty's protocol are on its stack
 };
 
-void Modes::heed(Part part, std::string_view bytes) {
-    if (part != Part::sequence) return;
+void Modes::heed(std::string_view bytes) {
     const Csi csi = parse_csi(bytes);
     if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
     if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
@@ -1111,6 +1082,31 @@ std::string Modes::undo() const {
     if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
     return bytes;
 }
+
+/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
+class QueryFilter {
+public:
+    /// What to write for `bytes`: lives until the next call. `modes` heeds what passes.
+    std::string_view pass(std::string_view bytes, Modes *modes = nullptr) {
+        passed_.clear();
+        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
+            const bool rest_of_query = dropped_ && piece == "\x1B\\";  // the string terminator, a sequence of its own
+            dropped_ = rest_of_query || piece == "\x05" || (part == Part::sequence && is_query(piece));  // 5: ENQ
+            if (dropped_) return;
+            passed_.append(piece);
+            if (modes != nullptr && part == Part::sequence) modes->heed(piece);
+        });
+        return passed_;
+    }
+
+    /// The head of a sequence that has not ended.
+    [[nodiscard]] std::string_view held() const { return sequences_.held(); }
+
+private:
+    Sequences sequences_;
+    std::string passed_;
+    bool dropped_ = false;  // the last part was a query
+};
 
 // === 5. cat ==========================================================================================================
 
@@ -1520,8 +1516,7 @@ private:
         if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
         shown_ = timeline_.at;
         if (event.kind == 'x') return Next::show;
-        const auto heed = [this](Part part, std::string_view bytes) { modes_.heed(part, bytes); };
-        return out_.put(terminal_ ? filter_.pass(event.bytes, heed) : event.bytes) ? Next::show : Next::quit;
+        return out_.put(terminal_ ? filter_.pass(event.bytes, &modes_) : event.bytes) ? Next::show : Next::quit;
     }
 
     Next wait_for(Micros at) {
