@@ -1436,10 +1436,6 @@ struct Timeline {
     }
 };
 
-Timeline make_timeline(const Options &options, const Header &header) {
-    return {.idle = options.idle >= 0 ? options.idle : header.idle_limit > 0 ? header.idle_limit : kForever};
-}
-
 Micros now_micros() {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -1450,21 +1446,25 @@ class Player {
 public:
     Player(const Options &options, Recording &recording, Output &out)
         : file_(options.files[0]), recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
-          timeline_(make_timeline(options, recording.header())), start_(options.start), speed_(options.speed),
-          base_time_(now_micros()) {
+          start_(options.start), speed_(options.speed), base_time_(now_micros()) {
+        if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
+        if (options.idle >= 0) timeline_.idle = options.idle;
         if (start_ > 0) target_ = kForever;
         if (terminal_) keys_.open();
     }
 
     Got run() {
-        while (true) {
-            Event event;
+        Event event;
+        while (next_ != Next::quit) {
             if (recording_.might_block() && !out_.flush()) return Got::end;
             const Got got = recording_.next(event);
             if (got == Got::bad || got == Got::end) return got;
+            next_ = Next::show;
             live_ = got == Got::wait;
-            if ((live_ ? await_more() : show(event)) == Next::quit) return Got::end;
+            if (live_) await_more();
+            else show(event);
         }
+        return Got::end;
     }
 
     /// Leaves the terminal as it was found.
@@ -1475,7 +1475,9 @@ public:
     }
 
 private:
-    enum class Next { show, again, quit };  // show the event; begin again (we went back); leave
+    enum class Next { show, again, quit };  // show the event; pass over it (we went back to the first one); leave
+
+    void quit() { next_ = Next::quit; }
 
     /// Our clock.
     [[nodiscard]] Micros position() const {
@@ -1504,90 +1506,81 @@ private:
     }
 
     /// The recording is live, and all of it has been shown.
-    Next await_more() {
-        if (!out_.flush() || !pause_for_more(out_)) return Next::quit;
-        return obey(keys_.wait(0), shown_);
+    void await_more() {
+        if (!out_.flush() || !pause_for_more(out_)) return quit();
+        obey_keys(0, shown_);
     }
 
-    Next show(const Event &event) {
+    void show(const Event &event) {
         if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
-        if (!event.output && event.kind != 'x') return Next::show;
+        if (!event.output && event.kind != 'x') return;
         timeline_.advance(event.time);
-        if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
+        wait_for(timeline_.at);
+        if (next_ != Next::show) return;
         shown_ = timeline_.at;
-        if (event.kind == 'x') return Next::show;
-        return out_.put(terminal_ ? filter_.pass(event.bytes, &modes_) : event.bytes) ? Next::show : Next::quit;
+        if (event.kind == 'x') return;
+        if (!out_.put(terminal_ ? filter_.pass(event.bytes, &modes_) : event.bytes)) quit();
     }
 
-    Next wait_for(Micros at) {
-        if (terminal_ && ++hurried_ % 256 == 0) {  // q works on the way to a far place, too
-            const Next next = obey(keys_.wait(0), at);
-            if (next != Next::show) return next;
-        }
-        while (!is_due(at)) {
-            if (!out_.flush()) return Next::quit;
+    void wait_for(Micros at) {
+        if (terminal_ && ++hurried_ % 256 == 0) obey_keys(0, at);  // q works on the way to a far place, too
+        while (next_ == Next::show && !is_due(at)) {
+            if (!out_.flush()) return quit();
             const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
             const Micros most = paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1;
-            const Next next = obey(keys_.wait(most), at);
-            if (next != Next::show) return next;
+            obey_keys(most, at);
         }
-        return Next::show;
     }
 
-    /// Does what `typed` says. `next` is when the event comes that is waited for.
-    Next obey(std::string_view typed, Micros next) {
-        Next result = Next::show;
-        keys_.cut(typed, [&](char key) { result = result == Next::quit ? result : press(key, next, result); });
-        return result;
+    /// Waits for keys, `most` microseconds, and does what they say. The event that is waited for comes at `next`.
+    void obey_keys(Micros most, Micros next) {
+        keys_.cut(keys_.wait(most), [&](char key) {
+            if (next_ != Next::quit) press(key, next);
+        });
     }
 
-    /// One key. Gives `otherwise`, unless it changes what comes next.
-    Next press(char key, Micros next, Next otherwise) {
+    void press(char key, Micros next) {
         const Micros here = live_ ? shown_ : position();
         if (key == '\x03' && g_signal == 0) g_signal = SIGINT;
-        if (key == '\x03' || key == 'q') return Next::quit;
-        if (key == ']') return seek_marker(here, otherwise);
-        if (key == kLeft || key == kRight) return seek(key == kLeft ? here - kStep : here + kStep, otherwise);
+        if (key == '\x03' || key == 'q') quit();
+        if (key == ']') seek_marker(here);
+        if (key == kLeft || key == kRight) seek(key == kLeft ? here - kStep : here + kStep);
         if (key == ' ' || key == '.') {
             set_clock(key == '.' ? next : here);
             paused_ = key == '.' || !paused_;
         }
         if (key == '+' || key == '=') set_speed(speed_ * 2);
         if (key == '-') set_speed(speed_ / 2);
-        return otherwise;
     }
 
-    /// Goes to `target`; `again` if the recording was begun anew for that.
-    Next seek(Micros target, Next otherwise) {
+    void seek(Micros target) {
         target = std::clamp<Micros>(target, 0, kForever);
         if (target < shown_) {
-            if (!recording_.window().seekable()) return otherwise;  // a pipe cannot be read again
-            if (!recording_.rewind()) return Next::quit;
+            if (!recording_.window().seekable()) return;  // a pipe cannot be read again
+            if (!recording_.rewind()) return quit();
+            next_ = Next::again;
             timeline_ = {.idle = timeline_.idle};
             filter_ = QueryFilter();
             modes_ = Modes();
             shown_ = 0;
             live_ = false;
             out_.put(kReset);
-            otherwise = Next::again;
         }
         start_ = 0;
         target_ = target;
-        return otherwise;
     }
 
     /// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
-    Next seek_marker(Micros here, Next otherwise) {
+    void seek_marker(Micros here) {
         Recording ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
-        if (!recording_.window().seekable() || !ahead.open(file_)) return otherwise;
+        if (!recording_.window().seekable() || !ahead.open(file_)) return;
         while (ahead.next(event) == Got::some) {
             const Micros at = timeline.at_of(event.time);
-            if (event.kind == 'm' && at > here) return seek(at, otherwise);
+            if (event.kind == 'm' && at > here) return seek(at);
             if (event.output) timeline.advance(event.time);
         }
-        return otherwise;
     }
 
     const char *const file_;
@@ -1603,8 +1596,9 @@ private:
     Micros shown_ = 0;              // the last event shown
     Micros speed_;
     Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
+    Next next_ = Next::show;
     bool paused_ = false;
-    bool live_ = false;      // everything that is there has been shown
+    bool live_ = false;     // everything that is there has been shown
     unsigned hurried_ = 0;  // events since keys were last looked for
 };
 
