@@ -770,7 +770,6 @@ private:
 
     /// v2, v3: the next line, whole or, if it is very long, in parts that are whole events.
     Got cut_line(std::string_view &text) {
-        line_ += prefix_.empty() ? 1 : 0;
         std::size_t seen = 0;
         while (true) {
             const std::string_view rest = window_.rest();
@@ -781,38 +780,39 @@ private:
             const Got got = more();
             if (got == Got::some) continue;
             torn_ = got == Got::end;
-            if (torn_ && seen > 0) return take_line(text, seen, 0);
-            line_ -= prefix_.empty() ? 1 : 0;
-            return got;
+            return torn_ && seen > 0 ? take_line(text, seen, 0) : got;
         }
     }
 
     Got take_line(std::string_view &text, std::size_t length, std::size_t newline) {
         text = window_.rest().substr(0, length);
         window_.drop(length + newline);
-        if (prefix_.empty()) return Got::some;
+        if (prefix_.empty()) return ++line_, Got::some;
         part_ = std::exchange(prefix_, {}).append(text);
         text = part_;
         return Got::some;
     }
 
-    /// The first MiB of a line, or the next one: `[time, "kind", "` and as much of the text as may stand alone.
+    /// The first MiB of a line, or the next one: `[time, "kind", "` and as much of the text as may stand alone. All
+    /// but the first have the time 0: not later than the first in v2, and without a delay in v3.
     Got take_part(std::string_view &text) {
         std::string_view rest = window_.rest(), kind;
         Micros time = 0;
-        std::size_t start = 0;
+        std::size_t time_end = 0, start = 0;
         Json json(rest, room_);
         if (prefix_.empty()) {
-            const bool good = json.take('[', "") && json.number(time) && json.take(',', "") && json.string(kind) &&
-                              json.take(',', "") && json.next_is('"');
+            ++line_;
+            bool good = json.take('[', "") && json.number(time);
+            time_end = static_cast<std::size_t>(json.at() - rest.data());
+            good = good && json.take(',', "") && json.string(kind) && json.take(',', "") && json.next_is('"');
             if (!good) return complain_here("a line is longer than 1 MiB");
             start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
             part_base64_ = kind == "b";
         }
         const std::size_t length = cut_string(rest.substr(start), part_base64_);
         if (length == 0) return complain_here("a line is longer than 1 MiB");
-        if (start > 0) prefix_ = rest.substr(0, start);
-        part_ = prefix_ + std::string(rest.substr(start, length)) + "\"]";
+        part_ = prefix_ + std::string(rest.substr(0, start + length)) + "\"]";
+        if (prefix_.empty()) prefix_ = "[0" + std::string(rest.substr(time_end, start - time_end));
         text = part_;
         window_.drop(start + length);
         return Got::some;
@@ -869,8 +869,7 @@ private:
         good = good && (time >= 0 || json.fail("a time is negative")) && take_data(json, event);
         if (!good || !json.take(']', "an event is not closed") || !json.end()) return json.why();
         if (header_.version == 2) time_ = std::max(time_, time);
-        else if (!part_follows_) time_ = std::min(time_ + time, kForever);
-        part_follows_ = event.goes_on;
+        else time_ = std::min(time_ + time, kForever);
         event.time = time_;
         exited_ = exited_ || event.kind == 'x';
         return nullptr;
@@ -892,19 +891,18 @@ private:
     bool follow_ = false;
     Window window_;
     Header header_;
-    std::vector<char> room_;     // for strings that are decoded
-    std::string exact_;          // what the last `b` event held
-    bool covered_ = false;       // ... and the `o` event that it stands for is still to come
-    std::string prefix_;         // of a line that comes in parts: what each part begins with
-    std::string part_;           // the present part
-    bool part_base64_ = false;   // ... of a `b` event
-    bool part_follows_ = false;  // the next event is more of this one
-    bool comma_ = false;         // v1: a comma is wanted
-    long line_ = 1;              // the present line
-    Micros time_ = 0;            // of the last event
-    bool torn_ = false;          // the present line has no newline, and the file ends there
-    bool exited_ = false;        // an `x` event has come
-    bool writer_gone_ = false;   // nobody writes the file any more
+    std::vector<char> room_;    // for strings that are decoded
+    std::string exact_;         // what the last `b` event held
+    bool covered_ = false;      // ... and the `o` event that it stands for is still to come
+    std::string prefix_;        // of a line that comes in parts: what the next part begins with
+    std::string part_;          // the present part
+    bool part_base64_ = false;  // ... of a `b` event
+    bool comma_ = false;        // v1: a comma is wanted
+    long line_ = 1;             // the present line
+    Micros time_ = 0;           // of the last event
+    bool torn_ = false;         // the present line has no newline, and the file ends there
+    bool exited_ = false;       // an `x` event has come
+    bool writer_gone_ = false;  // nobody writes the file any more
 };
 
 // === 4. Control sequences ============================================================================================
