@@ -1783,25 +1783,22 @@ private:
         if (before < cells.size()) cells[before].mark = mark;
     }
 
-    /// No surrogate, nothing over U+10FFFF, nothing written longer than need be (an ESC in two bytes, say).
-    static bool is_character(char32_t code, char32_t least) {
-        return code >= least && code < 0x110000 && (code < 0xD800 || code >= 0xE000);
-    }
-
     void take_text(std::string_view text) {
         for (const char c : text) {
             const auto byte = static_cast<unsigned char>(c);
             const bool tail = (byte & 0xC0) == 0x80;
             if (missing_ > 0 && tail) {
+                character_ += c;
                 code_ = code_ << 6 | (byte & 0x3F);
-                if (--missing_ == 0) put(is_character(code_, least_) ? code_ : U'\uFFFD');
+                const char *const at = character_.data();
+                if (--missing_ == 0) put(utf8_length(at, at + character_.size()) > 0 ? code_ : U'\uFFFD');
                 continue;
             }
             if (std::exchange(missing_, 0) > 0 || tail) put(U'\uFFFD');
             if (byte < 0x80) put(byte);
             if (byte < 0xC0) continue;
             missing_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
-            least_ = missing_ == 1 ? 0x80 : missing_ == 2 ? 0x800 : 0x10000;
+            character_ = c;
             code_ = byte & (0x3F >> missing_);
         }
     }
@@ -1957,8 +1954,8 @@ private:
     std::array<bool, 2> graphics_{};  // the DEC line drawing set is in G0, in G1
     std::size_t shift_ = 0;           // which of them is in use
     char32_t last_ = ' ';             // for REP
-    char32_t code_ = 0;               // a UTF-8 sequence that is not whole yet
-    char32_t least_ = 0;              // a smaller code would not have needed one so long
+    std::string character_;           // a UTF-8 sequence that is not whole yet
+    char32_t code_ = 0;               // ... the bits of its code so far
     int missing_ = 0;                 // ... and how many bytes it lacks
     Micros now_ = 0, page_since_ = 0;
 };
