@@ -1661,11 +1661,11 @@ public:
         columns_ = std::clamp(columns, 1, 1000);
         rows_ = std::clamp(rows, 1, 250);
         top_ = 0;
-        bottom_ = static_cast<int>(screen_.size()) - 1;
+        bottom_ = static_cast<int>(page_.rows.size()) - 1;
         if (cursor_.row >= rows_) scroll(0, cursor_.row - rows_ + 1);
-        screen_.resize(static_cast<std::size_t>(rows_));
+        page_.rows.resize(static_cast<std::size_t>(rows_));
         bottom_ = rows_ - 1;
-        written_ = std::min(written_, rows_);
+        page_.written = std::min(page_.written, rows_);
         move(cursor_.row, cursor_.column);
     }
 
@@ -1673,7 +1673,7 @@ public:
     void finish() {
         write_page();
         if (!alternate_) return;
-        page_since_ = now_;
+        page_.since = now_;
         switch_screen(false);
         write_page();
     }
@@ -1689,8 +1689,13 @@ private:
     struct Cursor {
         int row = 0, column = 0;
     };
+    struct Page {
+        std::vector<Row> rows;
+        int written = 0;   // rows at the top that have been written already
+        Micros since = 0;  // when it was blank last
+    };
 
-    Row &row_at(int index) { return screen_[static_cast<std::size_t>(index)]; }
+    Row &row_at(int index) { return page_.rows[static_cast<std::size_t>(index)]; }
 
     void move(int row, int column) {
         cursor_ = {std::clamp(row, 0, rows_ - 1), std::clamp(column, 0, columns_ - 1)};
@@ -1713,30 +1718,30 @@ private:
 
     /// Writes the rows up to `end` that have not been written.
     void write_rows(int end) {
-        for (; written_ < end; ++written_) write(row_at(written_));
+        for (; page_.written < end; ++page_.written) write(row_at(page_.written));
         if (std::exchange(line_open_, false)) out_.put("\n");
     }
 
     void write_page() {
         const auto blank = [](const Cell &cell) { return cell.base == ' '; };
         int end = rows_;
-        while (end > written_ && std::ranges::all_of(row_at(end - 1).cells, blank)) --end;
+        while (end > page_.written && std::ranges::all_of(row_at(end - 1).cells, blank)) --end;
         write_rows(end);
     }
 
     /// The screen is about to be wiped.
     void end_page() {
-        if (now_ - page_since_ >= kSecond) write_page();
-        page_since_ = now_;
-        written_ = 0;
+        if (now_ - page_.since >= kSecond) write_page();
+        page_.since = now_;
+        page_.written = 0;
     }
 
     /// Moves the rows from `top` to the bottom of the region up (down if negative); what leaves the screen is written.
     void scroll(int top, int lines) {
-        const auto first = screen_.begin() + top, last = screen_.begin() + bottom_ + 1;
+        const auto first = page_.rows.begin() + top, last = page_.rows.begin() + bottom_ + 1;
         const int height = bottom_ + 1 - top, count = std::clamp(lines, -height, height);
         for (int i = 0; i < count && top == 0 && !alternate_; ++i) {
-            if (written_ > 0) --written_;
+            if (page_.written > 0) --page_.written;
             else write(row_at(i));
         }
         std::rotate(first, count >= 0 ? first + count : last + count, last);
@@ -1861,17 +1866,15 @@ private:
     void switch_screen(bool alternate) {
         if (alternate == alternate_) return;
         if (!alternate) end_page();
-        else write_rows(std::max(written_, cursor_.row));  // the line with the cursor is not finished
+        else write_rows(std::max(page_.written, cursor_.row));  // the line with the cursor is not finished
         alternate_ = alternate;
         if (alternate) {
-            main_ = {std::exchange(screen_, std::vector<Row>(screen_.size())), std::exchange(written_, 0), cursor_,
-                     std::exchange(page_since_, now_)};
+            main_cursor_ = cursor_;
+            main_ = std::exchange(page_, {.rows = std::vector<Row>(page_.rows.size()), .since = now_});
             return;
         }
-        screen_ = std::move(main_.screen);
-        written_ = main_.written;
-        cursor_ = main_.cursor;
-        page_since_ = main_.page_since;
+        cursor_ = main_cursor_;
+        page_ = std::move(main_);
         resize(columns_, rows_);
     }
 
@@ -1938,17 +1941,11 @@ private:
     Output &out_;
     Sequences sequences_;
     int columns_ = 0, rows_ = 0;
-    std::vector<Row> screen_;
     bool alternate_ = false;
-    int written_ = 0;         // rows at the top that have been written already
-    bool line_open_ = false;  // the last row written has wrapped
-    Cursor cursor_, saved_;
-    struct {
-        std::vector<Row> screen;
-        int written = 0;
-        Cursor cursor;
-        Micros page_since = 0;
-    } main_;                        // the main screen, while alternate_
+    Page page_, main_;              // what is shown; what is not, while alternate_
+    Cursor cursor_, main_cursor_;   // likewise
+    Cursor saved_;                  // by the program
+    bool line_open_ = false;        // the last row written has wrapped
     bool wrap_next_ = false;        // the cursor stands *behind* the last column, as VT100s do it
     int top_ = 0, bottom_ = 0;      // the scroll region
     std::array<bool, 2> graphics_{};  // the DEC line drawing set is in G0, in G1
@@ -1957,7 +1954,7 @@ private:
     std::string character_;           // a UTF-8 sequence that is not whole yet
     char32_t code_ = 0;               // ... the bits of its code so far
     int missing_ = 0;                 // ... and how many bytes it lacks
-    Micros now_ = 0, page_since_ = 0;
+    Micros now_ = 0;                  // in the recording
 };
 
 // === 9. convert ======================================================================================================
