@@ -1028,58 +1028,52 @@ bool is_query(std::string_view bytes) {
 class Modes {
 public:
     /// One sequence.
-    void heed(std::string_view bytes);
+    void heed(std::string_view bytes) {
+        const Csi csi = parse_csi(bytes);
+        if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
+        if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
+        if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
+        if (csi.key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
+        if (csi.key == ">u") ++kitty_;
+        if (csi.key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
+        if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
+        if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
+        if (csi.key == "r") region_ = csi.count > 0;
+        if (csi.key != "?h" && csi.key != "?l") return;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const bool named = std::ranges::find(csi.numbers, kModes[i]) != csi.numbers.end();
+            if (named) changed_[i] = (csi.key == "?h") != starts_set(kModes[i]);
+        }
+    }
+
     /// The sequences that set them back.
-    [[nodiscard]] std::string undo() const;
+    [[nodiscard]] std::string undo() const {
+        std::string bytes;
+        if (region_) bytes += "\x1B" "7\x1B[r\x1B" "8";  // DECSTBM moves the cursor home: save it around
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            if (changed_[i]) bytes += "\x1B[?" + std::to_string(kModes[i]) + (starts_set(kModes[i]) ? "h" : "l");
+        }
+        if (colours_) bytes += "\x1B[m";
+        if (keypad_) bytes += "\x1B>";
+        if (graphics_) bytes += "\x1B(B";
+        if (shape_) bytes += "\x1B[0 q";
+        if (keys_) bytes += "\x1B[>4m";
+        if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
+        return bytes;
+    }
 
 private:
-    struct Mode {
-        int number;
-        bool normal;  // set or reset, in a terminal that was just switched on
-    };
     // Cursor keys, reverse video, origin, wrapping, mouse (X10), cursor, screens, mouse and focus, paste, screen again.
-    static constexpr std::array<Mode, 20> kModes{{{1, false}, {5, false}, {6, false}, {7, true}, {9, false}, {25, true},
-        {47, false}, {1000, false}, {1001, false}, {1002, false}, {1003, false}, {1004, false}, {1005, false},
-        {1006, false}, {1015, false}, {1016, false}, {2004, false}, {2026, false}, {1047, false}, {1049, false}}};
+    static constexpr std::array kModes{1,    5,    6,    7,    9,    25,   47,   1000, 1001, 1002,
+                                       1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 1047, 1049};
+
+    /// Whether it is set in a terminal that was just switched on: lines wrap, and the cursor is seen.
+    static bool starts_set(int mode) { return mode == 7 || mode == 25; }
 
     std::array<bool, kModes.size()> changed_{};
     bool colours_ = false, keypad_ = false, graphics_ = false, region_ = false, shape_ = false, keys_ = false;
     int kitty_ = 0;  // how many keyboard modes of kitty's protocol are on its stack
 };
-
-void Modes::heed(std::string_view bytes) {
-    const Csi csi = parse_csi(bytes);
-    if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
-    if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
-    if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
-    if (csi.key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
-    if (csi.key == ">u") ++kitty_;
-    if (csi.key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
-    if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
-    if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
-    if (csi.key == "r") region_ = csi.count > 0;
-    if (csi.key != "?h" && csi.key != "?l") return;
-    for (std::size_t i = 0; i < kModes.size(); ++i) {
-        const bool named = std::ranges::find(csi.numbers, kModes[i].number) != csi.numbers.end();
-        if (named) changed_[i] = (csi.key == "?h") != kModes[i].normal;
-    }
-}
-
-std::string Modes::undo() const {
-    std::string bytes;
-    if (region_) bytes += "\x1B" "7\x1B[r\x1B" "8";  // DECSTBM moves the cursor home: save it around
-    for (std::size_t i = 0; i < kModes.size(); ++i) {
-        if (!changed_[i]) continue;
-        bytes += "\x1B[?" + std::to_string(kModes[i].number) + (kModes[i].normal ? "h" : "l");
-    }
-    if (colours_) bytes += "\x1B[m";
-    if (keypad_) bytes += "\x1B>";
-    if (graphics_) bytes += "\x1B(B";
-    if (shape_) bytes += "\x1B[0 q";
-    if (keys_) bytes += "\x1B[>4m";
-    if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
-    return bytes;
-}
 
 /// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
 class QueryFilter {
@@ -1113,7 +1107,7 @@ struct Options {
     std::vector<const char *> files;
     bool follow = false, no_queries = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
-    std::uint64_t skip_offset = 0, skip_position = 0;
+    std::pair<std::uint64_t, std::uint64_t> skip;  // bytes of the file, and of output, that stand before what is read
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
     Micros idle = -1;        // the longest pause; -1: as the header says
     Micros start = 0;
@@ -1159,8 +1153,8 @@ int cat(const Options &options) {
     if (!recording.open(options.files[0], options.follow)) return 1;
     Output out(STDOUT_FILENO, "standard output");
     QueryFilter filter;
-    std::uint64_t position = options.skip_position;
-    recording.jump(options.skip_offset);
+    std::uint64_t position = options.skip.second;
+    recording.jump(options.skip.first);
     const auto take = [&](const Event &event) {
         if (!event.output) return true;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
@@ -2075,14 +2069,21 @@ Got convert_to_raw(Recording &recording, Output &out) {
     return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
 }
 
+/// Two whole numbers with `between` between them.
+std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_view text, char between) {
+    const std::size_t at = text.find(between);
+    const auto first = parse_number(text.substr(0, at));
+    const auto second = parse_number(at == std::string_view::npos ? "" : text.substr(at + 1));
+    if (!first || !second) return std::nullopt;
+    return std::pair(*first, *second);
+}
+
 /// The size in an `r` event; false for something else.
 bool parse_size(std::string_view text, int &columns, int &rows) {
-    const std::size_t x = text.find('x');
-    const auto first = parse_number(text.substr(0, x));
-    const auto second = parse_number(x == std::string_view::npos ? "" : text.substr(x + 1));
-    if (!first || !second || *first > 65535 || *second > 65535) return false;
-    columns = static_cast<int>(*first);
-    rows = static_cast<int>(*second);
+    const auto size = parse_pair(text, 'x');
+    if (!size || size->first > 65535 || size->second > 65535) return false;
+    columns = static_cast<int>(size->first);
+    rows = static_cast<int>(size->second);
     return true;
 }
 
@@ -2286,15 +2287,6 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     return value;
 }
 
-/// OFFSET:POSITION of --skip.
-bool set_skip(Options &options, std::string_view text) {
-    const std::size_t colon = std::min(text.find(':'), text.size() - 1);
-    const auto offset = parse_number(text.substr(0, colon)), position = parse_number(text.substr(colon + 1));
-    options.skip_offset = offset.value_or(0);
-    options.skip_position = position.value_or(0);
-    return offset && position;
-}
-
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
     const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
@@ -2306,7 +2298,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'W': return options.force = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
-    case 'S': return set_skip(options, value);
+    case 'S': return set(options.skip, parse_pair(value, ':'));
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
