@@ -239,16 +239,10 @@ inline void copy_plain(const char *&at, const char *end, char *&out) {
     while (at < end && plain(*at)) *out++ = *at++;
 }
 
-/// The four hexadecimal digits at `at`; -1 if there are none.
+/// The number in the four hexadecimal digits at `at`; -1 if there are none.
 int hex4(const char *at, const char *end) {
-    static constexpr auto kLower = make_table("0123456789abcdef"), kUpper = make_table("0123456789ABCDEF");
-    int code = end - at < 4 ? -1 : 0;
-    for (int i = 0; i < 4 && code >= 0; ++i) {
-        const auto c = static_cast<unsigned char>(at[i]);
-        const int digit = std::max(kLower[c], kUpper[c]);
-        code = digit < 0 ? -1 : code << 4 | digit;
-    }
-    return code;
+    std::uint16_t code = 0;
+    return end - at >= 4 && std::from_chars(at, at + 4, code, 16).ptr == at + 4 ? code : -1;
 }
 
 /// Decodes the escape at `at`, and moves both; gives back what is wrong with it, or nothing.
@@ -291,21 +285,28 @@ public:
         return false;
     }
 
-    bool next_is(char c) {
+    void skip_space() {
         while (at_ < end_ && (*at_ == ' ' || *at_ == '\t' || *at_ == '\n' || *at_ == '\r')) ++at_;
+    }
+
+    bool next_is(char c) {
+        skip_space();
         return at_ < end_ && *at_ == c;
     }
 
     bool next_is_number() { return next_is('-') || (at_ < end_ && *at_ >= '0' && *at_ <= '9'); }
 
-    bool take(char c, const char *why) {
-        if (!next_is(c)) return fail(why);
-        ++at_;
-        return true;
+    /// Takes `c` if it is next; it need not be.
+    bool take_if(char c) {
+        const bool next = next_is(c);
+        at_ += next ? 1 : 0;
+        return next;
     }
 
+    bool take(char c, const char *why) { return take_if(c) || fail(why); }
+
     bool end() {
-        next_is(' ');
+        skip_space();
         return why_ == nullptr && (at_ == end_ || fail("there is more after the end"));
     }
 
@@ -339,8 +340,7 @@ public:
 
     /// A number, in millionths (so that a time is in microseconds), rounded; what is over kForever is kForever.
     bool number(Micros &value) {
-        const bool minus = next_is('-');
-        at_ += minus ? 1 : 0;
+        const bool minus = take_if('-');
         const char *const first = at_;
         std::uint64_t scaled = 0;
         int exponent = 6;
@@ -361,13 +361,21 @@ public:
     template <typename Member> bool object(Member &&member) {
         std::string_view key;
         if (!take('{', "an object is missing")) return false;
-        if (next_is('}')) return take('}', "");
+        if (take_if('}')) return true;
         do {
             if (!string(key)) return false;
             const std::string kept(key);
             if (!take(':', "a colon is missing") || !member(kept)) return false;
-        } while (next_is(',') && take(',', ""));
+        } while (take_if(','));
         return take('}', "an object is not closed");
+    }
+
+    /// One value or more, with commas between them.
+    bool skip_list(int depth = 0) {
+        do {
+            if (!skip(depth)) return false;
+        } while (take_if(','));
+        return true;
     }
 
     /// Any value at all: checked, and forgotten.
@@ -375,7 +383,7 @@ public:
         Micros ignored = 0;
         if (depth > kMostDepth) return fail("nested too deep");
         if (next_is('{')) return object([&](const std::string &) { return skip(depth + 1); });
-        if (next_is('[')) return array(depth + 1);
+        if (take_if('[')) return take_if(']') || (skip_list(depth + 1) && take(']', "an array is not closed"));
         if (next_is('"')) {
             std::string_view text;
             return string(text);
@@ -391,15 +399,6 @@ public:
 
 private:
     static constexpr int kMostDepth = 64;
-
-    bool array(int depth) {
-        take('[', "");
-        if (next_is(']')) return take(']', "");
-        do {
-            if (!skip(depth)) return false;
-        } while (next_is(',') && take(',', ""));
-        return take(']', "an array is not closed");
-    }
 
     /// Decimal digits, one at least; what no longer fits 64 bits only moves the exponent.
     bool digits(std::uint64_t &value, int &exponent, bool fraction) {
@@ -771,7 +770,6 @@ private:
 
     /// v2, v3: the next line, whole or, if it is very long, in parts that are whole events.
     Got cut_line(std::string_view &text) {
-        line_ += prefix_.empty() ? 1 : 0;
         std::size_t seen = 0;
         while (true) {
             const std::string_view rest = window_.rest();
@@ -782,38 +780,39 @@ private:
             const Got got = more();
             if (got == Got::some) continue;
             torn_ = got == Got::end;
-            if (torn_ && seen > 0) return take_line(text, seen, 0);
-            line_ -= prefix_.empty() ? 1 : 0;
-            return got;
+            return torn_ && seen > 0 ? take_line(text, seen, 0) : got;
         }
     }
 
     Got take_line(std::string_view &text, std::size_t length, std::size_t newline) {
         text = window_.rest().substr(0, length);
         window_.drop(length + newline);
-        if (prefix_.empty()) return Got::some;
+        if (prefix_.empty()) return ++line_, Got::some;
         part_ = std::exchange(prefix_, {}).append(text);
         text = part_;
         return Got::some;
     }
 
-    /// The first MiB of a line, or the next one: `[time, "kind", "` and as much of the text as may stand alone.
+    /// The first MiB of a line, or the next one: `[time, "kind", "` and as much of the text as may stand alone. All
+    /// but the first have the time 0: not later than the first in v2, and without a delay in v3.
     Got take_part(std::string_view &text) {
         std::string_view rest = window_.rest(), kind;
         Micros time = 0;
-        std::size_t start = 0;
+        std::size_t time_end = 0, start = 0;
         Json json(rest, room_);
         if (prefix_.empty()) {
-            const bool good = json.take('[', "") && json.number(time) && json.take(',', "") && json.string(kind) &&
-                              json.take(',', "") && json.next_is('"');
+            ++line_;
+            bool good = json.take('[', "") && json.number(time);
+            time_end = static_cast<std::size_t>(json.at() - rest.data());
+            good = good && json.take(',', "") && json.string(kind) && json.take(',', "") && json.next_is('"');
             if (!good) return complain_here("a line is longer than 1 MiB");
             start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
             part_base64_ = kind == "b";
         }
         const std::size_t length = cut_string(rest.substr(start), part_base64_);
         if (length == 0) return complain_here("a line is longer than 1 MiB");
-        if (start > 0) prefix_ = rest.substr(0, start);
-        part_ = prefix_ + std::string(rest.substr(start, length)) + "\"]";
+        part_ = prefix_ + std::string(rest.substr(0, start + length)) + "\"]";
+        if (prefix_.empty()) prefix_ = "[0" + std::string(rest.substr(time_end, start - time_end));
         text = part_;
         window_.drop(start + length);
         return Got::some;
@@ -870,8 +869,7 @@ private:
         good = good && (time >= 0 || json.fail("a time is negative")) && take_data(json, event);
         if (!good || !json.take(']', "an event is not closed") || !json.end()) return json.why();
         if (header_.version == 2) time_ = std::max(time_, time);
-        else if (!part_follows_) time_ = std::min(time_ + time, kForever);
-        part_follows_ = event.goes_on;
+        else time_ = std::min(time_ + time, kForever);
         event.time = time_;
         exited_ = exited_ || event.kind == 'x';
         return nullptr;
@@ -880,12 +878,7 @@ private:
     bool take_data(Json &json, Event &event) {
         event.bytes = {};
         event.output = event.kind == 'b' || (event.kind == 'o' && !covered_);
-        if (event.kind == '?') {
-            do {
-                if (!json.skip()) return false;
-            } while (json.next_is(',') && json.take(',', ""));
-            return true;
-        }
+        if (event.kind == '?') return json.skip_list();
         if (!json.string(event.bytes)) return false;
         if (event.kind == 'o') covered_ = covered_ && event.goes_on;
         if (event.kind != 'b') return true;
@@ -898,19 +891,18 @@ private:
     bool follow_ = false;
     Window window_;
     Header header_;
-    std::vector<char> room_;     // for strings that are decoded
-    std::string exact_;          // what the last `b` event held
-    bool covered_ = false;       // ... and the `o` event that it stands for is still to come
-    std::string prefix_;         // of a line that comes in parts: what each part begins with
-    std::string part_;           // the present part
-    bool part_base64_ = false;   // ... of a `b` event
-    bool part_follows_ = false;  // the next event is more of this one
-    bool comma_ = false;         // v1: a comma is wanted
-    long line_ = 1;              // the present line
-    Micros time_ = 0;            // of the last event
-    bool torn_ = false;          // the present line has no newline, and the file ends there
-    bool exited_ = false;        // an `x` event has come
-    bool writer_gone_ = false;   // nobody writes the file any more
+    std::vector<char> room_;    // for strings that are decoded
+    std::string exact_;         // what the last `b` event held
+    bool covered_ = false;      // ... and the `o` event that it stands for is still to come
+    std::string prefix_;        // of a line that comes in parts: what the next part begins with
+    std::string part_;          // the present part
+    bool part_base64_ = false;  // ... of a `b` event
+    bool comma_ = false;        // v1: a comma is wanted
+    long line_ = 1;             // the present line
+    Micros time_ = 0;           // of the last event
+    bool torn_ = false;         // the present line has no newline, and the file ends there
+    bool exited_ = false;       // an `x` event has come
+    bool writer_gone_ = false;  // nobody writes the file any more
 };
 
 // === 4. Control sequences ============================================================================================
@@ -944,9 +936,10 @@ public:
             if (step == Step::aside) take(Part::control, bytes.substr(0, 1));
             else if (!cut_short_) held_ += c;
             if (!cut_short_) bytes.remove_prefix(1);
-            if (step == Step::aside || (step == Step::more && held_.size() < kLongest)) continue;
-            if (step != Step::more) state_ = State::ground;
-            if (!held_.empty()) take(Part::sequence, std::string_view(held_));
+            const bool goes_on = step == Step::more || step == Step::aside;
+            if (goes_on && raw_.size() < kLongest) continue;
+            if (!goes_on) state_ = State::ground;
+            if (!raw_.empty()) take(Part::sequence, std::string_view(held_));
             held_.clear();
             raw_.clear();
         }
@@ -1118,98 +1111,90 @@ bool is_query(std::string_view bytes) {
     return sequence_asks(prefix, before < '0' ? before : '\0', csi.key.back(), static_cast<unsigned>(csi.at(0, 0)));
 }
 
-/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
-class QueryFilter {
-public:
-    /// What to write for `bytes`: lives until the next call. `heed(part, bytes)` sees each part that passes.
-    template <typename Heed> std::string_view pass(std::string_view bytes, Heed &&heed) {
-        passed_.clear();
-        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
-            if (part == Part::control && sequences_.inside()) return heed(part, piece);  // passes with its sequence
-            const bool goes_on = part == Part::sequence && piece[0] != '\x1B';              // a very long one
-            const bool rest_of_query = dropped_ && (goes_on || piece == "\x1B\\");  // or its end, itself a sequence
-            const bool enq = part == Part::control && piece[0] == Sequences::kEnq;
-            dropped_ = rest_of_query || enq || (part == Part::sequence && is_query(piece));
-            if (dropped_) return open_.clear();
-            heed(part, piece);
-            open_ += part == Part::sequence ? sequences_.raw() : piece;
-            if (sequences_.cut_short()) return;
-            passed_ += open_;
-            open_.clear();
-        });
-        return passed_;
-    }
-
-    std::string_view pass(std::string_view bytes) {
-        return pass(bytes, [](Part, std::string_view) {});
-    }
-
-    /// What waits for more: the head of a sequence that has not ended.
-    [[nodiscard]] std::string held() const { return open_ + std::string(sequences_.raw()); }
-
-private:
-    Sequences sequences_;
-    std::string passed_;
-    std::string open_;      // what the next part cuts short; if that is left out, this would take what follows instead
-    bool dropped_ = false;  // the last part was a query
-};
-
 /// The modes that output has left changed, of those that would disturb a shell.
 class Modes {
 public:
-    void heed(Part part, std::string_view bytes);
+    /// One sequence.
+    void heed(std::string_view bytes) {
+        const Csi csi = parse_csi(bytes);
+        if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
+        if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
+        if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
+        if (csi.key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
+        if (csi.key == ">u") ++kitty_;
+        if (csi.key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
+        if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
+        if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
+        if (csi.key == "r") region_ = csi.count > 0;
+        if (csi.key != "?h" && csi.key != "?l") return;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const bool named = std::ranges::find(csi.numbers, kModes[i]) != csi.numbers.end();
+            if (named) changed_[i] = (csi.key == "?h") != starts_set(kModes[i]);
+        }
+    }
+
     /// The sequences that set them back.
-    [[nodiscard]] std::string undo() const;
+    [[nodiscard]] std::string undo() const {
+        std::string bytes;
+        if (region_) bytes += "\x1B" "7\x1B[r\x1B" "8";  // DECSTBM moves the cursor home: save it around
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            if (changed_[i]) bytes += "\x1B[?" + std::to_string(kModes[i]) + (starts_set(kModes[i]) ? "h" : "l");
+        }
+        if (colours_) bytes += "\x1B[m";
+        if (keypad_) bytes += "\x1B>";
+        if (graphics_) bytes += "\x1B(B";
+        if (shape_) bytes += "\x1B[0 q";
+        if (keys_) bytes += "\x1B[>4m";
+        if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
+        return bytes;
+    }
 
 private:
-    struct Mode {
-        int number;
-        bool normal;  // set or reset, in a terminal that was just switched on
-    };
     // Cursor keys, reverse video, origin, wrapping, mouse (X10), cursor, screens, mouse and focus, paste, screen again.
-    static constexpr std::array<Mode, 20> kModes{{{1, false}, {5, false}, {6, false}, {7, true}, {9, false}, {25, true},
-        {47, false}, {1000, false}, {1001, false}, {1002, false}, {1003, false}, {1004, false}, {1005, false},
-        {1006, false}, {1015, false}, {1016, false}, {2004, false}, {2026, false}, {1047, false}, {1049, false}}};
+    static constexpr std::array kModes{1,    5,    6,    7,    9,    25,   47,   1000, 1001, 1002,
+                                       1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 1047, 1049};
+
+    /// Whether it is set in a terminal that was just switched on: lines wrap, and the cursor is seen.
+    static bool starts_set(int mode) { return mode == 7 || mode == 25; }
 
     std::array<bool, kModes.size()> changed_{};
     bool colours_ = false, keypad_ = false, graphics_ = false, region_ = false, shape_ = false, keys_ = false;
     int kitty_ = 0;  // how many keyboard modes of kitty's protocol are on its stack
 };
 
-void Modes::heed(Part part, std::string_view bytes) {
-    if (part != Part::sequence) return;
-    const Csi csi = parse_csi(bytes);
-    if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
-    if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
-    if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
-    if (csi.key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
-    if (csi.key == ">u") ++kitty_;
-    if (csi.key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
-    if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
-    if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
-    if (csi.key == "r") region_ = csi.count > 0;
-    if (csi.key != "?h" && csi.key != "?l") return;
-    for (std::size_t i = 0; i < kModes.size(); ++i) {
-        const bool named = std::ranges::find(csi.numbers, kModes[i].number) != csi.numbers.end();
-        if (named) changed_[i] = (csi.key == "?h") != kModes[i].normal;
+/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
+class QueryFilter {
+public:
+    /// What to write for `bytes`: lives until the next call. `modes` heeds what passes.
+    std::string_view pass(std::string_view bytes, Modes *modes = nullptr) {
+        passed_.clear();
+        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
+            if (part == Part::control && sequences_.inside()) return;                   // passes with its sequence
+            const bool goes_on = part == Part::sequence && !piece.starts_with('\x1B');  // a very long one
+            const bool rest_of_query = dropped_ && (goes_on || piece == "\x1B\\");  // or its end, itself a sequence
+            const bool enq = part == Part::control && piece[0] == Sequences::kEnq;
+            dropped_ = rest_of_query || enq || (part == Part::sequence && is_query(piece));
+            if (dropped_) return open_.clear();
+            if (modes != nullptr && part == Part::sequence) modes->heed(piece);
+            open_ += part == Part::sequence ? sequences_.raw() : piece;
+            if (sequences_.cut_short() && open_.size() < kMostOpen) return;
+            passed_ += open_;
+            open_.clear();
+        });
+        return passed_;
     }
-}
 
-std::string Modes::undo() const {
-    std::string bytes;
-    if (region_) bytes += "\x1B" "7\x1B[r\x1B" "8";  // DECSTBM moves the cursor home: save it around
-    for (std::size_t i = 0; i < kModes.size(); ++i) {
-        if (!changed_[i]) continue;
-        bytes += "\x1B[?" + std::to_string(kModes[i].number) + (kModes[i].normal ? "h" : "l");
-    }
-    if (colours_) bytes += "\x1B[m";
-    if (keypad_) bytes += "\x1B>";
-    if (graphics_) bytes += "\x1B(B";
-    if (shape_) bytes += "\x1B[0 q";
-    if (keys_) bytes += "\x1B[>4m";
-    if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
-    return bytes;
-}
+    /// What waits for more: the head of a sequence that has not ended.
+    [[nodiscard]] std::string held() const { return open_ + std::string(sequences_.raw()); }
+
+private:
+    static constexpr std::size_t kMostOpen = 4096;
+
+    Sequences sequences_;
+    std::string passed_;
+    std::string open_;      // what the next part cuts short; if that is left out, this would take what follows instead
+    bool dropped_ = false;  // the last part was a query
+};
 
 // === 5. cat ==========================================================================================================
 
@@ -1218,7 +1203,7 @@ struct Options {
     std::vector<const char *> files;
     bool follow = false, no_queries = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
-    std::uint64_t skip_offset = 0, skip_position = 0;
+    std::pair<std::uint64_t, std::uint64_t> skip;  // bytes of the file, and of output, that stand before what is read
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
     Micros idle = -1;        // the longest pause; -1: as the header says
     Micros start = 0;
@@ -1230,6 +1215,19 @@ struct Options {
 bool pause_for_more(const Output &out) {
     pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // poll(2) tells errors and hang-ups without being asked
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
+}
+
+/// Calls take(event) for each event, for as long as it gives true and the recording goes on; a live one is waited for.
+/// Gives what reading gave last: `some` or `wait` if it was take(), or the reader of our output, that wanted no more.
+template <typename Take> Got for_each_event(Recording &recording, Output &out, Take &&take) {
+    Event event;
+    Got got = Got::some;
+    while (true) {
+        if (recording.might_block() && !out.flush()) return got;
+        got = recording.next(event);
+        const bool go_on = got == Got::some ? take(event) : got == Got::wait && out.flush() && pause_for_more(out);
+        if (!go_on) return got;
+    }
 }
 
 /// The part of `bytes`, which begin at `position` of the output, that lies in [from, to).
@@ -1251,20 +1249,15 @@ int cat(const Options &options) {
     if (!recording.open(options.files[0], options.follow)) return 1;
     Output out(STDOUT_FILENO, "standard output");
     QueryFilter filter;
-    std::uint64_t position = options.skip_position;
-    recording.jump(options.skip_offset);
-    Got got = Got::some;
-    while (position < options.to) {
-        Event event;
-        if (recording.might_block() && !out.flush()) break;
-        got = recording.next(event);
-        if (got == Got::wait && out.flush() && pause_for_more(out)) continue;
-        if (got != Got::some) break;
-        if (!event.output) continue;
+    std::uint64_t position = options.skip.second;
+    recording.jump(options.skip.first);
+    const auto take = [&](const Event &event) {
+        if (!event.output) return true;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
-        if (!out.put(options.no_queries ? filter.pass(bytes) : bytes)) break;
         position += event.bytes.size();
-    }
+        return out.put(options.no_queries ? filter.pass(bytes) : bytes) && position < options.to;
+    };
+    const Got got = position < options.to ? for_each_event(recording, out, take) : Got::some;
     out.put(filter.held());
     return finish(recording, out, got);
 }
@@ -1531,10 +1524,6 @@ struct Timeline {
     }
 };
 
-Timeline make_timeline(const Options &options, const Header &header) {
-    return {.idle = options.idle >= 0 ? options.idle : header.idle_limit > 0 ? header.idle_limit : kForever};
-}
-
 Micros now_micros() {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -1545,21 +1534,25 @@ class Player {
 public:
     Player(const Options &options, Recording &recording, Output &out)
         : file_(options.files[0]), recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
-          timeline_(make_timeline(options, recording.header())), start_(options.start), speed_(options.speed),
-          base_time_(now_micros()) {
+          start_(options.start), speed_(options.speed), base_time_(now_micros()) {
+        if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
+        if (options.idle >= 0) timeline_.idle = options.idle;
         if (start_ > 0) target_ = kForever;
         if (terminal_) keys_.open();
     }
 
     Got run() {
-        while (true) {
-            Event event;
+        Event event;
+        while (next_ != Next::quit) {
             if (recording_.might_block() && !out_.flush()) return Got::end;
             const Got got = recording_.next(event);
             if (got == Got::bad || got == Got::end) return got;
+            next_ = Next::show;
             live_ = got == Got::wait;
-            if ((live_ ? await_more() : show(event)) == Next::quit) return Got::end;
+            if (live_) await_more();
+            else show(event);
         }
+        return Got::end;
     }
 
     /// Leaves the terminal as it was found.
@@ -1570,7 +1563,9 @@ public:
     }
 
 private:
-    enum class Next { show, again, quit };  // show the event; begin again (we went back); leave
+    enum class Next { show, again, quit };  // show the event; pass over it (we went back to the first one); leave
+
+    void quit() { next_ = Next::quit; }
 
     /// Our clock.
     [[nodiscard]] Micros position() const {
@@ -1599,91 +1594,81 @@ private:
     }
 
     /// The recording is live, and all of it has been shown.
-    Next await_more() {
-        if (!out_.flush() || !pause_for_more(out_)) return Next::quit;
-        return obey(keys_.wait(0), shown_);
+    void await_more() {
+        if (!out_.flush() || !pause_for_more(out_)) return quit();
+        obey_keys(0, shown_);
     }
 
-    Next show(const Event &event) {
+    void show(const Event &event) {
         if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
-        if (!event.output && event.kind != 'x') return Next::show;
+        if (!event.output && event.kind != 'x') return;
         timeline_.advance(event.time);
-        if (const Next next = wait_for(timeline_.at); next != Next::show) return next;
+        wait_for(timeline_.at);
+        if (next_ != Next::show) return;
         shown_ = timeline_.at;
-        if (event.kind == 'x') return Next::show;
-        const auto heed = [this](Part part, std::string_view bytes) { modes_.heed(part, bytes); };
-        return out_.put(terminal_ ? filter_.pass(event.bytes, heed) : event.bytes) ? Next::show : Next::quit;
+        if (event.kind == 'x') return;
+        if (!out_.put(terminal_ ? filter_.pass(event.bytes, &modes_) : event.bytes)) quit();
     }
 
-    Next wait_for(Micros at) {
-        if (terminal_ && ++hurried_ % 256 == 0) {  // q works on the way to a far place, too
-            const Next next = obey(keys_.wait(0), at);
-            if (next != Next::show) return next;
-        }
-        while (!is_due(at)) {
-            if (!out_.flush()) return Next::quit;
+    void wait_for(Micros at) {
+        if (terminal_ && ++hurried_ % 256 == 0) obey_keys(0, at);  // q works on the way to a far place, too
+        while (next_ == Next::show && !is_due(at)) {
+            if (!out_.flush()) return quit();
             const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
             const Micros most = paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1;
-            const Next next = obey(keys_.wait(most), at);
-            if (next != Next::show) return next;
+            obey_keys(most, at);
         }
-        return Next::show;
     }
 
-    /// Does what `typed` says. `next` is when the event comes that is waited for.
-    Next obey(std::string_view typed, Micros next) {
-        Next result = Next::show;
-        keys_.cut(typed, [&](char key) { result = result == Next::quit ? result : press(key, next, result); });
-        return result;
+    /// Waits for keys, `most` microseconds, and does what they say. The event that is waited for comes at `next`.
+    void obey_keys(Micros most, Micros next) {
+        keys_.cut(keys_.wait(most), [&](char key) {
+            if (next_ != Next::quit) press(key, next);
+        });
     }
 
-    /// One key. Gives `otherwise`, unless it changes what comes next.
-    Next press(char key, Micros next, Next otherwise) {
+    void press(char key, Micros next) {
         const Micros here = live_ ? shown_ : position();
         if (key == '\x03' && g_signal == 0) g_signal = SIGINT;
-        if (key == '\x03' || key == 'q') return Next::quit;
-        if (key == ']') return seek_marker(here, otherwise);
-        if (key == kLeft || key == kRight) return seek(key == kLeft ? here - kStep : here + kStep, otherwise);
+        if (key == '\x03' || key == 'q') quit();
+        if (key == ']') seek_marker(here);
+        if (key == kLeft || key == kRight) seek(key == kLeft ? here - kStep : here + kStep);
         if (key == ' ' || key == '.') {
             set_clock(key == '.' ? next : here);
             paused_ = key == '.' || !paused_;
         }
         if (key == '+' || key == '=') set_speed(speed_ * 2);
         if (key == '-') set_speed(speed_ / 2);
-        return otherwise;
     }
 
-    /// Goes to `target`; `again` if the recording was begun anew for that.
-    Next seek(Micros target, Next otherwise) {
+    void seek(Micros target) {
         target = std::clamp<Micros>(target, 0, kForever);
         if (target < shown_) {
-            if (!recording_.window().seekable()) return otherwise;  // a pipe cannot be read again
-            if (!recording_.rewind()) return Next::quit;
+            if (!recording_.window().seekable()) return;  // a pipe cannot be read again
+            if (!recording_.rewind()) return quit();
+            next_ = Next::again;
             timeline_ = {.idle = timeline_.idle};
             filter_ = QueryFilter();
             modes_ = Modes();
             shown_ = 0;
             live_ = false;
             out_.put(kReset);
-            otherwise = Next::again;
         }
         start_ = 0;
         target_ = target;
-        return otherwise;
     }
 
     /// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
-    Next seek_marker(Micros here, Next otherwise) {
+    void seek_marker(Micros here) {
         Recording ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
-        if (!recording_.window().seekable() || !ahead.open(file_)) return otherwise;
+        if (!recording_.window().seekable() || !ahead.open(file_)) return;
         while (ahead.next(event) == Got::some) {
             const Micros at = timeline.at_of(event.time);
-            if (event.kind == 'm' && at > here) return seek(at, otherwise);
+            if (event.kind == 'm' && at > here) return seek(at);
             if (event.output) timeline.advance(event.time);
         }
-        return otherwise;
     }
 
     const char *const file_;
@@ -1699,8 +1684,9 @@ private:
     Micros shown_ = 0;              // the last event shown
     Micros speed_;
     Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
+    Next next_ = Next::show;
     bool paused_ = false;
-    bool live_ = false;      // everything that is there has been shown
+    bool live_ = false;     // everything that is there has been shown
     unsigned hurried_ = 0;  // events since keys were last looked for
 };
 
@@ -1765,11 +1751,11 @@ public:
         columns_ = std::clamp(columns, 1, 1000);
         rows_ = std::clamp(rows, 1, 250);
         top_ = 0;
-        bottom_ = static_cast<int>(screen_.size()) - 1;
+        bottom_ = static_cast<int>(page_.rows.size()) - 1;
         if (cursor_.row >= rows_) scroll(0, cursor_.row - rows_ + 1);
-        screen_.resize(static_cast<std::size_t>(rows_));
+        page_.rows.resize(static_cast<std::size_t>(rows_));
         bottom_ = rows_ - 1;
-        written_ = std::min(written_, rows_);
+        page_.written = std::min(page_.written, rows_);
         move(cursor_.row, cursor_.column);
     }
 
@@ -1777,7 +1763,7 @@ public:
     void finish() {
         write_page();
         if (!alternate_) return;
-        page_since_ = now_;
+        page_.since = now_;
         switch_screen(false);
         write_page();
     }
@@ -1793,8 +1779,13 @@ private:
     struct Cursor {
         int row = 0, column = 0;
     };
+    struct Page {
+        std::vector<Row> rows;
+        int written = 0;   // rows at the top that have been written already
+        Micros since = 0;  // when it was blank last
+    };
 
-    Row &row_at(int index) { return screen_[static_cast<std::size_t>(index)]; }
+    Row &row_at(int index) { return page_.rows[static_cast<std::size_t>(index)]; }
 
     void move(int row, int column) {
         cursor_ = {std::clamp(row, 0, rows_ - 1), std::clamp(column, 0, columns_ - 1)};
@@ -1817,30 +1808,30 @@ private:
 
     /// Writes the rows up to `end` that have not been written.
     void write_rows(int end) {
-        for (; written_ < end; ++written_) write(row_at(written_));
+        for (; page_.written < end; ++page_.written) write(row_at(page_.written));
         if (std::exchange(line_open_, false)) out_.put("\n");
     }
 
     void write_page() {
         const auto blank = [](const Cell &cell) { return cell.base == ' '; };
         int end = rows_;
-        while (end > written_ && std::ranges::all_of(row_at(end - 1).cells, blank)) --end;
+        while (end > page_.written && std::ranges::all_of(row_at(end - 1).cells, blank)) --end;
         write_rows(end);
     }
 
     /// The screen is about to be wiped.
     void end_page() {
-        if (now_ - page_since_ >= kSecond) write_page();
-        page_since_ = now_;
-        written_ = 0;
+        if (now_ - page_.since >= kSecond) write_page();
+        page_.since = now_;
+        page_.written = 0;
     }
 
     /// Moves the rows from `top` to the bottom of the region up (down if negative); what leaves the screen is written.
     void scroll(int top, int lines) {
-        const auto first = screen_.begin() + top, last = screen_.begin() + bottom_ + 1;
+        const auto first = page_.rows.begin() + top, last = page_.rows.begin() + bottom_ + 1;
         const int height = bottom_ + 1 - top, count = std::clamp(lines, -height, height);
         for (int i = 0; i < count && top == 0 && !alternate_; ++i) {
-            if (written_ > 0) --written_;
+            if (page_.written > 0) --page_.written;
             else write(row_at(i));
         }
         std::rotate(first, count >= 0 ? first + count : last + count, last);
@@ -1887,25 +1878,22 @@ private:
         if (before < cells.size()) cells[before].mark = mark;
     }
 
-    /// No surrogate, nothing over U+10FFFF, nothing written longer than need be (an ESC in two bytes, say).
-    static bool is_character(char32_t code, char32_t least) {
-        return code >= least && code < 0x110000 && (code < 0xD800 || code >= 0xE000);
-    }
-
     void take_text(std::string_view text) {
         for (const char c : text) {
             const auto byte = static_cast<unsigned char>(c);
             const bool tail = (byte & 0xC0) == 0x80;
             if (missing_ > 0 && tail) {
+                character_ += c;
                 code_ = code_ << 6 | (byte & 0x3F);
-                if (--missing_ == 0) put(is_character(code_, least_) ? code_ : U'\uFFFD');
+                const char *const at = character_.data();
+                if (--missing_ == 0) put(utf8_length(at, at + character_.size()) > 0 ? code_ : U'\uFFFD');
                 continue;
             }
             if (std::exchange(missing_, 0) > 0 || tail) put(U'\uFFFD');
             if (byte < 0x80) put(byte);
             if (byte < 0xC0) continue;
             missing_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
-            least_ = missing_ == 1 ? 0x80 : missing_ == 2 ? 0x800 : 0x10000;
+            character_ = c;
             code_ = byte & (0x3F >> missing_);
         }
     }
@@ -1963,17 +1951,15 @@ private:
     void switch_screen(bool alternate) {
         if (alternate == alternate_) return;
         if (!alternate) end_page();
-        else write_rows(std::max(written_, cursor_.row));  // the line with the cursor is not finished
+        else write_rows(std::max(page_.written, cursor_.row));  // the line with the cursor is not finished
         alternate_ = alternate;
         if (alternate) {
-            main_ = {std::exchange(screen_, std::vector<Row>(screen_.size())), std::exchange(written_, 0), cursor_,
-                     std::exchange(page_since_, now_)};
+            main_cursor_ = cursor_;
+            main_ = std::exchange(page_, {.rows = std::vector<Row>(page_.rows.size()), .since = now_});
             return;
         }
-        screen_ = std::move(main_.screen);
-        written_ = main_.written;
-        cursor_ = main_.cursor;
-        page_since_ = main_.page_since;
+        cursor_ = main_cursor_;
+        page_ = std::move(main_);
         resize(columns_, rows_);
     }
 
@@ -2040,26 +2026,20 @@ private:
     Output &out_;
     Sequences sequences_;
     int columns_ = 0, rows_ = 0;
-    std::vector<Row> screen_;
     bool alternate_ = false;
-    int written_ = 0;         // rows at the top that have been written already
-    bool line_open_ = false;  // the last row written has wrapped
-    Cursor cursor_, saved_;
-    struct {
-        std::vector<Row> screen;
-        int written = 0;
-        Cursor cursor;
-        Micros page_since = 0;
-    } main_;                        // the main screen, while alternate_
+    Page page_, main_;              // what is shown; what is not, while alternate_
+    Cursor cursor_, main_cursor_;   // likewise
+    Cursor saved_;                  // by the program
+    bool line_open_ = false;        // the last row written has wrapped
     bool wrap_next_ = false;        // the cursor stands *behind* the last column, as VT100s do it
     int top_ = 0, bottom_ = 0;      // the scroll region
     std::array<bool, 2> graphics_{};  // the DEC line drawing set is in G0, in G1
     std::size_t shift_ = 0;           // which of them is in use
     char32_t last_ = ' ';             // for REP
-    char32_t code_ = 0;               // a UTF-8 sequence that is not whole yet
-    char32_t least_ = 0;              // a smaller code would not have needed one so long
+    std::string character_;           // a UTF-8 sequence that is not whole yet
+    char32_t code_ = 0;               // ... the bits of its code so far
     int missing_ = 0;                 // ... and how many bytes it lacks
-    Micros now_ = 0, page_since_ = 0;
+    Micros now_ = 0;                  // in the recording
 };
 
 // === 9. convert ======================================================================================================
@@ -2078,24 +2058,12 @@ Fd open_output(const std::string &name, bool force, const Recording &source) {
     return fd;
 }
 
-/// Calls take(event) for each event, for as long as it gives true and the recording goes on.
-template <typename Take> Got for_each_event(Recording &recording, Output &out, Take &&take) {
-    Event event;
-    Got got = Got::some;
-    while (got == Got::some) {
-        if (recording.might_block() && !out.flush()) return Got::end;
-        got = recording.next(event);
-        if (got == Got::some && !take(event)) return Got::end;
-    }
-    return got;
-}
-
 /// Calls take(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
 template <typename Take> void for_each_member(std::string_view object, Take &&take) {
     std::vector<char> room;
     Json json(object, room);
     json.object([&](const std::string &key) {
-        json.next_is(' ');
+        json.skip_space();
         const char *const start = json.at();
         const bool good = json.skip();
         if (good) take(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
@@ -2192,14 +2160,21 @@ Got convert_to_raw(Recording &recording, Output &out) {
     return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
 }
 
+/// Two whole numbers with `between` between them.
+std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_view text, char between) {
+    const std::size_t at = text.find(between);
+    const auto first = parse_number(text.substr(0, at));
+    const auto second = parse_number(at == std::string_view::npos ? "" : text.substr(at + 1));
+    if (!first || !second) return std::nullopt;
+    return std::pair(*first, *second);
+}
+
 /// The size in an `r` event; false for something else.
 bool parse_size(std::string_view text, int &columns, int &rows) {
-    const std::size_t x = text.find('x');
-    const auto first = parse_number(text.substr(0, x));
-    const auto second = parse_number(x == std::string_view::npos ? "" : text.substr(x + 1));
-    if (!first || !second || *first > 65535 || *second > 65535) return false;
-    columns = static_cast<int>(*first);
-    rows = static_cast<int>(*second);
+    const auto size = parse_pair(text, 'x');
+    if (!size || size->first > 65535 || size->second > 65535) return false;
+    columns = static_cast<int>(size->first);
+    rows = static_cast<int>(size->second);
     return true;
 }
 
@@ -2403,15 +2378,6 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     return value;
 }
 
-/// OFFSET:POSITION of --skip.
-bool set_skip(Options &options, std::string_view text) {
-    const std::size_t colon = std::min(text.find(':'), text.size() - 1);
-    const auto offset = parse_number(text.substr(0, colon)), position = parse_number(text.substr(colon + 1));
-    options.skip_offset = offset.value_or(0);
-    options.skip_position = position.value_or(0);
-    return offset && position;
-}
-
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
     const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
@@ -2423,7 +2389,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'W': return options.force = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
-    case 'S': return set_skip(options, value);
+    case 'S': return set(options.skip, parse_pair(value, ':'));
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
