@@ -1095,8 +1095,10 @@ bool string_asks(std::string_view bytes) {
     if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return false;
     if (kind == ']' && bytes.ends_with('\a')) bytes.remove_suffix(1);
     if (bytes.ends_with("\xC2\x9C")) bytes.remove_suffix(2);
-    const bool field = bytes.ends_with(";?") || bytes.find(";?;") != std::string_view::npos;
-    return string_asks(kind, 0, bytes.substr(0, kLooked), field);
+    std::string text(bytes);
+    std::erase(text, '\xC2');  // as the shim has it: an 8-bit control counts as a byte
+    const bool field = text.ends_with(";?") || text.find(";?;") != std::string::npos;
+    return string_asks(kind, 0, std::string_view(text).substr(0, kLooked), field);
 }
 
 /// Whether a sequence is a question.
