@@ -1078,7 +1078,8 @@ bool string_asks(char kind, char intermediate, std::string_view text, bool field
 /// Whether a prefix or a parameter of a CSI or DCS stands where none may: a terminal then takes nothing but its end.
 bool is_misplaced(std::string_view header) {
     const std::size_t middle = std::min(header.find_first_of(" !\"#$%&'()*+,-./"), header.size());
-    return header.find_first_of("<=>?", 1) != header.npos || header.find_first_of("0123456789:;", middle) != header.npos;
+    constexpr auto kNone = std::string_view::npos;
+    return header.find_first_of("<=>?", 1) != kNone || header.find_first_of("0123456789:;", middle) != kNone;
 }
 
 /// The same for a whole string with the ESC and the letter that begin it.
