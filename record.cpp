@@ -983,10 +983,11 @@ private:
     }
 
     Step advance(char c) {
+        const char last = std::exchange(last_, c);
         if (c == '\x1B') return Step::before;
         if (c == '\x18' || c == '\x1A') return Step::last;  // CAN and SUB cancel it
         if (state_ == State::osc || state_ == State::string) {
-            const bool terminator = c == '\x9C' && held_.ends_with('\xC2');
+            const bool terminator = c == '\x9C' && last == '\xC2';
             return terminator || (c == '\a' && state_ == State::osc) ? Step::last : Step::more;
         }
         if ((c & 0x80) != 0) return Step::before;
@@ -1006,6 +1007,7 @@ private:
 
     State state_ = State::ground;
     std::string held_, raw_;  // of the present sequence: as it is given to take(), as it came
+    char last_ = 0;           // byte that advance() has seen
     bool cut_short_ = false;
 };
 
