@@ -1114,7 +1114,7 @@ struct Modes {
 
     void set_private(std::uint16_t number, bool on);
     void soft_reset();
-    /// The sequences that bring a terminal of `rows` rows from its first state to this one; "" when it is the first state.
+    /// The sequences that bring a terminal of `rows` rows from its first state to this one; "" when it is the first.
     [[nodiscard]] std::string sequences(unsigned rows = UINT_MAX) const;
 };
 
@@ -1226,7 +1226,7 @@ private:
     State state_ = State::ground;
     std::uint64_t position_ = 0;      // bytes taken
     std::uint64_t begin_ = 0;         // of the present sequence
-    std::uint64_t chain_ = 0;         // of the first of those that it cut short; left open, they would take what follows
+    std::uint64_t chain_ = 0;         // of the first of those that it cut short: left open, they would take what comes
     char prefix_ = 0;                 // of a CSI or DCS: < = > ? or 0
     char intermediate_ = 0;           // the last one, 0x20 to 0x2F, or 0
     std::size_t count_ = 0;           // parameters, one that is empty included
@@ -1978,8 +1978,9 @@ pid_t start_record(const std::string &program, const Recording &recording, int s
 #else
     const char *file = recording.path().c_str();
 #endif
-    const std::array<const char *, 11> argv = {"record", "cat",  "--skip", skip.c_str(), "--from", first.c_str(),
-                                               "--to",   last.c_str(), file, filtered ? "--no-queries" : nullptr, nullptr};
+    const char *filter = filtered ? "--no-queries" : nullptr;
+    const std::array argv = {"record", "cat", "--skip", skip.c_str(), "--from", first.c_str(),
+                             "--to", last.c_str(), file, filter, static_cast<const char *>(nullptr)};
     const pid_t pid = ::fork();
     if (pid != 0) return pid;
     ::dup2(socket, STDOUT_FILENO);

@@ -142,6 +142,27 @@ def test_queries_are_left_out_when_asked(pty):
     assert good('cat', '--no-queries', '--to', whole.index(b'ghi') + 1, cut) == b'abcdefg'
 
 
+@pytest.mark.parametrize(('printed', 'left'), [
+    (b'a\xc2\x9bcb', b'ab'),                                             # 8-bit controls, two bytes in UTF-8
+    (b'a\xc2\x9d11;?\xc2\x9cb', b'ab'),
+    (b'a\xc2\x9b1mb\xc2\xa9', b'a\xc2\x9b1mb\xc2\xa9'),
+    (b'a\x1b[6\x00nb', b'ab'),                                           # a control inside of a question
+    (b'a\x1b[1\x05mb', b'a\x1b[1mb'),                                    # and a question inside of a sequence
+    (b'a\x1b[\x1b[6nb', b'ab'),                                          # what a question cuts short goes with it
+    (b'a\x1b]52;\x1b[c;?\x1b\\b', b'a;?\x1b\\b'),
+    (b'a\xc2\x05\x9bcb', b'a\x9bcb'),
+    (b'a\x1b]52;?;' + b'x' * 9000 + b'\x07b', b'ab'),                     # longer than a part
+    (b'a\x1bP1;2q' + b'~' * 9000 + b'\xc2\x9cb\x1b[c', b'a\x1bP1;2q' + b'~' * 9000 + b'\xc2\x9cb'),
+    (b'a\x1b[1?nb', b'a\x1b[1?nb'),                                       # a prefix where none may stand
+])
+def test_odd_questions_are_left_out_too(pty, printed, left):
+    """--no-queries leaves out what a terminal would take for a question, however it is written, and cut by nothing."""
+    whole = write(pty.path('x.cast'), V2, output(0, printed))
+    bytewise = write(pty.path('y.cast'), V2, *(output(n, printed[n:n + 1]) for n in range(len(printed))))
+    assert good('cat', '--no-queries', whole) == left
+    assert good('cat', '--no-queries', bytewise) == left
+
+
 def test_a_reader_that_goes_away_is_a_silent_end(pty):
     """Section 6: `record cat x | head` ends in silence, as cat(1) does by SIGPIPE."""
     path = write(pty.path('x.cast'), V2, *(event(n, 'o', 'line\n' * 10000) for n in range(100)))
