@@ -1,8 +1,11 @@
+import os
 import signal
+import sys
 
 import pytest
 
-from harness import Pty
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'lib'))
+from harness import Pty  # noqa: E402
 
 # A shell without job control starts background commands with these ignored, and an exec keeps that: what the tests start
 # is to have them as from a terminal.

@@ -12,8 +12,8 @@ half() {  # half NAME FILE...: runs these tests, keeps the output and the status
     echo "$status" >"$logs/$name.status"
 }
 cd "$(dirname "$0")" || exit 1
-half one "$@" test_core_*.py test_record_*.py test_bench_*.py &
-half two "$@" test_late_*.py test_trust_*.py &
+half one "$@" test_project.py attach record bench &
+half two "$@" shim terminal &
 wait
 cat "$logs/one" "$logs/two"
 [ "$(cat "$logs/one.status" "$logs/two.status")" = "$(printf '0\n0')" ]

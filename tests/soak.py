@@ -19,8 +19,9 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'lib'))
 from harness import ATTACH, RECORD, TIMEOUT, Client, Pty, goodbye, hello, wait_until
-from trust import MIB, Told, descriptors, resident
+from told import MIB, Told, descriptors, resident
 
 BUDGET = 150 * MIB         # bytes of output a minute, on average: the disk has to hold them thrice
 GUESTS = 24                # clients at most, besides the one that stays

@@ -1,0 +1,248 @@
+"""What the tests of `record` share: recordings written by hand, a reader of recordings that owes nothing to
+record.cpp, and a screen model with what pyte 0.8 leaves out: the alternate screen, line drawing in UTF-8, and sequences
+that it takes for others.
+"""
+import base64
+import codecs
+import json
+import os
+import re
+import select
+import subprocess
+
+import pyte
+
+from harness import PYTHON, RECORD, ROOT, TIMEOUT
+
+CASTS = os.path.join(ROOT, 'tests', 'casts')
+WRITER = os.path.join(ROOT, 'tests', 'programs', 'writer.py')
+V2 = '{"version": 2, "width": 80, "height": 24}\n'
+V3 = '{"version": 3, "term": {"cols": 80, "rows": 24}}\n'
+ERROR = re.compile(r'^record: (?P<file>.+):(?P<line>\d+): (?P<why>.+)\n$')
+
+
+def casts(*suffixes):
+    """The paths of the golden recordings, sorted."""
+    return sorted(os.path.join(CASTS, n) for n in os.listdir(CASTS) if n.endswith(suffixes or ('.cast', '.json')))
+
+
+def event(time, code, data):
+    return f'[{time:.6f}, "{code}", {json.dumps(data, ensure_ascii=False)}]\n'
+
+
+def output(time, data):
+    """The line or the two lines (`b`, then `o`) by which section 4 records these bytes of output."""
+    text = data.decode('utf-8', 'replace')
+    exact = '' if text.encode() == data else event(time, 'b', base64.b64encode(data).decode())
+    return exact + event(time, 'o', text)
+
+
+def header(version=2, width=80, height=24, **more):
+    if version == 3:
+        return json.dumps({'version': 3, 'term': {'cols': width, 'rows': height}, **more}) + '\n'
+    return json.dumps({'version': version, 'width': width, 'height': height, **more}) + '\n'
+
+
+def write(path, *parts):
+    with open(path, 'wb') as f:
+        for part in parts:
+            f.write(part if isinstance(part, bytes) else part.encode())
+    return str(path)
+
+
+def ticks(count, step, text='tick %d\r\n'):
+    """`count` output events, the first at `step` seconds, one every `step` seconds."""
+    return ''.join(event(step * n, 'o', text % n) for n in range(1, count + 1))
+
+
+def load(data):
+    """A recording (bytes) as its header and its events [time, code, data], times absolute, comments left out."""
+    text = data.decode()
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    events, now = [], 0.0
+    if whole and whole.get('version') == 1:
+        for delay, printed in whole['stdout']:
+            now += delay
+            events.append([now, 'o', printed])
+        return whole, events
+    lines = text.split('\n')
+    first = json.loads(lines[0])
+    for line in lines[1:]:
+        if not line.strip() or (first['version'] == 3 and line.startswith('#')):
+            continue
+        time, code, printed = json.loads(line)
+        now = now + time if first['version'] == 3 else time
+        events.append([now, code, printed])
+    return first, events
+
+
+def chunks(events):
+    """The output as [time, exact bytes]: what a `b` event says instead of the `o` event behind it."""
+    exact, out = None, []
+    for time, code, data in events:
+        if code == 'b':
+            exact = base64.b64decode(data)
+        elif code == 'o':
+            out.append([time, exact if exact is not None else data.encode('utf-8', 'replace')])
+            exact = None
+    return out
+
+
+def printed(path):
+    """All the bytes that the recording's program printed."""
+    with open(path, 'rb') as f:
+        return b''.join(data for _, data in chunks(load(f.read())[1]))
+
+
+def record(*argv, timeout=TIMEOUT * 3, **options):
+    """record ARG...: bytes in and out; nothing on standard input unless the test says."""
+    if 'input' not in options:
+        options.setdefault('stdin', subprocess.DEVNULL)
+    options.setdefault('stdout', subprocess.PIPE)
+    return subprocess.run([RECORD, *map(str, argv)], check=False, timeout=timeout, stderr=subprocess.PIPE, **options)
+
+
+def good(*argv, **options):
+    """record ARG... must succeed in silence; gives back its standard output."""
+    run = record(*argv, **options)
+    assert (run.returncode, run.stderr) == (0, b''), (run.returncode, run.stderr, run.stdout and run.stdout[-300:])
+    return run.stdout
+
+
+class Screen(pyte.Screen):
+    """pyte's screen with the alternate screen of xterm (DECSET 47, 1047, 1049), which pyte 0.8 leaves out. As in
+    xterm, 1049 saves the cursor when set and restores it when reset, whichever screen is shown, and DECSC (ESC 7) has
+    one place to save to, not pyte's stack of them, which a full reset (ESC c) forgets."""
+    ALTERNATE = {47, 1047, 1049}
+
+    def __init__(self, cols, rows):
+        self.main, self.before = None, (0, 0)
+        super().__init__(cols, rows)
+
+    def reset(self):
+        self.main, self.before = None, (0, 0)
+        self.savepoints = []
+        super().reset()
+
+    def save_cursor(self):
+        self.savepoints.clear()
+        super().save_cursor()
+
+    def restore_cursor(self):
+        saved = list(self.savepoints)
+        super().restore_cursor()
+        self.savepoints[:] = saved
+
+    def set_mode(self, *modes, **kwargs):
+        if kwargs.get('private') and 1049 in modes:
+            self.before = self.cursor.x, self.cursor.y
+        if kwargs.get('private') and self.ALTERNATE & set(modes) and self.main is None:
+            self.main = [dict(self.buffer[y]) for y in range(self.lines)]
+            self.erase_in_display(2)
+        super().set_mode(*modes, **kwargs)
+
+    def reset_mode(self, *modes, **kwargs):
+        if kwargs.get('private') and self.ALTERNATE & set(modes) and self.main is not None:
+            self.erase_in_display(2)
+            for n, line in enumerate(self.main[:self.lines]):
+                self.buffer[n].clear()
+                self.buffer[n].update(line)
+            self.main = None
+        if kwargs.get('private') and 1049 in modes:
+            self.cursor.x, self.cursor.y = self.before
+        super().reset_mode(*modes, **kwargs)
+
+    def insert_lines(self, count=None):
+        self.fill()
+        super().insert_lines(count)
+
+    def delete_lines(self, count=None):
+        self.fill()
+        super().delete_lines(count)
+
+    def fill(self):
+        """pyte's buffer leaves empty lines out, and moves lines wrongly where one is missing: make them all."""
+        for y in range(self.lines):
+            self.buffer[y]                                   # pylint: disable=expression-not-assigned
+
+    def state(self):
+        """Everything that a user sees: characters with their attributes, and where the cursor stands."""
+        cells = [[tuple(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
+        return cells, (min(self.cursor.x, self.columns - 1), self.cursor.y), self.cursor.hidden
+
+    def text(self):
+        return '\n'.join(line.rstrip() for line in self.display).rstrip('\n')
+
+
+class Stream(pyte.Stream):
+    """Bytes into a Screen. pyte's own ByteStream knows no character sets in UTF-8, prints device control strings, and
+    takes `\\x1b[>4;2m` (xterm: modify keys) for colours; here such sequences are left out, also when cut."""
+    LEFT_OUT = re.compile(r'\x1b[P_^X].*?\x1b\\|\x1b\[[<=>][0-9:;]*[ -/]*[@-~]|\x1b\[\?[0-9;]*m'
+                          r'|\x1b\[[0-9:;<=>?]*[ -/]*(?=\x1b)', re.DOTALL)         # the last: broken off by another ESC
+    CUT = re.compile(r'\x1b(?:[P_^X][^\x1b]*\x1b?|\[[0-9:;<=>?]*[ -/]*)?\Z')
+
+    def __init__(self, shown):
+        super().__init__(shown)
+        self.use_utf8 = False                        # of pyte's two modes the one that knows character sets
+        self.decoder, self.rest = codecs.getincrementaldecoder('utf-8')('replace'), ''
+
+    def feed(self, data):
+        text = self.LEFT_OUT.sub('', self.rest + self.decoder.decode(data))
+        cut = self.CUT.search(text)
+        self.rest = text[cut.start():] if cut else ''
+        super().feed(text[:cut.start()] if cut else text)
+
+
+def screen(data, cols=80, rows=24):
+    """The screen after these bytes."""
+    shown = Screen(cols, rows)
+    Stream(shown).feed(data)
+    return shown
+
+
+def screen_at(path, time, cols=80, rows=24):
+    """The screen that the session had at `time`."""
+    with open(path, 'rb') as f:
+        return screen(b''.join(data for at, data in chunks(load(f.read())[1]) if at <= time), cols, rows)
+
+
+class Growing:
+    """A recording that a helper process writes, holding the record lock that section 4 demands of the daemon."""
+    def __init__(self, pty, path, first=''):
+        self.path = write(path, first)
+        self.process = pty.background(PYTHON, WRITER, path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b'READY\n'
+
+    def write(self, text):
+        """The helper appends `text` and says so; only then this returns."""
+        data = text.encode()
+        self.process.stdin.write(b'%d\n' % len(data) + data)
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == b'WRITTEN\n'
+
+    def die(self):
+        """The writer is gone without an exit event; the kernel drops its lock."""
+        self.process.kill()
+        self.process.wait()
+
+
+def on_screen(terminal, cols=80, rows=24):
+    """Puts our screen model behind a harness.Terminal."""
+    terminal.screen = Screen(cols, rows)
+    terminal.stream = Stream(terminal.screen)
+    return terminal
+
+
+def read_until(stream, wanted, timeout=TIMEOUT):
+    """Reads a pipe (unbuffered) or a terminal until `wanted` has come; gives back what came."""
+    got, seen = b'', 0
+    while wanted not in got[max(seen - len(wanted), 0):]:
+        seen = len(got)
+        assert select.select([stream], [], [], timeout)[0], f'{wanted!r} did not come; got {got[-300:]!r}'
+        data = os.read(stream.fileno(), 1 << 16)
+        assert data, f'ended before {wanted!r}; got {got[-300:]!r}'
+        got += data
+    return got

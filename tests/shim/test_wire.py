@@ -1,0 +1,459 @@
+"""The wire (section 3): raw for raw clients, hello and goodbye for aware ones, split anywhere, under flow control."""
+import hashlib
+import os
+import random
+import select
+import signal
+import socket
+import struct
+import threading
+
+import pytest
+
+from common import NO_WINDOW, hex_bytes, program, read_pid, unread, wait_ready, wait_taken
+from harness import TIMEOUT, goodbye, hello, wait_until
+
+HEX = program('hex.py')
+RAW_CAT = ['sh', '-c', 'stty raw -echo; echo READY; exec cat']
+
+
+def hex_session(pty, *options):
+    """A shim with hex.py at a Unix-domain socket: there SIOCOUTQ tells when the shim has read (wait_taken)."""
+    shim = pty.shim('-n', *options, './a.sock', *HEX)
+    wait_ready(pty, pty.path('a.sock'))
+    return shim, pty.path('a.sock')
+
+
+def read_both(client, *wanted):
+    """Reads until each of `wanted` has come, in whatever order: a signal and a byte overtake each other."""
+    seen = b''
+    while missing := [one for one in wanted if one not in seen]:
+        seen += client.read_until(missing[0])
+    return seen
+
+
+def random_bytes(count, seed):
+    return random.Random(seed).randbytes(count)
+
+
+# ---- raw clients
+
+
+def test_raw_client_gets_the_bytes_unmodified_and_no_goodbye(pty):
+    """shim to client: the bytes that the program printed, and for a raw client nothing after them."""
+    everything = bytes(range(256)) * 4 + b'\xff\xffss\0\x18\0\x50\0\0\0\0' + b'\xff\xffxx\0' + b'\r\n\0\xff'
+    with open(pty.path('bytes'), 'wb') as f:
+        f.write(everything)
+    shim = pty.shim('-n', '0', *program('emit.py', 'bytes', 3))
+    raw, aware = pty.client(shim.address), pty.client(shim.address, NO_WINDOW)
+    for client in (raw, aware):
+        client.read_until(b'READY\r\n')
+    raw.send(b'g')
+    assert raw.read_all() == everything
+    assert aware.read_all() == everything + goodbye(3)
+
+
+def test_raw_client_sends_its_bytes_unmodified(pty):
+    """client to shim: every byte value reaches a raw terminal as it is; CR and NL are not swapped, 0 not dropped."""
+    shim, address = hex_session(pty)
+    client = pty.client(address)
+    client.read_until(b'READY\r\n')
+    data = b'a' + bytes(value for value in range(256) if value != ord('Q')) * 2
+    client.send(data + b'Q')
+    assert hex_bytes(client.read_all()) == data + b'Q'
+    shim.wait_gone()
+
+
+def test_message_that_does_not_stand_at_the_beginning_is_data(pty):
+    """Only a connection that begins with the hello is aware: a raw one stays raw, whatever its bytes look like."""
+    _, address = hex_session(pty)
+    client = pty.client(address, b'a')
+    client.read_until(b'<61>')
+    client.send(hello(11, 22) + b'b' + hello(0, 0) + b'Q')
+    seen = client.read_all()
+    assert hex_bytes(seen) == hello(11, 22) + b'b' + hello(0, 0) + b'Q'
+    assert b'{11 22}' not in seen and not seen.endswith(goodbye(9))
+
+
+@pytest.mark.parametrize('first', [b'\xff', b'\xff\xff', b'\xff\xffs', b'\xff\xffss', b'\xff\xffss\0\x18\0'])
+def test_beginning_that_is_no_hello_is_data(pty, first):
+    """A connection whose first bytes only look like a hello is raw, and not one of them is lost."""
+    _, address = hex_session(pty)
+    client = pty.client(address)
+    client.send(first)
+    wait_taken(client.sock)
+    if len(first) < 4:
+        client.send(b'XQ')
+        assert hex_bytes(client.read_all()) == first + b'XQ'
+    else:
+        client.half_close()     # the message can no longer become whole
+        seen = b''
+        while hex_bytes(seen) != first:
+            seen += client.read_until(b'>')
+        pty.client(address, NO_WINDOW + b'Q')
+        assert hex_bytes(client.read_all()) == b'Q'
+
+
+def test_lone_ff_is_typed_text_too(pty):
+    """A raw client that sends only 0xFF and then nothing more (its sending side closed) has sent one byte."""
+    _, address = hex_session(pty)
+    client = pty.client(address, b'\xff')
+    client.half_close()
+    client.read_until(b'<ff>')
+
+
+# ---- aware clients
+
+
+@pytest.mark.parametrize('cut', range(1, 12))
+def test_hello_may_arrive_cut_at_any_byte(pty, cut):
+    """A message may arrive in pieces: the size is set, no byte of the message is input, what follows is."""
+    _, address = hex_session(pty)
+    client = pty.client(address)
+    whole = hello(20 + cut, 90)
+    client.send(whole[:cut])
+    wait_taken(client.sock)
+    client.send(whole[cut:] + b'a')
+    assert hex_bytes(read_both(client, b'<61>', b'{%d 90}' % (20 + cut))) == b'a'
+    client.send(b'Q')
+    assert client.read_all().endswith(goodbye(9))
+
+
+def test_hello_may_arrive_byte_by_byte_and_in_the_middle_of_typing(pty):
+    """It may send the message again at any time: between typed bytes, in pieces of one byte."""
+    _, address = hex_session(pty)
+    client = pty.client(address)
+    for byte in hello(21, 91) + b'ab' + hello(22, 92) + b'c':
+        client.send(bytes([byte]))
+        wait_taken(client.sock)
+    assert hex_bytes(read_both(client, b'<63>', b'{22 92}')) == b'abc'
+
+
+def test_several_messages_in_one_packet_are_all_taken(pty):
+    """Messages and typed bytes mixed in one send: the bytes arrive in order, and the last size holds."""
+    _, address = hex_session(pty)
+    client = pty.client(address, hello(21, 91) + b'a' + hello(22, 92) + hello(23, 93) + b'b' + hello(24, 94))
+    assert hex_bytes(read_both(client, b'<62>', b'{24 94}')) == b'ab'
+    client.send(b'Q')
+    client.read_all()
+
+
+@pytest.mark.parametrize('data', [b'\xffa', b'\xff\xffa', b'\xff\xffsa', b'\xff\xff\xffa', b'\xff\xffxx\x07a',
+                                  b'\xff\xffSSaaaaaaaa', b'\xffs\xffsa'], ids=bytes.hex)
+@pytest.mark.parametrize('pieces', ['whole', 'bytes'])
+def test_ff_bytes_of_an_aware_client_that_are_no_message_are_data(pty, data, pieces):
+    """0xFF bytes that do not make up a message are passed on in their place, even when they arrive one by one."""
+    _, address = hex_session(pty)
+    client = pty.client(address, hello(24, 80))
+    for piece in [data] if pieces == 'whole' else [data[i:i + 1] for i in range(len(data))]:
+        client.send(piece)
+        wait_taken(client.sock)
+    client.send(b'Q')
+    assert hex_bytes(client.read_all()) == data + b'Q'
+
+
+def test_message_right_after_an_ff_that_is_data_is_found(pty):
+    """FF FF FF 's' 's': the first FF is data, the message begins at the second."""
+    _, address = hex_session(pty)
+    client = pty.client(address, hello(24, 80) + b'\xff' + hello(27, 97) + b'b')
+    assert hex_bytes(read_both(client, b'<62>', b'{27 97}')) == b'\xffb'
+
+
+def test_ff_at_the_end_of_an_aware_clients_input_is_data(pty):
+    """What is held back because it may begin a message is input once the client closes its sending side."""
+    _, address = hex_session(pty)
+    client = pty.client(address, hello(24, 80) + b'\xff\xffs')
+    client.half_close()
+    seen = client.read_until(b'<73>')
+    assert hex_bytes(seen) == b'\xff\xffs'
+
+
+def test_no_window_client_sets_no_size_and_sends_binary_exactly(pty):
+    """Rows and columns 0: nothing after the message is looked at, so binary input stays exact; goodbye is wanted."""
+    _, address = hex_session(pty, '-s', '70x20')
+    data = b'\xff\xffss\0\x18\0\x50\0\0\0\0' + hello(0, 0) + bytes(v for v in range(256) if v != ord('Q')) + b'\xff\xff'
+    client = pty.client(address, NO_WINDOW + data + b'Q')
+    seen = client.read_all()
+    assert hex_bytes(seen) == data + b'Q' and seen.endswith(goodbye(9))
+    assert set(piece.partition(b'}')[0] for piece in seen.split(b'{')[1:]) == {b'20 70'}
+
+
+@pytest.mark.parametrize('ending, status', [('exit 0', 0), ('exit 1', 1), ('exit 255', 255), ('kill -TERM $$', 143),
+                                            ('kill -KILL $$', 137), ('kill -HUP $$', 129)])
+def test_goodbye_tells_the_status(pty, ending, status):
+    """S is the program's status, 128 + signal when a signal ended it; five bytes right behind the last output."""
+    shim = pty.shim('-n', '-w', '0', 'sh', '-c', 'printf end; ' + ending)
+    assert pty.client(shim.address, NO_WINDOW).read_all() == b'end' + goodbye(status)
+
+
+def test_window_size_is_set_by_the_hello_and_by_each_change(pty):
+    """The program gets SIGWINCH and finds the new size (tty_ioctl(4), TIOCSWINSZ); pixels are told as well."""
+    _, address = hex_session(pty)
+    client = pty.client(address, hello(30, 100, 1000, 600))
+    client.read_until(b'{30 100}')
+    for rows, cols in ((31, 100), (31, 101), (10, 300), (1, 1), (65535, 65535)):
+        client.resize(rows, cols)
+        client.read_until(b'{%d %d}' % (rows, cols))
+
+
+def test_pixels_of_the_window_reach_the_program(pty):
+    """The message holds x and y pixels too: struct winsize has a place for them (tty_ioctl(4))."""
+    code = ('import fcntl,struct,termios;'
+            'print(struct.unpack("4H",fcntl.ioctl(0,termios.TIOCGWINSZ,bytes(8))),flush=True)')
+    shim = pty.shim('-n', '-w', '0', '/usr/bin/python3', '-SEc', code)
+    assert b'(30, 100, 1000, 600)' in pty.client(shim.address, hello(30, 100, 1000, 600)).read_all()
+
+
+def test_raw_client_never_sets_the_window_size(pty):
+    """A raw client has no size to tell: the one that an aware client has set stays."""
+    _, address = hex_session(pty)
+    aware = pty.client(address, hello(30, 100))
+    seen = aware.read_until(b'{30 100}')
+    raw = pty.client(address, b'r')
+    seen += aware.read_until(b'<72>')
+    raw.close()
+    aware.send(b'Q')
+    seen += aware.read_all()
+    sizes = [piece.partition(b'}')[0] for piece in seen.partition(b'{30 100}')[2].split(b'{')[1:]]
+    assert set(sizes) <= {b'30 100'}
+
+
+def test_window_size_goes_back_to_the_most_recent_client_that_remains(pty):
+    """When the client that set the size leaves, the most recent of those that remain does."""
+    _, address = hex_session(pty)
+    first = pty.client(address, hello(30, 100))
+    first.read_until(b'{30 100}')
+    second = pty.client(address, hello(40, 110))
+    first.read_until(b'{40 110}')
+    second.close()
+    first.read_until(b'{30 100}')
+
+
+def test_attach_at_the_same_size_makes_the_program_redraw(pty):
+    """A same-size attach is no change (tty_ioctl(4): no SIGWINCH), yet a full-screen program must draw for who came."""
+    _, address = hex_session(pty)
+    first = pty.client(address, hello(30, 100))
+    first.read_until(b'{30 100}')
+    second = pty.client(address, hello(30, 100))
+    second.read_until(b'READY')
+    first.read_until(b'{30 100}')
+    raw = pty.client(address, b'r')
+    first.read_until(b'<72>')
+    raw.send(b'Q')
+    assert first.read_all().endswith(goodbye(9))
+
+
+def test_typing_takes_the_window_size_back(pty):
+    """The client that last typed sets the size: the window somebody is working at counts."""
+    _, address = hex_session(pty)
+    first = pty.client(address, hello(30, 100))
+    first.read_until(b'{30 100}')
+    pty.client(address, hello(40, 110))
+    first.read_until(b'{40 110}')
+    first.send(b'a')
+    first.read_until(b'{30 100}')
+
+
+# ---- several clients, and their ways to leave
+
+
+def test_every_client_sees_the_same_bytes(pty):
+    """Every byte that the program prints goes to every client, whoever typed."""
+    shim = pty.shim('-n', '0', *RAW_CAT)
+    clients = [pty.client(shim.address) for _ in range(4)]
+    for client in clients:
+        client.read_until(b'READY\n')
+    for number, client in enumerate(clients):
+        client.send(b'from %d.' % number)
+        for other in clients:
+            other.read_until(b'from %d.' % number)
+    clients[0].send(b'end')
+    assert {client.read_until(b'end') for client in clients} == {b'end'}
+
+
+def test_client_that_closes_its_sending_side_stays_and_sees_the_rest(pty):
+    """shutdown(2) of the sending side: what was sent is input, and the output goes on to the end."""
+    _, address = hex_session(pty)
+    client = pty.client(address, NO_WINDOW + b'a')
+    client.half_close()
+    client.read_until(b'<61>')
+    other = pty.client(address)
+    other.send(b'b')
+    client.read_until(b'<62>')
+    other.send(b'Q')
+    assert client.read_all() == b'<51>' + goodbye(9)
+
+
+def test_client_that_resets_is_dropped_and_disturbs_nobody(pty):
+    """A TCP reset (SO_LINGER 0) is a client's failure: it ends that client only."""
+    shim = pty.shim('-n', '0', *HEX)
+    staying = pty.client(shim.address, b'a')
+    staying.read_until(b'<61>')
+    before = len(os.listdir(f'/proc/{shim.pid}/fd'))
+    for _ in range(5):
+        leaving = pty.client(shim.address, b'b')
+        staying.read_until(b'<62>')
+        leaving.reset()
+    staying.send(b'c')
+    staying.read_until(b'<63>')
+    wait_until(lambda: len(os.listdir(f'/proc/{shim.pid}/fd')) <= before, what='the closing of the reset connections')
+
+
+def test_client_that_closes_is_forgotten(pty):
+    """A hundred clients come and go: the shim keeps no descriptor of theirs."""
+    shim = pty.shim('-n', '0', *HEX)
+    pty.client(shim.address, b'a').read_until(b'<61>')
+    before = len(os.listdir(f'/proc/{shim.pid}/fd'))
+    for _ in range(100):
+        client = pty.client(shim.address)
+        client.read_until(b'READY')
+        client.close()
+    wait_until(lambda: len(os.listdir(f'/proc/{shim.pid}/fd')) <= before, what='the closing of the connections')
+
+
+def test_session_goes_on_without_clients(pty):
+    """Detaching ends nothing: a client that comes later finds the program where it was."""
+    shim = pty.shim('-n', '0', *HEX)
+    first = pty.client(shim.address, b'a')
+    first.read_until(b'<61>')
+    first.close()
+    second = pty.client(shim.address, b'b')
+    assert hex_bytes(second.read_until(b'<62>')) == b'ab', 'the late client was not sent the history'
+
+
+def test_history_none_sends_only_live_bytes(pty):
+    """-H none: a late client gets nothing of what was before."""
+    shim = pty.shim('-n', '-H', 'none', '0', *HEX)
+    first = pty.client(shim.address, b'a')
+    first.read_until(b'<61>')
+    second = pty.client(shim.address, b'b')
+    assert hex_bytes(second.read_until(b'<62>')) == b'b'
+
+
+# ---- flow control
+
+
+def send_in_background(client, data):
+    """Sends from a thread of its own, as a terminal does; join() of what it gives back tells that all went out."""
+    def run():
+        client.sock.settimeout(TIMEOUT * 3)
+        client.send(data)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_paste_of_1_mib_to_a_program_that_prints_it_back(pty):
+    """Both directions full at once: a blocking write to either side would be a deadlock."""
+    data = random_bytes(1 << 20, 1)
+    shim = pty.shim('-n', '0', *program('copier.py', len(data)))
+    client = pty.client(shim.address, NO_WINDOW)
+    client.read_until(b'READY\r\n')
+    sender = send_in_background(client, data)
+    assert client.read_all() == data + b'END' + goodbye(4)
+    sender.join(TIMEOUT)
+    assert not sender.is_alive()
+
+
+def test_paste_of_1_mib_before_a_byte_is_read(pty):
+    """A client that sends all before it reads: the ring holds what the program prints meanwhile, nothing is lost."""
+    data = random_bytes(1 << 20, 2)
+    shim = pty.shim('-r', 'a.cast', '0', *program('copier.py', len(data)))
+    client = pty.client(shim.address, NO_WINDOW)
+    client.read_until(b'READY\r\n')
+    client.sock.settimeout(TIMEOUT * 2)
+    client.send(data)
+    assert client.read_all() == data + b'END' + goodbye(4)
+
+
+def test_output_flows_while_the_program_does_not_read(pty):
+    """While the program does not read, its clients are not read either, and output goes on; then no byte is missing."""
+    data = random_bytes(3 << 20, 3).replace(b'END', b'end') + b'END'
+    shim = pty.shim('-n', '0', *program('deaf.py'))
+    client = pty.client(shim.address, NO_WINDOW)
+    pid = read_pid(client.read_until(b'tick'))
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+    client.sock.setblocking(False)
+    sent, ticks = 0, 0
+    while ticks < 30 or select.select([], [client.sock], [], 0)[1]:      # until nothing more is taken
+        readable, writable, _ = select.select([client.sock], [client.sock], [], TIMEOUT)
+        assert readable or writable, 'the output stopped while the input was blocked'
+        if readable:
+            ticks += client.sock.recv(1 << 16).count(b'tick')
+        if writable:
+            ticks, sent = 0, sent + client.sock.send(data[sent:sent + (1 << 16)])
+        assert sent < len(data), 'the shim took 3 MiB for a program that reads nothing'
+    with open(f'/proc/{shim.pid}/status', encoding='ascii') as f:
+        resident = next(int(line.split()[1]) for line in f if line.startswith('VmRSS'))
+    assert resident < 64 * 1024, 'the input is queued without a bound'
+    os.kill(pid, signal.SIGUSR1)
+    client.sock.settimeout(TIMEOUT)
+    sender = send_in_background(client, data[sent:])
+    whole = client.read_all()
+    sender.join(TIMEOUT)
+    answer = b'COUNT %d SHA %s.' % (len(data), hashlib.sha256(data).hexdigest().encode())
+    assert whole.endswith(answer + goodbye(0)), whole[-200:]
+
+
+def test_client_that_does_not_read_costs_the_others_nothing(pty):
+    """Sockets never block: one client that stopped reading does not stop 8 MiB for the one that reads."""
+    data = random_bytes(8 << 20, 4)
+    with open(pty.path('bytes'), 'wb') as f:
+        f.write(data)
+    shim = pty.shim('-n', '0', *program('emit.py', 'bytes'))
+    stopped, reading = pty.client(shim.address, NO_WINDOW, rcvbuf=4096), pty.client(shim.address, NO_WINDOW)
+    stopped.read_until(b'READY\r\n')
+    reading.read_until(b'READY\r\n')
+    reading.send(b'g')
+    assert reading.read_all() == data + goodbye(0)
+
+
+def test_program_is_paced_by_a_client_that_reads_slowly(pty):
+    """Without a recording the slowest interactive client paces the program, as over ssh: it loses nothing."""
+    data = random_bytes(4 << 20, 5)
+    with open(pty.path('bytes'), 'wb') as f:
+        f.write(data)
+    shim = pty.shim('-n', '0', *program('emit.py', 'bytes'))
+    slow, fast = pty.client(shim.address, NO_WINDOW, rcvbuf=1 << 16), pty.client(shim.address, NO_WINDOW)
+    slow.read_until(b'READY\r\n')
+    fast.read_until(b'READY\r\n')
+    got = []
+    reader = threading.Thread(target=lambda: got.append(fast.read_all()), daemon=True)
+    reader.start()
+    fast.send(b'g')
+    parts = []
+    while sum(map(len, parts)) < len(data):
+        parts.append(slow.sock.recv(1 << 16))
+        assert parts[-1], f'the slow client was cut off after {sum(map(len, parts))} bytes'
+        select.select([], [], [], 0.01)     # slow on purpose
+    assert b''.join([*parts, slow.read_all()]) == data + goodbye(0)
+    reader.join(TIMEOUT)
+    assert got == [data + goodbye(0)]
+
+
+def test_ctrl_c_stops_a_flood_at_once(pty):
+    """The program is paced by its client: what is printed between Ctrl-C and the end is bounded by the buffers."""
+    shim = pty.shim('-n', '-w', '0', 'yes')
+    client = pty.client(shim.address, NO_WINDOW)
+    client.read_bytes(1 << 20)
+    client.send(b'\x03')
+    rest = client.read_all()
+    assert rest.endswith(goodbye(128 + signal.SIGINT))
+    assert len(rest) < 16 << 20
+
+
+def test_unix_socket_peer_counts_unread_bytes(pty):
+    """What these tests lean on: SIOCOUTQ of a Unix-domain socket counts what the peer has not read (unix(7))."""
+    ours, theirs = socket.socketpair()
+    ours.send(b'four')
+    assert unread(ours) > 0
+    theirs.recv(10)
+    assert unread(ours) == 0
+    ours.close()
+    theirs.close()
+
+
+def test_hello_is_the_message_of_rfc_1282():
+    """FF FF 's' 's', then rows, columns, x and y pixels, 16 bits each in network order (RFC 1282)."""
+    assert hello(24, 80, 800, 600) == b'\xff\xff\x73\x73' + struct.pack('>HHHH', 24, 80, 800, 600)
+    assert hello(24, 80)[4:8] == b'\0\x18\0\x50'
