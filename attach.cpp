@@ -113,6 +113,36 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
+// >>> session names: the same in shim.cpp and attach.cpp
+/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
+/// must go on.)
+std::string session_folder() {
+    const char *chosen = std::getenv("SHIM_DIR");
+    return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
+}
+
+/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a socket
+/// there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a symbolic link.
+std::string folder_fault(const std::string &folder, bool make) {
+    struct stat file{};
+    if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
+    const bool made = !make || ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
+    if (!made || ::lstat(folder.c_str(), &file) != 0)
+        return !make && errno == ENOENT ? "" : folder + ": " + std::strerror(errno);
+    if (!S_ISDIR(file.st_mode) || file.st_uid != ::geteuid())
+        return folder + " is not a folder of yours: remove it, or set SHIM_DIR to one that is";
+    return (file.st_mode & 077) == 0 ? "" : folder + " is open to other users: chmod 700 " + folder;
+}
+
+/// Letters, digits and . _ - @, 64 at most; never what could be a port, an option or a hidden file.
+bool is_session_name(std::string_view text) {
+    constexpr std::string_view kFirst = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@";
+    const bool is_number = text.find_first_not_of("0123456789") == std::string_view::npos;
+    return !is_number && text.size() <= 64 && kFirst.find(text.front()) != std::string_view::npos &&
+           text.find_first_not_of(std::string(kFirst) + ".-") == std::string_view::npos;
+}
+// <<< session names
+
 // >>> addresses: the same in shim.cpp and attach.cpp
 /// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
 struct SocketAddress {
@@ -122,39 +152,28 @@ struct SocketAddress {
 };
 
 /// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
-/// fault (a usage error) or the name service.
+/// fault (a usage error) or the machine: its name service, its session folder.
 struct Resolved {
-    std::vector<SocketAddress> addresses;
-    std::string why;
+    std::vector<SocketAddress> addresses{};
+    std::string why{};
     bool malformed = false;
 };
 
-/// `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there, and anything with a `/` a
-/// Unix-domain socket at that path. May block in the name service: getaddrinfo(3).
-Resolved resolve(std::string_view text) {
-    const auto bad = [](std::string why) { return Resolved{{}, std::move(why), true}; };
-    if (text.find('/') != std::string_view::npos) {
-        SocketAddress unix_address{.storage = {}, .length = sizeof(sockaddr_un)};
-        auto *un = reinterpret_cast<sockaddr_un *>(&unix_address.storage);
-        if (text.size() >= sizeof un->sun_path)
-            return bad("path is longer than " + std::to_string(sizeof un->sun_path - 1) + " bytes");
-        un->sun_family = AF_UNIX;
-        text.copy(un->sun_path, text.size());
-        return {.addresses = {unix_address}, .why = {}};
-    }
-    const std::size_t colon = text.rfind(':');
-    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
-    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos)
-        return bad("not PORT, HOST:PORT, [IPV6]:PORT or a path with a /");
-    const auto number = parse_number(port);
-    if (!number || *number > 65535) return bad("port is not a number from 0 to 65535");
+Resolved resolve_path(std::string_view path) {
+    SocketAddress address{.storage = {}, .length = sizeof(sockaddr_un)};
+    auto *un = reinterpret_cast<sockaddr_un *>(&address.storage);
+    const std::size_t most = sizeof un->sun_path - 1;
+    if (path.size() > most) return {{}, "its path is longer than " + std::to_string(most) + " bytes", true};
+    un->sun_family = AF_UNIX;
+    path.copy(un->sun_path, path.size());
+    return {.addresses = {address}};
+}
 
+Resolved resolve_tcp(const std::string &host, const std::string &port) {
     addrinfo hints{}, *list = nullptr;
     hints.ai_socktype = SOCK_STREAM;
-    const int error = ::getaddrinfo(std::string(host).c_str(), std::to_string(*number).c_str(), &hints, &list);
-    if (error != 0) return {.addresses = {}, .why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
+    const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list);  // may wait for a name server
+    if (error != 0) return {.why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
     Resolved found;
     for (const addrinfo *a = list; a != nullptr; a = a->ai_next) {
         SocketAddress one{.storage = {}, .length = a->ai_addrlen};
@@ -163,6 +182,26 @@ Resolved resolve(std::string_view text) {
     }
     ::freeaddrinfo(list);
     return found;
+}
+
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything with
+/// a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there.
+Resolved resolve(std::string_view text, bool make_folder = false) {
+    if (text.find('/') != std::string_view::npos) return resolve_path(text);
+    if (is_session_name(text)) {
+        const std::string folder = session_folder(), fault = folder_fault(folder, make_folder);
+        return fault.empty() ? resolve_path(folder + "/" + std::string(text)) : Resolved{.why = fault};
+    }
+    const std::size_t colon = text.rfind(':');
+    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
+    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos) host = "";
+    const auto number = parse_number(port);
+    if (host.empty() || !number)
+        return {{}, "not a session's name (letters, digits, . _ - @), PORT, HOST:PORT or a path with a /", true};
+    if (*number > 65535) return {{}, "port is not a number from 0 to 65535", true};
+    return resolve_tcp(std::string(host), std::to_string(*number));
 }
 // <<< addresses
 
@@ -186,7 +225,7 @@ constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
 
 constexpr char kUsage[] =
     "Usage: attach [OPTION]... ADDRESS [PROGRAM [ARG]...]\n"
-    "Attaches this terminal to the session at ADDRESS: PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
+    "Attaches this terminal to the session at ADDRESS: a name, PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
     "With PROGRAM: when nobody listens there, starts it there with shim first.\n"
     "\n"
     "  -e, --escape KEY   the key that detaches: ^X, a character, or none (default: ^\\)\n"
@@ -645,25 +684,34 @@ std::pair<std::string, std::string> numeric(const SocketAddress &address) {
     return {host, port};
 }
 
-bool is_same_file(const char *a, const char *b) {
-    struct stat one{}, other{};
-    return ::stat(a, &one) == 0 && ::stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+/// The file of a Unix-domain socket.
+const char *path_of(const SocketAddress &address) {
+    return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+}
+
+/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
+/// the loopback interface too.
+bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
+    if (one.storage.ss_family == AF_UNIX && other.storage.ss_family == AF_UNIX) {
+        struct stat a{}, b{};
+        return ::stat(path_of(one), &a) == 0 && ::stat(path_of(other), &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
+    }
+    const auto [one_host, one_port] = numeric(one);
+    const auto [host, port] = numeric(other);
+    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
+    const bool loopback = host == "::1" || host.starts_with("127.");
+    return !port.empty() && port == one_port && (host == one_host || (everywhere && loopback));
 }
 
 /// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
-/// would come back as its output, for ever. A shim that listens everywhere is found on the loopback interface too.
-bool is_this_session(const std::string &address, const std::vector<SocketAddress> &addresses) {
+/// would come back as its output, for ever.
+bool is_this_session(const std::vector<SocketAddress> &addresses) {
     const char *name = std::getenv("SHIM_ADDRESS");
     if (name == nullptr) return false;
-    if (is_same_file(address.c_str(), name)) return true;
     for (const SocketAddress &own : resolve(name).addresses)
-        for (const SocketAddress &there : addresses) {
-            const auto [own_host, own_port] = numeric(own);
-            const auto [host, port] = numeric(there);
-            const bool everywhere = own_host == "0.0.0.0" || own_host == "::";
-            const bool loopback = host == "::1" || host.starts_with("127.");
-            if (!port.empty() && port == own_port && (host == own_host || (everywhere && loopback))) return true;
-        }
+        for (const SocketAddress &there : addresses)
+            if (is_same_place(own, there)) return true;
     return false;
 }
 
@@ -774,7 +822,7 @@ Fd start_session(const std::string &self, Options &options) {
 Fd reach(const std::string &self, Options &options) {
     const Resolved found = resolve(options.address);
     if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, options.address, found.why);
-    if (!options.push && is_this_session(options.address, found.addresses))
+    if (!options.push && is_this_session(found.addresses))
         fail(kExitNotAttached, options.address, "this terminal is that session");
     Fd fd = connect_to(found.addresses);
     if (!fd && nobody_listens() && !options.program.empty()) fd = start_session(self, options);

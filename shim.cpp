@@ -128,6 +128,36 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
+// >>> session names: the same in shim.cpp and attach.cpp
+/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
+/// must go on.)
+std::string session_folder() {
+    const char *chosen = std::getenv("SHIM_DIR");
+    return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
+}
+
+/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a socket
+/// there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a symbolic link.
+std::string folder_fault(const std::string &folder, bool make) {
+    struct stat file{};
+    if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
+    const bool made = !make || ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
+    if (!made || ::lstat(folder.c_str(), &file) != 0)
+        return !make && errno == ENOENT ? "" : folder + ": " + std::strerror(errno);
+    if (!S_ISDIR(file.st_mode) || file.st_uid != ::geteuid())
+        return folder + " is not a folder of yours: remove it, or set SHIM_DIR to one that is";
+    return (file.st_mode & 077) == 0 ? "" : folder + " is open to other users: chmod 700 " + folder;
+}
+
+/// Letters, digits and . _ - @, 64 at most; never what could be a port, an option or a hidden file.
+bool is_session_name(std::string_view text) {
+    constexpr std::string_view kFirst = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@";
+    const bool is_number = text.find_first_not_of("0123456789") == std::string_view::npos;
+    return !is_number && text.size() <= 64 && kFirst.find(text.front()) != std::string_view::npos &&
+           text.find_first_not_of(std::string(kFirst) + ".-") == std::string_view::npos;
+}
+// <<< session names
+
 // >>> addresses: the same in shim.cpp and attach.cpp
 /// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
 struct SocketAddress {
@@ -137,39 +167,28 @@ struct SocketAddress {
 };
 
 /// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
-/// fault (a usage error) or the name service.
+/// fault (a usage error) or the machine: its name service, its session folder.
 struct Resolved {
-    std::vector<SocketAddress> addresses;
-    std::string why;
+    std::vector<SocketAddress> addresses{};
+    std::string why{};
     bool malformed = false;
 };
 
-/// `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there, and anything with a `/` a
-/// Unix-domain socket at that path. May block in the name service: getaddrinfo(3).
-Resolved resolve(std::string_view text) {
-    const auto bad = [](std::string why) { return Resolved{{}, std::move(why), true}; };
-    if (text.find('/') != std::string_view::npos) {
-        SocketAddress unix_address{.storage = {}, .length = sizeof(sockaddr_un)};
-        auto *un = reinterpret_cast<sockaddr_un *>(&unix_address.storage);
-        if (text.size() >= sizeof un->sun_path)
-            return bad("path is longer than " + std::to_string(sizeof un->sun_path - 1) + " bytes");
-        un->sun_family = AF_UNIX;
-        text.copy(un->sun_path, text.size());
-        return {.addresses = {unix_address}, .why = {}};
-    }
-    const std::size_t colon = text.rfind(':');
-    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
-    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos)
-        return bad("not PORT, HOST:PORT, [IPV6]:PORT or a path with a /");
-    const auto number = parse_number(port);
-    if (!number || *number > 65535) return bad("port is not a number from 0 to 65535");
+Resolved resolve_path(std::string_view path) {
+    SocketAddress address{.storage = {}, .length = sizeof(sockaddr_un)};
+    auto *un = reinterpret_cast<sockaddr_un *>(&address.storage);
+    const std::size_t most = sizeof un->sun_path - 1;
+    if (path.size() > most) return {{}, "its path is longer than " + std::to_string(most) + " bytes", true};
+    un->sun_family = AF_UNIX;
+    path.copy(un->sun_path, path.size());
+    return {.addresses = {address}};
+}
 
+Resolved resolve_tcp(const std::string &host, const std::string &port) {
     addrinfo hints{}, *list = nullptr;
     hints.ai_socktype = SOCK_STREAM;
-    const int error = ::getaddrinfo(std::string(host).c_str(), std::to_string(*number).c_str(), &hints, &list);
-    if (error != 0) return {.addresses = {}, .why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
+    const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list);  // may wait for a name server
+    if (error != 0) return {.why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
     Resolved found;
     for (const addrinfo *a = list; a != nullptr; a = a->ai_next) {
         SocketAddress one{.storage = {}, .length = a->ai_addrlen};
@@ -178,6 +197,26 @@ Resolved resolve(std::string_view text) {
     }
     ::freeaddrinfo(list);
     return found;
+}
+
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything with
+/// a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there.
+Resolved resolve(std::string_view text, bool make_folder = false) {
+    if (text.find('/') != std::string_view::npos) return resolve_path(text);
+    if (is_session_name(text)) {
+        const std::string folder = session_folder(), fault = folder_fault(folder, make_folder);
+        return fault.empty() ? resolve_path(folder + "/" + std::string(text)) : Resolved{.why = fault};
+    }
+    const std::size_t colon = text.rfind(':');
+    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
+    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos) host = "";
+    const auto number = parse_number(port);
+    if (host.empty() || !number)
+        return {{}, "not a session's name (letters, digits, . _ - @), PORT, HOST:PORT or a path with a /", true};
+    if (*number > 65535) return {{}, "port is not a number from 0 to 65535", true};
+    return resolve_tcp(std::string(host), std::to_string(*number));
 }
 // <<< addresses
 
@@ -419,7 +458,7 @@ int Listener::bind_to(const SocketAddress &address) {
 }
 
 int Listener::open(const std::string &text, bool allow_remote) {
-    const Resolved found = resolve(text);
+    const Resolved found = resolve(text, true);
     if (found.addresses.empty()) {
         complain(text, found.why);
         return found.malformed ? kExitUsage : kExitFailed;

@@ -113,12 +113,12 @@ def test_version_is_on_standard_output(pty, option):
 
 
 @pytest.mark.parametrize('arguments', [
-    [], ['0'], ['--no-such-option', '0', 'true'], ['-z', '0', 'true'], ['-r'], ['foo', 'true'], ['70000', 'true'],
+    [], ['0'], ['--no-such-option', '0', 'true'], ['-z', '0', 'true'], ['-r'], ['fo o', 'true'], ['.foo', 'true'], ['70000', 'true'],
     ['-1', 'true'], ['localhost:', 'true'], ['::1:80', 'true'], ['localhost:80x', 'true'], ['', 'true'],
     ['/' + 'x' * 200, 'true'], ['-s', '80', '0', 'true'], ['-s', '80x', '0', 'true'], ['-s', 'x24', '0', 'true'],
     ['-s', '80x24x1', '0', 'true'], ['-s', '-80x24', '0', 'true'], ['-s', '80x70000', '0', 'true'],
     ['-m', '12Q', '0', 'true'], ['-m', '', '0', 'true'], ['-m', '-1', '0', 'true'], ['-H', 'some', '0', 'true'],
-    ['-v', 'nowhere', '0', 'true']], ids=lambda a: ' '.join(a)[:30] or 'nothing')
+    ['-v', 'no where', '0', 'true']], ids=lambda a: ' '.join(a)[:30] or 'nothing')
 def test_wrong_usage_is_status_2(pty, arguments):
     """Usage errors: a message `shim: …` on standard error, nothing on standard output, status 2, nothing left."""
     run = pty.run(SHIM, *arguments)
