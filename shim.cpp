@@ -68,6 +68,7 @@
 #if defined(__linux__)
 #include <linux/inet_diag.h>  // who owns a TCP socket of this machine
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>  // whether an address is this machine's
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>  // SIOCOUTQ
 #include <pty.h>            // openpty
@@ -1849,11 +1850,33 @@ void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
     else std::memcpy(words, &in6->sin6_addr, 16);
 }
 
-/// Whether the address is one of this machine's: only to those can a socket be bound.
-bool is_own(SocketAddress address) {
-    reinterpret_cast<sockaddr_in *>(&address.storage)->sin_port = 0;  // at the same place in sockaddr_in6
-    const Fd probe(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    return !probe || ::bind(probe.get(), address.get(), address.length) == 0;  // no descriptor left: rather yes
+/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)): packets
+/// to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell less: it
+/// fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
+bool is_elsewhere(const SocketAddress &address) {
+    struct {
+        nlmsghdr head;
+        rtmsg body;
+        rtattr attribute;
+        std::array<__be32, 4> destination;
+    } question{};
+    const std::size_t bytes = address.storage.ss_family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr);
+    question.head.nlmsg_len = static_cast<std::uint32_t>(offsetof(decltype(question), destination) + bytes);
+    question.head.nlmsg_type = RTM_GETROUTE;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.rtm_family = static_cast<unsigned char>(address.storage.ss_family);
+    question.body.rtm_dst_len = static_cast<unsigned char>(bytes * 8);
+    question.attribute.rta_type = RTA_DST;
+    question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(bytes));
+    __be16 port = 0;
+    put_endpoint(address, port, question.destination.data());
+    const Fd routes(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+    if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
+    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
+    const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || head->nlmsg_type != RTM_NEWROUTE) return false;
+    return reinterpret_cast<const rtmsg *>(answer.data() + NLMSG_HDRLEN)->rtm_type == RTN_UNICAST;
 }
 
 /// Who owns the socket at the other end of a TCP connection, asked of the kernel through `diag`, a sock_diag(7) socket.
@@ -1892,8 +1915,8 @@ TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own
 /// The peers of our clients.
 class Gate {
 public:
-    /// Gets ready to ask about TCP peers; false with a message.
-    bool open();
+    /// Gets ready to ask about TCP peers; false with a message. `allow_remote`: peers on other machines come in too.
+    bool open(bool allow_remote);
     /// Whether the client behind `fd` may come in.
     [[nodiscard]] bool admits(int fd) const;
     /// Whether nobody holds the other end any more, though it said only that it will send nothing (shutdown(2)).
@@ -1901,6 +1924,7 @@ public:
 
 private:
     Fd diag_;
+    bool allow_remote_ = false;
 };
 
 /// Both ends of a connection: what getsockname(2) and getpeername(2) say, IPv4 as IPv4.
@@ -1921,7 +1945,8 @@ Ends ends_of(int fd) {
     return ends;
 }
 
-bool Gate::open() {
+bool Gate::open(bool allow_remote) {
+    allow_remote_ = allow_remote;
 #if defined(__linux__)
     diag_.reset(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
     if (!diag_) complain_errno("sock_diag (needed to know who connects)");
@@ -1938,7 +1963,7 @@ bool Gate::admits(int fd) const {
 #if defined(__linux__)
     const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
     if (owner.here) return owner.held && is_ours(owner.user);
-    return !is_own(ends.peer);  // from another machine: --allow-remote let it come this far
+    return allow_remote_ && is_elsewhere(ends.peer);  // a socket of this machine would have an owner: doubt means no
 #else
     return true;  // no portable way to ask; the loopback interface is the wall
 #endif
@@ -1952,7 +1977,7 @@ bool Gate::has_left(int fd) const {
     if (!ends.known) return true;
     if (ends.own.storage.ss_family == AF_UNIX) return false;
     const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
-    return owner.here ? !owner.held : is_own(ends.peer);
+    return owner.here ? !owner.held : !(allow_remote_ && is_elsewhere(ends.peer));
 #else
     return false;
 #endif
@@ -2749,7 +2774,7 @@ int Session::start(const Options &options) {
     if (int status = listener_.open(options.address, options.allow_remote); status != 0) return status;
     if (!options.view.empty())
         if (int status = view_listener_.open(options.view, options.allow_remote); status != 0) return status;
-    if (!gate_.open()) return kExitFailed;
+    if (!gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     record_program_ = find_record();
     ::setenv("TERM", "xterm-256color", 0);

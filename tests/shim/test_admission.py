@@ -6,11 +6,12 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
 
 import pytest
 
-from harness import PYTHON, SHIM, TIMEOUT, alive, hello
+from harness import PYTHON, SHIM, TIMEOUT, alive, hello, wait_until
 from told import (DAEMON, NOBODY, PROGRAMS, SLACK, Told, as_user, cpu_seconds, descriptors, needs_root, open_folder,
                    programs_for_all, stranger, until_calm)
 
@@ -343,14 +344,14 @@ class Net:
         return ['ip', 'netns', 'exec', namespace]
 
 
-def shim_in(pty, net, address):
-    """A shim in the namespace `here`, and the port it has there."""
+def shim_in(pty, net, address, *options):
+    """A shim in the namespace `here`, by default one with --allow-remote, and the port it has there."""
     folder = open_folder(pty)
     script = os.path.join(folder, 'shim-there')
     with open(script, 'w', encoding='ascii') as f:
         f.write(f'#!/bin/sh\nexec ip netns exec {net.here} {SHIM} "$@"\n')
     os.chmod(script, 0o755)
-    told = Told(pty, '--allow-remote', address, shim=script, folder=folder)
+    told = Told(pty, *(options or ['--allow-remote']), address, shim=script, folder=folder)
     told.prints(b'secret\n')
     return told, told.shim.address.rsplit(':', 1)[1]
 
@@ -382,6 +383,14 @@ def test_allow_remote_lets_other_machines_in_and_still_no_other_user_of_this_one
     assert alive(told.shim.pid)
 
 
+def wait_forgotten(pty, here, port):
+    """Until the kernel's table has no socket any more whose other end is at the port."""
+    def forgotten():
+        lines = pty.run(*here, 'cat', '/proc/net/tcp').stdout.splitlines()[1:]
+        return not any(line.split()[2].endswith(f':{int(port):04X}') for line in lines)
+    assert until_calm(forgotten, 'the end of FIN_WAIT2')
+
+
 @needs_root
 @pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
 @pytest.mark.parametrize('host', ['127.0.0.1', '10.99.1.1'])
@@ -395,13 +404,74 @@ def test_closed_socket_that_the_kernel_has_forgotten_gets_nothing_in(pty, host):
     os.kill(told.shim.pid, signal.SIGSTOP)
     try:
         assert stranger(pty, NOBODY, f'{host}:{port}', 'vanish', '4', EVIL.hex(), inside=here) == 4
-
-        def forgotten():
-            lines = pty.run(*here, 'cat', '/proc/net/tcp').stdout.splitlines()[1:]
-            return not any(line.split()[2].endswith(f':{int(port):04X}') for line in lines)
-        assert until_calm(forgotten, 'the end of FIN_WAIT2')
+        wait_forgotten(pty, here, port)
     finally:
         os.kill(told.shim.pid, signal.SIGCONT)
     (got, _), = stranger(pty, 0, f'{host}:{port}', 'talk', b'mine\n'.hex(), inside=here)
     assert b'secret' in bytes.fromhex(got)
     assert told.typed_until(b'mine\n') == b'mine\n'
+
+
+HOLD_PORTS = """
+import socket, sys
+held = []
+for port in range(40000, 40004):
+    for host in ('127.0.0.1', '10.99.1.1'):
+        held.append(socket.socket())
+        held[-1].bind((host, port))
+print('held', flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
+@pytest.mark.parametrize('option', ['--allow-remote', '--no-record'])
+def test_forgotten_socket_of_a_user_who_holds_all_ports_gets_nothing_in(pty, option):
+    """A forgotten socket stands in no table, and while all ports are taken no bind(2) succeeds either: no failure of
+    the shim's own questions makes a peer another machine's. Doubt means no; without --allow-remote, always."""
+    net = Net(pty)
+    here = net.inside(net.here)
+    assert pty.run(*here, 'sh', '-c', 'echo 1 > /proc/sys/net/ipv4/tcp_fin_timeout; '
+                   'echo 40000 40003 > /proc/sys/net/ipv4/ip_local_port_range').returncode == 0
+    told, port = shim_in(pty, net, '127.0.0.1:50001' if option == '--no-record' else '0.0.0.0:50001', option)
+    os.kill(told.shim.pid, signal.SIGSTOP)
+    try:
+        assert stranger(pty, NOBODY, f'127.0.0.1:{port}', 'vanish', '2', EVIL.hex(), inside=here) == 2
+        wait_forgotten(pty, here, port)
+        become = ['setpriv', f'--reuid={NOBODY}', f'--regid={NOBODY}', '--clear-groups']
+        holder = pty.background(*here, *become, PYTHON, '-S', '-c', HOLD_PORTS, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, text=True, cwd='/')
+        assert holder.stdout.readline() == 'held\n'
+        os.kill(told.shim.pid, signal.SIGCONT)
+        wait_until(lambda: unaccepted(pty, here, port) == 0, what='the shim to accept')
+        holder.stdin.close()
+        holder.wait()
+    finally:
+        os.kill(told.shim.pid, signal.SIGCONT)
+    stranger(pty, 0, f'127.0.0.1:{port}', 'talk', b'mine\n'.hex(), inside=here)
+    assert told.typed_until(b'mine\n') == b'mine\n'
+
+
+def unaccepted(pty, here, port):
+    """How many connections wait for accept(2) at the port: of a listening socket the table tells that (tcp(7))."""
+    for line in pty.run(*here, 'cat', '/proc/net/tcp').stdout.splitlines()[1:]:
+        words = line.split()
+        if words[1].endswith(f':{int(port):04X}') and words[3] == '0A':
+            return int(words[4].split(':')[1], 16)
+    raise AssertionError('nobody listens')
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
+def test_allow_remote_where_every_address_can_be_bound(pty):
+    """With net.ipv4.ip_nonlocal_bind a bind(2) to any address succeeds: other machines still come in, and other users
+    of this one do not."""
+    net = Net(pty)
+    here, there = net.inside(net.here), net.inside(net.there)
+    assert pty.run(*here, 'sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind').returncode == 0
+    told, port = shim_in(pty, net, '0.0.0.0:0')
+    assert stranger(pty, NOBODY, f'10.99.1.1:{port}', 'talk', EVIL.hex(), inside=here) == [['', 'closed']]
+    (got, _), = stranger(pty, NOBODY, f'10.99.1.1:{port}', 'talk', b'from afar\n'.hex(), inside=there)
+    assert b'secret' in bytes.fromhex(got)
+    assert told.typed_until(b'from afar\n') == b'from afar\n'
