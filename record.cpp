@@ -108,6 +108,7 @@ using Micros = std::int64_t;  // times of a recording, in microseconds: whole nu
 constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
 constexpr std::size_t kMostLine = 1 << 20;              // bytes of a line that are looked at together
+constexpr std::size_t kMostHeader = 16 << 20;           // ... and of a header, which is never cut
 constexpr int kPollMillis = 50;                         // how often a growing file is looked at
 
 volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
@@ -434,7 +435,7 @@ private:
 /// What reading gave: something, nothing yet (a live recording), the end, or an error (that has been said).
 enum class Got { some, wait, end, bad };
 
-/// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line.
+/// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line, and more for such a header only.
 class Window {
 public:
     bool open(const char *name) {
@@ -457,11 +458,14 @@ public:
         next_ = place;
     }
 
-    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: kMostLine bytes are held already).
-    int fill() {
+    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held already).
+    int fill(std::size_t most) {
         std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
-        if (end_ >= kMostLine) return errno = EMSGSIZE, -1;
+        if (end_ >= most) {
+            errno = EMSGSIZE;
+            return -1;
+        }
         if (end_ == buffer_.size()) buffer_.resize(2 * end_);
         char *const at = buffer_.data() + end_;
         const std::size_t room = buffer_.size() - end_;
@@ -635,6 +639,8 @@ public:
             const Got got = header_.version == 1 ? cut_element(text) : cut_line(text);
             if (got != Got::some) return got;
             const bool blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
+            const bool on_header_line = line_ == 1 && header_.version != 1;
+            if (!blank && on_header_line) return complain_here("something stands behind the header on its line");
             if (blank || (header_.version == 3 && text.starts_with('#'))) continue;
             const char *const why = parse(text, event);
             if (why == nullptr) return Got::some;
@@ -645,7 +651,9 @@ public:
 
     /// Goes on with the line that begins at byte `offset` of the file. Somebody knew that; line numbers are off then.
     void jump(std::uint64_t offset) {
-        if (offset > 0 && window_.seekable()) window_.seek(static_cast<off_t>(offset));
+        if (offset == 0 || !window_.seekable()) return;
+        window_.seek(static_cast<off_t>(offset));
+        ++line_;
     }
 
     [[nodiscard]] const Header &header() const { return header_; }
@@ -678,9 +686,9 @@ public:
 private:
     /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read:
     /// what it wrote between our last read and its end is then still found.
-    Got more(const char *too_long = "a line is longer than 1 MiB") {
+    Got more(const char *too_long = "a line is longer than 1 MiB", std::size_t most = kMostLine) {
         while (true) {
-            const int n = window_.fill();
+            const int n = window_.fill(most);
             if (n > 0) return Got::some;
             if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
             if (n < 0) return complain_errno(name_), Got::bad;
@@ -690,10 +698,14 @@ private:
         }
     }
 
-    /// The same where the end cannot be.
-    Got must_have_more() {
-        const Got got = more();
-        return got == Got::end ? complain_here("the file ends in the middle") : got;
+    Got more_header() { return more("the header is longer than 16 MiB", kMostHeader); }
+
+    /// Whether a header that ends in the middle may only be torn: that of v2 and v3 would go on in its line.
+    bool may_be_torn(std::string_view head) {
+        Header header;
+        Json json(head, room_);
+        json.object([&](const std::string &key) { return take_member(json, header, key); });
+        return header.version == 1 || head.find('\n') == std::string_view::npos;
     }
 
     /// The first JSON object of the file: all of it (v2, v3), or up to and with the bracket of "stdout": [ (v1).
@@ -718,45 +730,57 @@ private:
                 window_.drop(at + 1);
                 return Got::some;
             }
-            const Got got = more("the header is longer than 1 MiB");
+            const Got got = more_header();
             if (got == Got::some) continue;
             if (got != Got::end) return got;
             if (rest.empty()) return complain_here("not a recording: it is empty");
-            return rest.find('\n') == std::string_view::npos ? Got::end : complain_here("the header is not closed");
+            return may_be_torn(rest) ? Got::end : complain_here("the header is not closed");
         }
     }
 
-    /// v1: what stands behind the elements of "stdout"; then goes back to them. In a pipe that cannot be known.
-    Got read_ahead(std::string &tail) {
-        const bool complete = header_.text.find("\"version\"") != std::string::npos;
-        tail = complete ? "}" : R"(, "version": 1, "width": 80, "height": 24})";
-        if (!window_.seekable()) return Got::some;
-        const off_t here = window_.tell();
+    /// v1: passes over the elements of "stdout", to the bracket behind them.
+    Got pass_elements() {
         Nesting nesting{.depth = 1};
-        while (nesting.depth > 0) {
+        Got got = Got::some;
+        while (got == Got::some) {
             const std::string_view rest = window_.rest();
-            std::size_t used = 0;
-            while (used < rest.size() && nesting.depth > 0) nesting.take(rest[used++]);
-            window_.drop(used);
-            if (nesting.depth == 0) break;
-            if (const Got got = must_have_more(); got != Got::some) return got;
+            for (std::size_t at = 0; at < rest.size(); ++at) {
+                nesting.take(rest[at]);
+                if (nesting.depth > 0) continue;
+                window_.drop(at);
+                return Got::some;
+            }
+            window_.drop(rest.size());
+            got = more();
         }
-        Got got;
-        while ((got = more()) == Got::some) {}
-        tail = window_.rest();
-        window_.seek(here);
-        return got == Got::end ? Got::some : got;
+        return got;
+    }
+
+    /// v1: adds to the header's text what stands behind "stdout", and goes back to the elements. What a torn file lacks,
+    /// and a pipe tells too late, is taken to be the usual.
+    Got complete_header() {
+        const bool complete = header_.text.find("\"version\"") != std::string::npos;
+        const std::string_view usual = complete ? "]}" : R"(], "version": 1, "width": 80, "height": 24})";
+        const off_t here = window_.tell();
+        Got got = window_.seekable() ? pass_elements() : Got::end;
+        while (got == Got::some) got = more_header();
+        if (got == Got::bad) return got;
+        Nesting nesting{.depth = 2};  // in the array, in the object
+        bool closed = false;
+        for (const char c : window_.rest()) {
+            nesting.take(c);
+            closed = closed || nesting.depth == 0;
+        }
+        header_.text += window_.seekable() && closed ? window_.rest() : usual;
+        if (window_.seekable()) window_.seek(here);
+        return Got::some;
     }
 
     Got read_header() {
         if (const Got got = cut_head(header_.text); got != Got::some) return got;
         const bool document = header_.text.ends_with('[');
         const long lines = std::count(header_.text.begin(), header_.text.end(), '\n');
-        if (document) {
-            std::string tail;
-            if (const Got got = read_ahead(tail); got != Got::some) return got;
-            header_.text += "]" + tail;
-        }
+        if (document && complete_header() == Got::bad) return Got::bad;
         Json json(header_.text, room_);
         json.object([&](const std::string &key) { return take_member(json, header_, key); }) && json.end();
         if (json.why() != nullptr) return complain_here(std::string("the header: ") + json.why());
@@ -774,38 +798,51 @@ private:
         while (true) {
             const std::string_view rest = window_.rest();
             const std::size_t newline = rest.find('\n', seen);
-            if (newline != std::string_view::npos) return take_line(text, newline, 1);
+            if (newline != std::string_view::npos) return take_piece(text, newline, 1);
             seen = rest.size();
             if (seen >= kMostLine) return take_part(text);
             const Got got = more();
             if (got == Got::some) continue;
             torn_ = got == Got::end;
-            return torn_ && seen > 0 ? take_line(text, seen, 0) : got;
+            return torn_ && seen > 0 ? take_piece(text, seen, 0) : got;
         }
     }
 
-    Got take_line(std::string_view &text, std::size_t length, std::size_t newline) {
+    /// The next `length` bytes: a whole line or element, or the last part of one. `newline` bytes behind it go with it.
+    Got take_piece(std::string_view &text, std::size_t length, std::size_t newline) {
         text = window_.rest().substr(0, length);
         window_.drop(length + newline);
-        if (prefix_.empty()) return ++line_, Got::some;
+        if (prefix_.empty()) {
+            count_line();
+            return Got::some;
+        }
         part_ = std::exchange(prefix_, {}).append(text);
         text = part_;
         return Got::some;
     }
 
-    /// The first MiB of a line, or the next one: `[time, "kind", "` and as much of the text as may stand alone. All
-    /// but the first have the time 0: not later than the first in v2, and without a delay in v3.
+    void count_line() { line_ += header_.version == 1 ? 0 : 1; }  // peek() counts those of v1
+
+    /// The first MiB of a line or element, or the next one: `[time, "kind", "` and as much of the text as may stand
+    /// alone. All but the first have the time 0: not later than the first in v2, and without a delay in v1 and v3. Of a
+    /// comment, however long, the mark is enough.
     Got take_part(std::string_view &text) {
         std::string_view rest = window_.rest(), kind;
         Micros time = 0;
         std::size_t time_end = 0, start = 0;
         Json json(rest, room_);
+        if (prefix_.empty()) count_line();
+        if (header_.version == 3 && (prefix_.empty() ? rest : prefix_).starts_with('#')) {
+            window_.drop(rest.size());
+            text = prefix_ = "#";
+            return Got::some;
+        }
         if (prefix_.empty()) {
-            ++line_;
             bool good = json.take('[', "") && json.number(time);
             time_end = static_cast<std::size_t>(json.at() - rest.data());
-            good = good && json.take(',', "") && json.string(kind) && json.take(',', "") && json.next_is('"');
-            if (!good) return complain_here("a line is longer than 1 MiB");
+            good = good && json.take(',', "");
+            if (header_.version != 1) good = good && json.string(kind) && json.take(',', "");
+            if (!good || !json.next_is('"')) return complain_here("a line is longer than 1 MiB");
             start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
             part_base64_ = kind == "b";
         }
@@ -827,32 +864,42 @@ private:
                 line_ += c == '\n' ? 1 : 0;
                 window_.drop(1);
             }
-            if (const Got got = must_have_more(); got != Got::some) return got;
+            if (const Got got = more(); got != Got::some) return got;
         }
     }
 
-    /// v1: the next element of "stdout".
-    Got cut_element(std::string_view &text) {
+    /// v1: goes to the next element of "stdout".
+    Got find_element() {
         char c = 0;
-        if (const Got got = peek(c); got != Got::some) return got;
+        Got got = peek(c);
+        if (got != Got::some) return got;
         if (c == ']') return Got::end;
-        if (std::exchange(comma_, true)) {
-            if (c != ',') return complain_here("a comma is missing");
+        if (comma_ && c != ',') return complain_here("a comma is missing");
+        if (comma_) {
             window_.drop(1);
-            if (const Got got = peek(c); got != Got::some) return got;
+            comma_ = false;
+            got = peek(c);
         }
-        if (c != '[') return complain_here("an event is missing");
-        Nesting nesting;
-        for (std::size_t at = 0;; ++at) {
+        return got == Got::some && c != '[' ? complain_here("an event is missing") : got;
+    }
+
+    /// v1: the next element, whole or in parts.
+    Got cut_element(std::string_view &text) {
+        const bool inside = !prefix_.empty();  // of its text
+        const Got found = inside ? Got::some : find_element();
+        if (found != Got::some) return found;
+        Nesting nesting{.depth = inside ? 1 : 0, .in_string = inside};
+        for (std::size_t at = 0; at < kMostLine; ++at) {
             if (at == window_.rest().size()) {
-                if (const Got got = must_have_more(); got != Got::some) return got;
+                if (const Got got = more(); got != Got::some) return got;
             }
-            nesting.take(window_.rest()[at]);
+            const char c = window_.rest()[at];
+            nesting.take(c);
             if (nesting.depth > 0) continue;
-            text = window_.rest().substr(0, at + 1);
-            window_.drop(at + 1);
-            return Got::some;
+            comma_ = true;
+            return take_piece(text, at + 1, 0);
         }
+        return take_part(text);
     }
 
     /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1. Gives what is wrong with it, or nothing.
@@ -2274,6 +2321,7 @@ int convert(const Options &options) {
 
 // === 10. The command line ============================================================================================
 
+constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
     "Usage: record COMMAND [OPTION]... FILE     (- is standard input)\n"
     "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program.\n"
@@ -2367,6 +2415,14 @@ constexpr std::array kCommands{
     Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoW", kConvertHelp}};
 
+/// Writes what was asked for; gives the exit status.
+int print(std::string_view text) {
+    Output out(STDOUT_FILENO, "standard output");
+    out.put(text);
+    out.flush();
+    return out.status();
+}
+
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
     complain(what, std::string(why) + " (record --help tells more)");
@@ -2418,8 +2474,8 @@ int run_command(const Command &command, int argc, char **argv) {
         if (command.letters.find(static_cast<char>(letter)) == std::string_view::npos) {
             return complain_usage(name, "no such option");
         }
-        if (letter == 'h') return std::fputs(command.help, stdout), 0;
-        if (letter == 'V') return std::puts("record 1.0"), 0;
+        if (letter == 'h') return print(command.help);
+        if (letter == 'V') return print(kVersion);
         if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
     }
     options.files.assign(argv + optind, argv + argc);
@@ -2435,8 +2491,8 @@ int run_command(const Command &command, int argc, char **argv) {
 int main(int argc, char **argv) {
     const std::string_view name = argc > 1 ? argv[1] : "";
     ::signal(SIGPIPE, SIG_IGN);
-    if (name == "-h" || name == "--help") return std::fputs(kHelp, stdout), 0;
-    if (name == "-V" || name == "--version") return std::puts("record 1.0"), 0;
+    if (name == "-h" || name == "--help") return print(kHelp);
+    if (name == "-V" || name == "--version") return print(kVersion);
     for (const Command &command : kCommands) {
         if (command.name == name) return run_command(command, argc - 1, argv + 1);
     }

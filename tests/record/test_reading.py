@@ -254,6 +254,27 @@ def test_a_torn_header_is_no_crash(pty):
             assert run.returncode == 0 or ERROR.match(run.stderr.decode())['line'] == '1'
 
 
+@pytest.mark.parametrize(('before', 'between', 'after'), [
+    ('{"version": 1, "width": 90, "height": 20, "env": {"a]}\\"": "["}, "stdout": [', ', ',
+     '], "duration": {"a": [1]}}'),
+    ('{\n "version": 1,\n "width": 90,\n "height": 20,\n "stdout": [\n', ',\n\n', '\n ]\n}\n'),
+    ('{"stdout": [', ',', '], "width": 90, "height": 20, "version": 1}')], ids=['a line', 'lines', 'stdout first'])
+def test_version_1_torn_at_any_byte_keeps_every_whole_event(pty, before, between, after):
+    """A v1 file whose writer was killed, or whose download broke off, gives the events that are whole and is no error,
+    from a file and from a pipe alike."""
+    texts = ['one "[{,\\', 'two\r\n', '\u00e9\U0001f600']
+    elements = [json.dumps([0.5, text], ensure_ascii=False) for text in texts]
+    data = (before + between.join(elements) + after).encode()
+    ends = [len((before + between.join(elements[:n])).encode()) for n in (1, 2, 3)]
+    path = pty.path('x.json')
+    for cut in range(before.index(',') + 1 if ',' in before else len(before), len(data) + 1):
+        wanted = ''.join(text for text, end in zip(texts, ends) if end <= cut).encode()
+        write(path, data[:cut])
+        for run in (record('cat', path), record('cat', '-', input=data[:cut])):
+            assert (run.returncode, run.stdout) == (0, wanted), (cut, data[:cut], run)
+            assert not run.stderr or cut < len(before), (cut, run)
+
+
 # --- bad files --------------------------------------------------------------------------------------------------------
 
 BAD_HEADERS = {
@@ -261,6 +282,7 @@ BAD_HEADERS = {
     'no version': '{"width": 80, "height": 24}\n', 'version 4': '{"version": 4, "width": 80, "height": 24}\n',
     'version 0': '{"version": 0, "width": 80, "height": 24}\n',
     'unclosed object': '{"version": 2, "width": 80, "height": 24\n[1, "o", "a"]\n',
+    'an event on its line': V2[:-1] + '[1, "o", "a"]\n', 'an event behind it, torn': V2[:-1] + ' [1, "o", "a"]',
     'junk behind the object': '{"version": 2, "width": 80, "height": 24} x\n',
     'no colon': '{"version" 2, "width": 80, "height": 24}\n',
     'no comma': '{"version": 2 "width": 80, "height": 24}\n',
@@ -378,6 +400,41 @@ def test_a_huge_line_is_one_event(pty):
                  event(3, 'o', 'end'))
     assert good('cat', path) == data + b'\xff' + data[:3 * MIB] + b'end'
     assert good('cat', '--from', 16 * MIB, '--to', 16 * MIB + 5, path) == b'\xff0123'
+
+
+@pytest.mark.parametrize('give', ['file', 'pipe'])
+def test_a_huge_element_of_version_1_is_one_event(pty, give):
+    """The same in v1, where the document is one: escapes and characters that the window cuts are whole again."""
+    text = ''.join(f'{n} \u00e9"\\\n\U0001f600[{{' for n in range(250000))
+    whole = {'version': 1, 'width': 80, 'height': 24, 'stdout': [[1, 'a'], [0.5, text], [0.25, '<b>']]}
+    for data in (json.dumps(whole, ensure_ascii=False), json.dumps(whole, indent=1)):
+        path = write(pty.path('x.json'), data)
+        shown = good('cat', path) if give == 'file' else good('cat', '-', input=data.encode())
+        assert len(text) > 3 * MIB and shown == f'a{text}<b>'.encode()
+    assert load(good('convert', '-t', 'v2', path))[1][-1] == [1.75, 'o', '<b>']
+    assert json.loads(good('info', '--json', path))['events'] == 3
+
+
+def test_a_huge_comment_of_version_3_is_passed_over(pty):
+    """A comment ends where its line does, however long; what looks like an event in it is none."""
+    text = ' [1, "o", "x"] "' * (3 * MIB // 16)
+    assert cat(pty, V3, '[1, "o", "a"]\n#', text, '\n[1, "o", "b"]\n# torn', text) == b'ab'
+    run = record('cat', write(pty.path('y.cast'), V3, '#', text, '\n[1, "o", "a"]\nbad\n'))
+    assert run.stdout == b'a' and ERROR.match(run.stderr.decode())['line'] == '4'
+
+
+def test_a_huge_header_is_read(pty):
+    """A title, an environment or a theme has no length limit; v1 has what stands behind its events too. 16 MiB are."""
+    text = 'x' * (3 * MIB)
+    for first in (header(2, title=text), header(3, env={'A': text})):
+        assert cat(pty, first, '[1, "o", "a"]\n') == b'a'
+        assert text in good('convert', '-t', 'v2', pty.path('x.cast')).decode()
+    stdout = '"version": 1, "width": 80, "height": 24, "stdout": [[1, "a"]]'
+    for whole in (f'{{"title": "{text}", {stdout}}}', f'{{{stdout}, "title": "{text}"}}'):
+        assert cat(pty, whole) == b'a'
+        assert text in good('info', pty.path('x.cast')).decode()
+    run = record('cat', write(pty.path('x.cast'), header(2, title=text * 6)))
+    assert run.returncode == 1 and ERROR.match(run.stderr.decode())['why'] == 'the header is longer than 16 MiB'
 
 
 def test_many_tiny_events_are_read(pty):
@@ -563,6 +620,14 @@ def test_help_is_printed_on_standard_output(argv):
                  '--help': ['play', 'cat', 'info', 'convert'],
                  '-h': ['play', 'cat', 'info', 'convert']}[argv[0]]:
         assert word in text, word
+
+
+@pytest.mark.parametrize('argv', [['--help'], ['cat', '-h'], ['--version'], ['play', '-V']], ids=' '.join)
+def test_help_that_cannot_be_written_is_an_error(argv):
+    """A full disk is no success, for help neither: /dev/full(4)."""
+    with open('/dev/full', 'wb') as full:
+        run = record(*argv, stdout=full)
+    assert run.returncode == 1 and b'No space left on device' in run.stderr, run
 
 
 def test_the_keys_are_shown_by_the_help_of_play():
