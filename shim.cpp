@@ -243,12 +243,14 @@ constexpr char kUsage[] =
     "  -w, --wait                 start PROGRAM when the first client is there\n"
     "  -v, --view ADDRESS         listen there too, for viewers: what they send is thrown away\n"
     "  -f, --foreground           stay in the foreground and exit with PROGRAM's status\n"
+    "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
     "      --allow-remote         take an ADDRESS that is not loopback: whoever reaches it owns the terminal\n"
     "  -h, --help                 show this\n"
     "  -V, --version              show the version\n"
     "\n"
     "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGHUP hang the terminal up; SIGUSR1 puts a marker into the recording.\n"
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM, SIGHUP and, after the grace, SIGKILL;\n"
+    "a second one does not wait. SIGHUP only hangs the terminal up. SIGUSR1 puts a marker into the recording.\n"
     "Exit status: 0 started, 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
 
 constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExitNotFound = 127;
@@ -266,6 +268,7 @@ struct Options {
     std::uint64_t history = 64 << 10;       // bytes; kUnlimited: everything from the first byte
     bool wait = false;
     bool foreground = false;
+    seconds grace{10};                      // between the request to end and SIGKILL
     bool allow_remote = false;
 };
 
@@ -291,6 +294,17 @@ bool parse_window(std::string_view text, winsize &size) {
     if (!cols || !rows || *cols < 1 || *cols > 65535 || *rows < 1 || *rows > 65535) return false;
     size.ws_col = static_cast<unsigned short>(*cols);
     size.ws_row = static_cast<unsigned short>(*rows);
+    return true;
+}
+
+/// `text` as a number of seconds up to a day; false with a message when it is not that.
+bool parse_grace(const std::string &text, seconds &grace) {
+    const auto number = parse_number(text);
+    if (!number || *number > 86400) {
+        complain("--grace", "'" + text + "' is not a number of seconds (0 to 86400)");
+        return false;
+    }
+    grace = seconds(*number);
     return true;
 }
 
@@ -326,6 +340,7 @@ bool take_option(int option, const char *value, Options &options) {
         if (text.empty()) complain("--view", "an address is missing");
         return !text.empty();
     case 'f': options.foreground = true; return true;
+    case 'g': return parse_grace(text, options.grace);
     default: options.allow_remote = true; return true;
     }
 }
@@ -339,11 +354,12 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
         {"size", required_argument, nullptr, 's'},       {"history", required_argument, nullptr, 'H'},
         {"wait", no_argument, nullptr, 'w'},             {"view", required_argument, nullptr, 'v'},
         {"foreground", no_argument, nullptr, 'f'},       {"allow-remote", no_argument, nullptr, 'R'},
+        {"grace", required_argument, nullptr, 'g'},
         {"help", no_argument, nullptr, 'h'},             {"version", no_argument, nullptr, 'V'},
         {nullptr, 0, nullptr, 0},
     };
     opterr = 0;  // our own messages, in our own form
-    for (int option = 0; (option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fhV", kLong, nullptr)) != -1;) {
+    for (int option = 0; (option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fg:hV", kLong, nullptr)) != -1;) {
         if (option == 'h' || option == 'V') {
             if (option == 'h') std::fputs(kUsage, stdout);
             else std::printf("%s %s\n", kProgram, kVersion);
@@ -815,19 +831,19 @@ void Recording::commit() {
 // the end of a session is the program's exit (SIGCHLD), never EIO.
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal
 constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
-constexpr seconds kHangupGrace{5};              // between SIGHUP and SIGKILL
 
 struct SignalFlags {
-    volatile std::sig_atomic_t child, hang_up, mark;
+    volatile std::sig_atomic_t child, end, hang_up, mark;
 } g_signals;
 
 extern "C" void note_signal(int number) {
     if (number == SIGCHLD) g_signals.child = 1;
     else if (number == SIGUSR1) g_signals.mark = 1;
-    else g_signals.hang_up = number;
+    else if (number == SIGHUP) g_signals.hang_up = 1;
+    else g_signals.end = number;
 }
 
 /// Blocks the signals that we handle: they arrive inside pselect(2) and nowhere else. Gives the mask to use there.
@@ -924,8 +940,19 @@ public:
     [[nodiscard]] const winsize &size() const { return size_; }
     /// Sets the window size: the kernel sends SIGWINCH to the foreground group when it is another one.
     void resize(const winsize &size);
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(master_); }
     /// Sends `number` to the foreground process group; with `program_too` to the program also.
     void signal(int number, bool program_too) const;
+    /// Asks the program and the foreground group to end: SIGTERM, as servers know it, and SIGHUP, as shells do.
+    void ask_to_end() const;
+    /// Whether the program is ours to kill: not when it has become another user (kill(2), EPERM), as sudo does.
+    [[nodiscard]] bool is_ours() const { return pid_ <= 0 || ::kill(pid_, 0) == 0 || errno != EPERM; }
+    /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (tty_ioctl(4), vhangup(2)):
+    /// SIGHUP and SIGCONT to the session's leader and the foreground group, whosever they are, and no more input or output.
+    void close() {
+        slave_.reset();
+        master_.reset();
+    }
     /// Whether what is typed is shown (termios(3), ECHO): no for passwords.
     [[nodiscard]] bool echoes() const;
     /// The program has been reaped: lets our slave go, so that reads of the master come to an end.
@@ -991,6 +1018,36 @@ void Terminal::signal(int number, bool program_too) const {
     const pid_t group = ::tcgetpgrp(master_.get());  // on the master: the slave's foreground group
     if (group > 0) ::kill(-group, number);
     if (program_too && pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
+}
+
+/// Whether the process has a handler for the signal: proc(5), SigCgt. Where nobody tells, no.
+bool catches(pid_t pid, int number) {
+    const Fd status(::open(("/proc/" + std::to_string(pid) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
+    std::array<char, 4096> text{};
+    const ssize_t n = ::read(status.get(), text.data(), text.size());
+    const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+    constexpr std::string_view kLabel = "SigCgt:\t";
+    const std::size_t at = all.find(kLabel);
+    if (at == std::string_view::npos) return false;
+    std::uint64_t mask = 0;
+    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), mask, 16);
+    return (mask >> (number - 1) & 1) != 0;
+}
+
+/// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). Who has a handler for just one of
+/// them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP meanwhile.
+void request_end(pid_t whom) {
+    const pid_t leader = whom < 0 ? -whom : whom;
+    const bool knows_term = catches(leader, SIGTERM), knows_hup = catches(leader, SIGHUP);
+    if (knows_term || !knows_hup) ::kill(whom, SIGTERM);
+    if (knows_hup || !knows_term) ::kill(whom, SIGHUP);
+    ::kill(whom, SIGCONT);  // one that is stopped takes them when it goes on
+}
+
+void Terminal::ask_to_end() const {
+    const pid_t group = ::tcgetpgrp(master_.get());
+    if (group > 0) request_end(-group);
+    if (pid_ > 0 && ::getpgid(pid_) != group) request_end(pid_);
 }
 
 bool Terminal::echoes() const {
@@ -2001,6 +2058,8 @@ constexpr seconds kTakesNothing{5};               // a client in the way that ta
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
+constexpr seconds kReapGrace{2};                 // after SIGKILL or the kernel's hang-up: then without the program's end
+constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
 constexpr milliseconds kWindowReaction{25}, kWindowQuiet{10}, kWindowMost{60};  // see Session::step_window()
 
@@ -2108,6 +2167,7 @@ private:
     void send_output(Client &client);
     void catch_up(Client &client);
     void drop(Client &client);
+    void drop_all();
     void lose(Client &client);
     void sweep_those_who_left();
     // the program
@@ -2116,7 +2176,10 @@ private:
     void write_input();
     void reap();
     void program_ended(int status);
-    void hang_up(int number);
+    void end(int number);
+    void hang_up();
+    void kill_program();
+    void drain();
     void say_goodbye(Client &client);
 
     Options options_;
@@ -2144,7 +2207,10 @@ private:
     int status_ = 0;
     sigset_t inside_{};           // the signal mask while we wait
     Clock::time_point now_;       // of this turn
-    std::optional<Clock::time_point> cut_since_, kill_at_, accept_again_;
+    std::optional<Clock::time_point> cut_since_, accept_again_;
+    std::optional<Clock::time_point> kill_at_;     // the program; set by the request to end
+    std::optional<Clock::time_point> give_up_at_;  // waiting for the end of a program that was killed
+    std::optional<Clock::time_point> over_at_;     // whoever is still owed something; set by the request to end
 };
 
 // --- output: program -> recording -> ring -> clients ---
@@ -2220,6 +2286,10 @@ void Session::drop(Client &client) {
     if (client.record > 0) ::kill(client.record, SIGKILL);
     client.socket.reset();
     client.window = {};
+}
+
+void Session::drop_all() {
+    for (Client &client : clients_) drop(client);
 }
 
 /// It can be told nothing more. But one that typed and left (echo make | attach -p) may have been quicker than we were:
@@ -2514,15 +2584,10 @@ void Session::reap() {
 void Session::program_ended(int status) {
     status_ = status;
     terminal_.ended();
-    for (std::uint64_t end = output_.head() + kDrainBytes; output_.head() < end;) {
-        const std::size_t before = turn_used_;
-        read_master();
-        if (turn_used_ == before) break;
-        publish(false);
-    }
-    publish(true);
+    drain();
     phase_ = Phase::farewell;
     kill_at_.reset();
+    give_up_at_.reset();
     window_step_ = WindowStep::idle;
     recording_.event('x', std::to_string(status));
     recording_.commit();
@@ -2535,13 +2600,46 @@ void Session::program_ended(int status) {
         if (client.deaf) drop(client);
 }
 
-/// A signal asked us to end: the terminal hangs up, as a modem line would. A second one does not wait.
-void Session::hang_up(int number) {
+/// Reads and publishes what the terminal still has.
+void Session::drain() {
+    for (std::uint64_t end = output_.head() + kDrainBytes; output_.head() < end;) {
+        const std::size_t before = turn_used_;
+        read_master();
+        if (turn_used_ == before) break;
+        publish(false);
+    }
+    publish(true);
+}
+
+/// SIGTERM, SIGINT or SIGQUIT: the program is asked to end, and has the grace for it. The next one does not wait: it
+/// kills at once, and in the farewell drops those who are still owed something. However the program and the clients
+/// behave, over_at_ is the end.
+void Session::end(int number) {
+    const bool again = over_at_.has_value();
+    const seconds grace = again ? seconds(0) : options_.grace;
+    if (phase_ == Phase::farewell && again) return drop_all();
+    over_at_ = now_ + grace + kOverGrace;
     if (phase_ == Phase::waiting) return program_ended(128 + number);
-    if (phase_ == Phase::farewell) return clients_.clear();
+    if (phase_ == Phase::farewell) return;
+    if (!again) terminal_.ask_to_end();
+    if (!give_up_at_) kill_at_ = now_ + grace;
+}
+
+/// SIGHUP: the terminal hangs up, as a modem line would, and what comes of it is the program's affair.
+void Session::hang_up() {
+    if (phase_ == Phase::waiting) return program_ended(128 + SIGHUP);
     terminal_.signal(SIGHUP, true);
-    terminal_.signal(SIGCONT, true);
-    if (!kill_at_) kill_at_ = now_ + kHangupGrace;
+    terminal_.signal(SIGCONT, true);  // one that is stopped learns of it when it goes on
+}
+
+/// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal. Neither
+/// helps against one that the kernel holds in a system call (a dead network disk): then the session ends without it.
+void Session::kill_program() {
+    give_up_at_ = now_ + kReapGrace;
+    terminal_.signal(SIGKILL, true);
+    if (terminal_.is_ours()) return;
+    drain();
+    terminal_.close();
 }
 
 /// The client has had everything: the goodbye, the end of our side, and when the kernel has delivered all of it
@@ -2571,8 +2669,9 @@ void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
     FD_ZERO(&readable);
     FD_ZERO(&writable);
     const bool open = phase_ != Phase::farewell;
-    if (phase_ == Phase::running && !paced()) watch(readable, terminal_.master());
-    if (phase_ == Phase::running && !input_.empty()) watch(writable, terminal_.master());
+    const bool running = phase_ == Phase::running && terminal_.is_open();
+    if (running && !paced()) watch(readable, terminal_.master());
+    if (running && !input_.empty()) watch(writable, terminal_.master());
     if (open && !accept_again_) watch(readable, listener_.fd());
     if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
     for (const Client &client : clients_) {
@@ -2589,6 +2688,8 @@ std::optional<Clock::time_point> Session::deadline() const {
     };
     at(start_time());
     at(kill_at_);
+    at(give_up_at_);
+    at(over_at_);
     at(accept_again_);
     if (window_step_ != WindowStep::idle) at(step_until_);
     if (cut_since_) at(*cut_since_ + kCutGrace);
@@ -2605,7 +2706,8 @@ std::optional<Clock::time_point> Session::deadline() const {
 void Session::take_signals_sent() {
     if (std::exchange(g_signals.mark, 0) != 0) recording_.event('m', "");
     if (std::exchange(g_signals.child, 0) != 0) reap();
-    if (const int number = std::exchange(g_signals.hang_up, 0); number != 0) hang_up(number);
+    if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
+    if (const int number = std::exchange(g_signals.end, 0); number != 0) end(number);
 }
 
 /// What is due by the clock.
@@ -2617,7 +2719,9 @@ void Session::take_time() {
     };
     due(accept_again_);
     if (const auto start = start_time(); start && now_ >= *start) start_program();
-    if (due(kill_at_)) terminal_.signal(SIGKILL, true);
+    if (due(kill_at_)) kill_program();
+    if (due(give_up_at_)) program_ended(128 + SIGKILL);
+    if (due(over_at_)) drop_all();
     if (window_step_ != WindowStep::idle) step_window();
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
@@ -2669,7 +2773,7 @@ int Session::run() {
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
         recording_.commit();
         write_input();
-        if (phase_ == Phase::running && FD_ISSET(terminal_.master(), &readable)) {
+        if (phase_ == Phase::running && terminal_.is_open() && FD_ISSET(terminal_.master(), &readable)) {
             read_master();
             publish(false);
         }

@@ -272,8 +272,8 @@ class Pty:
         return subprocess.run([str(a) for a in argv], check=False, **options)
 
     def shim(self, *argv, **options):
-        """shim OPTION... ADDRESS PROGRAM...: starts it and takes the readiness line."""
-        shim = Shim(self.run(SHIM, *argv, **options), options.get('cwd', self.folder))
+        """shim OPTION... ADDRESS PROGRAM...: starts it (or another `program`) and takes the readiness line."""
+        shim = Shim(self.run(options.pop('program', SHIM), *argv, **options), options.get('cwd', self.folder))
         return self.keep(shim, shim.stop)
 
     def client(self, address, first=b'', **options):

@@ -215,7 +215,7 @@ def compiled(pty, name, *flags):
 def faulty(pty):
     """The environment of a shim whose system calls fail when the test says so, and the saying: `fault('eio')`,
     `fault('eio', off=True)`, `fault('fork', 2)`. See programs/faults.c."""
-    library, folder = compiled(pty, 'faults', '-shared', '-fPIC', '-ldl'), pty.path('faults')
+    library, folder = compiled(pty, 'faults', '-shared', '-fPIC', '-ldl'), pty.path('wanted')
     os.mkdir(folder)
 
     def fault(name, value='', off=False):
