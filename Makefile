@@ -37,6 +37,11 @@ $(BUILD):
 demo: all
 	@tests/demo.sh $(BUILD)
 
+# How pseudoterminals work, seen: lessons that do what they tell, and wait for Enter. LESSON=3: that one only.
+tour: all
+	@tests/setup.sh tour
+	@PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/tour/tour.py $(LESSON)
+
 # The whole suite, after installing what it needs (Debian packages). make test SANITIZE=1: under ASan and UBSan;
 # TESTS='-k wire' for a part of it.
 test: all
@@ -79,5 +84,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all $(PROGRAMS) demo test soak test-browser fuzz bench lint install clean
+.PHONY: all $(PROGRAMS) demo tour test soak test-browser fuzz bench lint install clean
 .DELETE_ON_ERROR:

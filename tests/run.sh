@@ -13,7 +13,7 @@ half() {  # half NAME FILE...: runs these tests, keeps the output and the status
 }
 cd "$(dirname "$0")" || exit 1
 half one "$@" test_project.py attach record bench &
-half two "$@" shim terminal &
+half two "$@" shim terminal tour &
 wait
 cat "$logs/one" "$logs/two"
 [ "$(cat "$logs/one.status" "$logs/two.status")" = "$(printf '0\n0')" ]

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need and that are not there yet; says nothing when all are.
-#     setup.sh [browser|fuzz|bench]      for make test, or for another target
+# Installs the Debian packages that the tests need and that are not there yet (tour: what the lessons need, which is
+# little); says nothing when all are.
+#     setup.sh [tour|browser|fuzz|bench]      for make test, or for another target
 set -eu
 packages=''
 need() {  # need PACKAGE COMMAND...: the package is missing when the command fails
@@ -9,17 +10,19 @@ need() {  # need PACKAGE COMMAND...: the package is missing when the command fai
     "$@" >/dev/null 2>&1 || packages="$packages $package"
 }
 have() { command -v "$1"; }
-for module in pytest pexpect pyte; do need python3-$module /usr/bin/python3 -c "import $module"; done
 need strace have strace
-need tmux have tmux
-need netcat-openbsd have nc
-need procps have top
-need iproute2 have ip
-need iputils-ping have ping
+need procps have ps
 need vim-tiny have vim.tiny
-for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
-need man-db have man
-need bsdutils have scriptreplay
+if [ "${1:-}" != tour ]; then
+    for module in pytest pexpect pyte; do need python3-$module /usr/bin/python3 -c "import $module"; done
+    need tmux have tmux
+    need netcat-openbsd have nc
+    need iproute2 have ip
+    need iputils-ping have ping
+    for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
+    need man-db have man
+    need bsdutils have scriptreplay
+fi
 case ${1:-} in
 browser)
     need chromium have chromium

@@ -1,0 +1,192 @@
+"""What the lessons use: the modules behind the system calls, and a few helpers. Every wait has a time-out."""
+import array  # noqa: F401
+import base64  # noqa: F401
+import errno  # noqa: F401
+import fcntl
+import json  # noqa: F401
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import sys  # noqa: F401
+import termios
+import time
+import tty  # noqa: F401
+
+_TIMEOUT = 20          # seconds; generous: only reached when something is wrong
+_SEQUENCE = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])')
+_started, _children = [], []
+
+
+def until(true, what='this'):
+    """Waits until `true()` holds. Only for what no descriptor tells (a process is gone)."""
+    end = time.monotonic() + _TIMEOUT
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError(f'{what} did not come')
+        select.select([], [], [], 0.01)
+
+
+def read(fd, wanted, gone=b''):
+    """Reads from `fd` until `wanted` (bytes) has come; gives back all that came."""
+    if isinstance(fd, socket.socket):
+        fd = fd.fileno()
+    got, end = gone, time.monotonic() + _TIMEOUT
+    while wanted not in got:
+        if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
+            raise TimeoutError(f'{wanted} did not come, but {got[-300:]}')
+        piece = os.read(fd, 1 << 16)
+        if not piece:
+            raise EOFError(f'{wanted} did not come, but {got[-300:]}')
+        got += piece
+    return got
+
+
+def nothing_at(fd):
+    """Whether nothing can be read there for a tenth of a second."""
+    return not select.select([fd], [], [], 0.1)[0]
+
+
+def start_child(function):
+    """Calls `function` in a process of its own (fork). It gets one argument, which is print to us. Gives the child's pid
+    and the descriptor to read from what it tells; an OSError that it raises is told too."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function(lambda *words: os.write(writer, (' '.join(map(str, words)) + '\n').encode()))
+        except OSError as error:
+            os.write(writer, f'{type(error).__name__}: {error}\n'.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    _children.append(pid)
+    return pid, reader
+
+
+def in_child(function):
+    """Calls `function` in a process of its own, shows what it tells, and waits for its end."""
+    pid, reader = start_child(function)
+    with os.fdopen(reader) as told:
+        print(told.read(), end='')
+    end_child(pid)
+
+
+def end_child(pid, number=0):
+    """Sends it a signal, if one is given, and waits for its end; gives its exit status, or minus the signal's number."""
+    os.kill(pid, number)
+    _children.remove(pid)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def tty_of_me():
+    """The device number of this process's controlling terminal, 0 when there is none: proc(5), stat."""
+    with open('/proc/self/stat', encoding='ascii') as file:
+        return int(file.read().rpartition(')')[2].split()[4])
+
+
+def connect(address):
+    """A client that is nothing but a socket."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(_TIMEOUT)
+    client.connect(address)
+    return client
+
+
+class terminal:
+    """Somebody at a terminal: `command` runs on a pseudoterminal of its own, and we hold its master."""
+    def __init__(self, command, rows=24, cols=80):
+        self.master, slave = os.openpty()
+        self.name = os.ttyname(slave)
+        self.resize(rows, cols)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.login_tty(slave)                    # lesson 3 does by hand what this does
+            os.execvp('sh', ['sh', '-c', f'exec {command}'])
+        os.close(slave)
+        self.seen = b''
+        self.status = None
+        _started.append(self)
+
+    def type(self, keys):
+        """Types these keys."""
+        os.write(self.master, keys.encode() if isinstance(keys, str) else keys)
+
+    def see(self, wanted):
+        """Looks until `wanted` is there, and shows everything up to it, without colours and the like."""
+        self.seen = read(self.master, wanted.encode(), self.seen)
+        text, found, self.seen = self.seen.partition(wanted.encode())
+        print(_SEQUENCE.sub(b'', text + found).decode(errors='replace').replace('\r\n', '\n').strip('\n'))
+
+    def resize(self, rows, cols):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack('4H', rows, cols, 0, 0))
+
+    def end(self):
+        """Waits for the program's end; gives its exit status."""
+        if self.status is None:
+            _take_rest(self.master)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            os.close(self.master)
+        return self.status
+
+
+def _take_rest(master):
+    """Reads a terminal until its last user has gone: see lesson 7 for what ends this loop."""
+    end = time.monotonic() + _TIMEOUT
+    while select.select([master], [], [], max(0, end - time.monotonic()))[0]:
+        try:
+            os.read(master, 1 << 16)
+        except OSError:
+            return
+    raise TimeoutError('the program goes on')
+
+
+def state(pid):
+    """R runs, S sleeps, T is stopped, Z is dead and not waited for: proc(5), stat."""
+    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as file:
+        return file.read().rpartition(')')[2].split()[0]
+
+
+def alive(pid):
+    """Whether there is such a process, and no zombie."""
+    try:
+        return state(pid) not in 'ZX'
+    except OSError:
+        return False
+
+
+def children(pid):
+    """The pids of its children."""
+    with open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
+        return [int(child) for child in file.read().split()]
+
+
+def end_shim(pid):
+    """Ends the shim `pid` as it wants to be ended, and waits for that; then by force."""
+    programs = children(pid) if alive(pid) else []
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        try:
+            until(lambda: not alive(pid))
+        except TimeoutError:
+            continue
+    for program in programs:
+        if alive(program):
+            os.kill(program, signal.SIGKILL)
+
+
+def end_all():
+    """Ends the terminals and children that a lesson has left."""
+    for pid in list(_children):
+        end_child(pid, signal.SIGKILL)
+    for one in _started:
+        if one.status is None:
+            os.kill(one.pid, signal.SIGKILL)
+            os.waitpid(one.pid, 0)
+            os.close(one.master)
+    _started.clear()
