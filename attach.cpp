@@ -857,15 +857,15 @@ void note_signal(int number) {
 
 void block(int how, int number) {
     sigset_t one;
-    ::sigemptyset(&one);
-    ::sigaddset(&one, number);
+    sigemptyset(&one);
+    sigaddset(&one, number);
     ::sigprocmask(how, &one, nullptr);
 }
 
 void handle(int number) {
     struct sigaction action{}, before{};
     action.sa_handler = note_signal;
-    ::sigemptyset(&action.sa_mask);
+    sigemptyset(&action.sa_mask);
     block(SIG_BLOCK, number);
     ::sigaction(number, &action, &before);
     if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH) ::sigaction(number, &before, nullptr);
@@ -1079,7 +1079,7 @@ std::optional<timespec> time_left(const Relay &r) {
 /// Copies until one side ends; r.end tells which.
 void relay(Relay &r) {
     sigset_t none, blocked;
-    ::sigemptyset(&none);
+    sigemptyset(&none);
     obey_signals(r);
     send_pending(r);
     while (!is_finished(r)) {

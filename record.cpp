@@ -1517,8 +1517,8 @@ public:
     /// write(2), and are told as Ctrl-C; a terminal that is gone, as `q`.
     std::string_view wait(Micros micros) {
         sigset_t blocked, before;
-        ::sigemptyset(&blocked);
-        for (const int number : kSignals) ::sigaddset(&blocked, number);
+        sigemptyset(&blocked);
+        for (const int number : kSignals) sigaddset(&blocked, number);
         ::sigprocmask(SIG_BLOCK, &blocked, &before);
         fd_set readable;
         FD_ZERO(&readable);

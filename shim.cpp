@@ -64,6 +64,9 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
+#if __has_include(<sys/syscall.h>)
+#include <sys/syscall.h>  // SYS_close_range
+#endif
 
 #if defined(__linux__)
 #include <linux/inet_diag.h>  // who owns a TCP socket of this machine
@@ -2910,8 +2913,8 @@ std::string Session::readiness() const {
 /// Nothing of the caller's stays open but the three standard streams, which are all open afterwards.
 void close_inherited() {
     for (int fd = ::open("/dev/null", O_RDWR); fd >= 0 && fd <= STDERR_FILENO;) fd = ::open("/dev/null", O_RDWR);
-#if defined(__linux__)
-    if (::close_range(STDERR_FILENO + 1, ~0U, 0) == 0) return;
+#if defined(SYS_close_range)  // the system call: not every C library has a function for it
+    if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) == 0) return;
 #endif
     for (int fd = static_cast<int>(::sysconf(_SC_OPEN_MAX)) - 1; fd > STDERR_FILENO; --fd) ::close(fd);
 }
