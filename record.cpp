@@ -756,8 +756,8 @@ private:
         return got;
     }
 
-    /// v1: adds to the header's text what stands behind "stdout", and goes back to the elements. What a torn file lacks,
-    /// and a pipe tells too late, is taken to be the usual.
+    /// v1: adds to the header's text what stands behind "stdout", and goes back to the elements. What a torn file
+    /// lacks, and a pipe tells too late, is taken to be the usual.
     Got complete_header() {
         const bool complete = header_.text.find("\"version\"") != std::string::npos;
         const std::string_view usual = complete ? "]}" : R"(], "version": 1, "width": 80, "height": 24})";
@@ -2098,17 +2098,51 @@ private:
 // Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2, since
 // the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are renamed.
 
-/// Opens what convert writes; an existing file only with --force.
-Fd open_output(const std::string &name, bool force, const Recording &source) {
-    struct stat from {}, to {};
-    const bool same = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 &&
-                      from.st_dev == to.st_dev && from.st_ino == to.st_ino;
-    if (same) return complain(name, "is the recording itself"), Fd();
-    const int create = force ? O_TRUNC : O_EXCL;
-    Fd fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | create, 0600));  // as private as a recording
-    if (!fd) complain_errno(name);
-    return fd;
-}
+/// A file that convert writes. One that was begun and not finished is removed again.
+class NewFile {
+public:
+    NewFile() = default;
+    NewFile(const NewFile &) = delete;
+    NewFile &operator=(const NewFile &) = delete;
+    ~NewFile() {
+        struct stat status {};
+        const bool regular = fd_ && ::fstat(fd_.get(), &status) == 0 && S_ISREG(status.st_mode);
+        if (begun_ && regular) ::unlink(name_.c_str());
+    }
+
+    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
+    bool open(const std::string &name, bool force, const Recording &source) {
+        struct stat from {}, to {};
+        name_ = name;
+        const bool same = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 &&
+                          from.st_dev == to.st_dev && from.st_ino == to.st_ino;
+        if (same) {
+            complain(name, "is the recording itself");
+            return false;
+        }
+        fd_.reset(::open(name.c_str(), kCreate | O_EXCL, 0600));  // as private as a recording
+        begun_ = static_cast<bool>(fd_);
+        if (!fd_ && force) fd_.reset(::open(name.c_str(), kCreate, 0600));
+        if (!fd_) complain_errno(name);
+        return static_cast<bool>(fd_);
+    }
+
+    /// What an existing file held goes now, and not before everything else is known to be well.
+    Output begin() {
+        begun_ = true;
+        [[maybe_unused]] const int ignored = ::ftruncate(fd_.get(), 0);  // a pipe or a device has nothing to lose
+        return {fd_.get(), name_};
+    }
+
+    void keep() { begun_ = false; }
+
+private:
+    static constexpr int kCreate = O_WRONLY | O_CREAT | O_CLOEXEC;
+
+    Fd fd_;
+    std::string name_;
+    bool begun_ = false;
+};
 
 /// Calls take(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
 template <typename Take> void for_each_member(std::string_view object, Take &&take) {
@@ -2143,12 +2177,21 @@ private:
     std::string text_ = "{";
 };
 
+/// Calls take(key, value) with what only v3 knows of a terminal: the members of "term" without a place of their own in
+/// v2. There they stand in a "term" too, which its readers pass over.
+template <typename Take> void for_each_v3_member(std::string_view term, Take &&take) {
+    for_each_member(term, [&](const std::string &key, std::string_view value) {
+        if (key != "cols" && key != "rows" && key != "type" && key != "theme") take(key, value);
+    });
+}
+
 /// v3's "term" from the members of v2.
-std::string term_of(const Header &header, std::string_view theme) {
+std::string term_of(const Header &header, std::string_view theme, std::string_view rest) {
     ObjectWriter term(header.text);
     term.add("cols", std::to_string(header.columns));
     term.add("rows", std::to_string(header.rows));
     if (!header.term.empty()) term.add("type", json_quote(header.term));
+    for_each_v3_member(rest, [&](const std::string &key, std::string_view value) { term.add(key, value); });
     if (!theme.empty()) term.add("theme", theme);
     return term.text();
 }
@@ -2167,15 +2210,20 @@ std::string env_of(const Header &header, std::string_view env) {
 std::string convert_header(const Header &header, int version) {
     const bool to_v3 = version == 3, from_v3 = header.version == 3;
     bool has_term = !from_v3 || header.term.empty();  // TERM has found its place
-    std::string theme;
+    bool has_size = false;
+    std::string theme, rest;
     ObjectWriter writer(header.text);
     for_each_member(header.text, [&](const std::string &key, std::string_view value) {
         if (key == "theme") theme = value;
+        if (key == "term") rest = value;
     });
     for_each_member(header.text, [&](const std::string &key, std::string_view value) {
         if (key == "stdout" || (to_v3 && (key == "height" || key == "theme"))) return;
         if (key == "version") return writer.add(key, std::to_string(version));
-        if (to_v3 && key == "width") return writer.add("term", term_of(header, theme));
+        if (to_v3 && (key == "width" || key == "term")) {
+            if (!std::exchange(has_size, true)) writer.add("term", term_of(header, theme, rest));
+            return;
+        }
         has_term = has_term || key == "env";
         if (from_v3 && key == "env") return writer.add(key, env_of(header, value));
         if (!from_v3 || key != "term") return writer.add(key, value);
@@ -2184,6 +2232,9 @@ std::string convert_header(const Header &header, int version) {
         for_each_member(value, [&](const std::string &inner, std::string_view text) {
             if (inner == "theme") writer.add(inner, text);
         });
+        ObjectWriter unknown(header.text);
+        for_each_v3_member(value, [&](const std::string &inner, std::string_view text) { unknown.add(inner, text); });
+        if (unknown.text() != "{}") writer.add(key, unknown.text());
     });
     if (!has_term) writer.add("env", env_of(header, "{}"));
     return writer.text();
@@ -2243,11 +2294,36 @@ Got convert_to_text(Recording &recording, Output &out) {
     return got;
 }
 
+/// Events that a kind of file has no place for: counted, and said once.
+class LeftOut {
+public:
+    void count(const Event &event) {
+        const std::size_t kind = kKinds.find(event.kind);
+        if (kind != std::string_view::npos && !event.goes_on) ++counts_[kind];
+    }
+
+    void say(const Recording &recording, std::string_view type) const {
+        std::string list;
+        for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
+            if (counts_[kind] == 0) continue;
+            list.append(list.empty() ? "" : ", ").append(std::to_string(counts_[kind])).append(" ") += kKinds[kind];
+        }
+        if (!list.empty()) complain(recording.name(), "events that " + std::string(type) + " cannot hold: " + list);
+    }
+
+private:
+    static constexpr std::string_view kKinds = "imr";  // input, markers, window sizes
+
+    std::array<std::uint64_t, kKinds.size()> counts_{};
+};
+
 /// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each, the
 /// least significant byte first.
 Got convert_to_ttyrec(Recording &recording, Output &out) {
     const Micros start = std::max<std::int64_t>(recording.header().timestamp, 0) * kSecond;
-    return for_each_event(recording, out, [&](const Event &event) {
+    LeftOut left_out;
+    const Got got = for_each_event(recording, out, [&](const Event &event) {
+        left_out.count(event);
         if (!event.output) return true;
         const Micros time = start + event.time;
         std::string head;
@@ -2257,10 +2333,12 @@ Got convert_to_ttyrec(Recording &recording, Output &out) {
         }
         return out.put(head) && out.put(event.bytes);
     });
+    left_out.say(recording, "ttyrec");
+    return got;
 }
 
 /// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last one
-/// and its length (script(1), advanced format).
+/// and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left out.
 Got convert_to_script(Recording &recording, Output &out, Output &timing) {
     const Header &header = recording.header();
     const std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
@@ -2276,18 +2354,24 @@ Got convert_to_script(Recording &recording, Output &out, Output &timing) {
     out.put("Script started on " + shift + " [COMMAND=\"" + printable(header.command) + "\"]\n");
     Micros last = 0;
     std::string status;
+    LeftOut left_out;
     const Got got = for_each_event(recording, out, [&](const Event &event) {
         int columns = 0, rows = 0;
         const std::string since = " " + format_seconds(event.time - last) + " ";
         if (event.kind == 'x') status = event.bytes;
-        if (event.output) timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
-        else if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) {
+        if (event.output && !event.bytes.empty()) {
+            timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+        } else if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) {
             timing.put("S" + since + "SIGWINCH ROWS=" + std::to_string(rows) + " COLS=" + std::to_string(columns));
             timing.put("\n");
-        } else return true;
+        } else {
+            left_out.count(event);
+            return true;
+        }
         last = event.time;
         return !event.output || out.put(event.bytes);
     });
+    left_out.say(recording, "script");
     say("DURATION", format_seconds(last));
     say("EXIT_CODE", status);
     return timing.flush() ? got : Got::bad;
@@ -2304,19 +2388,21 @@ Got convert_to(std::string_view type, Recording &recording, Output &out, Output 
 
 int convert(const Options &options) {
     Recording recording;
-    Fd opened, opened_timing;
-    const std::string timing_name = options.out + ".timing";
+    NewFile file, timing_file;
+    const bool named = options.out != "-", timed = options.type == "script";
     if (!recording.open(options.files[0])) return 1;
-    if (options.type == "script" && !(opened_timing = open_output(timing_name, options.force, recording))) return 1;
-    if (options.out != "-" && !(opened = open_output(options.out, options.force, recording))) {
-        if (opened_timing && !options.force) ::unlink(timing_name.c_str());
-        return 1;
+    if (timed && !timing_file.open(options.out + ".timing", options.force, recording)) return 1;
+    if (named && !file.open(options.out, options.force, recording)) return 1;
+    Output out = named ? file.begin() : Output(STDOUT_FILENO, "standard output");
+    Output timing = timed ? timing_file.begin() : Output(-1, "");
+    const bool torn = recording.header().version == 0;  // that has been said
+    const Got got = torn ? Got::end : convert_to(options.type, recording, out, timing);
+    const int status = finish(recording, out, got);
+    if (status == 0) {
+        file.keep();
+        timing_file.keep();
     }
-    Output out(opened ? opened.get() : STDOUT_FILENO, opened ? options.out : "standard output");
-    Output timing(opened_timing.get(), timing_name);
-    if (recording.header().version == 0) return 0;  // torn, and said
-    const Got got = convert_to(options.type, recording, out, timing);
-    return finish(recording, out, got);
+    return status;
 }
 
 // === 10. The command line ============================================================================================
@@ -2380,7 +2466,8 @@ constexpr char kConvertHelp[] =
     "Usage: record convert -t TYPE [OPTION]... FILE\n"
     "Makes another kind of file of a recording.\n"
     "\n"
-    "  -t, --type TYPE   v2, v3   asciicast, byte for byte the same there and back\n"
+    "  -t, --type TYPE   v2, v3   asciicast: events keep their text to the byte, times get six decimals, so that\n"
+    "                             the shim's come back from v3 as they were\n"
     "                    raw      the exact bytes of the output\n"
     "                    txt      what a person would have read (see below)\n"
     "                    ttyrec   for ttyplay\n"
@@ -2388,6 +2475,9 @@ constexpr char kConvertHelp[] =
     "                             (advanced format), so -o is needed\n"
     "  -o, --output OUT  to this file instead of standard output; an existing file is not overwritten\n"
     "      --force       ... but now it is\n"
+    "\n"
+    "A file is whole or not there: after an error OUT is removed. ttyrec and script have no place for markers and\n"
+    "typed keys (i), ttyrec for new sizes (r) neither: how many were left out is said.\n"
     "\n"
     "txt: a small terminal shows the output, and each line is written as it scrolls off the top, without escapes, a\n"
     "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it looked last when it is\n"

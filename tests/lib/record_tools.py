@@ -112,6 +112,13 @@ def good(*argv, **options):
     return run.stdout
 
 
+def convert(kind, *rest, **options):
+    """record convert -t KIND ARG...: what it writes; that this kind has no place for some events may be said."""
+    run = record('convert', '-t', kind, *rest, **options)
+    assert run.returncode == 0 and (not run.stderr or b'cannot hold' in run.stderr), run
+    return run.stdout
+
+
 class Screen(pyte.Screen):
     """pyte's screen with the alternate screen of xterm (DECSET 47, 1047, 1049), which pyte 0.8 leaves out. As in
     xterm, 1049 saves the cursor when set and restores it when reset, whichever screen is shown, and DECSC (ESC 7) has

@@ -12,14 +12,10 @@ import subprocess
 import pytest
 
 from harness import RECORD, TIMEOUT
-from record_tools import (V2, V3, casts, chunks, event, good, header, load, output, printed, read_until, record, screen,
-                          write)
+from record_tools import (V2, V3, casts, chunks, convert, event, good, header, load, output, printed, read_until,
+                          record, screen, write)
 
 KINDS = ('v2', 'v3', 'raw', 'txt', 'ttyrec', 'script')
-
-
-def convert(kind, path, **options):
-    return good('convert', '-t', kind, path, **options)
 
 
 def through(pty, path, *kinds):
@@ -177,6 +173,19 @@ def test_random_recordings_survive_every_way_round(pty):
         assert convert('raw', path) == printed(path)
 
 
+def test_what_only_version_3_knows_of_the_terminal_comes_back_from_version_2(pty):
+    """v3's `term` may hold more than v2 has members for, such as the terminal's version: v2 keeps it out of the way."""
+    term = {'cols': 90, 'rows': 20, 'type': 'xterm-256color', 'version': 'VTE(6003)', 'theme': {'fg': '#ffffff'},
+            'new': [{'a': None}]}
+    path = write(pty.path('x.cast'), json.dumps({'version': 3, 'term': term, 'tags': ['a']}), '\n',
+                 event(1, 'o', 'a'))
+    head, _ = load(convert('v2', path))
+    assert (head['width'], head['height'], head['env'], head['tags']) == (90, 20, {'TERM': 'xterm-256color'}, ['a'])
+    assert head['theme'] == term['theme'] and head['term'] == {'version': 'VTE(6003)', 'new': [{'a': None}]}
+    again, _ = load(through(pty, path, 'v2', 'v3'))
+    assert again['term'] == term
+
+
 # --- raw, ttyrec, script ----------------------------------------------------------------------------------------------
 
 
@@ -212,6 +221,26 @@ def test_ttyrec_of_golden_recordings(path):
     found = frames(convert('ttyrec', path))
     assert b''.join(data for _, data in found) == printed(path)
     assert all(a[0] <= b[0] for a, b in zip(found, found[1:]))
+
+
+def test_script_has_no_empty_piece(pty):
+    """scriptreplay takes a piece of no bytes for a damaged log; its time counts for what follows."""
+    path = write(pty.path('x.cast'), V2, event(0.5, 'o', ''), event(1.5, 'o', 'a'), event(2, 'o', ''),
+                 event(3.25, 'o', 'b'))
+    good('convert', '-t', 'script', '-o', pty.path('out'), path)
+    with open(pty.path('out.timing'), encoding='ascii') as f:
+        assert [line for line in f.read().splitlines() if line[0] == 'O'] == ['O 1.500000 1', 'O 1.750000 1']
+
+
+@pytest.mark.parametrize(('kind', 'said'), [('ttyrec', '1 i, 2 m, 1 r'), ('script', '1 i, 2 m'), ('raw', ''),
+                                            ('v3', '')])
+def test_what_a_kind_of_file_cannot_hold_is_said_once(pty, kind, said):
+    """Typed keys, markers and sizes have no place in a ttyrec, the first two none in script's log of the output."""
+    path = write(pty.path('x.cast'), V2, event(1, 'i', 'x'), event(1, 'm', ''), event(2, 'o', 'a'), event(2, 'm', 'b'),
+                 event(3, 'r', '90x30'), event(3, 'x', '0'))
+    run = record('convert', '-t', kind, '-o', pty.path('out'), path)
+    wanted = f'record: {path}: events that {kind} cannot hold: {said}\n' if said else ''
+    assert (run.returncode, run.stderr.decode()) == (0, wanted)
 
 
 # --- txt --------------------------------------------------------------------------------------------------------------
@@ -314,7 +343,8 @@ def test_txt_of_a_real_editor_session(pty):
 @pytest.mark.parametrize('kind', KINDS)
 def test_the_output_file_is_never_overwritten_without_force(pty, kind):
     """Issue 4: an existing file is refused, and is the same afterwards; --force replaces it."""
-    path, out = write(pty.path('x.cast'), ours()), write(pty.path('out'), 'precious')
+    path = write(pty.path('x.cast'), V2, event(1, 'o', 'a'), event(2, 'x', '0'))
+    out = write(pty.path('out'), 'precious')
     run = record('convert', '-t', kind, '-o', out, path)
     assert run.returncode == 1 and run.stderr.startswith(f'record: {out}: '.encode()), run
     assert run.stderr.count(b'\n') == 1
@@ -340,7 +370,7 @@ def test_both_files_of_a_script_are_looked_at_before_one_is_written(pty):
 
 def test_an_output_file_holds_what_standard_output_would(pty):
     """-o OUT is nothing but another place."""
-    path = write(pty.path('x.cast'), ours())
+    path = write(pty.path('x.cast'), V2, event(1, 'o', 'a'), event(2, 'x', '0'))
     for kind in ('v2', 'v3', 'raw', 'txt', 'ttyrec'):
         assert good('convert', '-t', kind, '-o', pty.path(kind), path) == b''
         with open(pty.path(kind), 'rb') as f:
@@ -389,6 +419,31 @@ def test_a_bad_recording_is_no_success(pty):
     assert run.returncode == 1 and run.stderr.startswith(f'record: {path}:3: '.encode())
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_after_a_failure_no_part_of_the_output_is_left(pty, kind):
+    """A file that is only half there looks like a whole one, to make(1) and to people: a bad line or a full disk leave
+    none, new or overwritten."""
+    path = write(pty.path('x.cast'), V2, event(1, 'o', 'x\r\n' * 100000), 'bad\n')
+    for force in ((), ('--force',)):
+        if force:
+            write(pty.path('out'), 'old')
+        run = record('convert', '-t', kind, *force, '-o', pty.path('out'), path)
+        assert run.returncode == 1 and run.stderr.startswith(f'record: {path}:3: '.encode()), run
+        assert sorted(os.listdir(pty.folder)) == ['x.cast']
+    path = write(pty.path('x.cast'), V2, event(1, 'o', 'x\r\n' * 100000))
+    full = pty.run('bash', '-c', f'ulimit -f 64; trap "" XFSZ; {RECORD} convert -t {kind} -o out {path}')
+    assert full.returncode == 1 and 'record: out: ' in full.stderr and sorted(os.listdir(pty.folder)) == ['x.cast']
+
+
+def test_a_device_or_a_pipe_is_not_removed_after_a_failure(pty):
+    """Only what convert made of a regular file is gone: /dev/full(4) stays where it is."""
+    path, fifo = write(pty.path('x.cast'), V2, event(1, 'o', 'a'), 'bad\n'), pty.path('fifo')
+    os.mkfifo(fifo)
+    with open(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), 'rb') as reader:
+        run = record('convert', '-t', 'raw', '--force', '-o', fifo, path)
+        assert run.returncode == 1 and os.path.exists(fifo) and reader.read() == b'a'
+
+
 @pytest.mark.parametrize('kind', ['v2', 'v3', 'raw', 'txt', 'ttyrec'])
 def test_standard_input_streams_through(pty, kind):
     """`streaming, input - too`: output comes while the input is still open, long before its end."""
@@ -408,4 +463,4 @@ def test_standard_input_gives_what_the_file_gives(pty, kind):
     """A pipe cannot be sought in; the result is the same."""
     path = write(pty.path('x.cast'), ours())
     with open(path, 'rb') as f:
-        assert good('convert', '-t', kind, '-', input=f.read()) == convert(kind, path)
+        assert convert(kind, '-', input=f.read()) == convert(kind, path)

@@ -9,7 +9,8 @@ import shutil
 import pytest
 
 from harness import RECORD, hello
-from record_tools import (CASTS, casts, chunks, event, good, header, load, on_screen, output, printed, screen, write)
+from record_tools import (CASTS, casts, chunks, convert, event, good, header, load, on_screen, output, printed,
+                          screen, write)
 
 TEXT = ['\x1b[1;32mgreen\x1b[0m caf\u00e9 \u20ac\r\n'.encode(), b'one\r\ntwo\r\n', b'progress 10%',
         b'\rprogress 99%\r\n', '\u4f60\u597d\r\n'.encode()]
@@ -114,11 +115,11 @@ def test_asciinema_and_record_print_the_same(pty, name):
 def script_files(pty, path):
     """convert -t script writes two files: the output in OUT, the timing log in OUT.timing."""
     out = pty.path('session')
-    assert good('convert', '-t', 'script', '-o', out, path) == b''
+    assert convert('script', '-o', out, path) == b''
     return out + '.timing', out
 
 
-@pytest.mark.parametrize('pieces', [TEXT, TEXT + EXACT], ids=['text', 'bytes'])
+@pytest.mark.parametrize('pieces', [TEXT, TEXT + EXACT, [b'', *TEXT, b'', b'']], ids=['text', 'bytes', 'empty pieces'])
 def test_scriptreplay_plays_what_convert_wrote(pty, pieces):
     """util-linux's advanced timing log: scriptreplay prints the same bytes."""
     need('scriptreplay')
@@ -135,7 +136,7 @@ def test_ttyplay_plays_what_convert_wrote(pty, pieces):
     """ttyplay -n prints the frames without waiting: the same bytes, and the same screen."""
     need('ttyplay')
     out = pty.path('out.ttyrec')
-    good('convert', '-t', 'ttyrec', '-o', out, ours(pty, pieces))
+    convert('ttyrec', '-o', out, ours(pty, pieces))
     status, text, data = on_terminal(pty, 'ttyplay', '-n', out)
     assert status == 0 and text == screen(b''.join(pieces)).text()
     assert data.replace(b'\r', b'') == b''.join(pieces).replace(b'\r', b'')

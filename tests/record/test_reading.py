@@ -11,8 +11,8 @@ import time
 import pytest
 
 from harness import BUILD, RECORD, TIMEOUT
-from record_tools import (ERROR, V2, V3, casts, chunks, event, good, header, load, output, printed, read_until, record,
-                          write)
+from record_tools import (ERROR, V2, V3, casts, chunks, convert, event, good, header, load, output, printed, read_until,
+                          record, write)
 
 CONVERSIONS = ('v2', 'v3', 'raw', 'txt', 'ttyrec')
 MIB = 1 << 20
@@ -204,7 +204,7 @@ def test_golden_recordings_have_an_information_block_and_convert_to_everything(p
     """Every command reads every file."""
     assert good('info', path).strip()
     for kind in CONVERSIONS:
-        assert good('convert', '-t', kind, path)
+        assert convert(kind, path)
 
 
 # --- torn files -------------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_torn_file_has_information_and_converts(pty, version):
     for cut in range(len(header(version)), len(data)):
         write(path, data[:cut])
         good('info', path)
-        good('convert', '-t', ('v2', 'v3', 'txt', 'ttyrec', 'raw')[cut % 5], path)
+        convert(('v2', 'v3', 'txt', 'ttyrec', 'raw')[cut % 5], path)
 
 
 def test_a_torn_header_is_no_crash(pty):
