@@ -1,7 +1,7 @@
 // record: reads the recordings that shim writes (asciicast v2), and those of any other program (v1, v2, v3).
 //
 //   record play    [-s SPEED] [-i IDLE] [-t START] [-f] FILE        again, with its timing
-//   record cat     [-f] [--from N] [--to N] [--no-queries] FILE     the output's exact bytes
+//   record cat     [-f] [--from N] [--to N] [--no-queries] FILE...  the output's exact bytes
 //   record info    [--json] FILE...                                 what it is, and whether it still runs
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
 //
@@ -39,12 +39,14 @@
 #include <cstring>
 #include <ctime>
 #include <cwchar>  // wcwidth, which is POSIX
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>  // getopt_long: not POSIX, but in every libc
 #include <poll.h>
@@ -432,8 +434,9 @@ private:
 // A recording is read forwards only: line by line (v2, v3), or element by element (v1, where all of it is one JSON
 // text). One that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
 
-/// What reading gave: something, nothing yet (a live recording), the end, or an error (that has been said).
-enum class Got { some, wait, end, bad };
+/// What reading gave: something; nothing yet (of a recording that grows); the first event is the next one again, since
+/// the file was truncated (that has been said); the end; or an error (likewise).
+enum class Got { some, wait, anew, end, bad };
 
 /// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line, and more for such a header only.
 class Window {
@@ -449,6 +452,11 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool seekable() const { return start_ >= 0; }
     [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
+    /// Whether the file has become shorter than what was read of it.
+    [[nodiscard]] bool is_truncated() const {
+        struct stat file {};
+        return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
+    }
     [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
     void rewind() { seek(start_); }
@@ -607,8 +615,54 @@ bool take_member(Json &json, Header &header, const std::string &key) {
     return json.object([&](const std::string &inner) { return take_inner(json, header, key + "." + inner); });
 }
 
-/// Reads a recording, event by event. With `follow`, the end of the file is the end only when the writer is gone or has
-/// written an `x` event; until then `next` gives `wait` there.
+/// Whether take(path) is true for an entry of `folder`; those after that one are not looked at.
+template <typename Take> bool find_entry(const std::string &folder, Take &&take) {
+    const auto close = [](DIR *dir) { ::closedir(dir); };
+    const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
+    const dirent *entry = dir ? ::readdir(dir.get()) : nullptr;
+    for (; entry != nullptr; entry = ::readdir(dir.get())) {
+        if (entry->d_name[0] != '.' && take(folder + "/" + entry->d_name)) return true;
+    }
+    return false;
+}
+
+bool is_same_file(const struct stat &one, const struct stat &other) {
+    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/// Whether another process, of those that we may look at, has a file open for writing: Linux tells it in /proc/PID/fd.
+class OpenElsewhere {
+public:
+    /// True also where that cannot be known.
+    bool check(int fd) {
+        struct stat file {};
+        if (::access("/proc/self/fd", X_OK) != 0 || ::fstat(fd, &file) != 0) return true;
+        if (writes_to(found_, file)) return true;
+        const auto try_link = [&](const std::string &link) {
+            if (writes_to(link, file)) found_ = link;
+            return found_ == link;
+        };
+        found_.clear();
+        const std::string self = "/proc/" + std::to_string(::getpid());
+        return find_entry("/proc", [&](const std::string &process) {
+            const bool other = process[6] >= '0' && process[6] <= '9' && process != self;
+            return other && find_entry(process + "/fd", try_link);
+        });
+    }
+
+private:
+    /// The links' own permissions are those that the file was opened with: proc(5).
+    static bool writes_to(const std::string &link, const struct stat &file) {
+        struct stat mode {}, target {};
+        if (::lstat(link.c_str(), &mode) != 0 || (mode.st_mode & S_IWUSR) == 0) return false;
+        return ::stat(link.c_str(), &target) == 0 && is_same_file(target, file);
+    }
+
+    std::string found_;  // the link to look at first: the rest of /proc costs a lot more
+};
+
+/// Reads a recording, event by event. With `follow`, the end of the file is the end only when nobody writes it any more
+/// (a shim that has written its `x` event only sees to its clients); until then `next` gives `wait` there.
 class Recording {
 public:
     bool open(const char *name, bool follow = false) {
@@ -628,15 +682,19 @@ public:
         line_ = 1;
         time_ = 0;
         Got got;
-        while ((got = read_header()) == Got::wait && g_signal == 0) ::poll(nullptr, 0, kPollMillis);
+        while (((got = read_header()) == Got::wait || got == Got::anew) && g_signal == 0) {
+            if (got == Got::anew) window_.rewind();
+            ::poll(nullptr, 0, kPollMillis);
+        }
         if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
         return got != Got::bad;
     }
 
     Got next(Event &event) {
-        while (header_.version != 0 && !(follow_ && exited_)) {
+        while (header_.version != 0) {
             std::string_view text;
             const Got got = header_.version == 1 ? cut_element(text) : cut_line(text);
+            if (got == Got::anew) return start_anew();
             if (got != Got::some) return got;
             const bool blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             const bool on_header_line = line_ == 1 && header_.version != 1;
@@ -669,8 +727,8 @@ public:
         return lock.l_pid;
     }
 
-    /// Whether the writer went away without an `x` event; known at the end, when following.
-    [[nodiscard]] bool died() const { return writer_gone_ && !exited_ && window_.seekable(); }
+    /// Whether the shim went away without an `x` event; known at the end, when following.
+    [[nodiscard]] bool died() const { return writer_gone_ && !exited_ && header_.pid != 0 && window_.seekable(); }
 
     /// Whether `next` might have to wait for a slow pipe: a good moment to write out what has been read so far.
     [[nodiscard]] bool might_block() const {
@@ -684,6 +742,17 @@ public:
     }
 
 private:
+    /// Whether there may be more to come. A shim is seen by its lock, another writer by what it has open.
+    bool is_written() {
+        if (writer()) return !exited_;
+        return header_.pid == 0 && window_.seekable() && elsewhere_.check(window_.fd());
+    }
+
+    Got start_anew() {
+        complain(name_, "was truncated: it is read from its beginning again");
+        return rewind() ? Got::anew : Got::bad;
+    }
+
     /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read:
     /// what it wrote between our last read and its end is then still found.
     Got more(const char *too_long = "a line is longer than 1 MiB", std::size_t most = kMostLine) {
@@ -693,7 +762,8 @@ private:
             if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
             if (n < 0) return complain_errno(name_), Got::bad;
             if (!follow_ || writer_gone_) return Got::end;
-            if (writer()) return Got::wait;
+            if (window_.is_truncated()) return Got::anew;
+            if (is_written()) return Got::wait;
             writer_gone_ = true;
         }
     }
@@ -918,7 +988,7 @@ private:
         if (header_.version == 2) time_ = std::max(time_, time);
         else time_ = std::min(time_ + time, kForever);
         event.time = time_;
-        exited_ = exited_ || event.kind == 'x';
+        exited_ = event.kind == 'x';
         return nullptr;
     }
 
@@ -948,8 +1018,9 @@ private:
     long line_ = 1;             // the present line
     Micros time_ = 0;           // of the last event
     bool torn_ = false;         // the present line has no newline, and the file ends there
-    bool exited_ = false;       // an `x` event has come
+    bool exited_ = false;       // the last event was an `x`
     bool writer_gone_ = false;  // nobody writes the file any more
+    OpenElsewhere elsewhere_;
 };
 
 // === 4. Control sequences ============================================================================================
@@ -1255,6 +1326,7 @@ struct Options {
     std::vector<const char *> files;
     bool follow = false, no_queries = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
+    bool strict = false;                           // there must be as much output as `to` says
     std::pair<std::uint64_t, std::uint64_t> skip;  // bytes of the file, and of output, that stand before what is read
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
     Micros idle = -1;        // the longest pause; -1: as the header says
@@ -1278,7 +1350,7 @@ template <typename Take> Got for_each_event(Recording &recording, Output &out, T
         if (recording.might_block() && !out.flush()) return got;
         got = recording.next(event);
         const bool go_on = got == Got::some ? take(event) : got == Got::wait && out.flush() && pause_for_more(out);
-        if (!go_on) return got;
+        if (!go_on && got != Got::anew) return got;
     }
 }
 
@@ -1296,12 +1368,11 @@ int finish(const Recording &recording, Output &out, Got got) {
     return got == Got::bad ? 1 : out.status();
 }
 
-int cat(const Options &options) {
+/// Writes the part of `file` that is asked for; `position` is that of its first byte, and then of the next file's.
+int cat_file(const char *file, const Options &options, Output &out, std::uint64_t &position) {
     Recording recording;
-    if (!recording.open(options.files[0], options.follow)) return 1;
-    Output out(STDOUT_FILENO, "standard output");
+    if (!recording.open(file, options.follow)) return 1;
     QueryFilter filter;
-    std::uint64_t position = options.skip.second;
     recording.jump(options.skip.first);
     const auto take = [&](const Event &event) {
         if (!event.output) return true;
@@ -1311,7 +1382,18 @@ int cat(const Options &options) {
     };
     const Got got = position < options.to ? for_each_event(recording, out, take) : Got::some;
     out.put(filter.held());
-    return finish(recording, out, got);
+    const int status = finish(recording, out, got);
+    if (!options.strict || got != Got::end || options.to == UINT64_MAX) return status;
+    complain(recording.name(), "has " + std::to_string(position) + " bytes of output, too few for --to");
+    return 1;
+}
+
+int cat(const Options &options) {
+    Output out(STDOUT_FILENO, "standard output");
+    std::uint64_t position = options.skip.second;
+    int status = 0;
+    for (const char *file : options.files) status = std::max(status, cat_file(file, options, out, position));
+    return status;
 }
 
 // === 6. info =========================================================================================================
@@ -1336,6 +1418,7 @@ bool summarize(const char *file, Summary &summary) {
         summary.events += event.kind == 'b' || event.goes_on ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
+        else if (event.kind != '?') summary.status.clear();  // somebody has appended to it
         if (!event.output) continue;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
@@ -1602,6 +1685,7 @@ public:
             next_ = Next::show;
             live_ = got == Got::wait;
             if (live_) await_more();
+            else if (got == Got::anew) begin_again();
             else show(event);
         }
         return Got::end;
@@ -1699,15 +1783,20 @@ private:
             if (!recording_.window().seekable()) return;  // a pipe cannot be read again
             if (!recording_.rewind()) return quit();
             next_ = Next::again;
-            timeline_ = {.idle = timeline_.idle};
-            filter_ = QueryFilter();
-            modes_ = Modes();
-            shown_ = 0;
-            live_ = false;
-            out_.put(kReset);
+            begin_again();
         }
         start_ = 0;
         target_ = target;
+    }
+
+    /// The next event is the recording's first one.
+    void begin_again() {
+        timeline_ = {.idle = timeline_.idle};
+        filter_ = QueryFilter();
+        modes_ = Modes();
+        shown_ = 0;
+        live_ = false;
+        out_.put(kReset);
     }
 
     /// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
@@ -2114,9 +2203,7 @@ public:
     bool open(const std::string &name, bool force, const Recording &source) {
         struct stat from {}, to {};
         name_ = name;
-        const bool same = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 &&
-                          from.st_dev == to.st_dev && from.st_ino == to.st_ino;
-        if (same) {
+        if (::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 && is_same_file(from, to)) {
             complain(name, "is the recording itself");
             return false;
         }
@@ -2429,8 +2516,8 @@ constexpr char kPlayHelp[] =
     "  -s, --speed SPEED     SPEED times as fast, 0.1 to 1000\n"
     "  -i, --idle IDLE       no pause over IDLE seconds (default: the recording's own limit, if it has one)\n"
     "  -t, --start START     begin START seconds in, with the screen as it was then\n"
-    "  -f, --follow          go on as a live session grows, until it ends; a START past the end shows at once\n"
-    "                        what there is, and then what comes\n"
+    "  -f, --follow          go on as FILE grows, until nobody writes it any more (record cat --help tells how that\n"
+    "                        is known); a START past the end shows at once what there is, and then what comes\n"
     "\n"
     "Keys, at a terminal:\n"
     "  space         pauses, and goes on\n"
@@ -2444,15 +2531,20 @@ constexpr char kPlayHelp[] =
     "At a terminal, questions to the terminal that stand in the recording are left out.\n";
 
 constexpr char kCatHelp[] =
-    "Usage: record cat [OPTION]... FILE\n"
-    "Writes the output, the exact bytes that the program printed, at once.\n"
+    "Usage: record cat [OPTION]... FILE...\n"
+    "Writes the output, the exact bytes that the program printed, at once; of several FILEs in the order given.\n"
     "\n"
-    "  -f, --follow      go on as a live session grows, until it ends\n"
+    "  -f, --follow      go on as a FILE grows, until nobody writes it any more (see below)\n"
     "      --from N      leave out the first N bytes\n"
-    "      --to N        end after byte N of the output\n"
-    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output (the shim knows that\n"
-    "                    of its own recording, which may be too long to be read for its end)\n"
-    "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n";
+    "      --to N        end after byte N of the output, or where it ends; of several FILEs the bytes count as one's\n"
+    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output: the shim knows that\n"
+    "                    of its own recording, which may be too long to be read for its end. Output that ends before\n"
+    "                    --to is an error then\n"
+    "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n"
+    "\n"
+    "-f: a shim locks its recording; it is followed to its exit event, or until the shim has died, which is said. The\n"
+    "recording of another program is followed until no process of yours has it open for writing (where /proc cannot\n"
+    "tell that: until Ctrl-C). A FILE that is truncated meanwhile is read anew, which is said too.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... FILE...\n"
@@ -2540,7 +2632,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'W': return options.force = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
-    case 'S': return set(options.skip, parse_pair(value, ':'));
+    case 'S': options.strict = true; return set(options.skip, parse_pair(value, ':'));
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
@@ -2570,7 +2662,8 @@ int run_command(const Command &command, int argc, char **argv) {
     }
     options.files.assign(argv + optind, argv + argc);
     if (options.files.empty()) return complain_usage(command.name, "a FILE is missing");
-    if (options.files.size() > 1 && command.run != info) return complain_usage(command.name, "one FILE at a time");
+    const bool one = command.run != info && (command.run != cat || options.strict);
+    if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
     return command.run(options);

@@ -217,10 +217,12 @@ def screen_at(path, time, cols=80, rows=24):
 
 
 class Growing:
-    """A recording that a helper process writes, holding the record lock that section 4 demands of the daemon."""
-    def __init__(self, pty, path, first=''):
+    """A recording that a helper process writes, holding the record lock that section 4 demands of the daemon, or, as
+    other programs, without one."""
+    def __init__(self, pty, path, first='', lock=True):
         self.path = write(path, first)
-        self.process = pty.background(PYTHON, WRITER, path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = pty.background(PYTHON, WRITER, path, *([] if lock else ['no-lock']), stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE)
         assert self.process.stdout.readline() == b'READY\n'
 
     def write(self, text):

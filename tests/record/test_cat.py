@@ -15,6 +15,9 @@ from harness import PYTHON, RECORD, wait_until
 from record_tools import V2, V3, Growing, event, good, header, output, read_until, record, write
 
 
+SHIM = {'pid': 4321, 'address': '127.0.0.1:43210'}
+
+
 @pytest.fixture(name='mixed')
 def mixed_recording(pty):
     """Text, bytes that are not UTF-8, input, markers, resizes, many chunks; with the bytes that it stands for."""
@@ -78,6 +81,38 @@ def test_a_part_outside_the_output_is_empty_or_cut(mixed):
     assert good('cat', '--from', len(data) + 5, path) == b''
     assert good('cat', '--from', 2 ** 40, '--to', 2 ** 41, path) == b''
     assert good('cat', '--from', len(data) - 3, '--to', 2 ** 60, path) == data[-3:]
+
+
+@pytest.mark.parametrize('cut', ['line', 'event', 'before', 'nothing'])
+def test_with_skip_output_that_ends_too_early_is_an_error(pty, cut):
+    """The shim asks with --skip for bytes that it has written. Where somebody has cut the recording short, a client
+    that got less would go on as if nothing were missing: `record` fails, and the shim drops the client."""
+    whole = V2 + event(1, 'o', 'abcd') + event(2, 'o', 'efgh')
+    end = {'line': -3, 'event': len(V2 + event(1, 'o', 'abcd')), 'before': len(V2), 'nothing': len(whole)}[cut]
+    path = write(pty.path('x.cast'), whole[:end])
+    for skip, lost in (('0:0', 0), (f'{len(V2 + event(1, "o", "abcd"))}:4', 4)):
+        run = record('cat', '--skip', skip, '--from', 2, '--to', 8, path)
+        if cut == 'nothing':
+            assert (run.returncode, run.stdout, run.stderr) == (0, b'cdefgh'[max(lost - 2, 0):], b'')
+            continue
+        assert run.returncode == 1 and b'cdefgh'[max(lost - 2, 0):].startswith(run.stdout), run
+        assert run.stderr.startswith(f'record: {path}: has '.encode()) and run.stderr.count(b'\n') == 1
+    assert record('cat', '--skip', '0:0', '--to', 9, path).returncode == 1
+    assert record('cat', '--skip', '0:0', path).returncode == 0
+
+
+def test_several_files_are_printed_in_the_order_given(pty):
+    """As cat(1): one after another, standard input among them; one that cannot be read does not stop the others."""
+    paths = [write(pty.path(f'{n}.cast'), header(version), output(1, data)) for n, (version, data) in enumerate(
+        ((2, b'one\xff'), (3, b'two'), (2, b'')))]
+    third = write(pty.path('3.json'), '{"version": 1, "width": 80, "height": 24, "stdout": [[1, "three"]]}')
+    assert good('cat', paths[1], paths[0], third, paths[2], paths[1]) == b'twoone\xffthreetwo'
+    with open(paths[0], 'rb') as f:
+        assert good('cat', third, '-', paths[1], stdin=f) == b'threeone\xfftwo'
+    assert good('cat', '--from', 2, '--to', 9, *paths, third) == b'e\xfftwoth'
+    bad = write(pty.path('bad.cast'), V2, event(1, 'o', 'x'), 'bad\n')
+    run = record('cat', paths[0], pty.path('missing'), bad, third)
+    assert (run.returncode, run.stdout) == (1, b'one\xffxthree') and run.stderr.count(b'\n') == 2
 
 
 def test_a_part_ends_before_what_is_bad_behind_it(pty):
@@ -227,7 +262,7 @@ def test_following_ends_when_the_exit_event_comes(pty):
 
 def test_following_says_when_the_session_died_without_an_exit_event(pty):
     """The kernel drops a record lock with its holder (fcntl(2)): nobody will write the `x` event any more."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'before '))
+    live = Growing(pty, pty.path('live.cast'), header(shim=SHIM) + event(0.1, 'o', 'before '))
     run = follow(pty, live.path)
     read_until(run.stdout, b'before ')
     live.write(event(0.2, 'o', 'after [') + '[0.3, "o", "to')
@@ -240,10 +275,63 @@ def test_following_says_when_the_session_died_without_an_exit_event(pty):
 
 def test_following_a_session_that_is_long_over_ends_at_once(pty):
     """With an exit event in silence; without one, and nobody holding the lock, it says so."""
-    over = write(pty.path('over.cast'), V2, event(0.1, 'o', 'a'), event(0.2, 'x', '0'))
+    over = write(pty.path('over.cast'), header(shim=SHIM), event(0.1, 'o', 'a'), event(0.2, 'x', '0'))
     assert good('cat', '-f', over) == b'a'
-    run = record('cat', '-f', write(pty.path('dead.cast'), V2, event(0.1, 'o', 'a')))
-    assert run.stdout == b'a' and b'dead.cast' in run.stderr and run.returncode in (0, 1)
+    run = record('cat', '-f', write(pty.path('dead.cast'), header(shim=SHIM), event(0.1, 'o', 'a')))
+    assert run.stdout == b'a' and b'dead.cast: the session died' in run.stderr and run.returncode in (0, 1)
+
+
+@pytest.mark.parametrize('first', [V2, V3], ids=['v2', 'v3'])
+@pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
+def test_the_recording_of_another_program_is_followed_until_nobody_has_it_open(pty, command, first):
+    """asciinema takes no lock, and an old one wrote no exit event: that its writer lives is seen in /proc/PID/fd
+    (proc(5)). Its end is no death, and nothing to be said."""
+    live = Growing(pty, pty.path('live.cast'), first + event(0.1, 'o', 'a '), lock=False)
+    reader = pty.background(PYTHON, '-c', f'import sys; f=open({live.path!r}); print("READY", flush=True); '
+                            'sys.stdin.read()', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert reader.stdout.readline() == b'READY\n'
+    run = pty.background(RECORD, *command, live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    read_until(run.stdout, b'a ')
+    for text in ('b ', 'c '):
+        live.write(event(0.2, 'o', text))
+        read_until(run.stdout, text.encode())
+    live.write(event(0.3, 'o', 'last') + '[0.4, "o", "to')
+    live.die()
+    assert run.communicate(timeout=10) == (b'last', b'') and run.returncode == 0 and reader.poll() is None
+
+
+def test_following_goes_to_the_last_exit_event_that_stands(pty):
+    """`asciinema rec --append` goes on behind the exit event of the session before."""
+    old = V3 + event(0.1, 'o', 'a ') + event(0.1, 'x', '0')
+    path = write(pty.path('x.cast'), old, event(1, 'o', 'b '), event(0.1, 'x', '0'), event(1, 'o', 'c'))
+    assert good('cat', '-f', path) == good('play', '-s', '1000', '-f', path) == b'a b c'
+    assert ' ended\n' in good('info', path).decode()
+    live = Growing(pty, pty.path('live.cast'), old, lock=False)
+    run = follow(pty, live.path)
+    read_until(run.stdout, b'a ')
+    live.write(event(1, 'o', 'b ') + event(0.1, 'x', '0'))
+    read_until(run.stdout, b'b ')
+    live.write(event(1, 'o', 'c') + event(0.1, 'x', '0'))
+    read_until(run.stdout, b'c')
+    live.die()
+    assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
+
+
+@pytest.mark.parametrize('lock', [True, False], ids=['shim', 'other'])
+@pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
+def test_a_file_that_is_truncated_meanwhile_is_read_anew(pty, command, lock):
+    """`asciinema rec --overwrite`: the file is the same, and shorter than what was read of it. That is said."""
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'old') + '[0.2, "o", "torn', lock=lock)
+    run = pty.background(RECORD, *command, live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    read_until(run.stdout, b'old')
+    os.truncate(live.path, 0)
+    said = read_until(run.stderr, b'\n')
+    assert said == f'record: {live.path}: was truncated: it is read from its beginning again\n'.encode()
+    live.write(V3 + event(0.1, 'o', 'new'))
+    assert read_until(run.stdout, b'new').endswith(b'new')
+    live.write(event(0.2, 'x', '0'))
+    live.die()
+    assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
 
 
 def test_without_f_a_running_session_is_read_to_its_present_end(pty):
@@ -278,9 +366,10 @@ def test_following_is_quick(pty):
     assert statistics.median(delays) < 0.1, delays
 
 
-def test_following_sleeps_while_nothing_comes(pty):
+@pytest.mark.parametrize('lock', [True, False], ids=['shim', 'other'])
+def test_following_sleeps_while_nothing_comes(pty, lock):
     """Waiting costs next to nothing: no busy loop (utime and stime of proc(5))."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'x'))
+    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'x'), lock=lock)
     run = follow(pty, live.path)
     read_until(run.stdout, b'x')
 
@@ -313,23 +402,23 @@ def test_following_takes_a_part_too(pty):
 
 def test_a_lock_of_the_old_kind_of_another_program_is_no_matter(pty):
     """flock(2) locks are another kind: who holds one is not the session's daemon."""
-    path = write(pty.path('x.cast'), V2, event(0.1, 'o', 'a'))
+    path = write(pty.path('x.cast'), header(shim=SHIM), event(0.1, 'o', 'a'))
     holder = pty.background(PYTHON, '-c', f'import fcntl,sys; f=open({path!r}); fcntl.flock(f, fcntl.LOCK_EX); '
                             'print("READY", flush=True); sys.stdin.read()', stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b'READY\n'
     run = record('cat', '-f', path)
-    assert run.stdout == b'a' and run.stderr
+    assert run.stdout == b'a' and b'the session died' in run.stderr
 
 
 def test_skip_begins_at_a_line_that_somebody_knows(pty):
     """--skip OFFSET:POSITION: the lines before byte OFFSET are not even read, and POSITION bytes of output are theirs;
     so the shim catches a client up from the end of a recording of any length."""
     path, bad = pty.path('a.cast'), 'this is no event\n'
-    header = '{"version": 2, "width": 80, "height": 24}\n'
-    with open(path, 'w', encoding='ascii') as f:
-        f.write(header + bad + '[1, "o", "cdef"]\n[2, "o", "gh"]\n')
-    run = pty.run(RECORD, 'cat', '--skip', f'{len(header + bad)}:2', '--from', '3', '--to', '7', path)
+    write(path, V2, bad, '[1, "o", "cdef"]\n[2, "o", "gh"]\n')
+    skip = '--skip', f'{len(V2 + bad)}:2'
+    run = pty.run(RECORD, 'cat', *skip, '--from', '3', '--to', '7', path)
     assert (run.returncode, run.stdout, run.stderr) == (0, 'defg', '')
+    assert pty.run(RECORD, 'cat', *skip, path, path).returncode == 2
     for wrong in ('', ':', '1', '1:', ':2', 'a:b', '1:2:3'):
         assert pty.run(RECORD, 'cat', '--skip', wrong, path).returncode == 2

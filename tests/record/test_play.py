@@ -539,7 +539,7 @@ def test_following_from_now_on(pty):
 
 def test_following_says_when_the_session_died(pty):
     """Issue 4: `says when the session died without one`."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'old '))
+    live = Growing(pty, pty.path('live.cast'), header(shim={'pid': 1, 'address': 'x'}) + event(0.1, 'o', 'old '))
     run = follow(pty, live.path)
     read_until(run.stdout, b'old ')
     live.die()

@@ -590,7 +590,7 @@ def test_memory_stays_flat_for_version_1(pty):
 
 
 @pytest.mark.parametrize('argv', [
-    [], ['frobnicate', 'F'], ['--frobnicate'], ['cat'], ['cat', '--frobnicate', 'F'], ['cat', 'F', 'F'],
+    [], ['frobnicate', 'F'], ['--frobnicate'], ['cat'], ['cat', '--frobnicate', 'F'],
     ['cat', '--from', 'F'],
     ['cat', '--from', 'x', 'F'], ['cat', '--from', '-1', 'F'], ['cat', '--to', '', 'F'], ['cat', '--to', '1x', 'F'],
     ['cat', '--from'],
