@@ -835,7 +835,9 @@ void Recording::commit() {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
-constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal
+constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
+constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
+constexpr std::size_t kTypedBytes = 16 << 10;  // that one client may have waiting here; more stays in its socket
 constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
 
 struct SignalFlags {
@@ -1730,6 +1732,8 @@ Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
 
 constexpr std::size_t kHelloBytes = 12;
 constexpr std::string_view kHelloMagic = "\xFF\xFFss";
+constexpr unsigned kPushOnly = 2;                  // x pixels of a hello without a window: see ClientInput::is_push()
+constexpr std::string_view kTaken = "\xFF\xFFok";   // the answer to such a client
 constexpr milliseconds kOpeningGrace{200};         // how long undecided first bytes wait for more
 constexpr std::size_t kOpeningBytes = 8 << 10;     // and how many of them at most
 
@@ -1795,7 +1799,7 @@ winsize parse_window_change(std::string_view message) {
 /// most kOpeningBytes at first, then at most kHelloBytes.
 class ClientInput {
 public:
-    enum class Mode { opening, raw, aware, binary, foreign };
+    enum class Mode { opening, raw, aware, binary, push, foreign };
 
     /// Takes what has been received; appends bytes for the program to `program` and window sizes to `windows`.
     void feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows);
@@ -1803,7 +1807,9 @@ public:
     void settle(std::string &program);
 
     [[nodiscard]] Mode mode() const { return mode_; }
-    [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary; }
+    [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary || is_push(); }
+    /// Whether it only brings input (attach -p): it is sent no output, but is told when all that it sent has been taken.
+    [[nodiscard]] bool is_push() const { return mode_ == Mode::push; }
     /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
     [[nodiscard]] bool is_undecided() const {
         return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
@@ -1819,7 +1825,7 @@ private:
 };
 
 void ClientInput::feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows) {
-    if (mode_ == Mode::raw || mode_ == Mode::binary) {
+    if (mode_ == Mode::raw || mode_ == Mode::binary || mode_ == Mode::push) {
         program.append(bytes);
         return;
     }
@@ -1830,7 +1836,7 @@ void ClientInput::feed(std::string_view bytes, std::string &program, std::vector
         mode_ = opening == Opening::hello ? Mode::aware : opening == Opening::plain ? Mode::raw : Mode::foreign;
     }
     if (mode_ == Mode::aware) feed_aware(program, windows);
-    if (mode_ == Mode::raw || mode_ == Mode::binary) program.append(held_);
+    if (mode_ == Mode::raw || mode_ == Mode::binary || mode_ == Mode::push) program.append(held_);
     if (mode_ != Mode::aware) held_ = {};
 }
 
@@ -1845,7 +1851,7 @@ void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows
             const winsize window = parse_window_change(rest);
             rest.remove_prefix(kHelloBytes);
             if (window.ws_row == 0 && window.ws_col == 0) {
-                mode_ = Mode::binary;
+                mode_ = window.ws_xpixel == kPushOnly ? Mode::push : Mode::binary;
                 break;
             }
             if (window.ws_row != 0 && window.ws_col != 0) windows.push_back(window);
@@ -2060,6 +2066,7 @@ constexpr seconds kPaceGrace{1};                 // a client that took nothing f
 constexpr seconds kTakesNothing{5};               // a client in the way that takes nothing for so long is dropped
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
+constexpr int kAcceptFew = 64;                   // taken in at a time, between two looks at everybody else
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // after SIGKILL or the kernel's hang-up: then without the program's end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
@@ -2072,6 +2079,7 @@ struct Client {
     Fd socket;
     std::uint64_t cursor = 0;     // the next byte of output to send
     ClientInput input;
+    std::string typed;            // for the program, while the queue has no room for it
     bool viewer = false;          // came by --view, or has shut down its sending side
     bool input_ended = false;     // nothing more will come from it
     bool deaf = false;            // it takes nothing more; what it sent before it left is still read
@@ -2153,10 +2161,12 @@ private:
     [[nodiscard]] bool paces(const Client &client) const;
     [[nodiscard]] bool can_catch_up(std::uint64_t from) const;
     // clients
-    void accept_from(const Listener &listener, bool viewer);
+    void accept_from(const Listener &listener, bool viewer, int most);
     void welcome(Fd socket, bool viewer);
     void read_client(Client &client);
     void settle_input(Client &client);
+    void take_typed(Client &client, std::span<const winsize> windows);
+    void queue_typed(Client &client);
     void client_input_ended(Client &client);
     void take_windows(Client &client, std::span<const winsize> windows, bool typed);
     void follow_window();
@@ -2165,6 +2175,7 @@ private:
     void enter_step(WindowStep step);
     void window_output();
     void serve(Client &client);
+    [[nodiscard]] bool is_known(const Client &client) const;
     ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
     [[nodiscard]] bool has_more(const Client &client) const;
     void send_output(Client &client);
@@ -2286,6 +2297,7 @@ bool Session::paced() const {
 }
 
 void Session::drop(Client &client) {
+    queue_typed(client);  // its last words
     if (client.record > 0) ::kill(client.record, SIGKILL);
     client.socket.reset();
     client.window = {};
@@ -2369,21 +2381,44 @@ bool Session::has_more(const Client &client) const {
     return client.cursor < output_.head() || !client.greeting.empty() || client.cursor >= client.region_reset_at;
 }
 
+/// Whether we know what kind of client it is: one that has just come may not have had the time to say it, or we not the
+/// time to read it.
+bool Session::is_known(const Client &client) const {
+    return client.input.mode() != ClientInput::Mode::opening || client.input_ended || now_ >= client.came + kOpeningGrace;
+}
+
 /// Brings a client on, as far as it goes now.
 void Session::serve(Client &client) {
     if (!client.socket || client.record > 0 || client.deaf) return;
-    if (client.cursor < output_.tail()) catch_up(client);
+    if (client.input.is_push()) client.cursor = output_.head();
+    else if (client.cursor < output_.tail()) catch_up(client);
     else if (has_more(client)) send_output(client);
-    const bool busy = !client.socket || client.record > 0 || client.deaf || has_more(client);
-    if (phase_ == Phase::farewell && !busy) say_goodbye(client);
+    const bool owed = has_more(client) && !client.input.is_push();
+    const bool busy = !client.socket || client.record > 0 || client.deaf || owed;
+    if (phase_ == Phase::farewell && !busy && is_known(client)) say_goodbye(client);
 }
 
 // --- input: clients -> program ---
 
+/// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of them does
+/// not keep out the Ctrl-C of another.
 void Session::write_input() {
+    const auto queue_all = [this] {
+        if (input_.size() >= kInputBytes) return;
+        for (Client &client : clients_) queue_typed(client);
+    };
+    queue_all();
     if (input_.empty() || phase_ != Phase::running) return;
     const ssize_t n = ::write(terminal_.master(), input_.data(), input_.size());
     if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
+    queue_all();  // or a queue that is empty now would not be looked at again
+}
+
+void Session::queue_typed(Client &client) {
+    if (client.typed.empty()) return;
+    if (options_.record_input && terminal_.echoes()) recording_.event('i', client.typed);
+    input_ += client.typed;
+    client.typed.clear();
 }
 
 bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -2462,35 +2497,44 @@ void Session::take_windows(Client &client, std::span<const winsize> windows, boo
 
 /// What the client sent last was not the beginning of anything: it is input.
 void Session::settle_input(Client &client) {
-    const std::size_t before = input_.size();
-    client.input.settle(input_);
-    if (client.viewer || phase_ == Phase::farewell) input_.resize(before);
+    client.input.settle(client.typed);
+    take_typed(client, {});
 }
 
+/// The client has said something: windows, and what it typed.
+void Session::take_typed(Client &client, std::span<const winsize> windows) {
+    if (client.viewer || phase_ == Phase::farewell) client.typed.clear();  // viewers cannot type
+    take_windows(client, windows, !client.typed.empty());
+}
+
+/// The client will send nothing more. What it has typed does not wait for room: it may have left, and nobody would come
+/// back to it. A push is told that all of it is here.
 void Session::client_input_ended(Client &client) {
     const bool left = client.deaf || gate_.has_left(client.socket.get());
     if (!left || !client.input.is_cut_hello()) settle_input(client);  // who vanished in its hello typed nothing
+    queue_typed(client);
     client.input_ended = client.viewer = true;
     client.window = {};
     follow_window();
-    if (left) drop(client);
+    if (client.input.is_push() && phase_ != Phase::farewell)
+        ::send(client.socket.get(), kTaken.data(), kTaken.size(), MSG_DONTWAIT);  // the only thing it is ever sent: it fits
+    if (left || (client.input.is_push() && phase_ != Phase::farewell)) drop(client);
 }
 
+/// Reads what the client has sent, whatever the queue is like: its hello, a new size and its end are news at any time.
+/// What it types waits in `typed`, and when that is full, in its socket.
 void Session::read_client(Client &client) {
-    std::array<char, 16 << 10> bytes;
-    const ssize_t n = ::recv(client.socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+    std::array<char, kTypedBytes> bytes;
+    const std::size_t room = bytes.size() - std::min(client.typed.size(), bytes.size() - 1);
+    const ssize_t n = ::recv(client.socket.get(), bytes.data(), room, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
     if (n < 0) return drop(client), follow_window();
     if (n == 0) return client_input_ended(client);
     if (!client.spoke) client.spoke = now_;
-    const std::size_t before = input_.size();
     windows_.clear();
-    client.input.feed({bytes.data(), static_cast<std::size_t>(n)}, input_, windows_);
+    client.input.feed({bytes.data(), static_cast<std::size_t>(n)}, client.typed, windows_);
     if (client.input.mode() == ClientInput::Mode::foreign) return drop(client);
-    if (client.viewer || phase_ == Phase::farewell) input_.resize(before);  // viewers cannot type
-    take_windows(client, windows_, input_.size() > before);
-    if (options_.record_input && input_.size() > before && terminal_.echoes())
-        recording_.event('i', std::string_view(input_).substr(before));
+    take_typed(client, windows_);
 }
 
 // --- clients come and go ---
@@ -2522,11 +2566,11 @@ void Session::welcome(Fd socket, bool viewer) {
     clients_.push_back(std::move(client));
 }
 
-/// Lets in who waits at the door, a few at a time. A descriptor that select(2) could not hold is refused at once; so is
+/// Lets in who waits at the door, `most` of them. A descriptor that select(2) could not hold is refused at once; so is
 /// a client for whom there is none at all, by means of the spare one.
-void Session::accept_from(const Listener &listener, bool viewer) {
+void Session::accept_from(const Listener &listener, bool viewer, int most) {
     sweep_those_who_left();
-    for (int few = 0; few < 64; ++few) {
+    for (int i = 0; i < most; ++i) {
         Fd socket(::accept(listener.fd(), nullptr, nullptr));
         if (!socket && errno == EMFILE) {
             spare_.reset();
@@ -2594,8 +2638,9 @@ void Session::program_ended(int status) {
     window_step_ = WindowStep::idle;
     recording_.event('x', std::to_string(status));
     recording_.commit();
-    accept_from(listener_, false);  // who came in the last moment still gets the history and the goodbye
-    if (view_listener_.is_open()) accept_from(view_listener_, true);
+    input_.clear();
+    accept_from(listener_, false, SOMAXCONN);  // who came in the last moment still gets the history and the goodbye
+    if (view_listener_.is_open()) accept_from(view_listener_, true, SOMAXCONN);
     listener_.close();  // before the first goodbye: whoever has seen that may start the next session at this address
     view_listener_.close();
     for (Client &client : clients_) client.progress = now_;
@@ -2678,7 +2723,8 @@ void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
     if (open && !accept_again_) watch(readable, listener_.fd());
     if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
     for (const Client &client : clients_) {
-        if (!client.input_ended && (input_.size() < kInputBytes || !open)) watch(readable, client.socket.get());
+        const bool room = client.viewer || (client.typed.size() < kTypedBytes && input_.size() < kInputMost);
+        if (!client.input_ended && (room || !open)) watch(readable, client.socket.get());
         if (client.blocked && client.record == 0) watch(writable, client.socket.get());
     }
 }
@@ -2782,7 +2828,7 @@ int Session::run() {
         }
         for (const Listener *listener : {&listener_, &view_listener_})
             if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
-                accept_from(*listener, listener == &view_listener_);
+                accept_from(*listener, listener == &view_listener_, kAcceptFew);
 
         // Flush: to each client what it has room for; and forget those that are gone.
         for (Client &client : clients_)
