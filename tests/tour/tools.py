@@ -1,6 +1,7 @@
 """What the lessons use: the modules behind the system calls, and a few helpers. Every wait has a time-out."""
 import array  # noqa: F401
 import base64  # noqa: F401
+import contextlib
 import errno  # noqa: F401
 import fcntl
 import json  # noqa: F401
@@ -88,7 +89,7 @@ def tty_of_me():
 
 
 def hello(rows, columns):
-    """The first message of a client of the shim: its window, or 0, 0 for none (lesson 13)."""
+    """The first message of a client of the shim: its window, or 0, 0 for none (lesson 14)."""
     return b'\xff\xffss' + struct.pack('!4H', rows, columns, 0, 0)
 
 
@@ -99,6 +100,15 @@ def connect(address, first=b''):
     until(lambda: client.connect_ex(address) == 0, f'somebody who listens at {address}')
     client.sendall(first)
     return client
+
+
+def all_of(client):
+    """All that comes until the other side closes the connection."""
+    got = b''
+    with contextlib.suppress(ConnectionResetError):
+        for piece in iter(lambda: client.recv(1 << 16), b''):
+            got += piece
+    return got
 
 
 class terminal:

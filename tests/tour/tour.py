@@ -7,8 +7,8 @@ the lesson says.
 At a terminal it waits for Enter at the end of each part (q and Enter leaves); in a pipe it goes on by itself. The status
 is 0 when everything was seen, 1 when something was not, 2 for a lesson that there is not.
 
-A lesson is a text (NN-name.md). What is indented by four and begins with `$ ` is a command for sh, with `>>> ` Python
-(`... ` continues either); below stands what must be seen, where `...` is whatever it is this time. The commands of a
+A lesson is a text (NN-name.md). What is indented by four and begins with `$ ` is a command for sh (`> ` continues it), with
+`>>> ` Python (`... ` continues it); below stands what must be seen, where `...` is whatever it is this time. The commands of a
 lesson run in a folder of their own, with the programs on PATH, and find Python's texts and numbers in their environment.
 Python has the modules and functions of tools.py, `said`, which is what the last command said, and `pid`, which is the
 shim that it started. What a lesson has started is ended with it.
@@ -33,7 +33,7 @@ BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
 TIMEOUT = 60           # seconds for one command or statement: only reached when something is wrong
 SEEN, WRONG, LEFT = 0, 1, 3     # how a lesson has ended
 INDENT = '    '
-PROMPTS = ('$ ', '>>> ')
+PROMPTS = {'$ ': '> ', '>>> ': '... '}         # what begins an experiment, and what continues it
 READY = re.compile(r'^shim: listening on .*, pid (\d+),', re.M)
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 AT_TERMINAL = sys.stdin.isatty() and sys.stdout.isatty()
@@ -54,14 +54,15 @@ class Experiment:
         self.source, self.wanted = [first.removeprefix(self.prompt)], []
 
     def add(self, line):
-        if line.startswith('... ') and not self.wanted:
-            self.source.append(line.removeprefix('... '))
+        more = PROMPTS[self.prompt]
+        if line.startswith(more) and not self.wanted:
+            self.source.append(line.removeprefix(more))
         else:
             self.wanted.append(line)
 
     def shown(self):
         return '\n'.join(INDENT + prompt + line for prompt, line in
-                         zip([self.prompt] + ['... '] * len(self.source), self.source))
+                         zip([self.prompt] + [PROMPTS[self.prompt]] * len(self.source), self.source))
 
 
 def read_lesson(path):
@@ -70,7 +71,7 @@ def read_lesson(path):
     with open(path, encoding='utf-8') as file:
         for line in file.read().split('\n'):
             inner = line.removeprefix(INDENT)
-            if inner != line and inner.startswith(PROMPTS):
+            if inner != line and inner.startswith(tuple(PROMPTS)):
                 parts.append(Experiment(inner))
             elif inner != line and parts and isinstance(parts[-1], Experiment):
                 parts[-1].add(inner)
