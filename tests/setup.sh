@@ -12,11 +12,11 @@ need() {  # need PACKAGE COMMAND...: the package is missing when the command fai
 have() { command -v "$1"; }
 need strace have strace
 need procps have ps
+need netcat-openbsd have nc
 need vim-tiny have vim.tiny
 if [ "${1:-}" != tour ]; then
     for module in pytest pexpect pyte; do need python3-$module /usr/bin/python3 -c "import $module"; done
     need tmux have tmux
-    need netcat-openbsd have nc
     need iproute2 have ip
     need iputils-ping have ping
     for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
