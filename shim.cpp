@@ -29,6 +29,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cassert>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
@@ -56,6 +57,8 @@
 #include <poll.h>
 #include <sys/file.h>  // flock
 #include <sys/ioctl.h>
+#include <sys/mman.h>      // memfd_create
+#include <sys/resource.h>  // setpriority
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -636,7 +639,101 @@ char *encode_base64(std::string_view in, char *out) {
 // and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL,
 // so what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is
 // kept and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
+//
+// Late clients are painted from the recording, by `record`. Where there is no file, or not everything is in it (-n, at
+// its limit, a full disk), the same lines go into memory: an unlinked file with the end of the session.
 // ---------------------------------------------------------------------------------------------------------------------
+
+/// The beginning of a line of a recording: at which byte of the file, how many bytes of output the lines before it hold,
+/// and the window size there.
+struct Place {
+    std::uint64_t offset = 0, position = 0;
+    winsize size{};
+};
+
+/// As much of `bytes` as the file takes now: how many bytes. Less than all on a full disk or at the file size limit.
+std::size_t write_some(int fd, std::string_view bytes) {
+    std::size_t done = 0;
+    for (ssize_t n = 1; n > 0 && done < bytes.size(); done += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
+        n = ::write(fd, bytes.data() + done, bytes.size() - done);
+    return done;
+}
+
+/// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
+Fd unlinked_file() {
+#if defined(MFD_CLOEXEC)
+    return Fd(::memfd_create("shim", MFD_CLOEXEC));
+#else
+    const char *folder = std::getenv("TMPDIR");
+    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
+    Fd fd(::mkstemp(path.data()));
+    if (fd) ::unlink(path.c_str());
+    close_on_exec(fd.get());
+    return fd;
+#endif
+}
+
+/// The end of a session in an unlinked file, a recording like any other: at most kMemoryBytes of it.
+class Memory {
+public:
+    /// Begins, empty, with the output from `place` on (its offset does not matter); false when no file can be made.
+    bool begin(const Place &place);
+    /// Takes whole lines of a recording, after which `here.position` bytes have been printed in a window of `here.size`.
+    void write(std::string_view lines, const Place &here);
+    /// Forgets the lines before `place`, one of this file; false, and it is closed, when no new file can be made.
+    bool forget_before(const Place &place);
+
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(file_); }
+    [[nodiscard]] int fd() const { return file_.get(); }
+    [[nodiscard]] const Place &first() const { return first_; }  // where its output begins
+    [[nodiscard]] const Place &end() const { return end_; }
+
+private:
+    static constexpr std::uint64_t kMemoryBytes = 16 << 20, kKeptBytes = 4 << 20;
+
+    void copy(int file, std::uint64_t offset, const Place &end);
+
+    Fd file_;
+    Place first_, end_;
+    std::optional<Place> kept_from_;  // from here on lines are kept when it gets too large
+};
+
+bool Memory::begin(const Place &place) {
+    file_ = unlinked_file();
+    const std::string header = R"({"version": 2, "width": )" + std::to_string(place.size.ws_col) + R"(, "height": )" +
+                               std::to_string(place.size.ws_row) + "}\n";
+    if (write_some(file_.get(), header) < header.size()) file_.reset();
+    first_ = end_ = {.offset = header.size(), .position = place.position, .size = place.size};
+    kept_from_.reset();
+    return is_open();
+}
+
+void Memory::write(std::string_view lines, const Place &here) {
+    if (!is_open()) return;
+    if (write_some(file_.get(), lines) < lines.size()) return file_.reset();
+    end_ = {.offset = end_.offset + lines.size(), .position = here.position, .size = here.size};
+    if (!kept_from_ && end_.offset > kMemoryBytes - kKeptBytes) kept_from_ = end_;
+    if (end_.offset > kMemoryBytes) forget_before(*kept_from_);
+}
+
+bool Memory::forget_before(const Place &place) {
+    Memory next;
+    if (next.begin(place)) next.copy(file_.get(), place.offset, end_);
+    *this = std::move(next);
+    return is_open();
+}
+
+/// Takes the lines that stand in `file` from `offset` up to `end`.
+void Memory::copy(int file, std::uint64_t offset, const Place &end) {
+    std::array<char, 64 << 10> bytes;
+    for (ssize_t n = 0; offset < end.offset; offset += static_cast<std::uint64_t>(n)) {
+        n = ::pread(file, bytes.data(), std::min<std::uint64_t>(bytes.size(), end.offset - offset), off_t(offset));
+        if (n <= 0 || write_some(file_.get(), {bytes.data(), std::size_t(n)}) < std::size_t(n)) return file_.reset();
+        end_.offset += static_cast<std::uint64_t>(n);
+    }
+    end_.position = end.position;
+    end_.size = end.size;
+}
 
 class Recording {
 public:
@@ -650,6 +747,8 @@ public:
     /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
     /// `limit` is in bytes of file. Gives false with a message.
     bool open(const std::string &path, const std::string &header, std::uint64_t limit);
+    /// Instead of a file, or when the file cannot hold everything: keeps the end of the session in memory.
+    void remember() { memory_.begin(here_); }
     /// From now on the file stays: the start has succeeded.
     void keep() { kept_ = true; }
 
@@ -657,24 +756,31 @@ public:
     void output(std::string_view piece);
     /// The turn's output event is complete; `whole` is what its pieces were.
     void end_output(std::string_view whole);
-    /// Any other event: input (i), size (r), marker (m), exit (x).
+    /// Any other event but the last: input (i), marker (m).
     void event(char code, std::string_view text);
+    /// The window has another size from here on, also in the recording's coordinates (no event for the first one).
+    void resize(const winsize &size, bool first);
+    /// The last event; it is written even when the file is at its limit.
+    void end(int status);
     /// Writes what has been collected: once a turn.
     void commit();
 
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string &path() const { return path_; }
+    [[nodiscard]] Memory &memory() { return memory_; }
+    [[nodiscard]] const Memory &memory() const { return memory_; }
+    /// Where the next line will stand in the file.
+    [[nodiscard]] const Place &here() const { return here_; }
     /// Whether every byte of output from position `from` on is in the file, so that `record` can catch a client up.
-    [[nodiscard]] bool holds_from(std::uint64_t from) const { return fd_ && !stuck_ && !full_ && from >= gap_end_; }
+    [[nodiscard]] bool holds_from(std::uint64_t from) const {
+        return fd_ && rest_.empty() && !full_ && from >= gap_end_;
+    }
+    /// Whether every byte of output is in the file.
+    [[nodiscard]] bool is_whole() const { return holds_from(0); }
     /// Where the output's position `at` is in the file, counted in bytes of output.
     [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
-
-    /// The line of the file that begins at byte `offset`, and how many bytes of output the lines before it hold.
-    struct Place {
-        std::uint64_t offset = 0, position = 0;
-    };
-    /// The last noted place that is not behind `position`, in the file's bytes of output.
+    /// The last noted place of the file that is not behind `position`, in the file's bytes of output.
     [[nodiscard]] Place place_before(std::uint64_t position) const {
         const auto behind = [](std::uint64_t p, const Place &place) { return p < place.position; };
         return *std::prev(std::upper_bound(places_.begin(), places_.end(), position, behind));
@@ -685,52 +791,51 @@ private:
     static constexpr std::uint64_t kPlaceStep = 16 << 20;
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
+    [[nodiscard]] bool is_written() const { return fd_ || memory_.is_open(); }
     [[nodiscard]] long long elapsed() const;
     void make_room(std::size_t bytes);
     char *open_event(char code, std::size_t room);
     void close_event(char *end);
     void add(char code, std::string_view text);
-    void keep_limit(std::size_t before);
+    void write_to_file(std::string_view lines, std::uint64_t output);
+    [[nodiscard]] bool finish_rest(std::uint64_t output);
+    void write_line(char code, std::string_view text);
 
     Fd fd_;
     std::string path_;
     bool kept_ = false;
-    Clock::time_point start_{};
-    long long time_ = 0;              // of the event that is being added, in microseconds
-    std::vector<char> lines_;         // what this turn (or a stuck one) has to write
-    std::size_t used_ = 0;            // bytes of it that count
+    Clock::time_point start_ = Clock::now();
+    long long time_ = 0;                // of the event that is being added, in microseconds
+    long long turn_time_ = 0;           // of this turn's first event
+    std::vector<char> lines_;           // this turn's events
+    std::size_t used_ = 0;              // bytes of it that count
     std::size_t output_begin_ = kNone;  // where this turn's output event begins in it
-    bool exact_ = true;               // that event's bytes have all been UTF-8
-    std::size_t written_ = 0;         // of these, how many are in the file
-    std::uint64_t file_size_ = 0;
+    bool exact_ = true;                 // that event's bytes have all been UTF-8
     std::uint64_t limit_ = kUnlimited;
-    bool full_ = false;               // --max-record has been reached
-    bool stuck_ = false;              // the last write fell short
-    std::uint64_t missing_ = 0;       // output bytes since then
+    bool full_ = false;                 // --max-record has been reached
+    std::string rest_;                  // what the last write left over: the file ends in the middle of a line
+    std::uint64_t missing_ = 0;         // output bytes since then
     std::uint64_t missing_total_ = 0;
-    std::uint64_t position_ = 0;      // output bytes in all
-    std::uint64_t gap_end_ = 0;       // the position after the last byte that is missing
-    std::vector<Place> places_ = {Place{}};  // one every kPlaceStep: 16 bytes for 16 MiB of output
+    std::uint64_t position_ = 0;        // output bytes in all
+    std::uint64_t gap_end_ = 0;         // the position after the last byte that is missing
+    Place here_;                        // the end of the file (and of what memory holds), as of the last commit
+    winsize size_{};
+    std::vector<Place> places_ = {Place{}};  // one every kPlaceStep: some bytes for 16 MiB of output
+    Memory memory_;
 };
 
 bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
     fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600));
     path_ = path;
-    start_ = Clock::now();
     limit_ = limit;
     struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
-    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0) {
+    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0 || write_some(fd_.get(), header) < header.size()) {
         complain_errno(path);
         return false;
     }
-    for (ssize_t n = 0; file_size_ < header.size(); file_size_ += static_cast<std::uint64_t>(n)) {
-        n = ::write(fd_.get(), header.data() + file_size_, header.size() - file_size_);
-        if (n >= 0) continue;
-        complain_errno(path);
-        return false;
-    }
+    here_.offset = header.size();
     return true;
 }
 
@@ -747,6 +852,7 @@ void Recording::make_room(std::size_t bytes) {
 /// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
 char *Recording::open_event(char code, std::size_t room) {
     make_room(room);
+    if (used_ == 0) turn_time_ = time_;
     char *at = lines_.data() + used_;
     return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
 }
@@ -761,17 +867,9 @@ void Recording::add(char code, std::string_view text) {
     close_event(encode_json(text, open_event(code, text.size() * kMostPerByte + 8), exact));
 }
 
-/// Takes back what was collected from `before` on when it would take the file over its limit, and says so there.
-void Recording::keep_limit(std::size_t before) {
-    if (full_ || limit_ == kUnlimited || file_size_ + used_ - written_ + kReserve <= limit_) return;
-    full_ = true;
-    used_ = before;
-    add('m', "shim: recording stopped at its limit");
-}
-
 /// Encodes each piece when it has been read: while we do that, the kernel makes the next one ready.
 void Recording::output(std::string_view piece) {
-    if (!fd_ || full_ || stuck_) return;
+    if (!is_written()) return;
     if (output_begin_ == kNone) {
         output_begin_ = used_;
         exact_ = true;
@@ -784,45 +882,83 @@ void Recording::output(std::string_view piece) {
 
 void Recording::end_output(std::string_view whole) {
     position_ += whole.size();
-    if (stuck_) missing_ += whole.size();
     const std::size_t begin = std::exchange(output_begin_, kNone);
     if (begin == kNone) return;
-    if (exact_) close_event(lines_.data() + used_);
-    else {  // the same again, with the exact bytes before it
-        used_ = begin;
-        close_event(encode_base64(whole, open_event('b', whole.size() * 4 / 3 + 8)));
-        add('o', whole);
-    }
-    keep_limit(begin);
+    if (exact_) return close_event(lines_.data() + used_);
+    used_ = begin;  // the same again, with the exact bytes before it
+    close_event(encode_base64(whole, open_event('b', whole.size() * 4 / 3 + 8)));
+    add('o', whole);
 }
 
 void Recording::event(char code, std::string_view text) {
-    if (stuck_) commit();
-    if (!fd_ || stuck_ || (full_ && code != 'x')) return;
-    const std::size_t before = used_;
+    assert(output_begin_ == kNone);  // an event between output() and end_output() would stand inside of another
+    if (!is_written()) return;
     time_ = elapsed();
     add(code, text);
-    if (code != 'x') keep_limit(before);  // for the exit event there is a reserve
+}
+
+void Recording::resize(const winsize &size, bool first) {
+    size_ = size;
+    if (first) here_.size = size;
+    else event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+}
+
+/// A line straight into the file, before those of this turn: a marker, or its last one.
+void Recording::write_line(char code, std::string_view text) {
+    const std::size_t before = used_;
+    time_ = used_ > 0 ? turn_time_ : elapsed();
+    add(code, text);
+    here_.offset += write_some(fd_.get(), {lines_.data() + before, used_ - before});
+    used_ = before;
+}
+
+void Recording::end(int status) {
+    event('x', std::to_string(status));
+    commit();
+    if (full_ && rest_.empty()) write_line('x', std::to_string(status));
 }
 
 void Recording::commit() {
-    if (used_ == written_) return;
-    for (ssize_t n = 1; n > 0 && written_ < used_;) {  // once, but for a write that is cut short
-        n = ::write(fd_.get(), lines_.data() + written_, used_ - written_);
-        written_ += static_cast<std::size_t>(std::max<ssize_t>(n, 0));
-        file_size_ += static_cast<std::uint64_t>(std::max<ssize_t>(n, 0));
+    const std::uint64_t output = position_ - here_.position;
+    if (used_ == 0 && rest_.empty()) {  // (output that nobody writes down is counted all the same)
+        here_.position = position_;
+        return;
     }
-    const bool was_stuck = std::exchange(stuck_, written_ < used_);
-    if (stuck_) return;
-    used_ = written_ = 0;
-    const Place here{.offset = file_size_, .position = to_file(position_)};
-    if (missing_ == 0 && here.position >= places_.back().position + kPlaceStep) places_.push_back(here);
-    if (!was_stuck || missing_ == 0) return;
+    const std::string_view lines(lines_.data(), used_);
+    if (fd_ && !full_) write_to_file(lines, output);
+    here_.position = position_;
+    here_.size = size_;
+    memory_.write(lines, here_);
+    used_ = 0;
+    if (holds_from(position_) && to_file(position_) >= places_.back().position + kPlaceStep)
+        places_.push_back({.offset = here_.offset, .position = to_file(position_), .size = size_});
+}
+
+/// This turn's lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but
+/// a marker, when they would take the file over its limit. From the moment when the file does not hold everything any
+/// more, memory does.
+void Recording::write_to_file(std::string_view lines, std::uint64_t output) {
+    if (!rest_.empty() && !finish_rest(output)) return;
+    full_ = limit_ != kUnlimited && here_.offset + lines.size() + kReserve > limit_;
+    if (full_) write_line('m', "shim: recording stopped at its limit");
+    const std::size_t written = full_ ? 0 : write_some(fd_.get(), lines);
+    if (!full_) rest_ = lines.substr(written);
+    if ((full_ || !rest_.empty()) && !memory_.is_open()) remember();
+    here_.offset += written;
+}
+
+/// Finishes the line that the last write has left torn. False while the file takes nothing: then this turn's `output`
+/// bytes are missing too. Else says how many are.
+bool Recording::finish_rest(std::uint64_t output) {
+    const std::size_t written = write_some(fd_.get(), rest_);
+    here_.offset += written;
+    rest_.erase(0, written);
+    if (!rest_.empty()) missing_ += output;
+    if (!rest_.empty() || missing_ == 0) return rest_.empty();
     missing_total_ += missing_;
-    gap_end_ = position_;
-    time_ = elapsed();
-    add('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
-    commit();
+    gap_end_ = here_.position;
+    write_line('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
+    return true;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1099,627 +1235,171 @@ private:
     std::uint64_t head_ = 0;
 };
 
-/// Positions [begin, end) of the output.
-struct Range {
-    std::uint64_t begin, end;
-};
-
 // ---------------------------------------------------------------------------------------------------------------------
-// 7. What a late client must be told
+// 7. What `record` does for us
 //
-// The bytes of the past are not enough. Cut anywhere, they begin inside an escape sequence; what was switched on long
-// before (alternate screen, mouse, character set) is not in them; and they hold questions, which the client's terminal
-// would answer into the program a second time. So the output is followed by the parser of the VT500 series, in the
-// states of Paul Williams' diagram (vt100.net/emu/dec_ansi_parser), which is worth having beside this section; an 8-bit
-// control is two bytes here, as in UTF-8. Nothing is drawn. The sequences are those of xterm's ctlseqs.
+// We know nothing of terminals: a late client's screen is painted by `record paint`, a process with the client's socket
+// as its standard output, from the recording up to the position where the client goes on with the live bytes. A client
+// that fell out of the ring is brought up to it by `record cat` in the same way.
+//
+// So that nobody waits for a paint that begins with the first byte of a month, `record keyframe` writes down from time
+// to time how the terminal stands; the next paints begin there.
 // ---------------------------------------------------------------------------------------------------------------------
 
-// >>> questions: the same in shim.cpp and record.cpp
-/// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
-/// byte and first parameter as if the answer had been typed (xterm's ctlseqs; kitty's keyboard protocol).
-bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
-    if (intermediate == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
-    if (intermediate == '*') return final == 'y';                                  // DECRQCRA
-    if (intermediate == '&') return final == 'u';                                  // DECRQUPSS
-    if (intermediate == '\'') return final == '|';                                 // DECRQLP
-    if (intermediate != 0) return false;
-    switch (final) {
-    case 'c': return prefix != '?';                                                // DA1, DA2, DA3
-    case 'n': return prefix != '>';                                                // DSR, CPR
-    case 'q': return prefix == '>';                                                // XTVERSION
-    case 'x': return prefix == 0;                                                  // DECREQTPARM
-    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix == '?';        // kitty keyboard, XTQMODKEYS, ...
-    case 't': return prefix == 0 && first >= 11 && first <= 21;                    // XTWINOPS: reports
-    default: return false;
-    }
-}
-
-/// The same for a string: `kind` is P (DCS), ] (OSC), _ (APC) or another; `intermediate` a DCS's; `text` how it begins,
-/// for a DCS with the final byte; `field`: one of its fields, which semicolons separate, is just a question mark.
-/// Questions are such an OSC (colours, clipboard), but for titles and links; the DCS $q (DECRQSS), +q (XTGETTCAP) and
-/// +Q; and a graphics command of kitty's that is a query or will be acknowledged.
-bool string_asks(char kind, char intermediate, std::string_view text, bool field) {
-    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
-    if (kind == ']') {
-        const auto number = parse_number(text.substr(0, text.find(';')));
-        const bool label = number && (*number <= 2 || *number == 8);
-        return (field && !label) || text.starts_with("1337;Report");
-    }
-    const bool q = text.starts_with('q') || text.starts_with('Q');
-    if (kind == 'P') return q && (intermediate == '$' || intermediate == '+');
-    return kind == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
-}
-// <<< questions
-
-/// Private modes (CSI ? n h, CSI ? n l) that a program leaves on and a terminal cannot guess, and how they are at
-/// first.
-struct PrivateMode {
-    std::uint16_t number;
-    bool at_first;
-};
-constexpr std::array kPrivateModes = {
-    PrivateMode{1, false},     // cursor keys send ESC O A
-    PrivateMode{5, false},     // dark on light
-    PrivateMode{6, false},     // rows count from the scroll region's top
-    PrivateMode{7, true},      // wrap at the right margin
-    PrivateMode{9, false},     // mouse: buttons, as X10 had it
-    PrivateMode{12, false},    // cursor blinks
-    PrivateMode{25, true},     // cursor is shown
-    PrivateMode{66, false},    // keypad sends escape sequences; told as ESC =, which more terminals know
-    PrivateMode{1000, false},  // mouse: buttons
-    PrivateMode{1002, false},  // mouse: buttons and dragging
-    PrivateMode{1003, false},  // mouse: every motion
-    PrivateMode{1004, false},  // focus in and out
-    PrivateMode{1005, false},  // mouse coordinates in UTF-8
-    PrivateMode{1006, false},  // mouse coordinates in decimal
-    PrivateMode{1007, false},  // wheel sends cursor keys on the alternate screen
-    PrivateMode{1015, false},  // mouse coordinates in decimal, urxvt's form
-    PrivateMode{1016, false},  // mouse coordinates in pixels
-    PrivateMode{2004, false},  // pastes are bracketed
+/// The files that a `record` of ours gets: as standard output, as descriptor 3 (what it reads), as 4 (a keyframe).
+struct RecordFiles {
+    int output, recording, keyframe;
 };
 
-constexpr std::array<bool, kPrivateModes.size()> modes_at_first() {
-    std::array<bool, kPrivateModes.size()> first{};
-    for (std::size_t i = 0; i < first.size(); ++i) first[i] = kPrivateModes[i].at_first;
-    return first;
+constexpr char kRecordingName[] = "/dev/fd/3", kKeyframeName[] = "/dev/fd/4";  // Linux opens the same file anew
+
+/// Starts `program` with `words` (its name, command and options) at the nice value `nice`. Gives its pid, or -1.
+pid_t start_record(const std::string &program, std::vector<std::string> words, const RecordFiles &files, int nice) {
+    std::vector<char *> argv;
+    for (std::string &word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    const pid_t pid = ::fork();
+    if (pid != 0) return pid;
+    const std::array wanted = {files.output, files.recording, files.keyframe};
+    const std::array targets = {STDOUT_FILENO, 3, 4};
+    std::array<int, 3> away{};  // first out of the way of the targets
+    for (std::size_t i = 0; i < wanted.size(); ++i) away[i] = ::fcntl(wanted[i], F_DUPFD_CLOEXEC, 5);
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+        if (away[i] >= 0) ::dup2(away[i], targets[i]);
+    if (nice != 0) ::setpriority(PRIO_PROCESS, 0, nice);
+    reset_signals();
+    ::execv(program.c_str(), argv.data());
+    ::_exit(kExitNotFound);
 }
 
-/// Colours and attributes (CSI ... m). A colour is 0 for the default, 1 << 24 | palette index, 2 << 24 | RGB, or
-/// 3 << 24 | the parameter itself for the 16 that have one each.
-struct Rendition {
-    std::uint16_t attributes = 0;  // bit n: SGR n is on (1 bold ... 9 crossed out)
-    std::uint32_t foreground = 0, background = 0, underline = 0;
-    bool operator==(const Rendition &) const = default;
-};
-
-/// How text is drawn: what a terminal saves and restores together with the cursor (DECSC, DECRC).
-struct Pen {
-    std::array<char, 4> charsets = {'B', 'B', 'B', 'B'};  // G0 to G3; B is ASCII, 0 the line drawing characters
-    bool shifted = false;                                 // SO: G1 is in use, not G0
-    Rendition rendition;
-    bool operator==(const Pen &) const = default;
-};
-
-/// Everything that has been switched on, as far as we tell it to a late client.
-struct Modes {
-    std::array<bool, kPrivateModes.size()> private_modes = modes_at_first();
-    std::uint16_t alternate = 0;                            // the mode that switched the screen: 47, 1047, 1049; or 0
-    bool insert = false, newline = false;                   // CSI 4 h, CSI 20 h
-    std::uint16_t region_top = 0, region_bottom = 0;        // scroll region; 0: the first, the last row
-    std::uint16_t cursor_style = 0;                         // CSI n SP q
-    std::uint16_t modify_other_keys = 0;                    // CSI > 4 ; n m
-    std::uint16_t keyboard_flags = 0;                       // CSI > n u (kitty): the uppermost
-    Pen pen;
-    std::array<Pen, 2> saved_pens;                          // as DECSC saved it: on the main and the alternate screen
-    [[nodiscard]] Pen &saved_pen() { return saved_pens[alternate != 0 ? 1 : 0]; }
-    bool operator==(const Modes &) const = default;
-
-    void set_private(std::uint16_t number, bool on);
-    void soft_reset();
-    /// The sequences that bring a terminal of `rows` rows from its first state to this one; "" when it is the first.
-    [[nodiscard]] std::string sequences(unsigned rows = UINT_MAX) const;
-};
-
-void Modes::set_private(std::uint16_t number, bool on) {
-    constexpr std::array<std::uint16_t, 4> kMouse = {9, 1000, 1002, 1003};  // one setting: the last one counts
-    const auto is_mouse = [&](std::uint16_t n) { return std::find(kMouse.begin(), kMouse.end(), n) != kMouse.end(); };
-    if (number == 47 || number == 1047 || number == 1049) alternate = on ? number : 0;
-    for (std::size_t i = 0; i < kPrivateModes.size() && is_mouse(number); ++i)
-        if (is_mouse(kPrivateModes[i].number)) private_modes[i] = false;
-    for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
-        if (kPrivateModes[i].number == number) private_modes[i] = on;
-}
-
-/// DECSTR leaves the screens, the mouse and what else came later as they are.
-void Modes::soft_reset() {
-    for (const int number : {1, 6, 66}) set_private(static_cast<std::uint16_t>(number), false);
-    set_private(25, true);
-    insert = false;
-    region_top = region_bottom = 0;
-    pen = saved_pen() = {};
-}
-
-/// One colour as SGR parameters: `base` is 38, 48 or 58.
-std::string colour_parameters(unsigned base, std::uint32_t colour) {
-    if (colour >> 24 == 3) return ";" + std::to_string(colour & 0xFF);
-    const std::string head = ";" + std::to_string(base);
-    if (colour >> 24 == 1) return head + ";5;" + std::to_string(colour & 0xFF);
-    return head + ";2;" + std::to_string(colour >> 16 & 0xFF) + ";" + std::to_string(colour >> 8 & 0xFF) + ";" +
-           std::to_string(colour & 0xFF);
-}
-
-std::string Modes::sequences(unsigned rows) const {
-    std::string out;
-    const Rendition &rendition = pen.rendition;
-    const auto csi = [&out](const std::string &rest) { out.append("\x1B[").append(rest); };
-    if (alternate != 0) csi("?" + std::to_string(alternate) + "h");
-    for (std::size_t g = 0; g < pen.charsets.size(); ++g)
-        if (pen.charsets[g] != 'B') out.append({'\x1B', "()*+"[g], pen.charsets[g]});
-    if (pen.shifted) out += '\x0E';
-    if (region_top > 1 || (region_bottom != 0 && region_bottom < rows))
-        csi(std::to_string(region_top) + ";" + (region_bottom != 0 ? std::to_string(region_bottom) : "") + "r");
-    for (std::size_t i = 0; i < kPrivateModes.size(); ++i)
-        if (private_modes[i] != kPrivateModes[i].at_first && kPrivateModes[i].number == 66) out += "\x1B=";
-        else if (private_modes[i] != kPrivateModes[i].at_first)
-            csi("?" + std::to_string(kPrivateModes[i].number) + (private_modes[i] ? "h" : "l"));
-    if (insert) csi("4h");
-    if (newline) csi("20h");
-    if (cursor_style != 0) csi(std::to_string(cursor_style) + " q");
-    if (modify_other_keys != 0) csi(">4;" + std::to_string(modify_other_keys) + "m");
-    if (keyboard_flags != 0) csi(">" + std::to_string(keyboard_flags) + "u");
-    if (rendition == Rendition{}) return out;
-    std::string sgr = "0";
-    for (unsigned n = 1; n < 10; ++n)
-        if ((rendition.attributes >> n & 1) != 0) sgr += ";" + std::to_string(n);
-    if (rendition.foreground != 0) sgr += colour_parameters(38, rendition.foreground);
-    if (rendition.background != 0) sgr += colour_parameters(48, rendition.background);
-    if (rendition.underline != 0) sgr += colour_parameters(58, rendition.underline);
-    csi(sgr + "m");
-    return out;
-}
-
-/// The parser. Total (any byte in any state) and bounded: parameters beyond kParameters and all but the beginning of a
-/// string are passed over. How its input is cut into calls never changes its result.
-class Follower {
+class Painter {
 public:
-    /// Takes the next bytes; appends the questions among them that a terminal would answer to `queries`, in order.
-    void feed(std::string_view bytes, std::vector<Range> &queries);
+    /// `program`: the path of `record`; "": there is none, and nobody is painted.
+    void open(const std::string &program) { program_ = program; }
+    [[nodiscard]] bool is_open() const { return !program_.empty(); }
 
-    /// The window has got another size: a terminal gives up its scroll region then. Gives whether there was one.
-    bool resized();
+    /// Whether a screen can be painted from what is recorded; not yet, while `is_waiting()`.
+    [[nodiscard]] bool can_paint(const Recording &recording) const;
+    [[nodiscard]] bool is_waiting(const Recording &recording) const {
+        return begins_memory(recording) || (next_pid_ > 0 && next_is_first_);
+    }
+    /// Paints to `socket` the screen as it stands at `to`, with `history` bytes of scrolled off lines before it. Gives
+    /// the pid of the process, or -1.
+    pid_t paint(const Recording &recording, int socket, std::uint64_t history, std::uint64_t to) const;
+    /// Writes to `socket` the output's bytes [from, to). Gives the pid of the process, or -1.
+    pid_t replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const;
 
-    [[nodiscard]] const Modes &modes() const { return modes_; }
-    /// Where a resize last did so.
-    [[nodiscard]] std::uint64_t region_lost_at() const { return region_lost_at_; }
-    [[nodiscard]] std::uint64_t position() const { return position_; }
-    [[nodiscard]] bool in_ground() const { return state_ == State::ground; }
-    /// Where the sequence that is not at its end yet began; in ground state, where we are.
-    [[nodiscard]] std::uint64_t safe_place() const { return in_ground() ? position_ : begin_; }
-    /// Where the screen was last drawn anew from nothing: a full clear, a switch of screens, a reset.
-    [[nodiscard]] std::uint64_t drawn_at() const { return drawn_at_; }
-    [[nodiscard]] const Modes &drawn_modes() const { return drawn_modes_; }
-    /// Whether since then the cursor was sent to places by name: a program that treats the screen as a sheet.
-    [[nodiscard]] bool is_addressed() const { return modes_.alternate != 0 || addressed_; }
-    bool operator==(const Follower &) const = default;
+    /// When the next keyframe is to be made, if nothing more is printed; none while there is no need of one.
+    [[nodiscard]] std::optional<Clock::time_point> keyframe_due(const Recording &recording, Clock::time_point printed) const;
+    void start_keyframe(const Recording &recording, Clock::time_point now);
+    /// Whether `pid` was making a keyframe: then takes it into use if it was made.
+    bool finish_keyframe(pid_t pid, int wait_status, Recording &recording);
+    /// At the end: nothing of ours is left running.
+    void stop();
 
 private:
-    enum class State : std::uint8_t { ground, c1, escape, escape_intermediate, csi, csi_ignore, dcs, string };
-    static constexpr std::size_t kParameters = 32, kString = 24;
-    static constexpr std::uint16_t kNone = 0;       // a parameter that is left out
-    static constexpr unsigned char kC1Lead = 0xC2;  // U+0080 to U+009F begin so
+    /// The state of the terminal at one place of the recording: a recording of one event.
+    struct Keyframe {
+        Fd file;
+        Place place;  // in what paints are made from: the memory if it is there, else the file
+    };
 
-    std::size_t skip_text(std::string_view bytes);
-    void step(unsigned char c, std::vector<Range> &queries);
-    void enter(State state);
-    void digit(unsigned char c);
-    void header(unsigned char c, std::vector<Range> &queries);
-    void escape(unsigned char c, std::vector<Range> &queries);
-    void csi(unsigned char c, std::vector<Range> &queries);
-    void string(unsigned char c, std::vector<Range> &queries);
-    void string_ended(std::uint64_t end, std::vector<Range> &queries);
-    void control(unsigned char c, std::vector<Range> &queries);
-    void query(std::uint64_t begin, std::uint64_t end, std::vector<Range> &queries) const;
-    void set_modes(bool on);
-    void set_rendition();
-    std::uint32_t colour(std::size_t &i) const;
-    void drawn(std::uint64_t at);
-    [[nodiscard]] std::uint16_t parameter(std::size_t i) const { return i < count_ ? parameters_[i] : kNone; }
+    [[nodiscard]] bool begins_memory(const Recording &recording) const {
+        return recording.memory().is_open() && !uses_memory_ && recording.memory().first().position > 0;
+    }
+    void add_source(const Recording &recording, std::vector<std::string> &words, RecordFiles &files) const;
 
-    State state_ = State::ground;
-    std::uint64_t position_ = 0;      // bytes taken
-    std::uint64_t begin_ = 0;         // of the present sequence
-    std::uint64_t chain_ = 0;         // of the first of those that it cut short: left open, they would take what comes
-    char prefix_ = 0;                 // of a CSI or DCS: < = > ? or 0
-    char intermediate_ = 0;           // the last one, 0x20 to 0x2F, or 0
-    std::size_t count_ = 0;           // parameters, one that is empty included
-    std::array<std::uint16_t, kParameters> parameters_{};
-    std::uint64_t colons_ = 0;        // bit i: a colon stands before parameter i
-    char kind_ = 0;                   // of a string: P (DCS), ], _, ^ or X
-    std::size_t length_ = 0;          // of a string, as far as it is kept
-    std::array<char, kString> text_{};
-    bool lead_ = false;               // its last byte may be the first half of an 8-bit control
-    bool fresh_ = false;              // its present field is empty so far
-    bool mark_ = false;               // its present field is just ?
-    bool question_ = false;           // so was an earlier one
-    Modes modes_;
-    std::uint64_t home_at_ = UINT64_MAX;  // of the last move to the upper left corner, when nothing came after it
-    std::uint64_t drawn_at_ = 0;
-    Modes drawn_modes_;
-    bool addressed_ = false;
-    std::uint64_t region_lost_at_ = 0;
+    std::string program_;
+    Keyframe last_, next_;
+    pid_t next_pid_ = 0;             // the process that makes the next one
+    bool next_is_first_ = false;     // with it, the memory begins; nobody can be painted before
+    bool uses_memory_ = false;       // last_ is a place of the memory
+    std::uint64_t tried_at_ = 0;     // position of the last try
+    Clock::time_point tried_;
 };
 
-void Follower::query(std::uint64_t begin, std::uint64_t end, std::vector<Range> &queries) const {
-    while (!queries.empty() && queries.back().begin >= begin) queries.pop_back();  // an ENQ inside of this one
-    queries.push_back({begin, end});
+constexpr std::uint64_t kKeyframeStep = 16 << 20;        // bytes of output, when it pauses
+constexpr std::uint64_t kKeyframeMost = 256 << 20;       // and when it does not
+constexpr std::uint64_t kMemoryStep = 4 << 20, kMemoryMost = 8 << 20;  // the same, with a recording in memory
+constexpr seconds kKeyframePause{1};
+constexpr int kLowestPriority = 19;
+
+bool Painter::can_paint(const Recording &recording) const {
+    return is_open() && (recording.memory().is_open() || recording.is_whole());
 }
 
-void Follower::drawn(std::uint64_t at) {
-    drawn_at_ = at;
-    drawn_modes_ = modes_;
-    addressed_ = false;
+/// Adds to a command of `record` where to begin reading, and what.
+void Painter::add_source(const Recording &recording, std::vector<std::string> &words, RecordFiles &files) const {
+    const Memory &memory = recording.memory();
+    const bool from_memory = memory.is_open() && !begins_memory(recording);
+    const bool keyed = last_.file && last_.place.position >= (from_memory ? memory.first().position : 0);
+    const Place begin = keyed ? last_.place : from_memory ? memory.first() : Place{};
+    files.recording = from_memory ? memory.fd() : recording.fd();
+    files.keyframe = keyed ? last_.file.get() : -1;
+    if (keyed) words.insert(words.end(), {"--key", kKeyframeName});
+    if (begin.offset > 0)
+        words.insert(words.end(), {"--skip", std::to_string(begin.offset) + ":" + std::to_string(begin.position)});
+    words.emplace_back(kRecordingName);
 }
 
-bool Follower::resized() {
-    if (modes_.region_top == 0 && modes_.region_bottom == 0) return false;
-    modes_.region_top = modes_.region_bottom = 0;
-    region_lost_at_ = position_;
+pid_t Painter::paint(const Recording &recording, int socket, std::uint64_t history, std::uint64_t to) const {
+    std::vector<std::string> words = {"record", "paint", "--to", std::to_string(to), "-H",
+                                      history == kUnlimited ? "all" : std::to_string(history)};
+    RecordFiles files{.output = socket, .recording = -1, .keyframe = -1};
+    add_source(recording, words, files);
+    return start_record(program_, std::move(words), files, 0);
+}
+
+pid_t Painter::replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const {
+    const Place place = recording.place_before(recording.to_file(from));
+    return start_record(program_,
+                        {"record", "cat", "--skip", std::to_string(place.offset) + ":" + std::to_string(place.position),
+                         "--from", std::to_string(recording.to_file(from)), "--to",
+                         std::to_string(recording.to_file(to)), kRecordingName},
+                        {.output = socket, .recording = recording.fd(), .keyframe = -1}, 0);
+}
+
+std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recording, Clock::time_point printed) const {
+    if (!can_paint(recording) || next_pid_ > 0) return std::nullopt;
+    const bool in_memory = recording.memory().is_open();
+    const std::uint64_t since = recording.here().position - tried_at_;
+    if (begins_memory(recording)) return Clock::time_point{};
+    if (since >= (in_memory ? kMemoryMost : kKeyframeMost)) return tried_ + kKeyframePause;
+    if (since >= (in_memory ? kMemoryStep : kKeyframeStep)) return printed + kKeyframePause;
+    return std::nullopt;
+}
+
+/// The next keyframe stands at the end of what is recorded now; or, when a memory has just begun, where that begins: up
+/// to there the file knows everything.
+void Painter::start_keyframe(const Recording &recording, Clock::time_point now) {
+    const Memory &memory = recording.memory();
+    next_is_first_ = begins_memory(recording);
+    next_ = {.file = unlinked_file(),
+             .place = next_is_first_ ? memory.first() : memory.is_open() ? memory.end() : recording.here()};
+    std::vector<std::string> words = {"record", "keyframe", "--to", std::to_string(next_.place.position)};
+    RecordFiles files{.output = next_.file.get(), .recording = -1, .keyframe = -1};
+    add_source(recording, words, files);
+    tried_at_ = recording.here().position;
+    tried_ = now;
+    uses_memory_ = memory.is_open();
+    next_pid_ = next_.file ? start_record(program_, std::move(words), files, kLowestPriority) : 0;
+}
+
+bool Painter::finish_keyframe(pid_t pid, int wait_status, Recording &recording) {
+    if (pid != next_pid_) return false;
+    next_pid_ = 0;
+    Memory &memory = recording.memory();
+    const bool stale = memory.is_open() && next_.place.position < memory.first().position;
+    if (wait_status != 0 || stale) return true;
+    if (memory.is_open() && memory.forget_before(next_.place)) next_.place = memory.first();
+    last_ = std::move(next_);
     return true;
 }
 
-/// How many bytes from the beginning on are text and controls that change nothing here, in ground state.
-std::size_t Follower::skip_text(std::string_view bytes) {
-    constexpr std::uint64_t kOnes = 0x0101010101010101, kTops = kOnes * 0x80;
-    std::size_t i = 0;
-    while (i < bytes.size()) {
-        if (bytes.size() - i >= 8 && std::endian::native == std::endian::little) {  // eight at a time: plain_of_eight()
-            std::uint64_t w = 0;
-            std::memcpy(&w, bytes.data() + i, 8);
-            const std::uint64_t lead = w ^ (kOnes * kC1Lead);
-            const std::uint64_t odd = (((w - kOnes * 0x20) & ~w) | ((lead - kOnes) & ~lead)) & kTops;
-            i += odd == 0 ? 8 : static_cast<std::size_t>(std::countr_zero(odd)) / 8;
-            if (odd == 0) continue;
-        }
-        const auto c = static_cast<unsigned char>(bytes[i]);
-        if (c == 0x1B || c == 0x0E || c == 0x0F || c == 0x05 || c == kC1Lead) break;
-        ++i;
-    }
-    if (i > 0) home_at_ = UINT64_MAX;
-    return i;
-}
-
-void Follower::feed(std::string_view bytes, std::vector<Range> &queries) {
-    while (!bytes.empty()) {
-        if (state_ == State::ground) {
-            const std::size_t text = skip_text(bytes);
-            position_ += text;
-            bytes.remove_prefix(text);
-            if (bytes.empty()) return;
-        }
-        const auto c = static_cast<unsigned char>(bytes.front());
-        bytes.remove_prefix(1);
-        ++position_;
-        if (state_ == State::csi && c >= 0x30 && c <= 0x39 && intermediate_ == 0) digit(c);  // most of what is not text
-        else step(c, queries);
-    }
-}
-
-void Follower::enter(State state) {
-    state_ = state;
-    if (state == State::ground) return;  // where nothing of this is looked at
-    prefix_ = intermediate_ = kind_ = 0;
-    count_ = length_ = 0;
-    colons_ = 0;
-    lead_ = fresh_ = mark_ = question_ = false;
-    parameters_[0] = 0;
-}
-
-/// One byte; position_ is behind it. The first lines are the diagram's transitions from anywhere. The 8-bit controls of
-/// the diagram (0x9B for ESC [) come as two bytes in UTF-8, and xterm obeys them.
-void Follower::step(unsigned char c, std::vector<Range> &queries) {
-    const bool half = state_ == State::c1;  // and when this is not the other half, the first is as good as cut short
-    if (half && c >= 0x80 && c < 0xA0) {
-        enter(State::escape);
-        return escape(static_cast<unsigned char>(c - 0x40), queries);
-    }
-    if (half) {
-        state_ = State::ground;
-        home_at_ = UINT64_MAX;
-    }
-    if (state_ == State::ground && !half) chain_ = position_ - 1;
-    if (state_ == State::ground && c == kC1Lead) {
-        begin_ = position_ - 1;
-        return enter(State::c1);
-    }
-    if (c == 0x18 || c == 0x1A) return enter(State::ground);  // CAN, SUB
-    if (c == 0x1B) {
-        if (state_ == State::string) string_ended(position_ - 1, queries);  // what stays, ESC \, does nothing alone
-        begin_ = position_ - 1;
-        return enter(State::escape);
-    }
-    if (state_ == State::string) return string(c, queries);
-    if (c < 0x20) return control(c, queries);
-    if (c == 0x7F) return;
-    if (c > 0x7F) {  // text, which ends a sequence that has lost its end, or an 8-bit control
-        begin_ = position_ - 1;
-        return enter(c == kC1Lead ? State::c1 : State::ground);
-    }
-    switch (state_) {
-    case State::escape:
-    case State::escape_intermediate: return escape(c, queries);
-    case State::csi:
-    case State::dcs: return header(c, queries);
-    case State::csi_ignore:
-        if (c >= 0x40) enter(State::ground);
-        return;
-    default: return;
-    }
-}
-
-/// A control character, which works inside a sequence too.
-void Follower::control(unsigned char c, std::vector<Range> &queries) {
-    if (c == 0x05) query(state_ == State::ground ? chain_ : position_ - 1, position_, queries);  // ENQ
-    if (c == 0x0E || c == 0x0F) modes_.pen.shifted = c == 0x0E;
-}
-
-void Follower::escape(unsigned char c, std::vector<Range> &queries) {
-    if (c < 0x30) {
-        intermediate_ = static_cast<char>(c);
-        state_ = State::escape_intermediate;
-        return;
-    }
-    constexpr std::string_view kStrings = "]_^X";
-    if (intermediate_ == 0 && (c == '[' || c == 'P' || kStrings.find(static_cast<char>(c)) != std::string_view::npos)) {
-        state_ = c == '[' ? State::csi : c == 'P' ? State::dcs : State::string;
-        kind_ = static_cast<char>(c);
-        return;
-    }
-    constexpr std::string_view kSlots = "()*+";
-    if (const std::size_t slot = kSlots.find(intermediate_); intermediate_ != 0 && slot != std::string_view::npos)
-        modes_.pen.charsets[slot] = static_cast<char>(c);
-    if (intermediate_ == 0 && c == '7') modes_.saved_pen() = modes_.pen;
-    if (intermediate_ == 0 && c == '8') modes_.pen = modes_.saved_pen();
-    if (intermediate_ == 0 && (c == '=' || c == '>')) modes_.set_private(66, c == '=');
-    if (intermediate_ == 0 && c == 'Z') query(chain_, position_, queries);  // DECID
-    if (intermediate_ == 0 && c == 'c') {                                    // RIS
-        modes_ = {};
-        drawn(begin_);
-    }
-    enter(State::ground);
-}
-
-void Follower::digit(unsigned char c) {
-    count_ = std::max<std::size_t>(count_, 1);
-    parameters_[count_ - 1] = static_cast<std::uint16_t>(std::min(parameters_[count_ - 1] * 10 + (c - '0'), 9999));
-}
-
-/// Prefix, parameters and intermediates of a CSI or DCS, up to the final byte.
-void Follower::header(unsigned char c, std::vector<Range> &queries) {
-    const bool fresh = count_ == 0 && prefix_ == 0 && intermediate_ == 0;
-    if (c >= 0x3C && c <= 0x3F && fresh) prefix_ = static_cast<char>(c);
-    else if (c < 0x30) intermediate_ = static_cast<char>(c);
-    else if (c <= 0x3F && (c >= 0x3C || intermediate_ != 0)) {  // misplaced: nothing comes of it but its end
-        state_ = state_ == State::csi ? State::csi_ignore : State::string;
-        kind_ = 'X';
-    }
-    else if (c == ';' || c == ':') {
-        count_ = std::min(std::max<std::size_t>(count_, 1) + 1, kParameters);
-        parameters_[count_ - 1] = 0;
-        if (c == ':') colons_ |= std::uint64_t{1} << (count_ - 1);
-        else colons_ &= ~(std::uint64_t{1} << (count_ - 1));
-    } else if (c < 0x3C) {
-        digit(c);
-    } else if (state_ == State::csi) {
-        csi(c, queries);
-        enter(State::ground);
-    } else {
-        state_ = State::string;
-        text_[0] = static_cast<char>(c);
-        length_ = 1;
-    }
-}
-
-void Follower::csi(unsigned char c, std::vector<Range> &queries) {
-    if (sequence_asks(prefix_, intermediate_, static_cast<char>(c), parameter(0)))
-        return query(chain_, position_, queries);
-    const std::uint64_t home = std::exchange(home_at_, c == 'm' ? home_at_ : UINT64_MAX);
-    if (intermediate_ == ' ' && c == 'q') modes_.cursor_style = parameter(0);
-    if (intermediate_ == '!' && c == 'p') modes_.soft_reset();  // DECSTR
-    if (intermediate_ != 0) return;
-    if (prefix_ == '>' && c == 'm' && parameter(0) == 4) modes_.modify_other_keys = parameter(1);
-    if (prefix_ == '>' && c == 'u') modes_.keyboard_flags = parameter(0);
-    if (prefix_ == '<' && c == 'u') modes_.keyboard_flags = 0;
-    if ((prefix_ == 0 || prefix_ == '?') && (c == 'h' || c == 'l')) set_modes(c == 'h');
-    if (prefix_ != 0) return;
-    if (c == 'm') set_rendition();
-    if (c == 's' && count_ == 0) modes_.saved_pen() = modes_.pen;
-    if (c == 'u' && count_ == 0) modes_.pen = modes_.saved_pen();
-    if (c == 'r' && (parameter(1) == 0 || parameter(1) > std::max<std::uint16_t>(parameter(0), 1))) {  // else: nothing
-        modes_.region_top = parameter(0);
-        modes_.region_bottom = parameter(1);
-    }
-    if (c == 'H' || c == 'f') {
-        const bool corner = parameter(0) <= 1 && parameter(1) <= 1;
-        if (corner) home_at_ = begin_;
-        else addressed_ = true;
-    }
-    if (c == 'd') addressed_ = true;
-    if (c == 'J' && (parameter(0) == 2 || (parameter(0) == 0 && home != UINT64_MAX))) drawn(std::min(home, begin_));
-}
-
-void Follower::set_modes(bool on) {
-    for (std::size_t i = 0; i < count_; ++i) {
-        if (prefix_ == 0 && parameters_[i] == 4) modes_.insert = on;
-        if (prefix_ == 0 && parameters_[i] == 20) modes_.newline = on;
-        if (prefix_ == 0) continue;
-        const std::uint16_t before = modes_.alternate;
-        if (on && before == 0 && (parameters_[i] == 1047 || parameters_[i] == 1049)) drawn(begin_);
-        const bool saves = parameters_[i] == 1048 || parameters_[i] == 1049;  // the pen, of the main screen
-        if (saves && on) modes_.saved_pen() = modes_.pen;
-        modes_.set_private(parameters_[i], on);
-        if (saves && !on) modes_.pen = modes_.saved_pen();
-        if (before != 0 && modes_.alternate == 0) addressed_ = false;  // back on a screen of lines
-    }
-}
-
-/// The colour behind parameter `i`, which is 38, 48 or 58: 5 and an index, or 2 and red, green, blue, which may stand
-/// behind colons with a colour space before them; leaves `i` at the last parameter that belongs to it.
-std::uint32_t Follower::colour(std::size_t &i) const {
-    const bool colon = (colons_ >> (i + 1) & 1) != 0 && i + 1 < count_;
-    std::size_t subs = 0;
-    while (colon && i + 1 + subs < count_ && (colons_ >> (i + 1 + subs) & 1) != 0) ++subs;
-    const std::uint16_t kind = parameter(i + 1);
-    const std::size_t first = i + (kind == 2 && subs >= 5 ? 3 : 2), length = kind == 5 ? 1 : kind == 2 ? 3 : 0;
-    i = colon ? i + subs : std::min(i + 1 + length, count_);
-    const auto byte = [this](std::size_t at) { return parameter(at) & 0xFFU; };
-    if (length == 1) return 1U << 24 | byte(first);
-    if (length == 0) return 0;
-    return 2U << 24 | byte(first) << 16 | byte(first + 1) << 8 | byte(first + 2);
-}
-
-void Follower::set_rendition() {
-    Rendition &now = modes_.pen.rendition;
-    const auto attribute = [&now](unsigned n, bool on) {
-        now.attributes = static_cast<std::uint16_t>(on ? now.attributes | 1U << n : now.attributes & ~(1U << n));
-    };
-    for (std::size_t i = 0; i < std::max<std::size_t>(count_, 1); ++i) {
-        const std::uint16_t n = parameter(i);
-        const bool styled = (colons_ >> (i + 1) & 1) != 0 && i + 1 < count_;  // 4:3, a curly underline
-        if (n == 0) now = {};
-        else if (n < 10) attribute(n, !(styled && parameter(i + 1) == 0));
-        else if (n == 21) attribute(4, true);
-        else if (n == 22) attribute(1, false), attribute(2, false);
-        else if (n >= 23 && n <= 29) attribute(n - 20U, false);
-        else if (n == 38) now.foreground = colour(i);
-        else if (n == 48) now.background = colour(i);
-        else if (n == 58) now.underline = colour(i);
-        else if (n >= 30 && n <= 39) now.foreground = n == 39 ? 0 : 3U << 24 | n;
-        else if (n >= 40 && n <= 49) now.background = n == 49 ? 0 : 3U << 24 | n;
-        else if (n == 59) now.underline = 0;
-        else if (n >= 90 && n <= 97) now.foreground = 3U << 24 | n;
-        else if (n >= 100 && n <= 107) now.background = 3U << 24 | n;
-        if (styled && n < 10) ++i;
-    }
-}
-
-/// Inside an OSC, DCS, APC, PM or SOS string: BEL ends an OSC, ESC (see step) any of them.
-void Follower::string(unsigned char c, std::vector<Range> &queries) {
-    if (kind_ == ']' && c == 0x07) {
-        string_ended(position_, queries);
-        return enter(State::ground);
-    }
-    if (lead_ && c == 0x9C) {  // ST as one character
-        string_ended(position_, queries);
-        return enter(State::ground);
-    }
-    lead_ = c == kC1Lead;
-    if (lead_) return;
-    if (length_ < kString) text_[length_++] = static_cast<char>(c);
-    question_ = question_ || (c == ';' && mark_);
-    mark_ = fresh_ && c == '?';
-    fresh_ = c == ';';
-}
-
-void Follower::string_ended(std::uint64_t end, std::vector<Range> &queries) {
-    if (string_asks(kind_, intermediate_, {text_.data(), length_}, question_ || mark_)) query(chain_, end, queries);
-}
-
-/// The ring with what is known about it: where a late client can begin, and what it must not be shown.
-class Output {
-public:
-    [[nodiscard]] std::uint64_t head() const { return ring_.head(); }
-    [[nodiscard]] std::uint64_t tail() const { return ring_.tail(); }
-
-    /// The next bytes, which the recording has already.
-    void append(std::string_view bytes);
-
-    /// The window has `rows` rows now. Gives whether a scroll region is void by that.
-    bool resized(unsigned rows) {
-        rows_ = rows;
-        return follower_.resized();
-    }
-    [[nodiscard]] std::uint64_t region_lost_at() const { return follower_.region_lost_at(); }
-
-    /// Where a client that wants `wanted` bytes of history begins, and the sequences that its terminal needs before.
-    struct Start {
-        std::uint64_t at;
-        std::string modes;
-    };
-    [[nodiscard]] Start start(std::uint64_t wanted) const;
-
-    /// The next bytes for a client at `cursor` (in the ring); before `replay_end` the queries are passed over.
-    [[nodiscard]] Range next(std::uint64_t cursor, std::uint64_t replay_end) const;
-    [[nodiscard]] std::array<iovec, 2> parts(Range range) { return ring_.parts(range.begin, range.end); }
-
-private:
-    static constexpr std::size_t kMostQueries = 4096;   // remembered; history does not begin before the first of them
-    static constexpr std::size_t kStep = 8 << 10;       // bytes between two snapshots
-    static constexpr std::uint64_t kLineSearch = 4096;  // bytes: no longer line is looked through for its end
-
-    [[nodiscard]] Start line_start(std::uint64_t from) const;
-
-    Ring ring_;
-    Follower follower_;
-    std::vector<Range> queries_;
-    std::vector<Follower> snapshots_ = {Follower{}};  // of the follower, oldest first, none before the ring's tail
-    std::uint64_t floor_ = 0;                         // no history begins before it
-    unsigned rows_ = UINT_MAX;                        // of the window
-};
-
-void Output::append(std::string_view bytes) {
-    ring_.append(bytes);
-    for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kStep))) {
-        follower_.feed(bytes.substr(0, kStep), queries_);
-        if (follower_.position() - snapshots_.back().position() >= kStep) snapshots_.push_back(follower_);
-    }
-    while (snapshots_.size() > 1 && snapshots_.front().position() < tail()) snapshots_.erase(snapshots_.begin());
-    floor_ = std::max(floor_, snapshots_.front().position());
-    if (queries_.size() < kMostQueries) return;
-    const auto old = std::find_if(queries_.begin(), queries_.end(), [this](Range r) { return r.end > tail(); });
-    const auto half = queries_.begin() + kMostQueries / 2;
-    if (old < half) floor_ = std::max(floor_, std::prev(half)->end);
-    queries_.erase(queries_.begin(), std::max(old, half));
-}
-
-Output::Start Output::start(std::uint64_t wanted) const {
-    const std::uint64_t safe = follower_.safe_place();
-    Start only_modes{safe >= tail() ? safe : head(), follower_.modes().sequences(rows_)};
-    if (wanted == 0) return only_modes;
-    const std::uint64_t from = std::max(head() - std::min(wanted, head()), floor_);
-    const std::uint64_t drawn = follower_.drawn_at();
-    if (follower_.is_addressed() && drawn < from) {  // the picture is older than the history that was asked for
-        if (drawn >= floor_) return {drawn, follower_.drawn_modes().sequences(rows_)};
-        if (follower_.modes().alternate != 0) return only_modes;  // a part of a picture is worse than none
-    }
-    return line_start(from);
-}
-
-/// The first line that begins at `from` or after it; when none is near, the first place between two sequences.
-Output::Start Output::line_start(std::uint64_t from) const {
-    std::vector<Range> ignored;
-    const auto before = [from](const Follower &f) { return f.position() <= from; };
-    Follower at = *std::find_if(snapshots_.rbegin(), snapshots_.rend(), before);
-    std::optional<Follower> place;
-    while (at.position() < std::min(from + kLineSearch, head())) {
-        if (at.position() == region_lost_at()) at.resized();
-        const char c = ring_.at(at.position());
-        const bool near = at.position() >= from, starts = (c & 0xC0) != 0x80;
-        const bool line = at.position() == 0 || (at.position() > tail() && ring_.at(at.position() - 1) == '\n');
-        if (near && at.in_ground() && line) return {at.position(), at.modes().sequences(rows_)};
-        if (near && at.in_ground() && starts && !place) place = at;
-        at.feed({&c, 1}, ignored);
-    }
-    if (!place) return start(0);
-    return {place->position(), place->modes().sequences(rows_)};
-}
-
-Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
-    if (cursor >= replay_end) return {cursor, head()};
-    const auto ends_after = [](std::uint64_t position, Range range) { return position < range.end; };
-    auto query = std::upper_bound(queries_.begin(), queries_.end(), cursor, ends_after);
-    while (query != queries_.end() && query->begin <= cursor && cursor < replay_end) cursor = (query++)->end;
-    const bool more = query != queries_.end() && query->begin < replay_end;
-    return {cursor, more ? query->begin : std::max(cursor, std::min(replay_end, head()))};
+void Painter::stop() {
+    if (next_pid_ > 0) ::kill(next_pid_, SIGKILL);
+    if (next_pid_ > 0) ::waitpid(next_pid_, nullptr, 0);
+    next_pid_ = 0;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1732,7 +1412,7 @@ Range Output::next(std::uint64_t cursor, std::uint64_t replay_end) const {
 
 constexpr std::size_t kHelloBytes = 12;
 constexpr std::string_view kHelloMagic = "\xFF\xFFss";
-constexpr unsigned kPushOnly = 2;                  // x pixels of a hello without a window: see ClientInput::is_push()
+constexpr unsigned kWatches = 1, kPushOnly = 2;    // x pixels of a hello without a window
 constexpr std::string_view kTaken = "\xFF\xFFok";   // the answer to such a client
 constexpr milliseconds kOpeningGrace{200};         // how long undecided first bytes wait for more
 constexpr std::size_t kOpeningBytes = 8 << 10;     // and how many of them at most
@@ -1807,6 +1487,14 @@ public:
     void settle(std::string &program);
 
     [[nodiscard]] Mode mode() const { return mode_; }
+    /// What the client shows the output on; a raw one (`nc`) has a terminal as far as we know.
+    enum class Screen { unknown, terminal, none };
+    [[nodiscard]] Screen screen() const {
+        if (mode_ == Mode::opening) return Screen::unknown;
+        return mode_ == Mode::binary && !watches_ ? Screen::none : Screen::terminal;
+    }
+    /// Whether it has said that this is a terminal.
+    [[nodiscard]] bool has_screen() const { return mode_ == Mode::aware || watches_; }
     [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary || is_push(); }
     /// Whether it only brings input (attach -p): it is sent no output, but is told when all that it sent has been taken.
     [[nodiscard]] bool is_push() const { return mode_ == Mode::push; }
@@ -1821,7 +1509,8 @@ private:
     void feed_aware(std::string &program, std::vector<winsize> &windows);
 
     Mode mode_ = Mode::opening;
-    std::string held_;  // what could not be told yet
+    bool watches_ = false;  // has no window of its own, but is a terminal
+    std::string held_;      // what could not be told yet
 };
 
 void ClientInput::feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows) {
@@ -1852,6 +1541,7 @@ void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows
             rest.remove_prefix(kHelloBytes);
             if (window.ws_row == 0 && window.ws_col == 0) {
                 mode_ = window.ws_xpixel == kPushOnly ? Mode::push : Mode::binary;
+                watches_ = window.ws_xpixel == kWatches;
                 break;
             }
             if (window.ws_row != 0 && window.ws_col != 0) windows.push_back(window);
@@ -2071,12 +1761,13 @@ constexpr seconds kAcceptPause{1};               // after accept(2) failed for w
 constexpr seconds kReapGrace{2};                 // after SIGKILL or the kernel's hang-up: then without the program's end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
-constexpr milliseconds kWindowReaction{25}, kWindowQuiet{10}, kWindowMost{60};  // see Session::step_window()
 
-constexpr std::uint64_t kNever = UINT64_MAX;  // a position that no output reaches
+/// Where a client stands: nobody knows yet what it wants to see; `record` is to paint it a screen; it follows the ring.
+enum class Stage { opening, unpainted, live };
 
 struct Client {
     Fd socket;
+    Stage stage = Stage::opening;
     std::uint64_t cursor = 0;     // the next byte of output to send
     ClientInput input;
     std::string typed;            // for the program, while the queue has no room for it
@@ -2085,12 +1776,9 @@ struct Client {
     bool deaf = false;            // it takes nothing more; what it sent before it left is still read
     bool blocked = false;         // the last send did not take everything: ask select for room
     bool said_goodbye = false;    // everything is sent, and our sending side shut down
-    std::string greeting;         // sequences for its terminal, to be sent before the output
-    std::uint64_t region_reset_at = kNever;  // before the output from here on: one that takes its scroll region back
-    std::uint64_t replay_end = 0; // output before this is the past: queries are left out
     std::size_t goodbye_sent = 0; // bytes
-    pid_t record = 0;             // the process that is catching it up, which has the socket for itself
-    std::uint64_t record_to = 0;  // and up to where
+    pid_t record = 0;             // the process that writes to it, and has the socket for itself
+    std::uint64_t record_to = 0;  // and up to where in the output
     int unsent = -1;              // bytes in the socket's queue, when we last looked: see look_at_progress()
     winsize window{};             // as it last said; rows 0: none
     std::uint64_t active = 0;     // when it last attached, resized or typed, in turns of Session::activity_
@@ -2098,39 +1786,6 @@ struct Client {
     std::optional<Clock::time_point> spoke;  // when its first bytes came
     Clock::time_point looked;     // when we last looked at its socket's queue
     Clock::time_point progress;   // when it last took something, or had nothing to take
-};
-
-/// Starts `record cat` with `socket` as its standard output, to write [from, to) of the recording's output there.
-/// Gives its pid, or -1.
-pid_t start_record(const std::string &program, const Recording &recording, int socket, std::uint64_t from,
-                   std::uint64_t to, bool filtered) {
-    const std::string first = std::to_string(from), last = std::to_string(to);
-    const Recording::Place place = recording.place_before(from);
-    const std::string skip = std::to_string(place.offset) + ":" + std::to_string(place.position);
-#if defined(__linux__)
-    const char *file = "/dev/fd/3";  // opens the same file anew, though it may have been moved or removed
-#else
-    const char *file = recording.path().c_str();
-#endif
-    const char *filter = filtered ? "--no-queries" : nullptr;
-    const std::array argv = {"record", "cat", "--skip", skip.c_str(), "--from", first.c_str(),
-                             "--to", last.c_str(), file, filter, static_cast<const char *>(nullptr)};
-    const pid_t pid = ::fork();
-    if (pid != 0) return pid;
-    ::dup2(socket, STDOUT_FILENO);
-    if (recording.fd() == 3) ::fcntl(3, F_SETFD, 0);
-    else ::dup2(recording.fd(), 3);
-    reset_signals();
-    ::execv(program.c_str(), const_cast<char *const *>(argv.data()));
-    ::_exit(kExitNotFound);
-}
-
-/// What the program's window is in the middle of: see Session::step_window().
-enum class WindowStep {
-    idle,      // nothing
-    settling,  // it has got another size
-    asked,     // it has got a bare SIGWINCH, and may have ignored it
-    smaller,   // it has a row less than wanted, for a moment
 };
 
 class Session {
@@ -2160,6 +1815,7 @@ private:
     [[nodiscard]] std::optional<std::uint64_t> pace() const;
     [[nodiscard]] bool paces(const Client &client) const;
     [[nodiscard]] bool can_catch_up(std::uint64_t from) const;
+    [[nodiscard]] std::uint64_t line_start(std::uint64_t history) const;
     // clients
     void accept_from(const Listener &listener, bool viewer, int most);
     void welcome(Fd socket, bool viewer);
@@ -2170,16 +1826,15 @@ private:
     void client_input_ended(Client &client);
     void take_windows(Client &client, std::span<const winsize> windows, bool typed);
     void follow_window();
-    void set_window(const winsize &size);
-    void step_window();
-    void enter_step(WindowStep step);
-    void window_output();
+    void introduce(Client &client);
     void serve(Client &client);
-    [[nodiscard]] bool is_known(const Client &client) const;
     ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
-    [[nodiscard]] bool has_more(const Client &client) const;
     void send_output(Client &client);
+    void paint(Client &client);
     void catch_up(Client &client);
+    [[nodiscard]] bool has_place() const;
+    [[nodiscard]] bool waits_for_place(const Client &client) const;
+    void record_ended(Client &client, int wait_status);
     void drop(Client &client);
     void drop_all();
     void lose(Client &client);
@@ -2201,26 +1856,21 @@ private:
     Recording recording_;
     Terminal terminal_;
     Gate gate_;
-    Output output_;
-    std::string record_program_;  // beside this one; "" when it is not there
+    Ring ring_;
+    Painter painter_;
     std::vector<Client> clients_;
     Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
     std::vector<char> turn_;      // what this turn has read, behind the kept back bytes of a cut character
     std::size_t turn_used_ = 0;     // bytes of it
     std::size_t turn_encoded_ = 0;  // of these, how many the recording has taken
-    bool place_wanted_ = false;   // a client waits for one of the kMostRecords places
     std::string input_;           // for the program, not yet taken by the master
     std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
-    winsize wanted_{}, shown_{};  // the program's window as it should be, and as it was last told to be
-    bool redraw_wished_ = false;  // somebody came who has not seen the screen
-    WindowStep window_step_ = WindowStep::idle;
-    bool step_output_ = false;                  // whether the program has printed since that step
-    Clock::time_point step_until_, step_latest_;  // when the next may come; printing puts it off, but not beyond that
     Phase phase_ = Phase::waiting;
     int status_ = 0;
     sigset_t inside_{};           // the signal mask while we wait
     Clock::time_point now_;       // of this turn
+    Clock::time_point printed_;   // of the last turn with output
     std::optional<Clock::time_point> cut_since_, accept_again_;
     std::optional<Clock::time_point> kill_at_;     // the program; set by the request to end
     std::optional<Clock::time_point> give_up_at_;  // waiting for the end of a program that was killed
@@ -2258,8 +1908,8 @@ void Session::publish(bool all) {
     const std::string_view ready(turn_.data(), turn_encoded_);
     recording_.end_output(ready);
     recording_.commit();
-    output_.append(ready);
-    if (!ready.empty() && window_step_ != WindowStep::idle) window_output();
+    ring_.append(ready);
+    if (!ready.empty()) printed_ = now_;
     const std::size_t kept = turn_used_ - turn_encoded_;
     std::memmove(turn_.data(), ready.data() + ready.size(), kept);
     turn_used_ = kept;
@@ -2269,19 +1919,20 @@ void Session::publish(bool all) {
 }
 
 /// Whether `record` could bring a client that stands at `from` up to the ring.
-bool Session::can_catch_up(std::uint64_t from) const { return !record_program_.empty() && recording_.holds_from(from); }
+bool Session::can_catch_up(std::uint64_t from) const { return painter_.is_open() && recording_.holds_from(from); }
 
 /// Whether this client has a say in how fast the program runs: it types, and takes what it is given.
 bool Session::paces(const Client &client) const {
-    const bool waits = client.blocked || client.record > 0 || client.cursor < output_.tail();
-    return client.socket && !client.viewer && !client.deaf && (!waits || now_ - client.progress < kPaceGrace);
+    const bool waits = client.blocked || client.record > 0 || client.cursor < ring_.tail();
+    const bool follows = client.stage == Stage::live && client.socket && !client.viewer && !client.deaf;
+    return follows && (!waits || now_ - client.progress < kPaceGrace);
 }
 
 /// The position of the client that paces the program: the fastest when a recording can catch the others up, else the
 /// slowest. None: nobody does.
 std::optional<std::uint64_t> Session::pace() const {
     std::optional<std::uint64_t> position;
-    const bool fastest = can_catch_up(output_.tail());
+    const bool fastest = can_catch_up(ring_.tail());
     for (const Client &client : clients_) {
         if (!paces(client)) continue;
         if (!position) position = client.cursor;
@@ -2293,7 +1944,7 @@ std::optional<std::uint64_t> Session::pace() const {
 /// Whether the program must wait for its clients.
 bool Session::paced() const {
     const auto position = pace();
-    return position && output_.head() - *position > kPaceBytes;
+    return position && ring_.head() - *position > kPaceBytes;
 }
 
 void Session::drop(Client &client) {
@@ -2338,64 +1989,100 @@ ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
     return std::max<ssize_t>(n, 0);
 }
 
-/// Sends what the client has not had yet: one sendmsg(2), and in its replay one for each stretch between queries.
+/// Sends what the client has not had yet.
 void Session::send_output(Client &client) {
-    for (client.blocked = false; !client.blocked && has_more(client);) {
-        if (client.cursor >= client.region_reset_at) {
-            client.region_reset_at = kNever;
-            client.greeting += "\0337\033[r\0338";  // CSI r would send the cursor home: DECSC, DECRC around it
-        }
-        const bool greets = !client.greeting.empty();
-        Range range = greets ? Range{0, client.greeting.size()} : output_.next(client.cursor, client.replay_end);
-        if (!greets) {
-            range.end = std::min(range.end, std::max(range.begin, client.region_reset_at));
-            client.cursor = range.begin;
-        }
-        const ssize_t n = send_parts(client, greets ? std::array{iovec{client.greeting.data(), range.end}, iovec{}}
-                                                    : output_.parts(range));
-        if (n < 0) return;
-        if (greets) client.greeting.erase(0, static_cast<std::size_t>(n));
-        else client.cursor += static_cast<std::uint64_t>(n);
-        client.blocked = greets ? !client.greeting.empty() : client.cursor < range.end;
-        if (!client.blocked || n == 0) continue;
-        client.unsent = unsent_bytes(client.socket.get());
-        client.looked = now_;
-    }
+    const ssize_t n = send_parts(client, ring_.parts(client.cursor, ring_.head()));
+    if (n < 0) return;
+    client.cursor += static_cast<std::uint64_t>(n);
+    client.blocked = client.cursor < ring_.head();
+    if (!client.blocked || n == 0) return;
+    client.unsent = unsent_bytes(client.socket.get());
+    client.looked = now_;
 }
 
-/// For a client that fell out of the ring: `record` writes what it missed straight into its socket.
-void Session::catch_up(Client &client) {
+/// Whether another `record` may be started for a client.
+bool Session::has_place() const {
     const auto busy = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.record > 0; });
-    if (!can_catch_up(client.cursor)) return drop(client);
-    place_wanted_ = static_cast<std::size_t>(busy) >= kMostRecords;
-    client.blocked = false;
-    if (place_wanted_) return;  // later: when one of them is done
+    return static_cast<std::size_t>(busy) < kMostRecords;
+}
+
+bool Session::waits_for_place(const Client &client) const {
+    const bool wants = client.stage == Stage::unpainted || (client.stage == Stage::live && client.cursor < ring_.tail());
+    return client.socket && !client.deaf && client.record == 0 && wants;
+}
+
+/// Where the last `history` bytes of output that the ring holds begin, from the start of a line on if one starts there.
+std::uint64_t Session::line_start(std::uint64_t history) const {
+    const std::uint64_t first = ring_.head() - std::min(history, ring_.head() - ring_.tail());
+    if (first == 0) return first;
+    for (std::uint64_t at = first; at < ring_.head(); ++at)
+        if (ring_.at(at) == '\n') return at + 1;
+    return first;
+}
+
+/// What a client is sent before the live bytes, as soon as it is known what it shows them on (section 3 of the wire):
+/// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were.
+void Session::introduce(Client &client) {
+    const ClientInput::Screen screen = client.input.screen();
+    if (screen == ClientInput::Screen::unknown && now_ < client.came + kOpeningGrace) return;
     client.progress = now_;
-    client.record_to = output_.head();
-    client.record = start_record(record_program_, recording_, client.socket.get(), recording_.to_file(client.cursor),
-                                 recording_.to_file(client.record_to), client.cursor < client.replay_end);
-    if (client.record < 0) drop(client);
+    client.stage = Stage::live;
+    client.cursor = ring_.head();
+    if (ring_.head() == 0 || options_.history == 0 || client.input.is_push()) return;
+    const std::uint64_t first = ring_.head() - std::min(options_.history, ring_.head());
+    if (screen == ClientInput::Screen::none && first < ring_.tail() && can_catch_up(first)) client.cursor = first;
+    else if (screen == ClientInput::Screen::none || !painter_.can_paint(recording_))
+        client.cursor = line_start(options_.history);
+    else client.stage = Stage::unpainted;
 }
 
-bool Session::has_more(const Client &client) const {
-    return client.cursor < output_.head() || !client.greeting.empty() || client.cursor >= client.region_reset_at;
+/// Has `record` paint the client's screen; later, when all of its places are taken.
+void Session::paint(Client &client) {
+    if (painter_.is_waiting(recording_) || !has_place()) return;
+    client.progress = now_;
+    client.record_to = ring_.head();
+    client.record = painter_.paint(recording_, client.socket.get(), options_.history, client.record_to);
+    if (client.record < 0) record_ended(client, -1);
 }
 
-/// Whether we know what kind of client it is: one that has just come may not have had the time to say it, or we not the
-/// time to read it.
-bool Session::is_known(const Client &client) const {
-    return client.input.mode() != ClientInput::Mode::opening || client.input_ended || now_ >= client.came + kOpeningGrace;
+/// For a client that fell out of the ring: `record` writes what it missed straight into its socket. Where the file has
+/// not got that, a terminal is painted anew, and for a pipe the session is over: a byte of it is lost.
+void Session::catch_up(Client &client) {
+    client.blocked = false;
+    if (can_catch_up(client.cursor)) {
+        if (!has_place()) return;
+        client.progress = now_;
+        client.record_to = ring_.head();
+        client.record = painter_.replay(recording_, client.socket.get(), client.cursor, client.record_to);
+        if (client.record < 0) record_ended(client, -1);
+    } else if (!client.input.has_screen()) drop(client);
+    else if (painter_.can_paint(recording_)) client.stage = Stage::unpainted;
+    else client.cursor = line_start(options_.history);
+}
+
+/// The client's `record` is done. One that failed has lost nothing but its work: a terminal goes on with what the ring
+/// has.
+void Session::record_ended(Client &client, int wait_status) {
+    client.record = 0;
+    client.blocked = false;
+    client.progress = now_;
+    const bool was_painted = std::exchange(client.stage, Stage::live) == Stage::unpainted;
+    if (wait_status == 0) client.cursor = client.record_to;
+    else if (was_painted || client.input.has_screen()) client.cursor = line_start(options_.history);
+    else drop(client);
 }
 
 /// Brings a client on, as far as it goes now.
 void Session::serve(Client &client) {
     if (!client.socket || client.record > 0 || client.deaf) return;
-    if (client.input.is_push()) client.cursor = output_.head();
-    else if (client.cursor < output_.tail()) catch_up(client);
-    else if (has_more(client)) send_output(client);
-    const bool owed = has_more(client) && !client.input.is_push();
-    const bool busy = !client.socket || client.record > 0 || client.deaf || owed;
-    if (phase_ == Phase::farewell && !busy && is_known(client)) say_goodbye(client);
+    if (client.stage == Stage::opening) introduce(client);
+    if (client.input.is_push()) client.cursor = ring_.head();
+    else if (client.stage == Stage::unpainted) paint(client);
+    else if (client.stage == Stage::live && client.cursor < ring_.tail()) catch_up(client);
+    else if (client.stage == Stage::live && client.cursor < ring_.head()) send_output(client);
+    const bool done = client.socket && client.stage == Stage::live && client.record == 0 && !client.deaf &&
+                      client.cursor == ring_.head();
+    if (phase_ == Phase::farewell && done) say_goodbye(client);
 }
 
 // --- input: clients -> program ---
@@ -2423,73 +2110,28 @@ void Session::queue_typed(Client &client) {
 
 bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-void Session::set_window(const winsize &size) {
-    terminal_.resize(size);
-    recording_.event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
-    if (!output_.resized(size.ws_row)) return;
-    for (Client &client : clients_)  // their terminals have not got another size, but the program's has
-        if (client.window.ws_row != 0) client.region_reset_at = output_.head();
-}
+bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
 
-/// Brings the program's window on: to the size that is wanted, at once, and to a redraw that somebody wishes, when the
-/// program has had time for the last thing, as some forget a SIGWINCH that comes while they draw.
-///
-/// For a client that comes at the same size the kernel sends no SIGWINCH. Most programs redraw at a bare one; those
-/// that compare the size (ncurses, readline) are shown one that differs by a row, and then the right one again.
-void Session::step_window() {
-    const bool redrawing = window_step_ == WindowStep::asked || window_step_ == WindowStep::smaller;
-    if (!same_window(wanted_, shown_)) {
-        shown_ = wanted_;
-        set_window(shown_);
-        redraw_wished_ = redrawing;
-        return enter_step(WindowStep::settling);
-    }
-    if (window_step_ != WindowStep::idle && now_ < step_until_) return;
-    if (window_step_ == WindowStep::asked && !step_output_ && shown_.ws_row > 1) {
-        winsize smaller = shown_;
-        --smaller.ws_row;
-        set_window(smaller);
-        return enter_step(WindowStep::smaller);
-    }
-    if (window_step_ == WindowStep::smaller) {
-        set_window(shown_);
-        return enter_step(WindowStep::settling);
-    }
-    const bool redraw = std::exchange(redraw_wished_, false) && phase_ == Phase::running;
-    if (redraw) terminal_.signal(SIGWINCH, false);
-    enter_step(redraw ? WindowStep::asked : WindowStep::idle);
-}
-
-void Session::enter_step(WindowStep step) {
-    window_step_ = step;
-    step_output_ = false;
-    step_latest_ = now_ + kWindowMost;
-    step_until_ = step == WindowStep::smaller ? step_latest_ : now_ + kWindowReaction;
-}
-
-/// The program has printed: perhaps it is drawing for its window. It is done when it pauses.
-void Session::window_output() {
-    step_output_ = true;
-    step_until_ = std::min(step_latest_, now_ + kWindowQuiet);
-}
-
-/// The window of the client that was last active is the program's.
+/// The window of the client that was last active is the program's. The kernel sends SIGWINCH when it is another one;
+/// that is input to the program (some end, run a command, or take it for a key), so there is none without need.
 void Session::follow_window() {
     const Client *leader = nullptr;
     for (const Client &client : clients_)
         if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
             leader = &client;
-    if (leader != nullptr) wanted_ = leader->window;
-    step_window();
+    if (leader == nullptr || same_window(leader->window, terminal_.size())) return;
+    if (!same_grid(leader->window, terminal_.size())) recording_.resize(leader->window, false);
+    terminal_.resize(leader->window);
 }
 
-/// The client has said its window size, or typed. Its first size is also a wish to see the screen.
+/// The client has said its window size, or typed. One that comes at the program's size takes the size of its pixels
+/// over, too: the program notices nothing.
 void Session::take_windows(Client &client, std::span<const winsize> windows, bool typed) {
     if (client.viewer || client.deaf || (windows.empty() && !typed)) return;
     client.active = ++activity_;
     for (const winsize &window : windows) {
-        redraw_wished_ = redraw_wished_ || client.window.ws_row == 0;
-        client.window = window;
+        const bool comes = client.window.ws_row == 0;
+        client.window = comes && same_grid(window, terminal_.size()) ? terminal_.size() : window;
         follow_window();
     }
     if (windows.empty()) follow_window();
@@ -2556,13 +2198,6 @@ void Session::welcome(Fd socket, bool viewer) {
     client.socket = std::move(socket);
     client.viewer = viewer;
     client.came = client.progress = now_;
-    const std::uint64_t wanted = std::min(options_.history, output_.head()), from = output_.head() - wanted;
-    Output::Start start = output_.start(options_.history);
-    if (from < output_.tail() && can_catch_up(from)) start = {from, output_.start(0).modes};
-    client.cursor = start.at;
-    client.greeting = std::move(start.modes);
-    client.replay_end = output_.head();
-    if (output_.region_lost_at() > client.cursor) client.region_reset_at = output_.region_lost_at();
     clients_.push_back(std::move(client));
 }
 
@@ -2615,14 +2250,9 @@ void Session::reap() {
     int wait_status = 0;
     for (pid_t pid = 0; (pid = ::waitpid(-1, &wait_status, WNOHANG)) > 0;) {
         if (pid == terminal_.pid()) program_ended(exit_status(wait_status));
-        for (Client &client : clients_) {
-            if (client.record != pid) continue;
-            client.record = 0;
-            client.blocked = place_wanted_ = false;
-            client.cursor = client.record_to;
-            client.progress = now_;
-            if (wait_status != 0) drop(client);
-        }
+        painter_.finish_keyframe(pid, wait_status, recording_);
+        for (Client &client : clients_)
+            if (client.record == pid) record_ended(client, wait_status);
     }
 }
 
@@ -2635,9 +2265,7 @@ void Session::program_ended(int status) {
     phase_ = Phase::farewell;
     kill_at_.reset();
     give_up_at_.reset();
-    window_step_ = WindowStep::idle;
-    recording_.event('x', std::to_string(status));
-    recording_.commit();
+    recording_.end(status);
     input_.clear();
     accept_from(listener_, false, SOMAXCONN);  // who came in the last moment still gets the history and the goodbye
     if (view_listener_.is_open()) accept_from(view_listener_, true, SOMAXCONN);
@@ -2650,7 +2278,7 @@ void Session::program_ended(int status) {
 
 /// Reads and publishes what the terminal still has.
 void Session::drain() {
-    for (std::uint64_t end = output_.head() + kDrainBytes; output_.head() < end;) {
+    for (std::uint64_t end = ring_.head() + kDrainBytes; ring_.head() < end;) {
         const std::size_t before = turn_used_;
         read_master();
         if (turn_used_ == before) break;
@@ -2740,14 +2368,17 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(give_up_at_);
     at(over_at_);
     at(accept_again_);
-    if (window_step_ != WindowStep::idle) at(step_until_);
+    if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_));
     if (cut_since_) at(*cut_since_ + kCutGrace);
     if (phase_ == Phase::farewell) at(now_ + kFarewellTick);
     const bool waits = phase_ == Phase::running && paced();
+    const bool crowded = !has_place() && std::any_of(clients_.begin(), clients_.end(),
+                                                     [this](const Client &c) { return waits_for_place(c); });
     for (const Client &client : clients_) {
         if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
         if (waits && paces(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
-        if (place_wanted_ && client.record > 0) at(now_ + kPaceGrace);
+        if (client.socket && client.stage == Stage::opening) at(client.came + kOpeningGrace);
+        if (crowded && client.record > 0) at(now_ + kPaceGrace);
     }
     return first;
 }
@@ -2771,7 +2402,9 @@ void Session::take_time() {
     if (due(kill_at_)) kill_program();
     if (due(give_up_at_)) program_ended(128 + SIGKILL);
     if (due(over_at_)) drop_all();
-    if (window_step_ != WindowStep::idle) step_window();
+    if (const auto keyframe = painter_.keyframe_due(recording_, printed_);
+        phase_ == Phase::running && keyframe && now_ >= *keyframe)
+        painter_.start_keyframe(recording_, now_);
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
         if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
@@ -2788,7 +2421,9 @@ void Session::look_at_progress(Client &client) {
     const int unsent = unsent_bytes(client.socket.get());
     if (std::exchange(client.unsent, unsent) != unsent) client.progress = now_;
     const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
-    const bool in_the_way = phase_ == Phase::farewell || (place_wanted_ && client.record > 0);
+    const bool crowds = client.record > 0 && !has_place() &&
+                        std::any_of(clients_.begin(), clients_.end(), [this](const Client &c) { return waits_for_place(c); });
+    const bool in_the_way = phase_ == Phase::farewell || crowds;
     if (delivered || (in_the_way && now_ - client.progress > kTakesNothing)) drop(client);
 }
 
@@ -2835,6 +2470,7 @@ int Session::run() {
             if (client.socket && (!client.blocked || FD_ISSET(client.socket.get(), &writable))) serve(client);
         if (std::erase_if(clients_, [](const Client &client) { return !client.socket; }) > 0) follow_window();
     }
+    painter_.stop();
     return status_;
 }
 
@@ -2929,7 +2565,7 @@ int Session::start(const Options &options) {
         if (int status = view_listener_.open(options.view, options.allow_remote); status != 0) return status;
     if (!gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    record_program_ = find_record();
+    painter_.open(find_record());
     ::setenv("TERM", "xterm-256color", 0);
     ::setenv("SHIM_ADDRESS", absolute(listener_.name()).c_str(), 1);
     const winsize size = options.size.ws_row != 0 ? options.size : first_window();
@@ -2939,8 +2575,8 @@ int Session::start(const Options &options) {
         if (!recording_.open(name, header, options.max_record)) return kExitFailed;
     }
     if (!terminal_.open(size)) return kExitFailed;
-    wanted_ = shown_ = size;
-    output_.resized(size.ws_row);
+    recording_.resize(size, true);
+    if (!options.record && painter_.is_open()) recording_.remember();
     if (const int status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true)) {
         complain_errno(options.program[0]);
         return status;
