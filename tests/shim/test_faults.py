@@ -556,7 +556,7 @@ def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
     choose = random.Random(5)
     for _ in range(30):
         other = pty.client(told.shim.address, choose.choice((b'', HELLO, HELLO[:5])))
-        for _ in range(choose.randrange(3)):
+        if choose.randrange(2):
             assert other.read_some()
         other.reset()
     same(drain.wait(), pattern(16 * MIB))
