@@ -1158,7 +1158,6 @@ Csi parse_csi(std::string_view bytes) {
     return csi;
 }
 
-// >>> questions: the same in shim.cpp and record.cpp
 /// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
 /// byte and first parameter as if the answer had been typed (xterm's ctlseqs; kitty's keyboard protocol).
 bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
@@ -1193,7 +1192,6 @@ bool string_asks(char kind, char intermediate, std::string_view text, bool field
     if (kind == 'P') return q && (intermediate == '$' || intermediate == '+');
     return kind == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
 }
-// <<< questions
 
 /// Whether a prefix or a parameter of a CSI or DCS stands where none may: a terminal then takes nothing but its end.
 bool is_misplaced(std::string_view header) {

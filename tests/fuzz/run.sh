@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:?"usage: $0 SECONDS [TARGET]..."}
 shift
-targets=${*:-input follower history encoder reader options screen filter}
+targets=${*:-input encoder reader options}
 export seconds TMPDIR=$PWD/build/fuzz/tmp
 mkdir -p "$TMPDIR"
 
@@ -19,8 +19,7 @@ mkdir -p "$TMPDIR"
 build() {
     sources=tests/fuzz/$1.cpp
     case $1 in
-    encoder | filter) sources="$sources tests/fuzz/record_side.cpp" ;;
-    screen) sources="$sources tests/fuzz/shim_side.cpp" ;;
+    encoder) sources="$sources tests/fuzz/record_side.cpp" ;;
     esac
     # shellcheck disable=SC2086  # a list of files
     "${FUZZ_CXX:-clang++}" -std=c++20 -O1 -g -Wno-everything -fsanitize=fuzzer,address,undefined \
@@ -34,8 +33,6 @@ run() {
     encoder) most=4096 ;;
     reader) dictionary=cast memory=16 seeds="$seeds tests/casts" ;;  # a recording of any size takes a few MiB
     options) dictionary=options most=512 ;;
-    screen) seeds=tests/fuzz/corpus/history most=1024 ;;  # their form is the same, but for three bytes
-    filter) seeds=tests/fuzz/corpus/follower ;;
     esac
     found=build/fuzz/corpus/$1 log=build/fuzz/$1.log
     mkdir -p "$found"

@@ -229,20 +229,6 @@ def test_window_size_goes_back_to_the_most_recent_client_that_remains(pty):
     first.read_until(b'{30 100}')
 
 
-def test_attach_at_the_same_size_makes_the_program_redraw(pty):
-    """A same-size attach is no change (tty_ioctl(4): no SIGWINCH), yet a full-screen program must draw for who came."""
-    _, address = hex_session(pty)
-    first = pty.client(address, hello(30, 100))
-    first.read_until(b'{30 100}')
-    second = pty.client(address, hello(30, 100))
-    second.read_until(b'READY')
-    first.read_until(b'{30 100}')
-    raw = pty.client(address, b'r')
-    first.read_until(b'<72>')
-    raw.send(b'Q')
-    assert first.read_all().endswith(goodbye(9))
-
-
 def test_typing_takes_the_window_size_back(pty):
     """The client that last typed sets the size: the window somebody is working at counts."""
     _, address = hex_session(pty)
