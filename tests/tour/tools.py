@@ -18,7 +18,7 @@ import tty  # noqa: F401
 
 _TIMEOUT = 20          # seconds; generous: only reached when something is wrong
 _SEQUENCE = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])')
-_started, _children = [], []
+_started, _children, _clients = [], [], []
 
 
 def until(true, what='this'):
@@ -99,6 +99,7 @@ def connect(address, first=b''):
     client.settimeout(_TIMEOUT)
     until(lambda: client.connect_ex(address) == 0, f'somebody who listens at {address}')
     client.sendall(first)
+    _clients.append(client)
     return client
 
 
@@ -197,7 +198,9 @@ def end_shim(pid):
 
 
 def end_all():
-    """Ends the terminals and children that a lesson has left."""
+    """Ends the clients, children and terminals that a lesson has left."""
+    for client in _clients:
+        client.close()
     for pid in list(_children):
         end_child(pid, signal.SIGKILL)
     for one in _started:
