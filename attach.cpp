@@ -262,9 +262,9 @@ std::optional<int> parse_key(std::string_view text) {
     return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
 }
 
-/// Takes one option into `options`, or ends the program: after --help, --version, or a message.
-void take_option(int option, char **argv, Options &options) {
-    const auto name = [&] { return optopt != 0 ? std::string("-") + static_cast<char>(optopt) : argv[optind - 1]; };
+/// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
+void take_option(int option, const std::string &word, Options &options) {
+    const auto name = [&] { return word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)}; };
     switch (option) {
     case 'e':
         if (const auto key = parse_key(optarg)) options.key = *key;
@@ -292,7 +292,7 @@ Options parse_command_line(int argc, char **argv) {
     Options options;
     opterr = 0;  // our own messages, in our own form
     for (int option = 0; (option = ::getopt_long(argc, argv, "+:e:rRpqhV", kLong, nullptr)) != -1;)
-        take_option(option, argv, options);
+        take_option(option, argv[std::min(optind, argc) - 1], options);  // musl goes on over a value that is missing
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
     if (optind >= argc) fail(kExitUsage, "usage", "attach [OPTION]... ADDRESS [PROGRAM [ARG]...] (see --help)");
     options.address = argv[optind];

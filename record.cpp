@@ -2647,7 +2647,7 @@ int run_command(const Command &command, int argc, char **argv) {
     int letter;
     opterr = 0;
     while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:o:", kOptions.data(), nullptr)) != -1) {
-        const std::string_view word = argv[optind - 1];
+        const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
         const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
         if (letter == ':') return complain_usage(name, "a value is missing");

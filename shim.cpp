@@ -372,8 +372,8 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
             return std::fflush(stdout) == 0 ? 0 : kExitFailed;
         }
         if (option == '?' || option == ':') {
-            const std::string name = optopt != 0 && argv[optind - 1][1] != '-' ? std::string("-") + char(optopt)
-                                                                                : std::string(argv[optind - 1]);
+            const std::string word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
+            const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
             complain(name, option == ':' ? "a value is missing" : "no such option, or not used so (see shim --help)");
             return kExitUsage;
         }
