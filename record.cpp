@@ -2,7 +2,7 @@
 //
 //   record play    [-s SPEED] [-i IDLE] [-t START] [-f] FILE        again, with its timing
 //   record cat     [-f] [--from N] [--to N] [--no-queries] FILE...  the output's exact bytes
-//   record info    [--json] FILE...                                 what it is, and whether it still runs
+//   record info    [--json] [FILE...]                               what it is, and whether it still runs
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
 //
 //                    ┌────────┐ lines ┌───────────┐ events ┌─────────────────────┐ bytes
@@ -22,6 +22,8 @@
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 cat · 6 info · 7 play · 8 the screen
 // as text · 9 convert · 10 the command line
 //
+// FILE may be the name of a session: its newest recording is meant.
+//
 // Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2 usage.
 // Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
 
@@ -39,6 +41,7 @@
 #include <cstring>
 #include <ctime>
 #include <cwchar>  // wcwidth, which is POSIX
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -626,6 +629,66 @@ template <typename Take> bool find_entry(const std::string &folder, Take &&take)
     return false;
 }
 
+/// The folder in which the shim keeps the recordings of named sessions.
+std::string records_folder() {
+    const auto variable = [](const char *name) {
+        const char *const value = std::getenv(name);
+        return std::string(value != nullptr ? value : "");
+    };
+    const std::string folder = variable("SHIM_RECORDS"), state = variable("XDG_STATE_HOME");
+    if (!folder.empty()) return folder;
+    return (state.empty() ? variable("HOME") + "/.local/state" : state) + "/shim";
+}
+
+/// A recording of a named session, and what its file's name says: SESSION-<UTC time>.cast, or SESSION-<UTC time>-2.cast
+/// for the second one that began in a second.
+struct SessionRecording {
+    std::string time{};
+    std::uint64_t number = 1;
+    std::string session{}, path{};
+    auto operator<=>(const SessionRecording &) const = default;  // the older one is less
+};
+
+/// Takes the name apart from its end, for a session's name may hold dashes, and even such a time.
+std::optional<SessionRecording> parse_recording_name(const std::string &path) {
+    constexpr std::string_view kLike = "-00000000T000000Z", kEnd = ".cast";
+    std::string_view name = path;
+    name.remove_prefix(path.rfind('/') + 1);  // npos + 1 is 0
+    if (!name.ends_with(kEnd)) return std::nullopt;
+    name.remove_suffix(kEnd.size());
+    const std::size_t dash = std::min(name.rfind('-'), name.size());
+    const auto number = dash < name.size() ? parse_number(name.substr(dash + 1)) : std::nullopt;
+    if (number) name = name.substr(0, dash);
+    if (name.size() <= kLike.size()) return std::nullopt;
+    const std::string_view time = name.substr(name.size() - kLike.size());
+    const auto alike = [](char c, char like) { return like == '0' ? c >= '0' && c <= '9' : c == like; };
+    if (!std::ranges::equal(time, kLike, alike)) return std::nullopt;
+    name.remove_suffix(kLike.size());
+    return SessionRecording{std::string(time), number.value_or(1), std::string(name), path};
+}
+
+/// All recordings of named sessions, the newest first.
+std::vector<SessionRecording> session_recordings() {
+    std::vector<SessionRecording> found;
+    find_entry(records_folder(), [&](const std::string &path) {
+        if (auto recording = parse_recording_name(path)) found.push_back(std::move(*recording));
+        return false;
+    });
+    std::ranges::sort(found, std::greater{});
+    return found;
+}
+
+/// The file that FILE on a command line means: if there is none of that name, but recordings of a session of that name,
+/// the newest of them.
+std::string find_recording(const std::string &name) {
+    struct stat file {};
+    const bool exists = ::stat(name.c_str(), &file) == 0 && !S_ISDIR(file.st_mode);
+    if (exists || name == "-" || name.find('/') != std::string::npos) return name;
+    const std::vector<SessionRecording> all = session_recordings();
+    const auto newest = std::ranges::find(all, name, &SessionRecording::session);
+    return newest == all.end() ? name : newest->path;
+}
+
 bool is_same_file(const struct stat &one, const struct stat &other) {
     return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
@@ -665,11 +728,15 @@ private:
 /// (a shim that has written its `x` event only sees to its clients); until then `next` gives `wait` there.
 class Recording {
 public:
-    bool open(const char *name, bool follow = false) {
-        name_ = std::string_view(name) == "-" ? "standard input" : name;
+    /// FILE as it stands on a command line: see find_recording().
+    bool open(const std::string &name, bool follow = false) {
+        path_ = find_recording(name);
+        name_ = path_ == "-" ? "standard input" : path_;
         follow_ = follow;
-        if (window_.open(name)) return rewind();
-        complain_errno(name_);
+        if (window_.open(path_.c_str())) return rewind();
+        const bool could_be_session = errno == ENOENT && !name.empty() && name.find('/') == std::string::npos;
+        if (!could_be_session) complain_errno(name_);
+        else complain(name, "no such file, nor a recording of a session of that name in " + records_folder());
         return false;
     }
 
@@ -707,6 +774,17 @@ public:
         return Got::end;
     }
 
+    /// Goes on with the first whole line of the last MiB, if times there need nothing before them.
+    void jump_to_tail() {
+        struct stat file {};
+        const bool known = header_.version == 2 && window_.seekable() && ::fstat(window_.fd(), &file) == 0;
+        const off_t offset = file.st_size - static_cast<off_t>(kMostLine) + 1;
+        if (!known || offset <= window_.tell()) return;
+        std::string_view rest_of_line;
+        window_.seek(offset);
+        cut_line(rest_of_line);
+    }
+
     /// Goes on with the line that begins at byte `offset` of the file. Somebody knew that; line numbers are off then.
     void jump(std::uint64_t offset) {
         if (offset == 0 || !window_.seekable()) return;
@@ -715,7 +793,8 @@ public:
     }
 
     [[nodiscard]] const Header &header() const { return header_; }
-    [[nodiscard]] const std::string &name() const { return name_; }
+    [[nodiscard]] const std::string &name() const { return name_; }  // for messages
+    [[nodiscard]] const std::string &path() const { return path_; }
     [[nodiscard]] const Window &window() const { return window_; }
 
     /// The process that writes the file now: 0 for one that cannot be seen from here (another container's).
@@ -1004,7 +1083,7 @@ private:
         return covered_ = true;
     }
 
-    std::string name_;
+    std::string path_, name_;
     bool follow_ = false;
     Window window_;
     Header header_;
@@ -1402,16 +1481,16 @@ struct Summary {
     Header header;
     std::optional<pid_t> writer;
     std::string status;  // of the `x` event
+    std::uint64_t size = 0;  // of the file
     std::uint64_t bytes = 0, events = 0;
     Micros length = 0, last_output = -1;
 };
 
-/// Reads all of `file`.
-bool summarize(const char *file, Summary &summary) {
-    Recording recording;
+/// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
+Got read_events(Recording &recording, Summary &summary, bool all) {
     Event event;
-    if (!recording.open(file)) return false;
     Got got;
+    if (!all) recording.jump_to_tail();
     while ((got = recording.next(event)) == Got::some) {
         summary.events += event.kind == 'b' || event.goes_on ? 0 : 1;
         summary.length = event.time;
@@ -1421,8 +1500,19 @@ bool summarize(const char *file, Summary &summary) {
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
     }
+    return got;
+}
+
+bool summarize(const std::string &file, Summary &summary, bool all = true) {
+    Recording recording;
+    struct stat status {};
+    if (!recording.open(file)) return false;
+    Got got = read_events(recording, summary, all);
+    const bool not_found = !all && got == Got::end && summary.events == 0;
+    if (not_found && recording.rewind()) got = read_events(recording, summary, true);
     summary.name = recording.name();
     summary.header = recording.header();
+    if (::fstat(recording.window().fd(), &status) == 0) summary.size = static_cast<std::uint64_t>(status.st_size);
     if (summary.status.empty()) summary.writer = recording.writer();  // after that, it only sees to its clients
     return got != Got::bad;
 }
@@ -1534,8 +1624,13 @@ std::string describe_in_json(const Summary &s) {
            ", \"status\": " + number_or_null(status.has_value(), static_cast<std::int64_t>(status.value_or(0))) + "}\n";
 }
 
+void put_running_first(std::vector<Summary> &all) {
+    const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
+    std::ranges::stable_sort(all, std::less{}, rank);
+}
+
 /// A block for one file, lines for several, the running ones first (and JSON, a line each, for scripts).
-int info(const Options &options) {
+int info_of_files(const Options &options, Output &out) {
     std::vector<Summary> all;
     int status = 0;
     for (const char *file : options.files) {
@@ -1543,17 +1638,92 @@ int info(const Options &options) {
         if (!summarize(file, summary)) status = 1;
         else all.push_back(std::move(summary));
     }
-    std::stable_sort(all.begin(), all.end(), [](const Summary &a, const Summary &b) {
-        return std::pair(!a.writer, -a.header.timestamp) < std::pair(!b.writer, -b.header.timestamp);
-    });
+    put_running_first(all);
     std::size_t width = 0;
     for (const Summary &summary : all) width = std::max(width, describe_state(summary).size());
-    Output out(STDOUT_FILENO, "standard output");
     for (const Summary &summary : all) {
         out.put(options.json                  ? describe_in_json(summary)
                 : options.files.size() == 1 ? describe_in_lines(summary)
                                             : describe_in_a_line(summary, width));
     }
+    return status;
+}
+
+/// Hours, minutes and seconds.
+std::string format_duration(Micros time) {
+    std::array<char, 32> text{};
+    const auto seconds = static_cast<long long>(time / kSecond);
+    std::snprintf(text.data(), text.size(), "%lld:%02lld:%02lld", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    return text.data();
+}
+
+/// A number of bytes in four characters, in units of 1024.
+std::string format_bytes(std::uint64_t bytes) {
+    std::array<char, 32> text{};
+    auto value = static_cast<double>(bytes);
+    std::size_t unit = 0;
+    for (; value >= 999.5; value /= 1024) ++unit;
+    std::snprintf(text.data(), text.size(), unit > 0 && value < 9.95 ? "%.1f" : "%.0f", value);
+    return text.data() + std::string(unit > 0 ? 1 : 0, " KMGTPE"[unit]);
+}
+
+/// `text` in at most `columns`: what does not fit is cut off.
+std::string fit(const std::string &text, std::size_t columns) {
+    const char *const end = text.data() + text.size();
+    const char *at = text.data(), *cut = at;
+    for (std::size_t used = 0; at < end; ++used) {
+        if (used + 1 == columns) cut = at;
+        if (used == columns) return text.substr(0, static_cast<std::size_t>(cut - text.data())) + "…";
+        at += std::max<std::size_t>(utf8_length(at, end), 1);
+    }
+    return text;
+}
+
+/// How wide a line may be: as the terminal is, and elsewhere as it likes.
+std::size_t output_columns() {
+    winsize size{};
+    if (::isatty(STDOUT_FILENO) == 0) return SIZE_MAX;
+    return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+std::string describe_in_list(const Summary &s, std::size_t name_width) {
+    const auto right = [](const std::string &text, std::size_t width) {
+        return std::string(width - std::min(text.size(), width), ' ') + text;
+    };
+    std::string state = s.writer ? "running" : s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
+    std::string name = s.name;
+    state.resize(std::max<std::size_t>(state.size(), 9), ' ');
+    name.resize(std::max(name.size(), name_width), ' ');
+    return state + "  " + name + "  " + format_date(s.header.timestamp, "%Y-%m-%d %H:%M") +
+           right(format_duration(s.length), 10) + right(format_bytes(s.size), 6) + "  " + printable(s.header.command);
+}
+
+/// All recordings of named sessions, a line each, with the command last: at a terminal, what does not fit is cut off.
+int info_of_sessions(const Options &options, Output &out) {
+    constexpr std::size_t kMostPadded = 20;
+    std::vector<Summary> all;
+    int status = 0;
+    for (const SessionRecording &recording : session_recordings()) {
+        Summary summary;
+        if (!summarize(recording.path, summary, options.json)) status = 1;
+        else all.push_back(std::move(summary));
+    }
+    put_running_first(all);
+    std::size_t width = 0;
+    for (Summary &summary : all) {
+        if (!options.json) summary.name = parse_recording_name(summary.name)->session;
+        width = std::max(width, std::min(summary.name.size(), kMostPadded));
+    }
+    const std::size_t columns = output_columns();
+    for (const Summary &summary : all) {
+        out.put(options.json ? describe_in_json(summary) : fit(describe_in_list(summary, width), columns) + "\n");
+    }
+    return status;
+}
+
+int info(const Options &options) {
+    Output out(STDOUT_FILENO, "standard output");
+    const int status = options.files.empty() ? info_of_sessions(options, out) : info_of_files(options, out);
     out.flush();
     return std::max(status, out.status());
 }
@@ -1666,7 +1836,7 @@ Micros now_micros() {
 class Player {
 public:
     Player(const Options &options, Recording &recording, Output &out)
-        : file_(options.files[0]), recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
+        : recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
           start_(options.start), speed_(options.speed), base_time_(now_micros()) {
         if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
@@ -1802,7 +1972,7 @@ private:
         Recording ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
-        if (!recording_.window().seekable() || !ahead.open(file_)) return;
+        if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
         while (ahead.next(event) == Got::some) {
             const Micros at = timeline.at_of(event.time);
             if (event.kind == 'm' && at > here) return seek(at);
@@ -1810,7 +1980,6 @@ private:
         }
     }
 
-    const char *const file_;
     Recording &recording_;
     Output &out_;
     Keys keys_;
@@ -2494,12 +2663,15 @@ int convert(const Options &options) {
 
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
-    "Usage: record COMMAND [OPTION]... FILE     (- is standard input)\n"
+    "Usage: record COMMAND [OPTION]... FILE\n"
     "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program.\n"
+    "FILE is a file, - for standard input, or the name of a session, which stands for its newest recording in\n"
+    "$SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. (A file of that name here is taken first; its name\n"
+    "with a /, as in ./work, never means a session.)\n"
     "\n"
     "  play      replays one with its timing\n"
     "  cat       writes its output, the exact bytes, at once\n"
-    "  info      says what it is, and whether the session still runs\n"
+    "  info      says what it is, and whether the session still runs; without FILE, lists all named sessions\n"
     "  convert   makes another kind of file of it\n"
     "\n"
     "  -h, --help      this, or after a COMMAND its options\n"
@@ -2535,9 +2707,9 @@ constexpr char kCatHelp[] =
     "  -f, --follow      go on as a FILE grows, until nobody writes it any more (see below)\n"
     "      --from N      leave out the first N bytes\n"
     "      --to N        end after byte N of the output, or where it ends; of several FILEs the bytes count as one's\n"
-    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output: the shim knows that\n"
-    "                    of its own recording, which may be too long to be read for its end. Output that ends before\n"
-    "                    --to is an error then\n"
+    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output: the shim knows\n"
+    "                    that of its own recording, which may be too long to be read for its end. Output that ends\n"
+    "                    before --to is an error then\n"
     "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n"
     "\n"
     "-f: a shim locks its recording; it is followed to its exit event, or until the shim has died, which is said. The\n"
@@ -2545,10 +2717,13 @@ constexpr char kCatHelp[] =
     "tell that: until Ctrl-C). A FILE that is truncated meanwhile is read anew, which is said too.\n";
 
 constexpr char kInfoHelp[] =
-    "Usage: record info [OPTION]... FILE...\n"
+    "Usage: record info [OPTION]... [FILE]...\n"
     "Says what a recording is: command, state, dates, length in seconds, size, bytes of output, events.\n"
     "For several files a line each, the running sessions first: state, start, last output, size, bytes, length,\n"
     "file, command.\n"
+    "Without FILE, lists the recordings of all named sessions, the running ones first, then the newest: state (ended\n"
+    "with its status), name, start, length (hours, minutes, seconds), bytes of the file, command. At a terminal,\n"
+    "lines are cut to its width.\n"
     "\n"
     "      --json        a JSON object a line, for scripts\n";
 
@@ -2659,7 +2834,7 @@ int run_command(const Command &command, int argc, char **argv) {
         if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
     }
     options.files.assign(argv + optind, argv + argc);
-    if (options.files.empty()) return complain_usage(command.name, "a FILE is missing");
+    if (options.files.empty() && command.run != info) return complain_usage(command.name, "a FILE is missing");
     const bool one = command.run != info && (command.run != cat || options.strict);
     if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");

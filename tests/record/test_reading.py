@@ -594,7 +594,7 @@ def test_memory_stays_flat_for_version_1(pty):
     ['cat', '--from', 'F'],
     ['cat', '--from', 'x', 'F'], ['cat', '--from', '-1', 'F'], ['cat', '--to', '', 'F'], ['cat', '--to', '1x', 'F'],
     ['cat', '--from'],
-    ['info'], ['info', '-Z', 'F'], ['play'], ['play', 'F', 'F'], ['play', '-s', 'fast', 'F'], ['play', '-s', '0', 'F'],
+    ['info', '-Z', 'F'], ['play'], ['play', 'F', 'F'], ['play', '-s', 'fast', 'F'], ['play', '-s', '0', 'F'],
     ['play', '-s', '0.05', 'F'], ['play', '-s', '1001', 'F'], ['play', '-s', '-2', 'F'], ['play', '-s', '', 'F'],
     ['play', '-s', 'nan', 'F'],
     ['play', '-i', 'x', 'F'], ['play', '-i', '-1', 'F'], ['play', '-t', 'x', 'F'], ['play', '-t', '-1', 'F'],
