@@ -4,6 +4,8 @@
 //   record cat     [-f] [--from N] [--to N] [--no-queries] FILE...  the output's exact bytes
 //   record info    [--json] [FILE...]                               what it is, and whether it still runs
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
+//   record screen  [-e] [-t TIME] FILE                              what is on the screen
+//   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
 //
 //                    ┌────────┐ lines ┌───────────┐ events ┌─────────────────────┐ bytes
 //   session.cast ───►│ Window ├──────►│ Recording ├───────►│ cat info play       ├───────► standard output
@@ -42,8 +44,11 @@
 #include <ctime>
 #include <cwchar>  // wcwidth, which is POSIX
 #include <functional>
+#include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -1112,6 +1117,9 @@ enum class Part { text, control, sequence };
 
 class Sequences {
 public:
+    /// `eight_bit`: whether U+0080 to U+009F are controls. Some terminals have them so; xterm ignores them in UTF-8.
+    explicit Sequences(bool eight_bit = true) : eight_bit_(eight_bit) {}
+
     /// Calls take(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
     /// call. It is given with ESC, though an 8-bit control may have begun it, and without the control characters in it,
     /// which act at once and come before it; raw() has it as it came. A very long one (a picture, say) comes in parts,
@@ -1137,9 +1145,21 @@ public:
             if (goes_on && raw_.size() < kLongest) continue;
             if (!goes_on) state_ = State::ground;
             if (!raw_.empty()) take(Part::sequence, std::string_view(held_));
+            in_parts_ = goes_on;
             held_.clear();
             raw_.clear();
         }
+    }
+
+    /// What puts a parser that has seen nothing into the state of this one. Of what came in parts only the end is still
+    /// to come, which nobody could use: then it is the beginning of something that is ignored, and ends as that does.
+    [[nodiscard]] std::string unfinished() const {
+        const std::string_view ignored = state_ == State::osc                       ? "\x1B]7777;"
+                                         : state_ == State::string                ? "\x1BX"
+                                         : state_ == State::dcs                   ? "\x1BP<<"
+                                         : state_ == State::csi                   ? "\x1B[<<"
+                                                                                  : "\x1B##";
+        return std::string(in_parts_ || held_.starts_with(ignored) ? ignored : std::string_view(held_));
     }
 
     /// The sequence that take() has got, or that has not ended, as it came; but without ENQ, which asks by itself.
@@ -1150,23 +1170,38 @@ public:
     [[nodiscard]] bool cut_short() const { return cut_short_; }
 
     static constexpr char kEnq = '\x05';  // a question to the terminal: its name
+    static constexpr std::size_t kLongest = 4096;
 
 private:
     enum class State { ground, lead, escape, intermediate, csi, dcs, osc, string };
     enum class Step { more, last, before, aside };  // it belongs to it, ends it, is the first after it, acts by itself
-    static constexpr std::size_t kLongest = 4096;
 
     template <typename Take> void feed_ground(std::string_view &bytes, Take &take) {
-        const auto special = [](char c) { return (c & 0xE0) == 0 || c == '\xC2'; };
+        const auto special = [this](char c) { return (c & 0xE0) == 0 || (c == '\xC2' && eight_bit_); };
         const auto length = static_cast<std::size_t>(std::ranges::find_if(bytes, special) - bytes.begin());
         cut_short_ = false;
         if (length > 0) take(Part::text, bytes.substr(0, length));
         bytes.remove_prefix(length);
         if (bytes.empty()) return;
+        if (const std::size_t whole = length_of_csi(bytes); whole > 0) {
+            raw_.assign(bytes, 0, whole);
+            take(Part::sequence, std::string_view(raw_));
+            raw_.clear();
+            return bytes.remove_prefix(whole);
+        }
         if (bytes[0] == '\x1B') held_ = raw_ = bytes[0], state_ = State::escape;
         else if (bytes[0] == '\xC2') raw_ = bytes[0], state_ = State::lead;
         else take(Part::control, bytes.substr(0, 1));
         bytes.remove_prefix(1);
+    }
+
+    /// The length of the control sequence that begins `bytes`, when it is there whole and nothing odd is in it: the
+    /// short way for the most common of all. Else 0.
+    static std::size_t length_of_csi(std::string_view bytes) {
+        if (!bytes.starts_with("\x1B[")) return 0;
+        std::size_t at = 2;
+        while (at < bytes.size() && (bytes[at] & 0xE0) == 0x20) ++at;
+        return at < bytes.size() && bytes[at] >= '@' && bytes[at] < '\x7F' && at < kLongest ? at + 1 : 0;
     }
 
     /// Behind 0xC2: whether `c` makes an 8-bit control of it; then makes `c` what stands for it behind ESC.
@@ -1184,7 +1219,7 @@ private:
         if (c == '\x1B') return Step::before;
         if (c == '\x18' || c == '\x1A') return Step::last;  // CAN and SUB cancel it
         if (state_ == State::osc || state_ == State::string) {
-            const bool terminator = c == '\x9C' && last == '\xC2';
+            const bool terminator = eight_bit_ && c == '\x9C' && last == '\xC2';
             return terminator || (c == '\a' && state_ == State::osc) ? Step::last : Step::more;
         }
         if ((c & 0x80) != 0) return Step::before;
@@ -1202,6 +1237,8 @@ private:
         }
     }
 
+    bool eight_bit_;
+    bool in_parts_ = false;  // a part of the present sequence has been given away
     State state_ = State::ground;
     std::string held_, raw_;  // of the present sequence: as it is given to take(), as it came
     char last_ = 0;           // byte that advance() has seen
@@ -1210,8 +1247,9 @@ private:
 
 /// A control sequence of the kind `ESC [ ? 25 h`.
 struct Csi {
-    std::string key;  // all but the numbers: "?h"; empty for what is no such sequence
+    char prefix = 0, intermediate = 0, final = 0;  // 0 for none; without `final` it is no such sequence
     std::array<int, 32> numbers{};
+    std::array<bool, 32> part{};  // the number stands behind a colon: it is a part of the one before
     std::size_t count = 0;
 
     /// The number at `index`, or `missing` if it is absent or 0.
@@ -1220,21 +1258,30 @@ struct Csi {
     }
 };
 
+/// A prefix or a number where none may stand makes it none: a terminal then takes nothing but its end.
 Csi parse_csi(std::string_view bytes) {
     Csi csi;
     if (!bytes.starts_with("\x1B[")) return csi;
     for (const char c : bytes.substr(2)) {
-        if (c >= '0' && c <= '9') {
-            csi.count = std::max<std::size_t>(csi.count, 1);
+        const bool is_number = c >= '0' && c <= ';', is_prefix = c >= '<' && c <= '?';
+        if (is_number && csi.count == 0) csi.count = 1;
+        if ((is_number && csi.intermediate != 0) || (is_prefix && (csi.prefix != 0 || csi.count + csi.intermediate > 0))) {
+            return {};
+        }
+        if (is_prefix) csi.prefix = c;
+        else if (c == ';' || c == ':') {
+            csi.count = std::min(csi.count + 1, csi.numbers.size());
+            csi.part[csi.count - 1] = c == ':';
+        } else if (is_number) {
             int &number = csi.numbers[csi.count - 1];
             number = std::min(number * 10 + (c - '0'), 99999);
-        } else if (c == ';' || c == ':') {
-            csi.count = std::min(std::max<std::size_t>(csi.count, 1) + 1, csi.numbers.size());
+        } else if (c < '0') {
+            csi.intermediate = c;
         } else {
-            csi.key += c;
+            csi.final = c;
         }
     }
-    return csi;
+    return csi.final < '@' || csi.final > '~' ? Csi() : csi;
 }
 
 /// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
@@ -1301,14 +1348,17 @@ bool string_asks(std::string_view bytes) {
 
 /// Whether a sequence is a question.
 bool is_query(std::string_view bytes) {
-    constexpr std::string_view kStrings = "P]_^X", kPrefixes = "<=>?";
+    constexpr std::string_view kStrings = "P]_^X";
     if (bytes.size() > 1 && kStrings.find(bytes[1]) != std::string_view::npos) return string_asks(bytes);
     const Csi csi = parse_csi(bytes);
-    if (csi.key.empty() || csi.key.back() < '@') return bytes == "\x1BZ";  // DECID
-    if (is_misplaced(bytes.substr(2))) return false;
-    const char prefix = kPrefixes.find(csi.key[0]) != std::string_view::npos ? csi.key[0] : '\0';
-    const char before = csi.key.size() > 1 ? csi.key[csi.key.size() - 2] : '\0';
-    return sequence_asks(prefix, before < '0' ? before : '\0', csi.key.back(), static_cast<unsigned>(csi.at(0, 0)));
+    if (csi.final == 0) return bytes == "\x1BZ";  // DECID
+    return sequence_asks(csi.prefix, csi.intermediate, csi.final, static_cast<unsigned>(csi.at(0, 0)));
+}
+
+std::string key_of(const Csi &csi) {
+    std::string key;
+    for (const char c : {csi.prefix, csi.intermediate, csi.final}) key += c == 0 ? "" : std::string(1, c);
+    return key;
 }
 
 /// The modes that output has left changed, of those that would disturb a shell.
@@ -1317,19 +1367,20 @@ public:
     /// One sequence.
     void heed(std::string_view bytes) {
         const Csi csi = parse_csi(bytes);
+        const std::string key = key_of(csi);
         if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
         if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
-        if (bytes == "\x1B" "c" || csi.key == "!p") *this = Modes();  // RIS, DECSTR
-        if (csi.key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
-        if (csi.key == ">u") ++kitty_;
-        if (csi.key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
-        if (csi.key == " q") shape_ = csi.at(0, 0) != 0;
-        if (csi.key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
-        if (csi.key == "r") region_ = csi.count > 0;
-        if (csi.key != "?h" && csi.key != "?l") return;
+        if (bytes == "\x1B" "c" || key == "!p") *this = Modes();  // RIS, DECSTR
+        if (key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
+        if (key == ">u") ++kitty_;
+        if (key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
+        if (key == " q") shape_ = csi.at(0, 0) != 0;
+        if (key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
+        if (key == "r") region_ = csi.count > 0;
+        if (key != "?h" && key != "?l") return;
         for (std::size_t i = 0; i < kModes.size(); ++i) {
             const bool named = std::ranges::find(csi.numbers, kModes[i]) != csi.numbers.end();
-            if (named) changed_[i] = (csi.key == "?h") != starts_set(kModes[i]);
+            if (named) changed_[i] = (key == "?h") != starts_set(kModes[i]);
         }
     }
 
@@ -1396,6 +1447,1811 @@ private:
     bool dropped_ = false;  // the last part was a query
 };
 
+// === 5. The model ====================================================================================================
+// A terminal that shows nothing: what xterm would have on its two screens and in its head after some output. xterm,
+// because programs are written for it, and its manual (ctlseqs) and its author say what each thing does. What is here
+// is what can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes
+// in any state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
+//
+// A row is made of cells, and a cell of two numbers: a character (or a place in the pool, where those with combining
+// marks stand in full) and the index of its pen, the rendition. A row holds only the cells that are in use, and the pen
+// of all that follow: so to clear one takes no time. Rows are reached through an index, so that a scroll moves numbers.
+
+constexpr int kMostColumns = 8192, kMostCells = 256 << 10;  // of a screen: one that is larger is made smaller
+constexpr std::size_t kMostMarks = 16;                       // on one character
+constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostLink = 2048, kMostLinks = 1000, kMostKeyboards = 16;
+
+/// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
+int width_of(char32_t c) {
+    [[maybe_unused]] static const char *const locale = std::setlocale(LC_CTYPE, "C.UTF-8");
+    const int width = c < 0x300 ? 1 : ::wcwidth(static_cast<wchar_t>(c));
+    return width < 0 ? 1 : width;
+}
+
+/// A rendition: what SGR sets, and the link (OSC 8). A colour is 0 (the default), n + 1 (n of 256) or kRgb + 0xRRGGBB.
+struct Pen {
+    enum Flag : std::uint16_t {
+        bold = 1, faint = 2, italic = 4, underline = 8 | 16 | 32, underline_once = 8, blink = 64, inverse = 128,
+        hidden = 256, struck = 512, overline = 1024, guarded = 2048  // from selective erasing (DECSCA)
+    };
+    static constexpr std::uint32_t kRgb = 1 << 24;
+    std::uint32_t foreground = 0, background = 0, underline_colour = 0;
+    std::uint16_t flags = 0;
+    std::uint16_t link = 0;  // index in the model's links
+
+    bool operator==(const Pen &) const = default;
+};
+
+struct Cell {
+    static constexpr char32_t kRight = 0, kPool = 0x110000;  // right half of a wide character; kPool + place in the pool
+    char32_t code = ' ';
+    std::uint32_t pen = 0;  // index in the model's pens
+};
+
+struct Row {
+    std::vector<Cell> cells;  // those in use
+    std::uint32_t fill = 0;   // the pen of those after them, which are blank
+    bool wrapped = false;     // the text goes on in the next row
+    char size = '5';          // ESC # 3, 4: double height; 5: single; 6: double width
+};
+
+/// All that DECSC saves.
+struct Cursor {
+    int row = 0, column = 0;
+    bool wrap = false;    // the last column is written: the next character goes to the next line ('pending wrap')
+    bool origin = false;  // DECOM: rows and columns count from the margins
+    Pen pen;
+    std::array<std::string, 4> sets{"B", "B", "B", "B"};  // G0 to G3: as ESC ( designates them
+    std::size_t set = 0;                                  // the one in use
+
+    bool operator==(const Cursor &) const = default;
+};
+
+/// The lines that have scrolled off the main screen, the oldest first.
+class History {
+public:
+    struct Line {
+        std::size_t begin, length;  // in cells_
+        std::uint32_t fill;
+        bool wrapped;
+        char size;
+    };
+
+    [[nodiscard]] std::size_t size() const { return lines_.size() - first_; }
+    [[nodiscard]] const Line &line(std::size_t i) const { return lines_[first_ + i]; }
+    [[nodiscard]] std::span<const Cell> cells(const Line &line) const { return {cells_.data() + line.begin, line.length}; }
+    std::vector<Cell> &all_cells() { return cells_; }
+    template <typename Take> void for_each_fill(Take &&take) {
+        for (Line &line : lines_) take(line.fill);
+    }
+    void clear() { *this = History(); }
+
+    /// Adds a line, and forgets the oldest: what stays takes `most` bytes to paint, or a little more.
+    void push(const Row &row, const std::vector<Pen> &pens, std::size_t most) {
+        std::size_t length = row.cells.size();
+        const auto is_blank = [&](const Cell &cell) { return cell.code == ' ' && pens[cell.pen] == pens[row.fill]; };
+        while (!row.wrapped && length > 0 && is_blank(row.cells[length - 1])) --length;
+        lines_.push_back({cells_.size(), length, row.fill, row.wrapped, row.size});
+        cells_.insert(cells_.end(), row.cells.begin(), row.cells.begin() + static_cast<std::ptrdiff_t>(length));
+        weight_ += weight(lines_.back());
+        while (weight_ > most && size() > 1) weight_ -= weight(lines_[first_++]);
+        if (first_ > size() + kSlack || (first_ > 0 && lines_[first_].begin > most / 4 + kSlack)) forget();
+    }
+
+    /// Takes the newest line back.
+    Row pop() {
+        const Line line = lines_.back();
+        const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
+        Row row{{first, cells_.end()}, line.fill, line.wrapped, line.size};
+        cells_.erase(first, cells_.end());
+        lines_.pop_back();
+        weight_ -= weight(line);
+        return row;
+    }
+
+private:
+    static constexpr std::size_t kSlack = 1024;
+
+    /// The fewest bytes that a line takes.
+    static std::size_t weight(const Line &line) { return line.length + (line.wrapped ? 0 : 2); }
+
+    void forget() {
+        const std::size_t gone = lines_[first_].begin;
+        cells_.erase(cells_.begin(), cells_.begin() + static_cast<std::ptrdiff_t>(gone));
+        lines_.erase(lines_.begin(), lines_.begin() + static_cast<std::ptrdiff_t>(std::exchange(first_, 0)));
+        for (Line &line : lines_) line.begin -= gone;
+    }
+
+    std::vector<Cell> cells_;
+    std::vector<Line> lines_;
+    std::size_t first_ = 0;   // the lines before it are too many, and will go
+    std::size_t weight_ = 0;  // of the others
+};
+
+/// The modes that programs set and reset (DECSET and SM; the latter are negative here), and whether each is set in a
+/// terminal that was just switched on. Those of a group exclude each other, as in xterm. Not here: what is an action (3,
+/// 47, 1047 to 1049), and what only the user's own settings decide.
+struct Mode {
+    int number;
+    signed char initial = 0;  // 1: set; -1: as the user likes it
+    int group = 0;            // 1: setting one resets the others, and so does resetting; 2: only setting does
+};
+constexpr std::array kModes{
+    Mode{-2}, Mode{-4}, Mode{-12, 1}, Mode{-20},             // keyboard locked, insert, no local echo, LF returns
+    Mode{1}, Mode{66}, Mode{67, -1}, Mode{4}, Mode{5},       // cursor keys, keypad, backspace; slow scroll, reverse video
+    Mode{6}, Mode{7, 1}, Mode{45}, Mode{1045}, Mode{69},     // origin, autowrap, reverse wrap, side margins
+    Mode{12, -1}, Mode{25, 1},                               // the cursor blinks, is seen
+    Mode{40}, Mode{95}, Mode{41}, Mode{42}, Mode{44},        // 132 columns, ... without clearing, tab fix, NRCS, bell
+    Mode{80}, Mode{1070, -1},                                // sixel
+    Mode{9, 0, 1}, Mode{1000, 0, 1}, Mode{1001, 0, 1}, Mode{1002, 0, 1}, Mode{1003, 0, 1},  // mouse
+    Mode{1005, 0, 2}, Mode{1006, 0, 2}, Mode{1015, 0, 2}, Mode{1016, 0, 2},                 // ... how it is told
+    Mode{1004}, Mode{1007, -1}, Mode{1010, -1}, Mode{1011, -1},  // focus, wheel as arrows, scrolling to the bottom
+    Mode{1034, -1}, Mode{1035, -1}, Mode{1036, -1}, Mode{1037, -1}, Mode{1039, -1},  // Meta, NumLock, Alt, Delete
+    Mode{1042, -1}, Mode{1043, -1},                                                  // bell
+    Mode{1050, -1}, Mode{1051, -1}, Mode{1052, -1}, Mode{1053, -1}, Mode{1060, -1}, Mode{1061, -1},  // function keys
+    Mode{2004}, Mode{2026}, Mode{2031}, Mode{2048}, Mode{9001}};  // paste, synchronized, colour scheme, size, Win32 keys
+
+constexpr std::size_t mode_index(int number) {
+    std::size_t i = 0;
+    while (i < kModes.size() && kModes[i].number != number) ++i;
+    return i;
+}
+
+/// What a terminal is told that concerns neither screen: to go from one state to another is to tell the differences.
+struct Settings {
+    std::array<signed char, kModes.size()> modes{};  // 0, 1, -1: as the user has it
+    std::array<int, 8> modify{}, format{};           // xterm's modifyOtherKeys and its relatives: n + 1, 0 for unset
+    int shape = 0;                                   // of the cursor (DECSCUSR)
+    std::map<std::string, std::string> colours;      // of the palette ("4;1") and of things ("11"): X11's names
+    Settings() {
+        for (std::size_t i = 0; i < kModes.size(); ++i) modes[i] = kModes[i].initial;
+    }
+};
+
+struct Title {
+    std::optional<std::string> window, icon;  // none: as the terminal had it
+};
+
+class Painter;
+
+class Model {
+public:
+    /// What becomes of lines, for one who writes them down (section 10).
+    enum class Event { line_left, wiped, to_alternate, from_alternate };
+    using Watcher = std::function<void(Event)>;
+
+    Model(int columns, int rows, std::size_t history_bytes = kHistory) : history_most_(std::max(history_bytes, kHistory)) {
+        set_size(columns, rows);
+    }
+
+    /// The program's output.
+    void feed(std::string_view bytes) {
+        sequences_.feed(bytes, [this](Part part, std::string_view piece) {
+            if (part == Part::text) return take_text(piece);
+            end_broken_character();
+            const char32_t last = std::exchange(last_, 0);
+            if (part == Part::control) take_control(piece[0]);
+            else take_sequence(piece, last);
+            tidy();
+        });
+    }
+
+    /// As xterm does it: lines are not broken anew; when there are fewer rows, those above go off, when more, they come
+    /// back.
+    void resize(int columns, int rows);
+
+    /// The bytes that bring a terminal of this size from a shell's prompt to this state, with the last lines that
+    /// scrolled off, as many as take `history_bytes`.
+    [[nodiscard]] std::string paint(std::size_t history_bytes) const;
+    /// The bytes that bring it back to a prompt.
+    [[nodiscard]] std::string undo() const;
+
+    [[nodiscard]] int columns() const { return columns_; }
+    [[nodiscard]] int rows() const { return rows_; }
+    [[nodiscard]] bool alternate() const { return alternate_; }
+    [[nodiscard]] const Cursor &cursor() const { return cursor_; }
+    [[nodiscard]] const Row &row(int y) const { return row_of(screens_[alternate_], y); }
+    [[nodiscard]] const Row &main_row(int y) const { return row_of(screens_[0], y); }
+    /// The text of a row, without the blanks at its end; with SGR if `colours`.
+    [[nodiscard]] std::string row_text(int y, bool colours) const;
+    void watch(Watcher watcher) { watcher_ = std::move(watcher); }
+
+private:
+    friend class Painter;
+    static constexpr std::size_t kHistory = 64 << 10;
+
+    struct Screen {
+        std::vector<Row> rows;
+        std::vector<std::uint16_t> order;  // which of them is shown in each row
+        Cursor saved;
+        std::vector<int> keyboard{0};  // kitty's protocol: flags, pushed ones last
+    };
+
+    template <int number> [[nodiscard]] bool is_on() const {
+        constexpr std::size_t index = mode_index(number);
+        static_assert(index < kModes.size());
+        return settings_.modes[index] == 1;
+    }
+
+    // --- rows and cells
+
+    static const Row &row_of(const Screen &screen, int y) { return screen.rows[screen.order[static_cast<std::size_t>(y)]]; }
+    Screen &screen() { return screens_[alternate_]; }
+    Row &at(int y) {
+        Screen &shown = screens_[alternate_];
+        return shown.rows[shown.order[static_cast<std::size_t>(y)]];
+    }
+
+    void add_text(const Cell &cell, std::string &text) const {
+        std::array<char, 4> bytes{};
+        const auto add = [&](char32_t c) { text.append(bytes.data(), put_utf8(bytes.data(), c)); };
+        if (cell.code == Cell::kRight) return;
+        if (cell.code < Cell::kPool) return add(cell.code);
+        const std::size_t place = cell.code - Cell::kPool;
+        for (std::size_t i = 1; i <= pool_[place]; ++i) add(pool_[place + i]);
+    }
+
+    /// The index of a pen. One that was looked for lately is found; another is entered, perhaps twice.
+    std::uint32_t index_of(const Pen &pen) {
+        const std::uint32_t mixed = (pen.foreground * 31 + pen.background) * 31 + pen.underline_colour + pen.flags * 7U + pen.link;
+        std::uint32_t &known = recent_pens_[(mixed ^ mixed >> 8 ^ mixed >> 16) % recent_pens_.size()];
+        if (pens_[known] == pen) return known;
+        pens_.push_back(pen);
+        return known = static_cast<std::uint32_t>(pens_.size() - 1);
+    }
+
+    /// The pen for blanks: only its background is seen.
+    std::uint32_t blank_pen() { return index_of(Pen{.background = cursor_.pen.background}); }
+
+    /// Cells in use, up to column `end`.
+    static void reach(Row &row, std::size_t end) {
+        if (row.cells.size() < end) row.cells.resize(end, Cell{' ', row.fill});
+    }
+
+    void clear(Row &row) {
+        row.cells.clear();
+        row.fill = blank_pen();
+        row.wrapped = false;
+        row.size = '5';
+    }
+
+    /// Blanks the wide character of which `column` would be the second half: half of one is none.
+    void split(Row &row, int column, std::uint32_t pen) {
+        const auto x = static_cast<std::size_t>(column);
+        if (x == 0 || x >= row.cells.size() || row.cells[x].code != Cell::kRight) return;
+        row.cells[x - 1] = row.cells[x] = {' ', pen};
+    }
+
+    /// Blanks columns [from, to).
+    void erase(int y, int from, int to, bool heed_guards = false) {
+        Row &row = at(y);
+        const std::uint32_t pen = blank_pen();
+        const auto first = static_cast<std::size_t>(from), last = static_cast<std::size_t>(to);
+        if (from >= to) return;
+        split(row, from, pen);
+        split(row, to, pen);
+        if (heed_guards) {
+            reach(row, last);
+            for (std::size_t x = first; x < last; ++x) {
+                if ((pens_[row.cells[x].pen].flags & Pen::guarded) == 0) row.cells[x] = {' ', pen};
+            }
+            return;
+        }
+        if (to >= columns_) {
+            reach(row, pens_[row.fill] == pens_[pen] ? 0 : first);
+            row.cells.resize(std::min(row.cells.size(), first));
+            row.fill = pen;
+            row.wrapped = false;
+            return;
+        }
+        reach(row, last);
+        std::fill(row.cells.begin() + from, row.cells.begin() + to, Cell{' ', pen});
+    }
+
+    void erase_rows(int from, int to, bool heed_guards = false) {
+        for (int y = from; y < to; ++y) {
+            if (heed_guards) erase(y, 0, columns_, true);
+            else clear(at(y));
+        }
+    }
+
+    /// Moves the cells of [from, to) to the right (left if negative); what comes free is blank.
+    void shift(int y, int from, int to, int count) {
+        Row &row = at(y);
+        const std::uint32_t pen = blank_pen();
+        const int width = to - from, n = std::min(std::abs(count), width);
+        if (width <= 0 || n == 0) return;
+        reach(row, static_cast<std::size_t>(to));
+        split(row, from, pen);
+        split(row, to, pen);
+        if (count < 0) split(row, from + n, pen);
+        else split(row, to - n, pen);
+        const auto first = row.cells.begin() + from, last = row.cells.begin() + to;
+        if (count < 0) std::fill(std::copy(first + n, last, first), last, Cell{' ', pen});
+        else std::fill(first, std::copy_backward(first, last - n, last), Cell{' ', pen});
+    }
+
+    [[nodiscard]] bool is_narrowed() const { return left_ > 0 || right_ < columns_ - 1; }
+
+    /// Moves the lines of the region from `top` to the bottom margin up (down if negative).
+    void scroll(int top, int lines) {
+        const int height = bottom_ + 1 - top, n = std::min(std::abs(lines), height);
+        if (n == 0) return;
+        if (is_narrowed()) return scroll_part(top, lines < 0 ? -n : n);
+        if (lines > 0 && top == 0 && !alternate_) keep_lines(n);
+        auto &order = screen().order;
+        const auto first = order.begin() + top, last = order.begin() + bottom_ + 1;
+        std::rotate(first, lines > 0 ? first + n : last - n, last);
+        const int blank = lines > 0 ? bottom_ + 1 - n : top;
+        for (int y = blank; y < blank + n; ++y) clear(at(y));
+        if (bottom_ == rows_ - 1) at(bottom_).wrapped = false;  // there is nothing that it could go on in
+    }
+
+    /// The same between left and right margins: cells are moved.
+    void scroll_part(int top, int lines) {
+        const int height = bottom_ + 1 - top;
+        const auto from = static_cast<std::size_t>(left_), to = static_cast<std::size_t>(right_ + 1);
+        const std::uint32_t pen = blank_pen();
+        for (int y = top; y <= bottom_; ++y) {
+            reach(at(y), to);
+            split(at(y), left_, pen);
+            split(at(y), right_ + 1, pen);
+        }
+        for (int i = 0; i < height; ++i) {
+            const int y = lines > 0 ? top + i : bottom_ - i, source = y + lines;
+            const auto into = at(y).cells.begin() + left_;
+            if (source < top || source > bottom_) std::fill_n(into, to - from, Cell{' ', pen});
+            else std::copy_n(at(source).cells.begin() + left_, to - from, into);
+        }
+    }
+
+    void keep_lines(int count) {
+        addressed_ = true;  // all rows are in use
+        for (int y = 0; y < count; ++y) {
+            if (watcher_) watcher_(Event::line_left);
+            history_.push(at(y), pens_, history_most_);
+        }
+    }
+
+    // --- the cursor
+
+    [[nodiscard]] bool is_between_margins() const { return cursor_.column >= left_ && cursor_.column <= right_; }
+    [[nodiscard]] int last_column() { return at(cursor_.row).size == '5' ? columns_ - 1 : columns_ / 2 - 1; }
+    /// Where text wraps.
+    int right_limit() {
+        const int last = std::max(last_column(), 0);
+        return cursor_.column > right_ ? last : std::min(right_, last);
+    }
+
+    void stay() { cursor_.wrap = written_ = false; }
+
+    void set_row(int row) {
+        cursor_.row = row;
+        stay();
+    }
+    void set_column(int column) {
+        cursor_.column = column;
+        stay();
+    }
+
+    /// To a place that counts from the margins in origin mode.
+    void move(int row, int column) {
+        const bool inner = cursor_.origin;
+        cursor_.column = std::clamp(column + (inner ? left_ : 0), 0, inner ? right_ : columns_ - 1);
+        set_row(std::clamp(row + (inner ? top_ : 0), 0, inner ? bottom_ : rows_ - 1));
+    }
+    void move_to(int row, int column) {
+        addressed_ = addressed_ || !alternate_;
+        move(row, column);
+    }
+    [[nodiscard]] int shown_row() const { return cursor_.row - (cursor_.origin ? top_ : 0); }
+    [[nodiscard]] int shown_column() const { return cursor_.column - (cursor_.origin ? left_ : 0); }
+
+    void go_up(int n) {
+        const int limit = cursor_.row < top_ ? 0 : top_;
+        if (cursor_.row - n < limit) note_place();
+        set_row(std::max(cursor_.row - n, limit));
+    }
+    void go_down(int n) {
+        const int limit = cursor_.row > bottom_ ? rows_ - 1 : bottom_;
+        if (cursor_.row + n > limit) note_place();
+        set_row(std::min(cursor_.row + n, limit));
+    }
+    /// The program has made use of where on the main screen something is.
+    void note_place() { addressed_ = addressed_ || !alternate_; }
+
+    void go_right(int n) {
+        const int limit = std::max(is_on<69>() && cursor_.column <= right_ ? right_ : last_column(), 0);
+        set_column(std::min(cursor_.column + n, limit));
+    }
+
+    /// With reverse wrapping (45: into a line that was wrapped; 1045: into any) from the first column to the last one
+    /// of the line before.
+    void go_left(int n) {
+        const bool any = is_on<1045>() && is_on<7>(), wraps = any || (is_on<45>() && is_on<7>());
+        const int left = cursor_.column < left_ ? 0 : left_;
+        int row = cursor_.row, column = cursor_.column;
+        for (n -= wraps && cursor_.wrap ? 1 : 0; n > 0; --n) {
+            if (column > left) {
+                column = wraps ? column - 1 : std::max(column - n, left);
+                if (!wraps) break;
+                continue;
+            }
+            const int above = any && row == top_ ? bottom_ : row - 1;
+            if (!wraps || above < 0 || (!any && !at(above).wrapped)) break;
+            row = above;
+            column = right_;
+        }
+        cursor_.row = row;
+        set_column(column);
+    }
+
+    void go_to_tab(int count) {
+        const int limit = is_on<69>() ? right_ : std::max(last_column(), 0);
+        int column = cursor_.column;
+        for (; count > 0 && column < limit; --count) {
+            ++column;
+            while (column < limit && !tabs_[static_cast<std::size_t>(column)]) ++column;
+        }
+        if (column > cursor_.column) set_column(column);  // else text that waits to wrap still does
+    }
+    void go_back_to_tab(int count) {
+        const int left = cursor_.origin ? left_ : 0;
+        int column = cursor_.column;
+        for (; count > 0 && column > left; --count) {
+            --column;
+            while (column > left && !tabs_[static_cast<std::size_t>(column)]) --column;
+        }
+        if (column < cursor_.column) set_column(column);
+    }
+
+    void return_to_margin() { set_column(cursor_.origin || cursor_.column >= left_ ? left_ : 0); }
+
+    /// The line feed, without what makes it return.
+    void index() {
+        const bool scrolls = cursor_.row == bottom_ && is_between_margins();
+        if (scrolls) {
+            scroll(top_, 1);
+            stay();
+        } else if (cursor_.row < rows_ - 1 && cursor_.row != bottom_) {
+            set_row(cursor_.row + 1);
+        } else {
+            stay();
+        }
+    }
+    void reverse_index() {
+        if (cursor_.row == top_ && is_between_margins()) {
+            note_place();
+            scroll(top_, -1);
+            stay();
+        } else {
+            go_up(1);
+        }
+    }
+
+    void wrap_line() {
+        at(cursor_.row).wrapped = true;
+        index();
+        cursor_.column = left_;
+    }
+
+    // --- text
+
+    void take_text(std::string_view text) {
+        while (!text.empty()) {
+            const auto plain = [](char c) { return c >= ' ' && c != '\x7F'; };  // printable ASCII: others are negative
+            const auto n = static_cast<std::size_t>(std::ranges::find_if_not(text, plain) - text.begin());
+            if (n > 0) {
+                end_broken_character();
+                put_ascii(text.substr(0, n));
+            } else {
+                take_byte(static_cast<unsigned char>(text[0]));
+            }
+            text.remove_prefix(std::max<std::size_t>(n, 1));
+        }
+    }
+
+    /// A byte of a character that has several (RFC 3629; also, as one character that is none, its older longer forms).
+    void take_byte(unsigned char byte) {
+        if (byte == 0x7F) {
+            end_broken_character();
+            last_ = 0;
+            return;
+        }
+        if ((byte & 0xC0) == 0x80) {
+            if (missing_ == 0) return put(U'\uFFFD');
+            character_ += static_cast<char>(byte);
+            if (--missing_ > 0) return;
+            const char *const first = character_.data();
+            const std::size_t length = utf8_length(first, first + character_.size());
+            char32_t code = static_cast<unsigned char>(character_[0]) & (0x7FU >> length);
+            for (std::size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(character_[i]) & 0x3F);
+            character_.clear();
+            return put(length == 0 || code == 0xFFFE ? U'\uFFFD' : code);
+        }
+        end_broken_character();
+        if (byte >= 0xFE) return put(U'\uFFFD');
+        character_ = static_cast<char>(byte);
+        missing_ = std::countl_one(byte) - 1;
+    }
+
+    void end_broken_character() {
+        if (missing_ == 0) return;
+        missing_ = 0;
+        character_.clear();
+        put(U'\uFFFD');
+    }
+
+    void put_ascii(std::string_view text) {
+        if (is_translated_ || single_ != 0 || is_on<-4>()) {
+            for (const char c : text) put(static_cast<unsigned char>(c));
+            return;
+        }
+        const std::uint32_t pen = index_of(cursor_.pen);
+        last_ = static_cast<unsigned char>(text.back());
+        while (!text.empty()) {
+            if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
+            const int right = right_limit();
+            const auto room = static_cast<std::size_t>(right + 1 - cursor_.column), n = std::min(room, text.size());
+            const auto from = static_cast<std::size_t>(cursor_.column), to = from + n;
+            Row &row = at(cursor_.row);
+            make_room(row, from, to);
+            Cell *cell = &row.cells[from];
+            for (const char c : text.substr(0, n)) *cell++ = {static_cast<unsigned char>(c), pen};
+            text.remove_prefix(n);
+            cursor_.wrap = n == room;
+            cursor_.column = static_cast<int>(to) - (cursor_.wrap ? 1 : 0);
+        }
+        written_ = true;
+    }
+
+    /// Cells [from, to) are about to be written.
+    void make_room(Row &row, std::size_t from, std::size_t to) {
+        if (from < row.cells.size()) {
+            const std::uint32_t pen = blank_pen();
+            split(row, static_cast<int>(from), pen);
+            split(row, static_cast<int>(to), pen);
+        }
+        reach(row, to);
+    }
+
+    void put(char32_t c) {
+        const bool shifted = single_ != 0;
+        const char32_t shown = translate(c);
+        const int width = width_of(shown);
+        if (shown >= 0x80 && shown < 0xA0) return;  // controls, which xterm ignores when they are UTF-8
+        if (width == 0) return combine(shown);
+        if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
+        if (cursor_.column + width > right_limit() + 1) {  // a wide one that does not fit
+            if (!is_on<7>() || cursor_.column <= left_) return;
+            wrap_line();
+            if (cursor_.column + width > right_limit() + 1) return;
+        }
+        const int right = right_limit();
+        if (is_on<-4>() && is_between_margins()) shift(cursor_.row, cursor_.column, right + 1, width);
+        Row &row = at(cursor_.row);
+        const auto x = static_cast<std::size_t>(cursor_.column), pen = std::size_t{index_of(cursor_.pen)};
+        make_room(row, x, x + static_cast<std::size_t>(width));
+        row.cells[x] = {shown, static_cast<std::uint32_t>(pen)};
+        if (width == 2) row.cells[x + 1] = {Cell::kRight, static_cast<std::uint32_t>(pen)};
+        cursor_.column += width;
+        cursor_.wrap = cursor_.column > right;
+        if (cursor_.wrap) cursor_.column = right;
+        written_ = true;
+        last_ = shifted ? 0 : c;
+    }
+
+    char32_t translate(char32_t c) {
+        constexpr std::u32string_view kGraphics = U"\u00A0◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // from _ to ~
+        const std::string &set = cursor_.sets[single_ != 0 ? std::exchange(single_, 0) : cursor_.set];
+        if (set == "0" && c >= '_' && c <= '~') return kGraphics[c - '_'];
+        return set == "A" && c == '#' ? U'£' : c;
+    }
+
+    /// The column of the character that was just written: before the cursor, or under it.
+    [[nodiscard]] int written_column() const {
+        const Row &row = this->row(cursor_.row);
+        int column = cursor_.column - (written_ && !cursor_.wrap ? 1 : 0);
+        const auto is_right = [&](int x) { return static_cast<std::size_t>(x) < row.cells.size() && row.cells[static_cast<std::size_t>(x)].code == Cell::kRight; };
+        if (column > 0 && is_right(column)) --column;
+        return std::max(column, 0);
+    }
+
+    /// Puts a mark on the character that was just written; else, as xterm does, on what stands under the cursor.
+    void combine(char32_t mark) {
+        Row &row = at(cursor_.row);
+        const auto x = static_cast<std::size_t>(written_column());
+        reach(row, x + 1);
+        Cell &cell = row.cells[x];
+        const bool pooled = cell.code >= Cell::kPool;
+        const std::size_t place = pooled ? cell.code - Cell::kPool : 0, length = pooled ? pool_[place] : 1;
+        if (length > kMostMarks || pool_.size() > kMostPool) return;
+        const char32_t base = cell.code;
+        cell.code = static_cast<char32_t>(Cell::kPool + pool_.size());
+        pool_.push_back(static_cast<char32_t>(length + 1));
+        for (std::size_t i = 1; i <= length; ++i) pool_.push_back(pooled ? pool_[place + i] : base);
+        pool_.push_back(mark);
+        tidy();
+    }
+
+    /// Throws away what no cell needs any more, when much has come.
+    void tidy() {
+        if (pens_.size() > most_pens_ || pool_.size() > most_pool_) collect();
+    }
+    void collect();
+
+    // --- controls and sequences
+
+    void take_control(char c) {
+        switch (c) {
+        case '\b': return go_left(1);
+        case '\t': return go_to_tab(1);
+        case '\n': case '\v': case '\f':
+            index();
+            return is_on<-20>() ? return_to_margin() : void();
+        case '\r': return return_to_margin();
+        case '\x0E': case '\x0F': return use_set(c == '\x0E' ? 1 : 0);  // SO, SI
+        case '\x1A': return put(U'␦');                                  // SUB, as xterm shows it
+        default: return;
+        }
+    }
+
+    void use_set(std::size_t set) {
+        cursor_.set = set;
+        note_sets();
+    }
+    void note_sets() {
+        const std::string &set = cursor_.sets[cursor_.set];
+        is_translated_ = set == "0" || set == "A";
+    }
+
+    void take_sequence(std::string_view bytes, char32_t last) {
+        if (!bytes.starts_with('\x1B') || bytes.size() < 2) return osc_.clear();  // more of a very long one
+        if (bytes == "\x1B\\" && !osc_.empty()) return take_osc(std::exchange(osc_, {}));
+        osc_.clear();
+        if (bytes.size() >= Sequences::kLongest) return;
+        if (bytes.ends_with('\x1A')) return put(U'␦');
+        if (bytes.ends_with('\x18')) return;
+        if (bytes[1] == '[') return take_csi(parse_csi(bytes), last);
+        if (bytes[1] == ']' && bytes.ends_with('\a')) return take_osc(bytes.substr(2, bytes.size() - 3));
+        if (bytes[1] == ']') return void(osc_ = bytes.substr(2));  // whether it was ended or cut short shows next
+        if (std::string_view("PX^_").find(bytes[1]) != std::string_view::npos) return;
+        if (bytes.size() == 3 && bytes[1] == '#') return take_line_size(bytes[2]);
+        if (bytes.size() > 2) return designate(bytes.substr(1));
+        switch (bytes[1]) {
+        case 'D': return index();
+        case 'E':
+            index();
+            return return_to_margin();
+        case 'H': tabs_[static_cast<std::size_t>(cursor_.column)] = true; return;
+        case 'M': return reverse_index();
+        case 'N': case 'O': single_ = bytes[1] == 'N' ? 2 : 3; return;  // SS2, SS3
+        case 'n': case 'o': return use_set(bytes[1] == 'n' ? 2 : 3);    // LS2, LS3
+        case '6': return go_by_column(false);                           // DECBI
+        case '7': screen().saved = cursor_; return;
+        case '8': return restore_cursor();
+        case '9': return go_by_column(true);                            // DECFI
+        case '=': case '>': return set_mode(66, bytes[1] == '=');
+        case 'c': return reset();
+        default: return;
+        }
+    }
+
+    /// ESC ( 0 and the like: `bytes` without the ESC. The sets of 96 characters go to G1 to G3 by - . and /.
+    void designate(std::string_view bytes) {
+        constexpr std::string_view kSets = "()*+", kLongSets = "-./";
+        const std::size_t set = kSets.find(bytes[0]), long_set = kLongSets.find(bytes[0]);
+        if (bytes.size() > 4) return;
+        if (set != std::string_view::npos) cursor_.sets[set] = bytes.substr(1);
+        if (long_set != std::string_view::npos) cursor_.sets[long_set + 1] = bytes;
+        note_sets();
+    }
+
+    /// ESC # n.
+    void take_line_size(char what) {
+        if (what == '8') return fill_with_e();
+        if (what < '3' || what > '6' || is_on<69>()) return;
+        Row &row = at(cursor_.row);
+        row.size = what;
+        if (what == '5') return;
+        row.cells.resize(std::min(row.cells.size(), static_cast<std::size_t>(columns_ / 2)));
+        row.wrapped = false;
+        if (cursor_.column > last_column()) set_column(std::max(last_column(), 0));
+    }
+
+    void fill_with_e() {  // DECALN
+        note_place();
+        cursor_.origin = false;
+        settings_.modes[mode_index(6)] = 0;
+        cursor_.pen.flags &= Pen::guarded;
+        reset_margins();
+        move(0, 0);
+        for (int y = 0; y < rows_; ++y) {
+            Row &row = at(y);
+            row.cells.assign(static_cast<std::size_t>(columns_), Cell{'E', 0});
+            row.wrapped = false;
+            row.size = '5';
+        }
+    }
+
+    void go_by_column(bool right) {
+        const bool shifts = is_between_margins() && cursor_.column == (right ? right_ : left_);
+        if (shifts) return shift_columns(left_, right ? -1 : 1);
+        if (right) go_right(1);
+        else go_left(1);
+    }
+
+    /// In each row of the region, from column `from` to the right margin.
+    void shift_columns(int from, int count) {
+        if (cursor_.row < top_ || cursor_.row > bottom_ || !is_between_margins()) return;
+        for (int y = top_; y <= bottom_; ++y) shift(y, from, right_ + 1, count);
+    }
+
+    void restore_cursor() {
+        Cursor saved = screen().saved;
+        std::swap(cursor_, saved);
+        settings_.modes[mode_index(6)] = cursor_.origin ? 1 : 0;
+        const bool wrap = cursor_.wrap;
+        move(cursor_.row - (cursor_.origin ? top_ : 0), cursor_.column - (cursor_.origin ? left_ : 0));
+        cursor_.wrap = written_ = wrap;
+        note_sets();
+    }
+
+    void reset_margins() {
+        top_ = left_ = 0;
+        bottom_ = rows_ - 1;
+        right_ = columns_ - 1;
+    }
+
+    void reset() {  // RIS
+        tell(Event::wiped);
+        if (alternate_) tell(Event::from_alternate);
+        alternate_ = addressed_ = false;
+        settings_ = Settings();
+        cursor_ = Cursor();
+        single_ = 0;
+        for (Screen &each : screens_) {
+            each.saved = Cursor();
+            each.keyboard = {0};
+            for (Row &row : each.rows) clear(row);
+        }
+        history_.clear();
+        reset_margins();
+        reset_tabs();
+        note_sets();
+        stay();
+    }
+
+    void soft_reset() {  // DECSTR
+        const Settings initial;
+        for (const int mode : {25, 1, 66, -2, -4, 6, 7, 45, 1045, 69}) {
+            settings_.modes[mode_index(mode)] = initial.modes[mode_index(mode)];
+        }
+        settings_.modify = settings_.format = {};
+        settings_.shape = 0;
+        Cursor fresh;
+        std::swap(cursor_, fresh);
+        screen().saved = cursor_;
+        cursor_.row = fresh.row;
+        cursor_.column = fresh.column;
+        cursor_.wrap = fresh.wrap;
+        reset_margins();
+        note_sets();
+    }
+
+    void reset_tabs() {
+        for (std::size_t x = 0; x < tabs_.size(); ++x) tabs_[x] = x % 8 == 0;
+    }
+
+    void tell(Event event) {
+        if (watcher_) watcher_(event);
+    }
+
+    /// To one of the screens; the cursor stays where it is.
+    void show_alternate(bool alternate) {
+        if (alternate == alternate_) return;
+        tell(alternate ? Event::to_alternate : Event::from_alternate);
+        alternate_ = alternate;
+        written_ = cursor_.wrap;
+    }
+
+    void set_alternate(int mode, bool set) {
+        if (set && mode == 1049) screen().saved = cursor_;
+        show_alternate(set);
+        if (set && mode == 1049) {
+            erase_rows(0, rows_);
+            stay();
+        }
+        if (set) return;
+        if (mode != 47) std::ranges::fill(screens_[1].rows, Row());
+        if (mode == 1049) restore_cursor();
+        else note_place();
+    }
+
+    void set_mode(int number, bool set) {
+        switch (number) {
+        case 3: return set_width(set);
+        case 47: case 1047: case 1049: return set_alternate(number, set);
+        case 1048: return set ? void(screen().saved = cursor_) : restore_cursor();
+        default: break;
+        }
+        const std::size_t index = mode_index(number);
+        if (index == kModes.size()) return;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const int group = kModes[index].group;
+            if (group != 0 && kModes[i].group == group && (set || group == 1)) settings_.modes[i] = 0;
+        }
+        settings_.modes[index] = set ? 1 : 0;
+        if (number == 6) {
+            cursor_.origin = set;
+            move_to(0, 0);
+        }
+        if (number == 69 && !set) left_ = 0, right_ = columns_ - 1;
+        if (number == 69 && set) {
+            for (Row &row : screen().rows) row.size = '5';
+        }
+    }
+
+    /// DECCOLM: where it is allowed, the screen is cleared. The window's new size comes as an event of its own.
+    void set_width(bool) {
+        if (!is_on<40>()) return;
+        if (!is_on<95>()) {
+            tell(Event::wiped);
+            erase_rows(0, rows_);
+        }
+        for (Row &row : screen().rows) row.size = '5';
+        reset_margins();
+        move_to(0, 0);
+    }
+
+    void take_csi(const Csi &csi, char32_t last) {
+        const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
+        constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
+        const int first = csi.at(0, 0), n = csi.at(0, 1);
+        switch (key) {
+        case 'm': return take_rendition(csi);
+        case 'b': return repeat(last, n);
+        case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
+            for (std::size_t i = 0; i < csi.count; ++i) set_mode(csi.prefix == 0 ? -csi.numbers[i] : csi.numbers[i], csi.final == 'h');
+            return;
+        case kPrivate | 's': case kPrivate | 'r': return keep_modes(csi);
+        case kPrivate | 'J': return erase_screen(first, true);
+        case kPrivate | 'K': return erase_line(first, true);
+        case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
+        case kSpace | 'q': settings_.shape = first > 6 ? settings_.shape : first; return;
+        case kSpace | '@': return shift_columns(left_, -n);
+        case kSpace | 'A': return shift_columns(left_, n);
+        case '\'' << 8 | '}': return shift_columns(cursor_.column, n);
+        case '\'' << 8 | '~': return shift_columns(cursor_.column, -n);
+        case '"' << 8 | 'q':
+            cursor_.pen.flags = static_cast<std::uint16_t>((cursor_.pen.flags & ~Pen::guarded) | (first == 1 ? Pen::guarded : 0));
+            return;
+        case '!' << 8 | 'p': return soft_reset();
+        case kDollar | 'z': return fill_area(csi, 0, U' ', blank_pen());
+        case kDollar | '{': return fill_area(csi, 0, U' ', blank_pen(), true);
+        case kDollar | 'x': return first >= ' ' && first != 0x7F ? fill_area(csi, 1, static_cast<char32_t>(first), index_of(cursor_.pen)) : void();
+        case kDollar | 'v': return copy_area(csi);
+        case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return set_key_modifiers(csi);
+        case kGreater | 'u': case '<' << 16 | 'u': case '=' << 16 | 'u': return set_keyboard(csi);
+        case 't': return first == 22 || first == 23 ? stack_title(first == 22, csi.at(1, 0)) : void();
+        default: return csi.prefix == 0 && csi.intermediate == 0 ? move_by(csi, n) : void();
+        }
+    }
+
+    /// The sequences that move the cursor.
+    void move_by(const Csi &csi, int n) {
+        switch (csi.final) {
+        case 'A': return go_up(n);
+        case 'B': return go_down(n);
+        case 'C': return go_right(n);
+        case 'D': return go_left(n);
+        case 'E':
+            go_down(n);
+            return return_to_margin();
+        case 'F':
+            go_up(n);
+            return return_to_margin();
+        case 'G': case '`': return move(shown_row(), n - 1);
+        case 'H': case 'f': return move_to(n - 1, csi.at(1, 1) - 1);
+        case 'I': return go_to_tab(n);
+        case 'Z': return go_back_to_tab(n);
+        case 'a': return move(shown_row(), shown_column() + n);
+        case 'd': return move_to(n - 1, shown_column());
+        case 'e': return move(shown_row() + n, shown_column());
+        case 'r': return set_region(n, csi.at(1, rows_));
+        case 's':
+            if (is_on<69>()) set_side_margins(n, csi.at(1, columns_));
+            else if (csi.count == 0) screen().saved = cursor_;
+            return;
+        case 'u': return csi.count == 0 ? restore_cursor() : void();
+        default: return edit(csi.final, n, csi.at(0, 0));
+        }
+    }
+
+    /// The sequences that change what stands on the screen; `n` counts from 1, `mode` from 0.
+    void edit(char key, int n, int mode) {
+        const bool inside = cursor_.row >= top_ && cursor_.row <= bottom_ && is_between_margins();
+        switch (key) {
+        case 'J': return erase_screen(mode, false);
+        case 'K': return erase_line(mode, false);
+        case 'X':
+            erase(cursor_.row, cursor_.column, std::min(cursor_.column + n, columns_));
+            at(cursor_.row).wrapped = false;
+            return stay();
+        case '@': case 'P':
+            if (is_between_margins()) shift(cursor_.row, cursor_.column, std::min(right_, last_column()) + 1, key == '@' ? n : -n);
+            return is_between_margins() || key == '@' ? stay() : void();
+        case 'L': case 'M':
+            if (!inside) return;
+            set_column(left_);
+            return scroll(cursor_.row, key == 'L' ? -n : n);
+        case 'S': case 'T': case '^':
+            note_place();
+            return scroll(top_, key == 'S' ? n : -n);
+        case 'g':
+            if (mode == 0) tabs_[static_cast<std::size_t>(cursor_.column)] = false;
+            if (mode == 3) tabs_.assign(tabs_.size(), false);
+            return;
+        default: return;
+        }
+    }
+
+    void set_region(int top, int bottom) {
+        if (bottom > rows_) bottom = rows_;
+        if (bottom <= top) return;
+        top_ = top - 1;
+        bottom_ = bottom - 1;
+        move_to(0, 0);
+    }
+    void set_side_margins(int left, int right) {
+        if (right > columns_) right = columns_;
+        if (right <= left) return;
+        left_ = left - 1;
+        right_ = right - 1;
+        move_to(0, 0);
+    }
+
+    void erase_line(int mode, bool heed_guards) {
+        const int column = cursor_.column;
+        if (mode > 2) return;
+        erase(cursor_.row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_, heed_guards);
+        stay();
+    }
+
+    void erase_screen(int mode, bool heed_guards) {
+        const bool first = cursor_.row == 0 && cursor_.column == 0;
+        const bool last = cursor_.row == rows_ - 1 && cursor_.column == columns_ - 1;
+        if (mode == 3) history_.clear();
+        if (mode > 2) return;
+        if (mode != 0) note_place();
+        if (mode == 2 || (mode == 0 && first) || (mode == 1 && last)) {
+            tell(Event::wiped);
+            erase_rows(0, rows_, heed_guards);
+            return stay();
+        }
+        if (mode == 0) erase_rows(cursor_.row + 1, rows_, heed_guards);
+        else erase_rows(0, cursor_.row, heed_guards);
+        erase_line(mode, heed_guards);
+    }
+
+    /// REP.
+    void repeat(char32_t c, int n) {
+        if (c == 0 || width_of(c) == 0) return;
+        for (int i = std::min(n, rows_ * columns_); i > 0; --i) put(c);
+        last_ = 0;
+    }
+
+    /// The rectangle that begins at number `index`: top, left, bottom, right; they count from the margins in origin
+    /// mode. Gives false if there is none.
+    bool take_area(const Csi &csi, std::size_t index, std::array<int, 4> &area) const {
+        const bool inner = cursor_.origin;
+        const int y = inner ? top_ : 0, x = inner ? left_ : 0;
+        const int last_row = inner ? bottom_ : rows_ - 1, last_column = inner ? right_ : columns_ - 1;
+        area = {csi.at(index, 1) - 1 + y, csi.at(index + 1, 1) - 1 + x,
+                std::min(csi.at(index + 2, rows_) - 1 + y, last_row), std::min(csi.at(index + 3, columns_) - 1 + x, last_column)};
+        return area[0] <= area[2] && area[1] <= area[3];
+    }
+
+    /// DECFRA, DECERA, DECSERA.
+    void fill_area(const Csi &csi, std::size_t index, char32_t c, std::uint32_t pen, bool heed_guards = false) {
+        std::array<int, 4> area{};
+        if (!take_area(csi, index, area) || width_of(c) != 1) return;
+        for (int y = area[0]; y <= area[2]; ++y) {
+            Row &row = at(y);
+            reach(row, static_cast<std::size_t>(area[3] + 1));
+            split(row, area[1], pen);
+            split(row, area[3] + 1, pen);
+            for (auto x = static_cast<std::size_t>(area[1]); x <= static_cast<std::size_t>(area[3]); ++x) {
+                const bool keep = heed_guards && (pens_[row.cells[x].pen].flags & Pen::guarded) != 0;
+                if (!keep) row.cells[x] = {c, pen};
+            }
+        }
+    }
+
+    void copy_area(const Csi &csi) {  // DECCRA
+        std::array<int, 4> from{};
+        if (!take_area(csi, 0, from)) return;
+        const int top = csi.at(5, 1) - 1 + (cursor_.origin ? top_ : 0), left = csi.at(6, 1) - 1 + (cursor_.origin ? left_ : 0);
+        const int height = std::min(from[2] - from[0] + 1, rows_ - top), width = std::min(from[3] - from[1] + 1, columns_ - left);
+        if (height <= 0 || width <= 0) return;
+        const std::uint32_t pen = blank_pen();
+        std::vector<Cell> copied;
+        for (int y = 0; y < height; ++y) {
+            Row &row = at(from[0] + y);
+            reach(row, static_cast<std::size_t>(from[1] + width));
+            copied.insert(copied.end(), row.cells.begin() + from[1], row.cells.begin() + from[1] + width);
+            const auto after = static_cast<std::size_t>(from[1] + width), first = copied.size() - static_cast<std::size_t>(width);
+            if (copied[first].code == Cell::kRight) copied[first] = {' ', pen};  // half a wide character is none
+            if (after < row.cells.size() && row.cells[after].code == Cell::kRight) copied.back() = {' ', pen};
+        }
+        for (int y = 0; y < height; ++y) {
+            Row &row = at(top + y);
+            reach(row, static_cast<std::size_t>(left + width));
+            split(row, left, pen);
+            split(row, left + width, pen);
+            std::copy_n(copied.begin() + std::ptrdiff_t{y} * width, width, row.cells.begin() + left);
+        }
+    }
+
+    // --- renditions, titles, colours, keys
+
+    void take_rendition(const Csi &csi) {
+        for (std::size_t i = 0; i < std::max<std::size_t>(csi.count, 1); ++i) {
+            std::size_t parts = 0;
+            while (i + parts + 1 < csi.count && csi.part[i + parts + 1]) ++parts;
+            const int n = csi.numbers[i];
+            if (n == 38 || n == 48 || n == 58) {
+                i += take_colour(csi, i, parts);
+                continue;
+            }
+            if (n == 4 && parts > 0) set_flags(Pen::underline, std::min(csi.numbers[i + 1], 5) * Pen::underline_once);
+            else set_rendition(n);
+            i += parts;
+        }
+    }
+
+    void set_flags(int cleared, int set = 0) {
+        cursor_.pen.flags = static_cast<std::uint16_t>((cursor_.pen.flags & ~cleared) | set);
+    }
+
+    void set_rendition(int n) {
+        Pen &pen = cursor_.pen;
+        const auto colour = [n](int base) { return static_cast<std::uint32_t>(n - base + 1); };
+        if (n >= 30 && n <= 37) pen.foreground = colour(30);
+        if (n >= 40 && n <= 47) pen.background = colour(40);
+        if (n >= 90 && n <= 97) pen.foreground = colour(90 - 8);
+        if (n >= 100 && n <= 107) pen.background = colour(100 - 8);
+        switch (n) {
+        case 0: pen = {.flags = static_cast<std::uint16_t>(pen.flags & Pen::guarded), .link = pen.link}; return;
+        case 1: return set_flags(0, Pen::bold);
+        case 2: return set_flags(0, Pen::faint);
+        case 3: return set_flags(0, Pen::italic);
+        case 4: return set_flags(Pen::underline, Pen::underline_once);
+        case 5: case 6: return set_flags(0, Pen::blink);
+        case 7: return set_flags(0, Pen::inverse);
+        case 8: return set_flags(0, Pen::hidden);
+        case 9: return set_flags(0, Pen::struck);
+        case 21: return set_flags(Pen::underline, 2 * Pen::underline_once);
+        case 22: return set_flags(Pen::bold | Pen::faint);
+        case 23: return set_flags(Pen::italic);
+        case 24: return set_flags(Pen::underline);
+        case 25: return set_flags(Pen::blink);
+        case 27: return set_flags(Pen::inverse);
+        case 28: return set_flags(Pen::hidden);
+        case 29: return set_flags(Pen::struck);
+        case 39: pen.foreground = 0; return;
+        case 49: pen.background = 0; return;
+        case 53: return set_flags(0, Pen::overline);
+        case 55: return set_flags(Pen::overline);
+        case 59: pen.underline_colour = 0; return;
+        default: return;
+        }
+    }
+
+    /// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
+    /// colour space may stand before red, green and blue). Gives how many numbers belong to it.
+    std::size_t take_colour(const Csi &csi, std::size_t i, std::size_t parts) {
+        const auto number = [&](std::size_t at) { return at < csi.count ? static_cast<std::uint32_t>(std::min(csi.numbers[at], 255)) : 0; };
+        const std::uint32_t kind = number(i + 1);
+        const std::size_t first = i + (kind == 2 && parts >= 5 ? 3 : 2), used = parts > 0 ? parts : kind == 5 ? 2 : kind == 2 ? 4 : 0;
+        std::uint32_t &colour = csi.numbers[i] == 38   ? cursor_.pen.foreground
+                                : csi.numbers[i] == 48 ? cursor_.pen.background
+                                                       : cursor_.pen.underline_colour;
+        if (kind == 5) colour = number(first) + 1;
+        if (kind == 2) colour = Pen::kRgb | number(first) << 16 | number(first + 1) << 8 | number(first + 2);
+        return used;
+    }
+
+    void take_osc(std::string_view text) {
+        const auto number = parse_number(text.substr(0, text.find(';')));
+        std::string_view rest = text;
+        cut_field(rest);
+        if (!number) return;
+        switch (*number) {
+        case 0: case 1: case 2: return set_title(*number, rest);
+        case 4: return set_palette(rest);
+        case 8: return open_link(rest);
+        case 104: return reset_palette(rest);
+        default: break;
+        }
+        if (*number >= 10 && *number <= 19) return set_colours(*number, rest);
+        if (*number >= 110 && *number <= 119) settings_.colours.erase(std::to_string(*number - 100));
+    }
+
+    void set_title(std::uint64_t which, std::string_view text) {
+        std::size_t length = std::min(text.size(), kMostTitle);
+        while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80) --length;
+        if (which != 1) title_.window = text.substr(0, length);
+        if (which != 2) title_.icon = text.substr(0, length);
+    }
+
+    void stack_title(bool push, int which) {
+        if (push) {
+            if (titles_.size() == kMostTitles) titles_.erase(titles_.begin());
+            return titles_.push_back(title_);
+        }
+        if (titles_.empty()) return;
+        if (which != 1) title_.window = titles_.back().window;
+        if (which != 2) title_.icon = titles_.back().icon;
+        titles_.pop_back();
+    }
+
+    void set_colour(const std::string &which, std::string_view colour) {
+        if (colour != "?" && colour.size() < 64) settings_.colours[which] = colour;
+    }
+
+    /// OSC 4: pairs of an index and a colour.
+    void set_palette(std::string_view text) {
+        while (!text.empty()) {
+            const std::string_view index = cut_field(text), colour = cut_field(text);
+            const auto number = parse_number(index);
+            if (number && *number < 256 && !colour.empty()) set_colour("4;" + std::to_string(*number), colour);
+        }
+    }
+    void reset_palette(std::string_view text) {
+        if (text.empty()) {
+            std::erase_if(settings_.colours, [](const auto &entry) { return entry.first.starts_with("4;"); });
+        }
+        while (!text.empty()) settings_.colours.erase("4;" + std::string(cut_field(text)));
+    }
+    /// OSC 10 to 19: a colour, and those that follow it.
+    void set_colours(std::uint64_t number, std::string_view text) {
+        for (; number <= 19 && !text.empty(); ++number) {
+            const std::string_view colour = cut_field(text);
+            if (!colour.empty()) set_colour(std::to_string(number), colour);
+        }
+    }
+    static std::string_view cut_field(std::string_view &text) {
+        const std::size_t length = std::min(text.find(';'), text.size());
+        const std::string_view field = text.substr(0, length);
+        text.remove_prefix(std::min(length + 1, text.size()));
+        return field;
+    }
+
+    /// OSC 8: parameters, a semicolon, and the address; without an address it closes the link.
+    void open_link(std::string_view text) {
+        const bool closes = text.size() <= text.find(';') + 1;
+        cursor_.pen.link = 0;
+        if (closes || text.size() > kMostLink || text.find(';') == std::string_view::npos) return;
+        if (links_.size() > kMostLinks) collect();
+        if (links_.size() > kMostLinks) return;
+        if (links_.back() != text) links_.emplace_back(text);
+        cursor_.pen.link = static_cast<std::uint16_t>(links_.size() - 1);
+    }
+
+    void keep_modes(const Csi &csi) {  // XTSAVE, XTRESTORE
+        for (std::size_t i = 0; i < csi.count; ++i) {
+            const std::size_t index = mode_index(csi.numbers[i]);
+            if (index == kModes.size() || kModes[index].initial < 0) continue;
+            if (csi.numbers[i] == 6 || csi.numbers[i] == 69) continue;  // they move the cursor
+            if (csi.final == 's') kept_[index] = settings_.modes[index];
+            else if (kept_[index] >= 0) set_mode(kModes[index].number, kept_[index] == 1);
+        }
+    }
+
+    void set_key_modifiers(const Csi &csi) {
+        auto &values = csi.final == 'f' ? settings_.format : settings_.modify;
+        const auto which = static_cast<std::size_t>(csi.at(0, 0));
+        if (csi.count == 0 && csi.final != 'n') return values.fill(0);
+        if (which >= values.size()) return;
+        values[which] = csi.final == 'n' ? -1 : csi.count > 1 ? std::min(csi.numbers[1], 99) + 1 : 0;
+    }
+
+    /// kitty's keyboard protocol: > pushes, < pops, = changes the present flags.
+    void set_keyboard(const Csi &csi) {
+        std::vector<int> &stack = screen().keyboard;
+        const int flags = csi.at(0, 0) & 31, how = csi.at(1, 1);
+        if (csi.prefix == '>') {
+            if (stack.size() > kMostKeyboards) stack.erase(stack.begin() + 1);
+            return stack.push_back(flags);
+        }
+        if (csi.prefix == '<') {
+            const auto n = static_cast<std::size_t>(csi.at(0, 1));
+            if (n >= stack.size()) return stack.assign(1, 0);
+            return stack.resize(stack.size() - n);
+        }
+        int &now = stack.back();
+        now = how == 1 ? flags : how == 2 ? now | flags : how == 3 ? now & ~flags : now;
+    }
+
+    // --- the size
+
+    void set_size(int columns, int rows) {
+        columns_ = std::clamp(columns, 1, kMostColumns);
+        rows_ = std::clamp(rows, 1, std::max(kMostCells / columns_, 1));
+        for (Screen &each : screens_) {
+            each.rows.resize(static_cast<std::size_t>(rows_));
+            each.order.resize(each.rows.size());
+            std::iota(each.order.begin(), each.order.end(), std::uint16_t{0});
+        }
+        reset_margins();
+        tabs_.resize(kMostColumns);
+        reset_tabs();
+    }
+
+    /// Gives a screen another size: rows from `first` on stay, behind those in `before`.
+    void refit(Screen &screen, int first, std::vector<Row> before) {
+        std::vector<Row> rows = std::move(before);
+        for (auto y = static_cast<std::size_t>(first); y < screen.rows.size(); ++y) rows.push_back(std::move(screen.rows[screen.order[y]]));
+        rows.resize(static_cast<std::size_t>(rows_));
+        for (Row &row : rows) {
+            split(row, columns_, row.fill);
+            row.cells.resize(std::min(row.cells.size(), static_cast<std::size_t>(columns_)));
+        }
+        rows.back().wrapped = false;
+        screen.rows = std::move(rows);
+        screen.order.resize(screen.rows.size());
+        std::iota(screen.order.begin(), screen.order.end(), std::uint16_t{0});
+        screen.saved.row = std::min(screen.saved.row, rows_ - 1);
+        screen.saved.column = std::min(screen.saved.column, columns_ - 1);
+    }
+
+    int columns_ = 0, rows_ = 0;
+    std::array<Screen, 2> screens_;  // main, alternate
+    bool alternate_ = false;         // which of them is shown
+    History history_;
+    std::size_t history_most_;
+    Cursor cursor_;
+    bool written_ = false;  // the cursor stands right behind what was written last
+    char32_t last_ = 0;     // that character, when nothing has come since: for REP
+    std::size_t single_ = 0;     // the set for the next character only (SS2, SS3); 0: none
+    bool is_translated_ = false;  // the set in use is not ASCII
+    int top_ = 0, bottom_ = 0, left_ = 0, right_ = 0;  // margins
+    bool addressed_ = false;  // the program has made use of where on the main screen something is
+    std::vector<bool> tabs_;
+    Settings settings_;
+    std::array<signed char, kModes.size()> kept_ = make_kept();  // XTSAVE: 0, 1; -1 for not saved
+    Title title_;
+    std::vector<Title> titles_;
+    std::vector<Pen> pens_{Pen{}};
+    std::array<std::uint32_t, 256> recent_pens_{};  // where to find them
+    std::u32string pool_;                           // characters with marks: each behind its length
+    std::vector<std::string> links_{""};
+    std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10;  // then what is not needed is thrown away
+    static constexpr std::size_t kMostPool = 1 << 20;
+    Sequences sequences_{false};
+    std::string character_;  // a UTF-8 sequence that is not whole yet
+    int missing_ = 0;        // ... and how many bytes it lacks
+    std::string osc_;        // a string that ESC has ended, if a backslash follows
+    Watcher watcher_;
+
+    static constexpr std::array<signed char, kModes.size()> make_kept() {
+        std::array<signed char, kModes.size()> none{};
+        none.fill(-1);
+        return none;
+    }
+};
+
+void Model::resize(int columns, int rows) {
+    const int old_rows = rows_, old_columns = columns_;
+    columns_ = std::clamp(columns, 1, kMostColumns);
+    rows_ = std::clamp(rows, 1, std::max(kMostCells / columns_, 1));
+    if (rows_ == old_rows && columns_ == old_columns) return;
+    const int gone = std::max(cursor_.row - (rows_ - 1), 0);
+    std::vector<Row> back;
+    if (!alternate_) {
+        for (int y = 0; y < gone; ++y) {
+            tell(Event::line_left);
+            history_.push(at(y), pens_, history_most_);
+            addressed_ = true;
+        }
+        for (int y = old_rows; y < rows_ && history_.size() > 0; ++y) back.insert(back.begin(), history_.pop());
+    }
+    cursor_.row = std::min(cursor_.row - gone + static_cast<int>(back.size()), rows_ - 1);
+    refit(screen(), gone, std::move(back));
+    refit(screens_[!alternate_], 0, {});
+    reset_margins();
+    cursor_.origin = false;
+    settings_.modes[mode_index(6)] = 0;
+    cursor_.column = std::min(cursor_.column, columns_ - 1);
+    if (columns_ == old_columns) return;
+    stay();
+    for (Screen &each : screens_) each.saved.wrap = false;
+}
+
+void Model::collect() {
+    constexpr std::uint32_t kNone = UINT32_MAX;
+    std::vector<Pen> pens{Pen{}};
+    std::vector<std::uint32_t> new_pens(pens_.size(), kNone);
+    std::vector<std::string> links{""};
+    std::vector<std::uint16_t> new_links(links_.size(), 0);
+    std::u32string pool;
+    const auto keep_link = [&](Pen &pen) {
+        if (pen.link == 0) return;
+        std::uint16_t &link = new_links[pen.link];
+        if (link == 0) {
+            link = static_cast<std::uint16_t>(links.size());
+            links.push_back(std::move(links_[pen.link]));
+        }
+        pen.link = link;
+    };
+    const auto keep_pen = [&](std::uint32_t &index) {
+        std::uint32_t &pen = new_pens[index];
+        if (pen == kNone) {
+            pen = static_cast<std::uint32_t>(pens.size());
+            pens.push_back(pens_[index]);
+            keep_link(pens.back());
+        }
+        index = pen;
+    };
+    const auto keep_cell = [&](Cell &cell) {
+        keep_pen(cell.pen);
+        if (cell.code < Cell::kPool) return;
+        const std::size_t place = cell.code - Cell::kPool;
+        cell.code = static_cast<char32_t>(Cell::kPool + pool.size());
+        pool.append(pool_, place, pool_[place] + 1);
+    };
+    new_pens[0] = 0;
+    for (Screen &each : screens_) {
+        keep_link(each.saved.pen);
+        for (Row &row : each.rows) {
+            keep_pen(row.fill);
+            std::ranges::for_each(row.cells, keep_cell);
+        }
+    }
+    std::ranges::for_each(history_.all_cells(), keep_cell);
+    history_.for_each_fill(keep_pen);
+    keep_link(cursor_.pen);
+    pens_ = std::move(pens);
+    pool_ = std::move(pool);
+    links_ = std::move(links);
+    recent_pens_.fill(0);
+    most_pens_ = std::max<std::size_t>(16 << 10, 2 * pens_.size());
+    most_pool_ = std::max<std::size_t>(64 << 10, 2 * pool_.size());
+}
+
+// === 6. Painting =====================================================================================================
+// How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. It prints
+// the lines that scrolled off and then those of the screen, as a program would: so all that the user had on the terminal
+// scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has only ever printed lines,
+// that is all, and they stand under the command. Else all rows are printed, the blank ones too: then each stands where
+// the program thinks it does, whatever row the cursor was in.
+//
+// The order is that of what disturbs what: margins and origin mode move the cursor, insert mode and character sets
+// change what is printed, and 'pending wrap' comes only from printing the last column again. What is unfinished, half a
+// character or a sequence, is begun again at the very end.
+
+class Painter {
+public:
+    explicit Painter(const Model &model) : model_(model), aligned_(model.addressed_) {}
+
+    std::string paint(std::size_t history_bytes) {
+        const Model::Screen &main = model_.screens_[0];
+        out_ = "\r\x1B[m\x1B[J";
+        put_history(history_bytes);
+        const int last = aligned_ ? model_.rows_ - 1 : last_row(main);
+        put_rows(main, last);
+        row_ = last;
+        put_keyboard(main.keyboard);
+        if (model_.alternate_) enter_alternate();
+        else visit_alternate();
+        put_saved(model_.screens_[model_.alternate_].saved);
+        put_tabs();
+        put_titles();
+        put_kept_modes();
+        put_settings(Settings(), model_.settings_, false);
+        put_margins();
+        put_cursor();
+        out_ += model_.character_;
+        out_ += model_.osc_.empty() ? "" : "\x1B]" + model_.osc_;
+        return out_ + model_.sequences_.unfinished();
+    }
+
+    std::string undo() {
+        const Settings &now = model_.settings_;
+        const bool moved = model_.top_ > 0 || model_.bottom_ < model_.rows_ - 1 || model_.is_narrowed() || model_.cursor_.origin;
+        if (!model_.sequences_.unfinished().empty()) out_ += '\x18';
+        if (moved) out_ += "\x1B[?6l\x1B[?69l\x1B[r";
+        if (model_.alternate_) out_ += undo_keyboard(model_.screens_[1].keyboard) + "\x1B[?1049l";
+        else if (moved) go(model_.cursor_.row, model_.cursor_.column);
+        out_ += undo_keyboard(model_.screens_[0].keyboard);
+        pen_ = model_.cursor_.pen;
+        put_settings(now, Settings(), true);
+        set_pen(Pen());
+        put_sets(model_.alternate_ ? model_.screens_[0].saved : model_.cursor_, Cursor());
+        return out_;
+    }
+
+    /// A row on its own, for any terminal.
+    std::string line(const Row &row) {
+        put_line(row.cells, row.fill, '5', false, model_.pens_[row.fill].background != 0);
+        set_pen(Pen());
+        return std::move(out_);
+    }
+
+private:
+    // --- pens and characters
+
+    static std::string colour_text(int base, std::uint32_t colour) {
+        const auto number = [](std::uint32_t n) { return std::to_string(n); };
+        if (colour == 0) return "";
+        const bool underline = base == 58;
+        if (colour >= Pen::kRgb) {
+            const std::string red = number(colour >> 16 & 255), green = number(colour >> 8 & 255), blue = number(colour & 255);
+            if (underline) return ";58:2::" + red + ":" + green + ":" + blue;
+            return ";" + std::to_string(base) + ";2;" + red + ";" + green + ";" + blue;
+        }
+        const std::uint32_t n = colour - 1;
+        if (underline) return ";58:5:" + number(n);
+        if (n < 8) return ";" + number(static_cast<std::uint32_t>(base) - 8 + n);
+        if (n < 16) return ";" + number(static_cast<std::uint32_t>(base) + 52 + n - 8);
+        return ";" + std::to_string(base) + ";5;" + number(n);
+    }
+
+    void set_pen(const Pen &pen) {
+        if (pen == pen_) return;
+        if (pen.link != pen_.link) out_ += "\x1B]8;" + (pen.link == 0 ? ";" : model_.links_[pen.link]) + "\x1B\\";
+        if ((pen.flags ^ pen_.flags) & Pen::guarded) out_ += (pen.flags & Pen::guarded) != 0 ? "\x1B[1\"q" : "\x1B[0\"q";
+        const auto visible = [](Pen other) {
+            other.flags &= static_cast<std::uint16_t>(~Pen::guarded);
+            other.link = 0;
+            return other;
+        };
+        if (visible(pen) != visible(pen_)) put_rendition(pen);
+        pen_ = pen;
+    }
+
+    void put_rendition(const Pen &pen) {
+        constexpr std::array<std::pair<int, const char *>, 8> kNumbers{
+            {{Pen::bold, ";1"}, {Pen::faint, ";2"}, {Pen::italic, ";3"}, {Pen::blink, ";5"}, {Pen::inverse, ";7"},
+             {Pen::hidden, ";8"}, {Pen::struck, ";9"}, {Pen::overline, ";53"}}};
+        std::string text;
+        for (const auto &[flag, number] : kNumbers) text += (pen.flags & flag) != 0 ? number : "";
+        const int underline = (pen.flags & Pen::underline) / Pen::underline_once;
+        if (underline == 1) text += ";4";
+        if (underline > 1) text += ";4:" + std::to_string(underline);
+        text += colour_text(38, pen.foreground) + colour_text(48, pen.background) + colour_text(58, pen.underline_colour);
+        out_ += "\x1B[" + (text.empty() ? "" : "0" + text) + "m";
+    }
+
+    void put_cells(std::span<const Cell> cells) {
+        for (const Cell &cell : cells) {
+            set_pen(model_.pens_[cell.pen]);
+            model_.add_text(cell, out_);
+        }
+    }
+
+    // --- lines
+
+    /// One line; `text_goes_on`: it is filled to the last column, and what follows makes it wrap. `from_wrap`: it is
+    /// itself where the one before wrapped to, which may have given all of it a background.
+    void put_line(std::span<const Cell> cells, std::uint32_t fill, char size, bool from_wrap, bool text_goes_on) {
+        const auto columns = static_cast<std::size_t>(model_.columns_);
+        const auto has_background = [this](const Cell &cell) { return model_.pens_[cell.pen].background != 0; };
+        const Pen &blank = model_.pens_[fill];
+        while (!text_goes_on && !cells.empty() && cells.back().code == ' ' && model_.pens_[cells.back().pen] == blank) {
+            cells = cells.first(cells.size() - 1);
+        }
+        if (size != '5') out_ += std::string("\x1B#") + size;
+        put_cells(cells);
+        if (text_goes_on) {
+            for (std::size_t x = cells.size(); x < columns; ++x) put_cells(std::array{Cell{' ', fill}});
+            return;
+        }
+        if (from_wrap && cells.empty()) put_cells(std::array{Cell{' ', fill}});  // or it would not wrap
+        const bool coloured = (from_wrap || cells.size() > columns) && std::ranges::any_of(cells, has_background);
+        const bool full = !cells.empty() && cells.size() % columns == 0;
+        if (!full && (blank.background != 0 || coloured)) {
+            set_pen(blank);
+            out_ += "\x1B[K";
+        }
+        set_pen(Pen());
+    }
+
+    /// The lines that scrolled off, as many of the last as take `most` bytes.
+    void put_history(std::size_t most) {
+        const History &history = model_.history_;
+        std::vector<std::string> lines;
+        std::size_t bytes = 0;
+        for (std::size_t i = history.size(); i > 0; --i) {
+            std::string line = history_line(i - 1);
+            bytes += line.size();
+            if (bytes > most) break;
+            lines.push_back(std::move(line));
+        }
+        for (auto line = lines.rbegin(); line != lines.rend(); ++line) out_ += *line;
+    }
+
+    std::string history_line(std::size_t i) const {
+        const History &history = model_.history_;
+        const History::Line &line = history.line(i);
+        const bool newest = i + 1 == history.size();
+        const auto columns = static_cast<std::size_t>(model_.columns_);
+        const char next_size = newest ? model_.main_row(0).size : history.line(i + 1).size;
+        const bool goes_on = line.wrapped && line.size == '5' && next_size == '5' && (!newest || line.length <= columns);
+        const bool from_wrap = i > 0 && history.line(i - 1).wrapped;
+        Painter painter(model_);
+        painter.put_line(history.cells(line), line.fill, line.size, from_wrap, goes_on);
+        painter.set_pen(Pen());
+        return painter.out_ + (goes_on ? "" : "\r\n");
+    }
+
+    void put_rows(const Model::Screen &screen, int last) {
+        bool from_wrap = &screen == &model_.screens_[0] && model_.history_.size() > 0 && model_.history_.line(model_.history_.size() - 1).wrapped;
+        for (int y = 0; y <= last; ++y) {
+            const Row &row = Model::row_of(screen, y);
+            const bool goes_on = row.wrapped && y < last && row.size == '5' && Model::row_of(screen, y + 1).size == '5';
+            put_line(row.cells, row.fill, row.size, from_wrap, goes_on);
+            if (!goes_on && y < last) {
+                set_pen(Pen());
+                out_ += "\r\n";
+            }
+            from_wrap = goes_on;
+        }
+        set_pen(Pen());
+    }
+
+    /// The last row that must be there: with text, or with a cursor.
+    [[nodiscard]] int last_row(const Model::Screen &screen) const {
+        int last = std::max(model_.alternate_ ? 0 : model_.cursor_.row, screen.saved.row);
+        for (int y = last + 1; y < model_.rows_; ++y) {
+            if (!is_blank(Model::row_of(screen, y))) last = y;
+        }
+        return last;
+    }
+
+    [[nodiscard]] bool is_blank(const Row &row) const {
+        const auto blank = [this](const Cell &cell) { return cell.code == ' ' && model_.pens_[cell.pen] == Pen(); };
+        return row.size == '5' && model_.pens_[row.fill] == Pen() && std::ranges::all_of(row.cells, blank);
+    }
+
+    // --- the cursor
+
+    void put_number(const char *before, int number, char final) { out_ += before + std::to_string(number) + final; }
+
+    void go(int row, int column) {
+        if (aligned_) {
+            out_ += "\x1B[" + std::to_string(row + 1) + ";" + std::to_string(column + 1) + "H";
+        } else {
+            if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
+            out_ += '\r';
+            if (column > 0) put_number("\x1B[", column, 'C');
+        }
+        row_ = row;
+    }
+
+    /// Prints again what stands before the cursor, in the last column when a wrap is pending.
+    void put_written(const Cursor &cursor, const Model::Screen &screen, int column, int row_offset, int column_offset) {
+        const Row &row = Model::row_of(screen, cursor.row);
+        const auto x = static_cast<std::size_t>(column);
+        go(cursor.row - row_offset, column - column_offset);
+        if (x >= row.cells.size()) return put_cells(std::array{Cell{' ', row.fill}});
+        put_cells(std::span(row.cells).subspan(x, 1));
+    }
+
+    static int written_column(const Cursor &cursor, const Model::Screen &screen) {
+        const Row &row = Model::row_of(screen, cursor.row);
+        const auto x = static_cast<std::size_t>(std::max(cursor.column - (cursor.wrap ? 0 : 1), 0));
+        const bool right_half = x > 0 && x < row.cells.size() && row.cells[x].code == Cell::kRight;
+        return static_cast<int>(x) - (right_half ? 1 : 0);
+    }
+
+    void put_sets(const Cursor &from, const Cursor &to) {
+        constexpr std::string_view kSets = "()*+";
+        for (std::size_t i = 0; i < to.sets.size(); ++i) {
+            const std::string &set = to.sets[i];
+            const bool long_set = set.size() > 1 && std::string_view("-./").find(set[0]) != std::string_view::npos;
+            if (from.sets[i] != set) out_ += "\x1B" + (long_set ? "" : std::string(1, kSets[i])) + set;
+        }
+        constexpr std::array<const char *, 4> kShifts{"\x0F", "\x0E", "\x1Bn", "\x1Bo"};
+        if (from.set != to.set) out_ += kShifts[to.set];
+    }
+
+    /// A saved cursor: goes there, and saves. Margins are not set yet.
+    void put_saved(const Cursor &saved) {
+        if (!aligned_ && saved == Cursor()) return;
+        place_saved(saved);
+        out_ += "\x1B" "7";
+        leave_saved(saved);
+    }
+    void place_saved(const Cursor &saved) {
+        const Model::Screen &screen = model_.screens_[on_alternate_];
+        if (saved.origin) out_ += "\x1B[?6h";
+        if (saved.wrap) put_written(saved, screen, written_column(saved, screen), 0, 0);
+        else go(saved.row, saved.column);
+        set_pen(saved.pen);
+        put_sets(Cursor(), saved);
+    }
+    void leave_saved(const Cursor &saved) {
+        if (saved.origin) out_ += "\x1B[?6l";
+        put_sets(saved, Cursor());
+        set_pen(Pen());
+    }
+
+    /// From the main screen, whose cursor 1049 saves.
+    void enter_alternate() {
+        const Cursor &saved = model_.screens_[0].saved;
+        place_saved(saved);
+        out_ += "\x1B[?1049h";
+        leave_saved(saved);
+        out_ += "\x1B[H\x1B[2J";
+        aligned_ = on_alternate_ = true;
+        put_screen_of_alternate();
+    }
+
+    void put_screen_of_alternate() {
+        const Model::Screen &alternate = model_.screens_[1];
+        int last = model_.rows_ - 1;
+        while (last > 0 && is_blank(Model::row_of(alternate, last))) --last;
+        put_rows(alternate, last);
+        put_keyboard(alternate.keyboard);
+    }
+
+    /// What a program left on the alternate screen, which is not shown now.
+    void visit_alternate() {
+        const Model::Screen &alternate = model_.screens_[1];
+        const bool blank = std::ranges::all_of(alternate.rows, [this](const Row &row) { return is_blank(row); });
+        if (blank && alternate.saved == Cursor() && alternate.keyboard == std::vector{0}) return;
+        const bool aligned = std::exchange(aligned_, true);
+        const int row = row_;
+        out_ += "\x1B[?1049h\x1B[H";
+        on_alternate_ = true;
+        put_screen_of_alternate();
+        put_saved(alternate.saved);
+        out_ += blank ? "\x1B[?1049l" : "\x1B[?47l";
+        on_alternate_ = false;
+        aligned_ = aligned;
+        row_ = row;
+    }
+
+    /// The cursor that is. What is printed at it comes before the modes that would change it; but when REP could follow,
+    /// it must be the last, and is the same character under the same modes as it was.
+    void put_cursor() {
+        const Cursor &cursor = model_.cursor_;
+        const Model::Screen &screen = model_.screens_[model_.alternate_];
+        const int top = cursor.origin ? model_.top_ : 0, left = cursor.origin ? model_.left_ : 0;
+        const bool written = model_.written_ || cursor.wrap, repeatable = written && model_.last_ != 0;
+        const int column = written_column(cursor, screen);
+        if (!written) go(cursor.row - top, cursor.column - left);
+        else if (!repeatable) put_written(cursor, screen, column, top, left);
+        else go(cursor.row - top, column - left);
+        const bool inserts = repeatable && model_.is_on<-4>();
+        if (inserts) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
+        set_pen(cursor.pen);
+        put_sets(Cursor(), cursor);
+        for (const int mode : {-4, 7}) put_mode(Settings(), model_.settings_, mode_index(mode));
+        if (model_.single_ != 0) out_ += model_.single_ == 2 ? "\x1BN" : "\x1BO";
+        if (!repeatable) return;
+        std::array<char, 4> bytes{};
+        out_.append(bytes.data(), put_utf8(bytes.data(), model_.last_));
+        put_marks(Model::row_of(screen, cursor.row), static_cast<std::size_t>(column));
+    }
+
+    void put_marks(const Row &row, std::size_t x) {
+        if (x >= row.cells.size() || row.cells[x].code < Cell::kPool) return;
+        std::string text;
+        model_.add_text(row.cells[x], text);
+        out_ += text.substr(utf8_length(text.data(), text.data() + text.size()));
+    }
+
+    // --- the rest
+
+    void put_keyboard(const std::vector<int> &stack) {
+        if (stack[0] != 0) put_number("\x1B[=", stack[0], 'u');
+        for (std::size_t i = 1; i < stack.size(); ++i) put_number("\x1B[>", stack[i], 'u');
+    }
+    static std::string undo_keyboard(const std::vector<int> &stack) {
+        return (stack.size() > 1 ? "\x1B[<" + std::to_string(stack.size() - 1) + "u" : "") + (stack[0] != 0 ? "\x1B[=0u" : "");
+    }
+
+    void put_tabs() {
+        const auto columns = static_cast<std::size_t>(model_.columns_);
+        const auto is_usual = [&](std::size_t x) { return model_.tabs_[x] == (x % 8 == 0); };
+        std::size_t x = 0;
+        while (x < columns && is_usual(x)) ++x;
+        if (x == columns) return;
+        out_ += "\x1B[3g";
+        for (x = 0; x < columns; ++x) {
+            if (!model_.tabs_[x]) continue;
+            put_number("\x1B[", static_cast<int>(x) + 1, 'G');
+            out_ += "\x1BH";
+        }
+    }
+
+    void put_title(const Title &title) {
+        if (title.icon) out_ += "\x1B]1;" + *title.icon + "\x1B\\";
+        if (title.window) out_ += "\x1B]2;" + *title.window + "\x1B\\";
+    }
+    void put_titles() {
+        for (const Title &title : model_.titles_) {
+            put_title(title);
+            out_ += "\x1B[22;0t";
+        }
+        put_title(model_.title_);
+    }
+
+    void put_mode(const Settings &from, const Settings &to, std::size_t i) {
+        if (from.modes[i] == to.modes[i]) return;
+        const bool set = to.modes[i] < 0 ? from.modes[i] == 0 : to.modes[i] == 1;  // as the user had it: the contrary
+        const int number = kModes[i].number;
+        if (number == 66) out_ += set ? "\x1B=" : "\x1B>";
+        else put_number(number < 0 ? "\x1B[" : "\x1B[?", std::abs(number), set ? 'h' : 'l');
+    }
+
+    void put_kept_modes() {
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            if (model_.kept_[i] < 0) continue;
+            const int number = kModes[i].number;
+            put_number("\x1B[?", number, model_.kept_[i] == 1 ? 'h' : 'l');
+            put_number("\x1B[?", number, 's');
+            put_number("\x1B[?", number, kModes[i].initial == 1 ? 'h' : 'l');
+        }
+    }
+
+    /// Tells what differs; but with the cursor's own (insert, autowrap, origin, margins) only if `all`.
+    void put_settings(const Settings &from, const Settings &to, bool all) {
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const int number = kModes[i].number;
+            const bool is_cursors = number == -4 || number == 7 || number == 6 || number == 69;
+            if (all || !is_cursors) put_mode(from, to, i);
+        }
+        put_modifiers(from.modify, to.modify, 'm');
+        put_modifiers(from.format, to.format, 'f');
+        if (from.shape != to.shape) out_ += "\x1B[" + std::to_string(to.shape) + " q";
+        for (const auto &[which, colour] : from.colours) {
+            if (to.colours.contains(which)) continue;
+            out_ += "\x1B]1" + (which.size() > 2 ? "0" + which : which) + "\x1B\\";  // 4;n by 104;n, 10 by 110
+        }
+        for (const auto &[which, colour] : to.colours) out_ += "\x1B]" + which + ";" + colour + "\x1B\\";
+    }
+
+    void put_modifiers(const std::array<int, 8> &from, const std::array<int, 8> &to, char final) {
+        for (std::size_t i = 0; i < to.size(); ++i) {
+            if (from[i] == to[i]) continue;
+            const std::string which = "\x1B[>" + std::to_string(i);
+            if (to[i] < 0) out_ += which + "n";
+            else out_ += which + (to[i] == 0 ? "" : ";" + std::to_string(to[i] - 1)) + final;
+        }
+    }
+
+    void put_margins() {
+        const auto range = [this](int first, int last, char final) {
+            out_ += "\x1B[" + std::to_string(first + 1) + ";" + std::to_string(last + 1) + final;
+        };
+        if (model_.is_on<69>()) out_ += "\x1B[?69h";
+        if (model_.is_narrowed()) range(model_.left_, model_.right_, 's');
+        if (model_.top_ > 0 || model_.bottom_ < model_.rows_ - 1) range(model_.top_, model_.bottom_, 'r');
+        if (model_.cursor_.origin) out_ += "\x1B[?6h";
+    }
+
+    const Model &model_;
+    bool aligned_;               // the terminal's rows are the model's
+    bool on_alternate_ = false;  // where what is printed goes to
+    int row_ = 0;                // the cursor's, of the model
+    Pen pen_;
+    std::string out_;
+};
+
+std::string Model::paint(std::size_t history_bytes) const { return Painter(*this).paint(history_bytes); }
+std::string Model::undo() const { return Painter(*this).undo(); }
+std::string Model::row_text(int y, bool colours) const {
+    const Row &row = this->row(y);
+    if (colours) return Painter(*this).line(row);
+    std::string text;
+    for (const Cell &cell : row.cells) add_text(cell, text);
+    return text.erase(text.find_last_not_of(' ') + 1);
+}
+
 // === 5. cat ==========================================================================================================
 
 /// What the command line says; each command looks at its own.
@@ -1410,6 +3266,10 @@ struct Options {
     Micros start = 0;
     std::string_view type;
     std::string out = "-";
+    std::uint64_t history = 64 << 10;  // bytes of the lines that scrolled off
+    bool all = false;                  // ... or rather all output
+    bool colours = false;
+    const char *key = nullptr;  // a keyframe
 };
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
@@ -2033,12 +3893,6 @@ int play(const Options &options) {
 //   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
 // At the end, what is on the screen is written. Lost are colours, and changes to lines that were written already.
 
-/// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
-int width_of(char32_t c) {
-    const int width = c < 0x300 ? 1 : ::wcwidth(static_cast<wchar_t>(c));
-    return width < 0 ? 1 : width;
-}
-
 class Screen {
 public:
     Screen(Output &out, const Header &header) : out_(out) {
@@ -2272,14 +4126,15 @@ private:
     }
 
     void take_csi(const Csi &csi) {
+        const std::string key = key_of(csi);
         const int n = csi.at(0, 1), row = cursor_.row, column = cursor_.column;
         const int highest = row >= top_ ? top_ : 0, lowest = row <= bottom_ ? bottom_ : rows_;
-        if (csi.key == "?h" || csi.key == "?l") {
+        if (key == "?h" || key == "?l") {
             const int mode = csi.at(0, 0);
-            return mode == 47 || mode == 1047 || mode == 1049 ? switch_screen(csi.key == "?h") : void();
+            return mode == 47 || mode == 1047 || mode == 1049 ? switch_screen(key == "?h") : void();
         }
-        if (csi.key.size() != 1) return;
-        switch (csi.key[0]) {
+        if (key.size() != 1) return;
+        switch (key[0]) {
         case 'A': return move(std::max(row - n, highest), column);
         case 'B': case 'e': return move(std::min(row + n, lowest), column);
         case 'C': case 'a': return move(row, column + n);
@@ -2297,7 +4152,7 @@ private:
             top_ = std::min(n, rows_) - 1;
             bottom_ = std::clamp(csi.at(1, rows_), top_ + 1, rows_) - 1;
             return move(0, 0);
-        default: return edit(csi.key[0], n, csi.at(0, 0));
+        default: return edit(key[0], n, csi.at(0, 0));
         }
     }
 
@@ -2659,7 +4514,118 @@ int convert(const Options &options) {
     return status;
 }
 
-// === 10. The command line ============================================================================================
+// === 10. paint, keyframe, screen =====================================================================================
+// The model is fed up to some place in the recording, and says what it looks like there. A keyframe is a recording of
+// its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
+
+constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
+
+/// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before the
+/// time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if it is not all there.
+template <typename Take>
+bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until, Take &&take) {
+    Event event;
+    Got got;
+    while ((got = recording.next(event)) == Got::some && event.time <= until) {
+        int columns = 0, rows = 0;
+        if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) model.resize(columns, rows);
+        if (!event.output || event.bytes.empty()) continue;
+        if (position >= to) return true;
+        const std::string_view bytes = clip(event.bytes, position, 0, to);
+        model.feed(bytes);
+        if (!take(bytes)) return false;
+        position += bytes.size();
+    }
+    return got != Got::bad && (to == UINT64_MAX || position >= to);
+}
+
+Model model_for(const Header &header, std::uint64_t history) {
+    return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24, history};
+}
+
+/// The state at the place that the options name. With `out`, the output on the way there is written to it, but for
+/// questions. Says what went wrong.
+std::optional<Model> model_at(const Options &options, Recording &recording, Micros until, Output *out = nullptr) {
+    if (!recording.open(options.files[0])) return std::nullopt;
+    if (recording.header().version == 0) return std::nullopt;
+    Model model = model_for(recording.header(), options.history);
+    const auto nothing = [](std::string_view) { return true; };
+    if (options.key != nullptr) {
+        Recording keyframe;
+        std::uint64_t ignored = 0;
+        if (!keyframe.open(options.key) || keyframe.header().version == 0) return std::nullopt;
+        model = model_for(keyframe.header(), options.history);
+        if (!feed_model(keyframe, model, ignored, UINT64_MAX, kForever, nothing)) return std::nullopt;
+    }
+    QueryFilter filter;
+    const auto write = [&](std::string_view bytes) { return out == nullptr || out->put(filter.pass(bytes)); };
+    std::uint64_t position = options.skip.second;
+    recording.jump(options.skip.first);
+    if (feed_model(recording, model, position, options.to, until, write)) return model;
+    if (position < options.to && options.to != UINT64_MAX) complain(recording.name(), "there is less output than asked for");
+    return std::nullopt;
+}
+
+int paint(const Options &options) {
+    Recording recording;
+    Output out(STDOUT_FILENO, "standard output");
+    const std::optional<Model> model = model_at(options, recording, kForever, options.all ? &out : nullptr);
+    if (!model) return std::max(1, out.status());
+    if (options.all) out.put(model->undo() + kScreenIsWiped);
+    out.put(model->paint(options.all ? 0 : options.history));
+    out.flush();
+    return out.status();
+}
+
+/// Bytes as text: what is not UTF-8 is U+FFFD.
+std::string to_utf8(std::string_view bytes) {
+    std::string text;
+    while (!bytes.empty()) {
+        const std::size_t length = utf8_length(bytes.data(), bytes.data() + bytes.size());
+        text += length > 0 ? bytes.substr(0, length) : "\uFFFD";
+        bytes.remove_prefix(std::max<std::size_t>(length, 1));
+    }
+    return text;
+}
+
+std::string encode_base64(std::string_view bytes) {
+    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    std::string text;
+    for (std::size_t i = 0; i < bytes.size(); i += 3) {
+        std::uint32_t bits = 0;
+        for (std::size_t k = i; k < i + 3; ++k) bits = bits << 8 | (k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0);
+        for (int shift = 18; shift >= 0; shift -= 6) text += kDigits[bits >> shift & 63];
+    }
+    const std::size_t padding = (3 - bytes.size() % 3) % 3;
+    return text.replace(text.size() - padding, padding, padding, '=');
+}
+
+int keyframe(const Options &options) {
+    Recording recording;
+    Output out(STDOUT_FILENO, "standard output");
+    const std::optional<Model> model = model_at(options, recording, kForever);
+    if (!model) return 1;
+    const std::string bytes = model->paint(options.history), text = to_utf8(bytes);
+    const std::int64_t timestamp = std::max<std::int64_t>(recording.header().timestamp, 0);
+    out.put("{\"version\": 2, \"width\": " + std::to_string(model->columns()) + ", \"height\": " +
+            std::to_string(model->rows()) + ", \"timestamp\": " + std::to_string(timestamp) + "}\n");
+    if (text != bytes) out.put("[0.000000, \"b\", \"" + encode_base64(bytes) + "\"]\n");
+    out.put("[0.000000, \"o\", " + json_quote(text) + "]\n");
+    out.flush();
+    return out.status();
+}
+
+int screen(const Options &options) {
+    Recording recording;
+    Output out(STDOUT_FILENO, "standard output");
+    const std::optional<Model> model = model_at(options, recording, options.start > 0 ? options.start : kForever);
+    if (!model) return 1;
+    for (int y = 0; y < model->rows(); ++y) out.put(model->row_text(y, options.colours) + "\n");
+    out.flush();
+    return out.status();
+}
+
+// === 11. The command line ============================================================================================
 
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
@@ -2673,6 +4639,9 @@ constexpr char kHelp[] =
     "  cat       writes its output, the exact bytes, at once\n"
     "  info      says what it is, and whether the session still runs; without FILE, lists all named sessions\n"
     "  convert   makes another kind of file of it\n"
+    "  screen    writes what is on the screen\n"
+    "  paint     writes what brings a terminal to the session's state\n"
+    "  keyframe  writes that as a recording, to begin there later\n"
     "\n"
     "  -h, --help      this, or after a COMMAND its options\n"
     "  -V, --version\n"
@@ -2748,6 +4717,26 @@ constexpr char kConvertHelp[] =
     "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it looked last when it is\n"
     "wiped or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
 
+constexpr char kScreenHelp[] =
+    "Usage: record screen [OPTION]... FILE\n"
+    "Writes what is on the screen at the end of a recording (of a running session: now), a line for each row.\n"
+    "\n"
+    "  -e, --escapes     with colours and other renditions, as escape sequences\n"
+    "  -t, --start TIME  the screen at TIME, in seconds\n";
+
+constexpr char kPaintHelp[] =
+    "Usage: record paint [OPTION]... FILE\n"
+    "       record keyframe [OPTION]... FILE\n"
+    "Writes what brings a terminal of the session's size to the state that it has at the end of the recording: lines\n"
+    "that have scrolled off, the screen, cursor and modes. This is how the shim shows a session to a client that comes\n"
+    "late. keyframe writes the same as a recording of one event, at which a later run can begin.\n"
+    "\n"
+    "  -H, --history SIZE  bytes of lines that scrolled off (K, M, G; default 64K), none, or all: then the whole output\n"
+    "                      is written first, without questions to the terminal\n"
+    "      --key KEYFRAME  begin in the state of this keyframe, and go on with FILE\n"
+    "      --skip O:P      read FILE from byte O on, before which stand P bytes of output\n"
+    "      --to N          the state before byte N of the output\n";
+
 /// All options; those without a short form have a capital letter for getopt_long to give back.
 constexpr std::array kOptions{
     option{"help", no_argument, nullptr, 'h'},        option{"version", no_argument, nullptr, 'V'},
@@ -2757,7 +4746,9 @@ constexpr std::array kOptions{
     option{"skip", required_argument, nullptr, 'S'},
     option{"no-queries", no_argument, nullptr, 'Q'},  option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
-    option{"force", no_argument, nullptr, 'W'},       option{nullptr, 0, nullptr, 0}};
+    option{"force", no_argument, nullptr, 'W'},       option{"history", required_argument, nullptr, 'H'},
+    option{"key", required_argument, nullptr, 'Y'},   option{"escapes", no_argument, nullptr, 'e'},
+    option{nullptr, 0, nullptr, 0}};
 
 struct Command {
     std::string_view name;
@@ -2768,7 +4759,9 @@ struct Command {
 
 constexpr std::array kCommands{
     Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
-    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoW", kConvertHelp}};
+    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoW", kConvertHelp},
+    Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVHYST", kPaintHelp},
+    Command{"keyframe", keyframe, "hVHYST", kPaintHelp}};
 
 /// Writes what was asked for; gives the exit status.
 int print(std::string_view text) {
@@ -2794,6 +4787,18 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     return value;
 }
 
+/// A number of bytes, with K, M or G for times 1024; `none` is 0.
+std::optional<std::uint64_t> parse_bytes(std::string_view text) {
+    constexpr std::string_view kUnits = "KMG";
+    if (text == "none") return 0;
+    const std::size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
+    if (unit != std::string_view::npos) text.remove_suffix(1);
+    const auto number = parse_number(text);
+    const unsigned shift = unit == std::string_view::npos ? 0 : 10 * (static_cast<unsigned>(unit) + 1);
+    if (!number || *number > UINT64_MAX >> 34) return std::nullopt;
+    return *number << shift;
+}
+
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
     const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
@@ -2809,8 +4814,13 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
+    case 'Y': options.key = value; return true;
+    case 'e': return options.colours = true;
+    case 'H':
+        options.all = std::string_view(value) == "all";
+        return options.all || set(options.history, parse_bytes(value));
     case 't':
-        if (command.run == play) return set(options.start, parse_decimal(value));
+        if (command.run == play || command.run == screen) return set(options.start, parse_decimal(value));
         [[fallthrough]];
     default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
     }
@@ -2821,7 +4831,7 @@ int run_command(const Command &command, int argc, char **argv) {
     Options options;
     int letter;
     opterr = 0;
-    while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:o:", kOptions.data(), nullptr)) != -1) {
+    while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:o:H:e", kOptions.data(), nullptr)) != -1) {
         const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
         const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
@@ -2852,6 +4862,6 @@ int main(int argc, char **argv) {
     for (const Command &command : kCommands) {
         if (command.name == name) return run_command(command, argc - 1, argv + 1);
     }
-    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert [OPTION]... FILE");
+    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert|screen|paint|keyframe [OPTION]... FILE");
     return complain_usage(name, "no such command");
 }
