@@ -1265,9 +1265,8 @@ Csi parse_csi(std::string_view bytes) {
     for (const char c : bytes.substr(2)) {
         const bool is_number = c >= '0' && c <= ';', is_prefix = c >= '<' && c <= '?';
         if (is_number && csi.count == 0) csi.count = 1;
-        if ((is_number && csi.intermediate != 0) || (is_prefix && (csi.prefix != 0 || csi.count + csi.intermediate > 0))) {
-            return {};
-        }
+        if (is_number && csi.intermediate != 0) return {};
+        if (is_prefix && (csi.prefix != 0 || csi.intermediate != 0 || csi.count > 0)) return {};
         if (is_prefix) csi.prefix = c;
         else if (c == ';' || c == ':') {
             csi.count = std::min(csi.count + 1, csi.numbers.size());
