@@ -307,7 +307,6 @@ Options parse_command_line(int argc, char **argv) {
 // tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr std::size_t kHelloBytes = 12;
 constexpr std::size_t kGoodbyeBytes = 5;
 
 /// The hello for `window`; all zero when there is no window.
@@ -328,18 +327,51 @@ std::size_t maybe_goodbye(std::string_view received) {
     return 0;
 }
 
-/// Where the detach key first stands in `typed`; npos when it does not. A program can ask the terminal to send Ctrl
-/// with a key as an escape sequence: ESC [ code ; modifiers u (kitty's keyboard protocol) or ESC [ 27 ; 5 ; code ~
-/// (xterm's modifyOtherKeys). The modifiers are 1 + 4 for Ctrl, + 64 and 128 while caps lock and num lock are on.
+/// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
+std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
+    for (; n > 0 && !text.empty(); --n) text.remove_prefix(std::min(text.find(separator), text.size() - 1) + 1);
+    return text.substr(0, text.find(separator));
+}
+
+/// Whether ESC [ `parameters` `final` is Ctrl with the key that is the control character `key` otherwise. A program can
+/// ask the terminal to write keys so: `code:...;modifiers:event u` (kitty's keyboard protocol, event 3 is the release),
+/// `27;modifiers;code ~` (xterm's modifyOtherKeys), `..;..;character;down;.. _` (Win32 input). The modifiers are 1 + 4
+/// for Ctrl, + 64 and 128 while caps lock and num lock are on.
+bool is_encoded_key(std::string_view parameters, char final, int key) {
+    const auto number = [&](std::size_t n, std::size_t part = 0) {
+        return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(1);
+    };
+    const bool is_letter = key > 0 && key <= 26;
+    const auto code = static_cast<std::uint64_t>(key + (is_letter ? 0x60 : 0x40));
+    const bool has_ctrl = ((number(1) - 1) & ~std::uint64_t{64 + 128}) == 4;
+    if (final == 'u') return number(0) == code && has_ctrl && number(1, 1) != 3;
+    if (final == '~') return number(0) == 27 && has_ctrl && number(2) == code;
+    return final == '_' && number(2) == static_cast<std::uint64_t>(key) && number(3) == 1;
+}
+
+constexpr std::string_view kParameterBytes = "0123456789;:";
+constexpr std::size_t kLongestKey = 32;  // bytes of an encoded key
+
+/// Where the detach key first stands in `typed`, as itself or encoded; npos when it does not.
 std::size_t find_key(std::string_view typed, int key) {
     if (key == kNoKey) return std::string_view::npos;
-    std::size_t at = typed.find(static_cast<char>(key));
-    if (key >= 0x20) return at;
-    const int upper = key + 0x40;
-    const std::string code = std::to_string(upper >= 'A' && upper <= 'Z' ? upper + 0x20 : upper);
-    for (const char *modifiers : {"5", "69", "133", "197"})
-        at = std::min(at, typed.find("\033[" + code + ";" + modifiers + "u"));
-    return std::min(at, typed.find("\033[27;5;" + code + "~"));
+    const std::size_t plain = typed.find(static_cast<char>(key));
+    if (key >= 0x20) return plain;
+    for (std::size_t at = typed.find("\033["); at < plain; at = typed.find("\033[", at + 2)) {
+        const std::size_t end = typed.find_first_not_of(kParameterBytes, at + 2);
+        if (end == std::string_view::npos) break;
+        if (is_encoded_key(typed.substr(at + 2, end - at - 2), typed[end], key)) return at;
+    }
+    return plain;
+}
+
+/// How many bytes at the end of `typed` may be the beginning of an encoded key.
+std::size_t cut_key(std::string_view typed) {
+    const std::size_t at = typed.rfind('\033');
+    if (at == std::string_view::npos || typed.size() - at > kLongestKey) return 0;
+    const std::string_view rest = typed.substr(at + 1);
+    const bool is_cut = rest.empty() || (rest[0] == '[' && rest.find_first_not_of(kParameterBytes, 1) == rest.npos);
+    return is_cut ? typed.size() - at : 0;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -674,6 +706,8 @@ winsize window_size() {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
+constexpr int kLongestLook = 50;            // milliseconds between two looks at who has accepted the connection
+constexpr int kMissed = 5;                  // looks in which the table, read while it changes, may lack a socket
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
 std::pair<std::string, std::string> numeric(const SocketAddress &address) {
@@ -730,23 +764,109 @@ bool is_own_peer(int fd) {
     return is_tcp(fd) && numeric(end_of(fd, ::getsockname)) == numeric(end_of(fd, ::getpeername));
 }
 
-/// Connects to the first of `addresses` that answers; else gives nothing and errno.
-Fd connect_to(const std::vector<SocketAddress> &addresses) {
-    int why = 0;
-    for (const SocketAddress &address : addresses) {
-        Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
-        if (fd && ::connect(fd.get(), address.get(), address.length) == 0) {
-            if (!is_own_peer(fd.get())) return fd;
-            errno = ECONNREFUSED;
-        }
-        if (why == 0 || errno == ECONNREFUSED) why = errno;
-    }
-    errno = why;
-    return {};
+bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
+
+#if defined(__linux__)
+/// Who has made the Unix-domain socket at the other end: unix(7).
+uid_t unix_server(int fd) {
+    ucred server{};
+    socklen_t length = sizeof server;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &length) == 0 ? server.uid : ~uid_t{0};
 }
 
-/// Whether a connect(2) that failed with errno met nobody.
-bool nobody_listens() { return errno == ECONNREFUSED || errno == ENOENT; }
+/// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
+/// the port: proc_pid_net(5). IPv4 inside IPv6 is written as IPv4.
+std::string table_text(const SocketAddress &address) {
+    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    const bool is_v6 = address.storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+    std::uint32_t words[4] = {in->sin_addr.s_addr, 0, 0, 0};
+    if (address.storage.ss_family == AF_INET6) std::memcpy(words, &in6->sin6_addr, sizeof words);
+    if (!is_v6 && address.storage.ss_family == AF_INET6) words[0] = words[3];
+    char text[48], *at = text;
+    for (int i = 0; i < (is_v6 ? 4 : 1); ++i) at += std::snprintf(at, 9, "%08X", words[i]);
+    std::snprintf(at, 6, ":%04X", ntohs(in->sin_port));  // the port is at the same place in both
+    return text;
+}
+
+struct TcpOwner {
+    uid_t user;
+    bool held;  // a process has the socket: it is accepted, and not closed yet
+};
+
+/// One line of that table, when it is of the socket with these two ends.
+std::optional<TcpOwner> parse_table_line(const char *line, const std::string &local, const std::string &remote) {
+    char here[48], there[48];
+    unsigned user = 0, inode = 0;
+    if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %u %*s %u", here, there, &user, &inode) != 4) return {};
+    const auto is_same = [](std::string_view written, std::string_view wanted) {
+        constexpr std::string_view kMapped = "0000000000000000FFFF0000";  // ::ffff:0.0.0.0/96
+        return written == wanted || (written.starts_with(kMapped) && written.substr(kMapped.size()) == wanted);
+    };
+    if (!is_same(here, local) || !is_same(there, remote)) return {};
+    return TcpOwner{.user = user, .held = inode != 0};
+}
+
+/// Who owns the socket of this machine with these two ends, as table_text() writes them; nothing when it has none.
+std::optional<TcpOwner> tcp_owner(const std::string &local, const std::string &remote) {
+    std::optional<TcpOwner> owner;
+    for (const char *name : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+        std::FILE *table = std::fopen(name, "re");
+        char line[512];
+        while (table != nullptr && !owner && std::fgets(line, sizeof line, table) != nullptr)
+            owner = parse_table_line(line, local, remote);
+        if (table != nullptr) std::fclose(table);
+    }
+    return owner;
+}
+
+/// Why nothing must be sent to the server that we are connected to: "" when a process of ours or of root has accepted
+/// the connection. When a shim has ended, any user may listen at its port, and would read what is typed. Waits until
+/// somebody has accepted: before, the connection belongs to nobody. A server on another machine is not known here.
+std::string distrust(int fd) {
+    const auto judge = [](uid_t user) {
+        return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
+    };
+    if (!is_tcp(fd)) return judge(unix_server(fd));
+    const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
+    const auto host = numeric(peer).first;
+    const bool is_here = host == numeric(own).first || host == "::1" || host.starts_with("127.");
+    for (int wait = 0, missed = 0; missed < kMissed; wait = std::min(wait + 1, kLongestLook)) {
+        pollfd socket{.fd = fd, .events = POLLIN, .revents = 0};
+        const bool answered = ::poll(&socket, 1, wait) > 0;
+        const auto owner = tcp_owner(table_text(peer), table_text(own));
+        if (owner && owner->held) return judge(owner->user);
+        if (answered || (!owner && !is_here)) return "";  // whoever had accepted is gone: nobody reads what we send
+        if (!owner) ++missed;
+    }
+    return "no process of this machine has the other end: nothing was sent (-R does not ask)";
+}
+#else
+std::string distrust(int) { return ""; }
+#endif
+
+/// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
+struct Connection {
+    Fd socket{};
+    std::string why{};
+    bool nobody = false;
+};
+
+/// Connects to the first of `addresses` that answers and is to be trusted.
+Connection connect_to(const std::vector<SocketAddress> &addresses, bool trusting) {
+    Connection result{.nobody = true};
+    for (const SocketAddress &address : addresses) {
+        Fd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        const bool connected = fd && ::connect(fd.get(), address.get(), address.length) == 0;
+        const int error = connected && is_own_peer(fd.get()) ? ECONNREFUSED : connected ? 0 : errno;
+        std::string why = error != 0 ? std::strerror(error) : trusting ? "" : distrust(fd.get());
+        if (why.empty()) return {.socket = std::move(fd)};
+        const bool nobody = error == ECONNREFUSED || error == ENOENT;
+        if (result.why.empty() || (result.nobody && !nobody)) result.why = std::move(why);
+        result.nobody = result.nobody && nobody;
+    }
+    return result;
+}
 
 /// Where shim may be: beside this program, else on PATH.
 std::vector<std::string> shim_places(const std::string &self) {
@@ -805,15 +925,16 @@ std::string address_said(const std::string &said, const std::string &otherwise) 
 
 /// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
 /// the program with shim's own message and status when neither is to be had.
-Fd start_session(const std::string &self, Options &options) {
+Connection start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
     const std::string address = address_said(run.said, options.address);
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
     const bool in_use = run.status != 0 && run.said.find(std::strerror(EADDRINUSE)) != std::string::npos;
     const auto end = Clock::now() + (in_use ? kRaceWindow : milliseconds(0));
-    Fd fd = connect_to(resolve(address).addresses);
-    while (!fd && Clock::now() < end && ::poll(nullptr, 0, 20) == 0) fd = connect_to(resolve(address).addresses);
-    if (fd || run.status == 0) return fd;
+    Connection there = connect_to(resolve(address).addresses, options.raw);
+    while (there.nobody && Clock::now() < end && ::poll(nullptr, 0, 20) == 0)
+        there = connect_to(resolve(address).addresses, options.raw);
+    if (there.socket || run.status == 0) return there;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
     std::exit(run.status);
 }
@@ -824,14 +945,14 @@ Fd reach(const std::string &self, Options &options) {
     if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, options.address, found.why);
     if (!options.push && is_this_session(found.addresses))
         fail(kExitNotAttached, options.address, "this terminal is that session");
-    Fd fd = connect_to(found.addresses);
-    if (!fd && nobody_listens() && !options.program.empty()) fd = start_session(self, options);
-    if (!fd) fail(kExitNotAttached, options.address, std::strerror(errno));
-    if (fd.get() >= FD_SETSIZE) fail(kExitNotAttached, options.address, std::strerror(EMFILE));
-    const int on = 1;
-    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a peer that has vanished is noticed at last
-    return fd;
+    Connection there = connect_to(found.addresses, options.raw);
+    if (there.nobody && !options.program.empty()) there = start_session(self, options);
+    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
+    const int socket = there.socket.get(), on = 1;
+    if (socket >= FD_SETSIZE) fail(kExitNotAttached, options.address, std::strerror(EMFILE));
+    ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
+    ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a peer that has vanished is noticed at last
+    return std::move(there.socket);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -893,6 +1014,9 @@ void do_default(int number) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
+constexpr milliseconds kCutKey{20};            // for the rest of an encoded key to come
+constexpr milliseconds kPaste{100};            // a pause so long ends what was pasted
 constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, to answer a push
 constexpr milliseconds kStall{10000};    // for it to take some more of a push
 constexpr milliseconds kLook{5};         // how often the kernel is asked what is left of a push
@@ -913,6 +1037,8 @@ struct Relay {
     bool has_input = false;  // something was read from standard input
     int unacknowledged = INT_MAX;  // what the kernel still had to give to the shim when all was pushed
     std::string to_shim{}, to_screen{};
+    std::string key_part{};  // typed last: perhaps the beginning of an encoded detach key
+    Clock::time_point key_began{};
     End end = End::none;
     int status = 0;        // of the program when end is `ended`; errno when it is `no_output`
     std::optional<Clock::time_point> deadline{};  // leave then, come what may
@@ -939,6 +1065,9 @@ std::size_t showable(const Relay &r) {
     return r.to_screen.size() - (may_end ? maybe_goodbye(r.to_screen) : 0);
 }
 
+/// How much of the input is kept while the shim does not take it.
+std::size_t most_input(const Relay &r) { return r.terminal.has_keys() ? kTypedBytes : kBufferBytes; }
+
 /// Whether a system call failed for no other reason than that it is not the time.
 bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
 
@@ -949,9 +1078,39 @@ void detach(Relay &r) {
     r.deadline = Clock::now() + kFarewell;
 }
 
+/// What was typed behind the detach key, of a paste say, must not become commands for the shell that comes next.
+void discard_typed(milliseconds pause) {
+    char bytes[kBufferBytes];
+    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    const auto end = Clock::now() + kFarewell;
+    while (::poll(&keyboard, 1, static_cast<int>(pause.count())) == 1 && Clock::now() < end)
+        if (::read(STDIN_FILENO, bytes, sizeof bytes) <= 0) return;
+}
+
+/// What a person has typed: keys for the program, up to the detach key.
+void take_typed(Relay &r, std::string_view typed) {
+    const std::string whole = std::exchange(r.key_part, {}).append(typed);
+    std::size_t length = find_key(whole, r.options.key);
+    if (length != std::string::npos) {
+        detach(r);
+        discard_typed(whole.size() > kLongestKey ? kPaste : milliseconds(0));
+    } else {
+        length = whole.size() - (r.options.key == kNoKey ? 0 : cut_key(whole));
+        r.key_part = whole.substr(length);
+        r.key_began = Clock::now();
+    }
+    if (!r.all_queued && r.sending) r.to_shim.append(whole, 0, length);
+}
+
+/// What may have been the beginning of the detach key, and was not continued, was a key for the program.
+void release_key_part(Relay &r) {
+    if (!r.all_queued && r.sending) r.to_shim += r.key_part;
+    r.key_part.clear();
+}
+
 void read_input(Relay &r) {
     char bytes[kBufferBytes];
-    const ssize_t n = ::read(STDIN_FILENO, bytes, kBufferBytes - r.to_shim.size());
+    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
     if (is_transient(n)) return;
     if (n <= 0) {
         r.input_open = false;
@@ -960,13 +1119,9 @@ void read_input(Relay &r) {
         return;
     }
     r.has_input = true;
-    std::string_view typed(bytes, static_cast<std::size_t>(n));
-    const std::size_t key = r.terminal.has_keys() ? find_key(typed, r.options.key) : std::string_view::npos;
-    if (key != std::string_view::npos) {
-        typed = typed.substr(0, key);
-        detach(r);
-    }
-    if (!r.all_queued && r.sending) r.to_shim += typed;
+    const std::string_view typed(bytes, static_cast<std::size_t>(n));
+    if (r.terminal.has_keys()) take_typed(r, typed);
+    else if (!r.all_queued && r.sending) r.to_shim += typed;
 }
 
 void read_socket(Relay &r) {
@@ -1001,8 +1156,8 @@ void queue_size(Relay &r) {
 }
 
 void send_pending(Relay &r) {
-    const bool has_room = r.to_shim.size() + 2 * kHelloBytes <= kBufferBytes;
-    if (r.resized && r.has_window && r.sending && !r.all_queued && has_room) queue_size(r);
+    if (!r.key_part.empty() && Clock::now() >= r.key_began + kCutKey) release_key_part(r);
+    if (r.resized && r.has_window && r.sending && !r.all_queued) queue_size(r);
     if (!r.to_shim.empty()) {
         const ssize_t n = ::send(r.socket, r.to_shim.data(), r.to_shim.size(), MSG_DONTWAIT);
         if (n < 0 && !is_transient(n)) r.sending = false;  // the end of what comes from there will tell why
@@ -1069,9 +1224,12 @@ bool is_finished(Relay &r) {
 
 /// How long to wait for something to happen; nothing: for ever.
 std::optional<timespec> time_left(const Relay &r) {
-    if (!r.deadline) return std::nullopt;
-    std::chrono::nanoseconds left = std::max(*r.deadline - Clock::now(), Clock::duration(0));
-    if (r.end == End::pushed) left = std::min<std::chrono::nanoseconds>(left, kLook);
+    std::optional<Clock::time_point> until = r.deadline;
+    const auto at = [&](Clock::time_point other) { until = std::min(until.value_or(other), other); };
+    if (r.end == End::pushed) at(Clock::now() + kLook);
+    if (!r.key_part.empty()) at(r.key_began + kCutKey);
+    if (!until) return std::nullopt;
+    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
     const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
     return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
 }
@@ -1087,7 +1245,7 @@ void relay(Relay &r) {
         fd_set readable, writable;
         FD_ZERO(&readable);
         FD_ZERO(&writable);
-        if (r.input_open && r.to_shim.size() < kBufferBytes) FD_SET(STDIN_FILENO, &readable);
+        if (r.input_open && r.to_shim.size() < most_input(r)) FD_SET(STDIN_FILENO, &readable);
         if (r.receiving && r.to_screen.size() < kBufferBytes) FD_SET(r.socket, &readable);
         if (!r.to_shim.empty()) FD_SET(r.socket, &writable);
         if (showable(r) > 0) FD_SET(r.terminal.output(), &writable);
@@ -1142,6 +1300,15 @@ int report(const Relay &r) {
     }
 }
 
+/// Whatever the caller has blocked or ignored: a child's end must be told to us (waitpid(2), ECHILD), and what can end
+/// us must come through.
+void reset_signals() {
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    std::signal(SIGCHLD, SIG_DFL);
+}
+
 /// A standard stream that the caller has closed is /dev/null, or the socket would take its number.
 void open_standard_streams() {
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -1152,6 +1319,7 @@ void open_standard_streams() {
 
 int main(int argc, char **argv) {
     open_standard_streams();
+    reset_signals();
     Options options = parse_command_line(argc, argv);
     Terminal terminal(!options.push);
     for (bool again = true;; again = false) {
