@@ -16,11 +16,12 @@
 //
 // Sections: 1 options, 2 the wire, 3 what the screen was told, 4 the terminal, 5 connecting, 6 signals, 7 the relay.
 //
-// The wire: everything is raw bytes, but for two messages. What attach sends first, and again when the window
+// The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); the shim's last five bytes are its goodbye:
 //
-//     hello    FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS   16 bits each, network order; all 0: there is no window
+//     hello    FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS   16 bits each, network order; ROWS and COLUMNS 0: no window
 //     goodbye  FF FF 'x' 'x'  STATUS                         the program's exit status, 128 + n for signal n
+//     taken    FF FF 'o' 'k'                                 the answer to a push (-p)
 //
 // Exit status: the program's own when it ended; 0 detached, or pushed with -p; 254 connection lost; 255 could not
 // attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125, 126, 127) when it had
@@ -309,7 +310,12 @@ Options parse_command_line(int argc, char **argv) {
 
 constexpr std::size_t kGoodbyeBytes = 5;
 
-/// The hello for `window`; all zero when there is no window.
+/// What a hello without a window says of the output, in its x pixels: that it is for a pipe or a file, for a terminal
+/// that only watches, or not wanted.
+constexpr unsigned short kForPipe = 0, kForTerminal = 1, kForNobody = 2;
+constexpr std::string_view kTaken = "\xFF\xFFok";  // all that the shim answers to kForNobody: the input's end has come
+
+/// The hello for `window`; rows and columns are 0 when there is no window.
 std::string hello(const winsize &window) {
     std::string message = "\xFF\xFFss";
     for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
@@ -634,6 +640,7 @@ public:
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
     ssize_t write(std::string_view bytes);
 
+    [[nodiscard]] bool has_screen() const { return has_screen_; }
     [[nodiscard]] bool has_keys() const { return has_keys_; }
     [[nodiscard]] int output() const { return anew_ ? anew_.get() : STDOUT_FILENO; }
 
@@ -706,8 +713,9 @@ winsize window_size() {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
-constexpr int kLongestLook = 50;            // milliseconds between two looks at who has accepted the connection
-constexpr int kMissed = 5;                  // looks in which the table, read while it changes, may lack a socket
+constexpr milliseconds kAccept{10000};     // for a server to accept the connection
+constexpr int kLongestLook = 50;           // milliseconds between two looks at who has accepted it
+constexpr int kMissed = 5;                 // looks in which the table, read while it changes, may lack a socket
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
 std::pair<std::string, std::string> numeric(const SocketAddress &address) {
@@ -831,7 +839,9 @@ std::string distrust(int fd) {
     const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
     const auto host = numeric(peer).first;
     const bool is_here = host == numeric(own).first || host == "::1" || host.starts_with("127.");
+    const auto end = Clock::now() + kAccept;
     for (int wait = 0, missed = 0; missed < kMissed; wait = std::min(wait + 1, kLongestLook)) {
+        if (Clock::now() > end) return "nobody has answered for 10 seconds";
         pollfd socket{.fd = fd, .events = POLLIN, .revents = 0};
         const bool answered = ::poll(&socket, 1, wait) > 0;
         const auto owner = tcp_owner(table_text(peer), table_text(own));
@@ -856,7 +866,7 @@ struct Connection {
 Connection connect_to(const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection result{.nobody = true};
     for (const SocketAddress &address : addresses) {
-        Fd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
         const bool connected = fd && ::connect(fd.get(), address.get(), address.length) == 0;
         const int error = connected && is_own_peer(fd.get()) ? ECONNREFUSED : connected ? 0 : errno;
         std::string why = error != 0 ? std::strerror(error) : trusting ? "" : distrust(fd.get());
@@ -1017,7 +1027,7 @@ constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
 constexpr milliseconds kCutKey{20};            // for the rest of an encoded key to come
 constexpr milliseconds kPaste{100};            // a pause so long ends what was pasted
-constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key, to answer a push
+constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key
 constexpr milliseconds kStall{10000};    // for it to take some more of a push
 constexpr milliseconds kLook{5};         // how often the kernel is asked what is left of a push
 
@@ -1055,12 +1065,15 @@ Relay start_relay(const Options &options, Terminal &terminal, int socket) {
         .input_open = !options.read_only || terminal.has_keys(),
         .all_queued = options.read_only,
     };
-    if (!options.raw) r.to_shim = hello(r.has_window ? window_size() : winsize{});
+    winsize window = r.has_window ? window_size() : winsize{};
+    if (!r.has_window) window.ws_xpixel = options.push ? kForNobody : terminal.has_screen() ? kForTerminal : kForPipe;
+    if (!options.raw) r.to_shim = hello(window);
     return r;
 }
 
 /// How much of to_screen may go out now.
 std::size_t showable(const Relay &r) {
+    if (r.options.push) return 0;
     const bool may_end = r.receiving && !r.options.raw;
     return r.to_screen.size() - (may_end ? maybe_goodbye(r.to_screen) : 0);
 }
@@ -1124,6 +1137,13 @@ void read_input(Relay &r) {
     else if (!r.all_queued && r.sending) r.to_shim += typed;
 }
 
+/// What comes after all was pushed. It is sent to the shim alone, and not shown: a session's end before it, or the
+/// end of the connection, means that some of the input may be lost.
+void take_answer(Relay &r) {
+    if (!r.options.raw && !r.sending && r.to_screen.ends_with(kTaken)) r.end = End::pushed;
+    r.to_screen.erase(0, r.to_screen.size() - std::min(r.to_screen.size(), kTaken.size() - 1));
+}
+
 void read_socket(Relay &r) {
     char bytes[kBufferBytes];
     const ssize_t n = ::recv(r.socket, bytes, kBufferBytes - r.to_screen.size(), MSG_DONTWAIT);
@@ -1131,18 +1151,18 @@ void read_socket(Relay &r) {
     if (n > 0) {
         r.heard = true;
         r.to_screen.append(bytes, static_cast<std::size_t>(n));
-        if (r.options.push) r.to_screen.erase(0, showable(r));
+        if (r.options.push) take_answer(r);
         return;
     }
     if (r.end == End::none) r.end = End::lost;
-    if (r.end == End::lost && !r.options.raw && maybe_goodbye(r.to_screen) == kGoodbyeBytes) {
+    if (r.end == End::lost && !r.options.raw && !r.options.push && maybe_goodbye(r.to_screen) == kGoodbyeBytes) {
         r.end = End::ended;
         r.status = static_cast<unsigned char>(r.to_screen.back());
         r.to_screen.resize(r.to_screen.size() - kGoodbyeBytes);
     }
     r.receiving = r.sending = r.input_open = false;
     r.to_shim.clear();
-    if (r.options.push) r.to_screen.clear();
+    if (r.options.push) r.to_screen.clear();  // only looked at
 }
 
 /// A size that is the same again is nothing to the shim, as a SIGWINCH is none to the kernel: TIOCSWINSZ, tty_ioctl(4).
@@ -1166,17 +1186,15 @@ void send_pending(Relay &r) {
     if (!r.all_queued || !r.to_shim.empty() || !r.sending) return;
     ::shutdown(r.socket, SHUT_WR);
     r.sending = false;
-    if (r.options.push) r.end = End::pushed;
 }
 
-/// Over TCP a push stays for a while: the shim asks the kernel who we are, so until it has answered we must be there;
-/// and close(2) with output still unread is a reset (RFC 1122, 4.2.2.13), which throws away what has not gone out.
-/// As long as the shim takes some of it, the deadline moves on: a program that reads slowly holds up the whole queue.
-bool is_pushed(Relay &r) {
+/// After all was pushed: waits for the answer as long as the kernel still gets rid of some of it, for a program that
+/// reads slowly holds up the whole queue. A server that is no shim gives no answer; then an empty queue must do.
+void look_at_push(Relay &r) {
     int bytes = 0;
     ::ioctl(r.socket, TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
-    if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + (bytes == 0 ? kFarewell : kStall);
-    return !r.receiving || !is_tcp(r.socket) || (r.heard && bytes == 0);
+    if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + kStall;
+    if (r.options.raw && bytes == 0) r.end = End::pushed;
 }
 
 void write_screen(Relay &r) {
@@ -1207,15 +1225,17 @@ bool obey_signals(Relay &r) {
     return any;
 }
 
+bool is_pushing(const Relay &r) { return r.options.push && r.end == End::none && r.all_queued && !r.sending; }
+
 bool is_finished(Relay &r) {
+    if (is_pushing(r)) look_at_push(r);
     if (r.deadline && Clock::now() >= *r.deadline) {
-        if (r.end == End::pushed && r.unacknowledged > 0) r.end = End::lost;
+        if (r.end == End::none) r.end = End::lost;
         return true;
     }
     switch (r.end) {
     case End::none: return false;
     case End::detached: return r.to_shim.empty();
-    case End::pushed: return is_pushed(r);
     case End::ended:
     case End::lost: return r.to_screen.empty();
     default: return true;
@@ -1226,7 +1246,7 @@ bool is_finished(Relay &r) {
 std::optional<timespec> time_left(const Relay &r) {
     std::optional<Clock::time_point> until = r.deadline;
     const auto at = [&](Clock::time_point other) { until = std::min(until.value_or(other), other); };
-    if (r.end == End::pushed) at(Clock::now() + kLook);
+    if (is_pushing(r)) at(Clock::now() + kLook);
     if (!r.key_part.empty()) at(r.key_began + kCutKey);
     if (!until) return std::nullopt;
     const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
@@ -1289,7 +1309,10 @@ int report(const Relay &r) {
     switch (r.end) {
     case End::detached: say("detached from " + address); return 0;
     case End::ended: say(address + " ended with status " + std::to_string(r.status)); return r.status;
-    case End::lost: say("connection to " + address + " lost"); return kExitLost;
+    case End::lost:
+        if (r.options.push) complain(address, "the session did not take all of the input");
+        else say("connection to " + address + " lost");
+        return kExitLost;
     case End::no_output:
         if (r.status == EPIPE) return 0;  // its reader has seen enough
         errno = r.status;

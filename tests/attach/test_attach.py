@@ -10,13 +10,12 @@ import time
 
 import pytest
 
+from attaching import Server, finish, kept_terminal, piped, restored, start_piped
 from common import NO_WINDOW, hex_bytes, program, read_pid, wait_taken
 from harness import ATTACH, TIMEOUT, alive, goodbye, hello, wait_until
 
 HEX = program('hex.py')
 ESCAPE = b'\x1c'
-# Keeps the terminal's settings from before and after, and what attach says; exits as attach did.
-KEEP = 'stty -g >before; "$0" "$@" 2>said; status=$?; stty -g >after; exit $status'
 # What turns off the modes that a full-screen program may have left on.
 LEFT_ON = b'\x1b[?1049h\x1b[?1000h\x1b[?1006h\x1b[?2004h\x1b[?1h\x1b[?25l\x1b[1;31m'
 TURNED_OFF = [rb'\x1b\[\?([\d;]*;)?1049(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?1000(;[\d;]*)?l',
@@ -24,79 +23,15 @@ TURNED_OFF = [rb'\x1b\[\?([\d;]*;)?1049(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?1000(;
               rb'\x1b\[\?([\d;]*;)?1(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?25(;[\d;]*)?h', rb'\x1b\[0?m']
 
 
-def kept_terminal(pty, *arguments, **options):
-    """attach at a terminal, in a shell that writes down the settings and the messages: see restored()."""
-    return pty.terminal('sh', '-c', KEEP, ATTACH, *arguments, **options)
-
-
-def restored(pty):
-    """Asserts that the terminal's settings are what they were; gives what attach said on standard error."""
-    with open(pty.path('before'), encoding='ascii') as before, open(pty.path('after'), encoding='ascii') as after:
-        assert before.read() == after.read(), 'the terminal was not restored'
-    with open(pty.path('said'), encoding='utf-8') as f:
-        return f.read()
-
-
-def piped(pty, *arguments, data=b'', **options):
-    """attach with pipes for standard streams, run to its end: (status, output, messages)."""
-    run = pty.run(ATTACH, *arguments, input=data, text=False, **options)
-    return run.returncode, run.stdout, run.stderr.decode()
-
-
 def hex_shim(pty, *options):
     """hex.py behind ./a.sock."""
     return pty.shim('-n', *options, './a.sock', *HEX)
-
-
-class Server:
-    """A server of the test's own at ./fake.sock, to see exactly what attach sends and to answer anything."""
-    def __init__(self, pty):
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(pty.path('fake.sock'))
-        self.listener.listen()
-        self.listener.settimeout(TIMEOUT)
-        self.connection = None
-
-    def accept(self):
-        self.connection = self.listener.accept()[0]
-        self.connection.settimeout(TIMEOUT)
-        return self
-
-    def read(self, count):
-        data = b''
-        while len(data) < count:
-            more = self.connection.recv(count - len(data))
-            assert more, f'attach closed after {data!r}'
-            data += more
-        return data
-
-    def read_all(self):
-        data = b''
-        while more := self.connection.recv(65536):
-            data += more
-        return data
-
-    def close(self):
-        self.listener.close()
-        if self.connection:
-            self.connection.close()
 
 
 @pytest.fixture
 def server(pty):
     server = Server(pty)
     return pty.keep(server, server.close)
-
-
-def start_piped(pty, *arguments):
-    """attach with pipes, still running."""
-    return pty.background(ATTACH, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(process, data=b''):
-    """Closes standard input after `data` and reads to the end: (status, output, messages)."""
-    output, said = process.communicate(data, timeout=TIMEOUT)
-    return process.returncode, output, said.decode()
 
 
 # ---- addresses

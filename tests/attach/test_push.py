@@ -1,0 +1,132 @@
+"""attach -p: status 0 means that the shim has taken all of the input, 254 that some may be lost (section 5)."""
+import os
+import resource
+import signal
+import subprocess
+import time
+
+import pytest
+
+from attaching import Server, piped, start_piped
+from common import NO_WINDOW, program
+from harness import ATTACH, TIMEOUT, goodbye, hello, wait_until
+from told import DAEMON, Told, as_user, needs_root, open_folder
+
+PUSH = hello(0, 0, 2)
+TAKEN = b'\xff\xffok'
+CUT_SHORT = 'the session did not take all of the input\n'
+
+
+@pytest.fixture
+def server(pty):
+    one = Server(pty)
+    return pty.keep(one, one.close)
+
+
+def test_push_ends_with_the_answer(pty, server):
+    """A hello that wants no output, the input, its end: then the shim's word that it has all of it, and nothing else."""
+    process = start_piped(pty, '-p', './fake.sock')
+    process.stdin.write(b'words\n')
+    process.stdin.close()
+    assert server.accept().read_all() == PUSH + b'words\n'
+    server.connection.sendall(TAKEN)
+    assert process.wait(TIMEOUT) == 0
+    assert process.stdout.read() == b'' and process.stderr.read() == b''
+
+
+@pytest.mark.parametrize('answer', [b'', TAKEN[:3], goodbye(0), goodbye(3), b'ok', TAKEN + b'more'], ids=bytes.hex)
+def test_push_without_the_answer_is_254(pty, server, answer):
+    """The end of the connection alone says nothing: a refusal looks the same, and so does a shim that was killed."""
+    process = start_piped(pty, '-p', './fake.sock')
+    process.stdin.close()
+    assert server.accept().read_all() == PUSH
+    server.connection.sendall(answer)
+    server.connection.close()
+    assert process.wait(TIMEOUT) == 254
+    assert process.stdout.read() == b'' and process.stderr.read().decode() == f'attach: ./fake.sock: {CUT_SHORT}'
+
+
+@pytest.mark.parametrize('address', ['0', './a.sock'])
+def test_push_into_a_session_that_is_killed_in_the_middle_is_254(pty, address):
+    """Nobody has read what still was in the socket."""
+    told = Told(pty, '-n', address)
+    process = pty.background(ATTACH, '-p', told.shim.address, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(b'x\n' * (1 << 16))
+    os.kill(told.shim.pid, signal.SIGKILL)
+    process.stdin.close()
+    assert process.wait(TIMEOUT) == 254
+
+
+@pytest.mark.parametrize('address', ['0', './a.sock'])
+def test_push_to_a_shim_without_descriptors_is_254(pty, address):
+    """Out of descriptors, the shim closes who comes: he has not been heard."""
+    shim = pty.shim('-n', address, *program('deaf.py'))
+    most = 1 + max(map(int, os.listdir(f'/proc/{shim.pid}/fd')))
+    resource.prlimit(shim.pid, resource.RLIMIT_NOFILE, (most, most))
+    for _ in range(most - len(os.listdir(f'/proc/{shim.pid}/fd'))):
+        pty.client(shim.address if address == '0' else pty.path('a.sock'), NO_WINDOW).read_until(b'tick')
+    for number in range(5):
+        status, _, said = piped(pty, '-p', shim.address, data=b'words %d\n' % number)
+        assert (status, said) == (254, f'attach: {shim.address}: {CUT_SHORT}')
+
+
+@needs_root
+def test_push_to_another_users_session_is_refused(pty):
+    """Of thirty none may seem to have been taken: at a port the shim asks who comes, and attach who listens."""
+    folder = open_folder(pty)
+    copy = os.path.join(folder, 'attach')
+    with open(ATTACH, 'rb') as source, open(copy, 'wb') as target:
+        target.write(source.read())
+    os.chmod(copy, 0o755)
+    shim = pty.shim('-n', '0', *program('deaf.py'))
+    for way in ([], ['-R']):
+        for _ in range(15):
+            run = pty.run(copy, *way, '-p', shim.address, input='words\n', cwd='/', **as_user(DAEMON))
+            assert run.returncode in (254, 255), run
+
+
+def test_push_to_a_stopped_shim_gives_up_after_a_while(pty):
+    """What nobody takes for ten seconds is not waited for any longer; the words may still be taken later: 254."""
+    shim = pty.shim('-n', './a.sock', *program('hex.py'))
+    os.kill(shim.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    status, _, said = piped(pty, '-p', './a.sock', data=b'words\n')
+    os.kill(shim.pid, signal.SIGCONT)
+    assert (status, said) == (254, f'attach: ./a.sock: {CUT_SHORT}') and 9 < time.monotonic() - began < 20
+
+
+def test_server_that_accepts_nobody_is_given_up(pty):
+    """At a port nothing is sent before somebody has accepted: a stopped shim does not, and 255 tells it."""
+    shim = pty.shim('-n', '0', *program('hex.py'))
+    os.kill(shim.pid, signal.SIGSTOP)
+    status, _, said = piped(pty, '-p', shim.address, data=b'words\n')
+    os.kill(shim.pid, signal.SIGCONT)
+    assert (status, said) == (255, f'attach: {shim.address}: nobody has answered for 10 seconds\n')
+
+
+def test_push_is_no_client_that_the_program_notices(pty):
+    """Nothing is sent to it, and no window follows it: the others' session is as before."""
+    shim = pty.shim('-n', './a.sock', *program('hex.py'))
+    terminal = pty.attach('./a.sock', rows=33, cols=99)
+    terminal.wait_output(b'{33 99}')
+    for _ in range(3):
+        assert piped(pty, '-p', './a.sock', data=b'p') == (0, b'', '')
+    terminal.send(b'Q')
+    assert terminal.exit_status() == 9
+    assert terminal.output.count(b'{') == 1 and terminal.output.count(b'<70>') == 3 and shim.pid
+
+
+def test_push_raw_takes_an_empty_queue_for_an_answer(pty, server):
+    """-R: no message either way."""
+    process = start_piped(pty, '-p', '-R', './fake.sock')
+    process.stdin.write(b'words\n')
+    process.stdin.close()
+    assert server.accept().read_all() == b'words\n'
+    assert process.wait(TIMEOUT) == 0
+
+
+def test_push_begins_a_session(pty):
+    """With a PROGRAM: started, given its input, and left."""
+    assert piped(pty, '-p', './a.sock', 'sh', '-c', 'read x; echo "$x" > got', data=b'words\n')[0] == 0
+    wait_until(lambda: os.path.exists(pty.path('got')) and open(pty.path('got'), encoding='ascii').read() == 'words\n',
+               what='the words')
