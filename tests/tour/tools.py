@@ -11,13 +11,14 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys  # noqa: F401
 import termios
 import time
 import tty  # noqa: F401
 
 _TIMEOUT = 20          # seconds; generous: only reached when something is wrong
-_SEQUENCE = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])')
+_SEQUENCE = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-Z\\^-~]|$))')
 _started, _children, _clients = [], [], []
 
 
@@ -30,12 +31,15 @@ def until(true, what='this'):
         select.select([], [], [], 0.01)
 
 
-def read(fd, wanted, gone=b''):
-    """Reads from `fd` until `wanted` (bytes) has come; gives back all that came."""
-    if isinstance(fd, socket.socket):
-        fd = fd.fileno()
-    got, end = gone, time.monotonic() + _TIMEOUT
-    while wanted not in got:
+def read(fd, wanted):
+    """Reads from `fd`, a descriptor or socket, until `wanted` (bytes) has come; gives all that came."""
+    fd = fd if isinstance(fd, int) else fd.fileno()
+    return _read_until(fd, lambda got: wanted in got, wanted)
+
+
+def _read_until(fd, enough, wanted, got=b''):
+    end = time.monotonic() + _TIMEOUT
+    while not enough(got):
         if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
             raise TimeoutError(f'{wanted} did not come, but {got[-300:]}')
         piece = os.read(fd, 1 << 16)
@@ -103,6 +107,11 @@ def connect(address, first=b''):
     return client
 
 
+def screen(recording):
+    """What record says is on the screen at the end of that recording, also while it grows."""
+    return subprocess.run(['record', 'screen', recording], capture_output=True, text=True, check=True).stdout
+
+
 def all_of(client):
     """All that comes until the other side closes the connection."""
     got = b''
@@ -123,7 +132,7 @@ class terminal:
             os.login_tty(slave)                    # lesson 3 does by hand what this does
             os.execvp('sh', ['sh', '-c', f'exec {command}'])
         os.close(slave)
-        self.seen = b''
+        self.output, self.shown = b'', 0         # bytes; characters of it that were shown
         self.status = None
         _started.append(self)
 
@@ -132,10 +141,12 @@ class terminal:
         os.write(self.master, keys.encode() if isinstance(keys, str) else keys)
 
     def see(self, wanted):
-        """Looks until `wanted` is there, and shows everything up to it, without colours and the like."""
-        self.seen = read(self.master, wanted.encode(), self.seen)
-        text, found, self.seen = self.seen.partition(wanted.encode())
-        print(_SEQUENCE.sub(b'', text + found).decode(errors='replace').replace('\r\n', '\n').strip('\n'))
+        """Looks until `wanted` is there, and shows what is new up to it, without colours and the like."""
+        self.output = _read_until(self.master, lambda got: wanted in _text(got)[self.shown:], wanted, self.output)
+        text = _text(self.output)
+        end = text.index(wanted, self.shown) + len(wanted)
+        print(text[self.shown:end].strip('\n'))
+        self.shown = end
 
     def resize(self, rows, cols):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack('4H', rows, cols, 0, 0))
@@ -147,6 +158,11 @@ class terminal:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             os.close(self.master)
         return self.status
+
+
+def _text(output):
+    """What a terminal's output says, without its escape sequences (and the beginning of one that was cut)."""
+    return _SEQUENCE.sub(b'', output).decode(errors='ignore').replace('\r\n', '\n').replace('\r', '')
 
 
 def _take_rest(master):

@@ -137,7 +137,8 @@ def see(experiment, stage):
     """One experiment live, and whether what is seen is what the lesson says."""
     print(emphasis(experiment.shown()), flush=True)
     seen = stage.do(experiment)
-    print(''.join(INDENT + line + '\n' for line in seen.split('\n')[:-1]), end='', flush=True)
+    if seen:
+        print(INDENT + seen.removesuffix('\n').replace('\n', '\n' + INDENT), flush=True)
     wanted = '\n'.join(experiment.wanted).rstrip('\n')
     if not doctest.OutputChecker().check_output(wanted + '\n', seen + '\n', SAME):
         raise Wrong(f'this is not what the lesson says:\n{wanted}')
