@@ -102,12 +102,36 @@ lint:
 cross: $(ZIG)
 	tests/cross/run.sh $(ZIG)
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install $(PROGRAMS:%=$(BUILD)/%) $(DESTDIR)$(PREFIX)/bin
+# What --help and the README say, as manual pages and as bash completion: tests/install/ makes them.
+MAN        := $(PROGRAMS:%=$(BUILD)/man/%.1)
+COMPLETION := $(BUILD)/completion/shim
+man: $(MAN)
+completion: $(COMPLETION)
+
+$(BUILD)/man/%.1: $(BUILD)/% README.md tests/install/man.sh
+	@mkdir -p $(@D)
+	tests/install/man.sh $(BUILD) $* README.md > $@
+
+$(COMPLETION): $(PROGRAMS:%=$(BUILD)/%) tests/install/completion.sh tests/install/completion.bash
+	@mkdir -p $(@D)
+	tests/install/completion.sh $(BUILD) > $@
+
+BIN         = $(DESTDIR)$(PREFIX)/bin
+MAN1        = $(DESTDIR)$(PREFIX)/share/man/man1
+COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+install: all man completion
+	install -d $(BIN) $(MAN1) $(COMPLETIONS)
+	install $(PROGRAMS:%=$(BUILD)/%) $(BIN)
+	install -m 644 $(MAN) $(MAN1)
+	install -m 644 $(COMPLETION) $(COMPLETIONS)
+	ln -sf shim $(COMPLETIONS)/attach
+	ln -sf shim $(COMPLETIONS)/record
+
+uninstall:
+	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(MAN1)/%.1) $(PROGRAMS:%=$(COMPLETIONS)/%)
 
 clean:
 	rm -rf build
 
-.PHONY: all $(PROGRAMS) static cross demo tour test soak test-browser fuzz bench lint install clean
+.PHONY: all $(PROGRAMS) static cross demo tour test soak test-browser fuzz bench lint man completion install uninstall clean
 .DELETE_ON_ERROR:

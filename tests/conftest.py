@@ -5,7 +5,8 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'lib'))
-from harness import Pty  # noqa: E402
+from checkout import SOURCES  # noqa: E402
+from harness import BUILD, ROOT, Pty  # noqa: E402
 
 # A shell without job control starts background commands with these ignored, and an exec keeps that: what the tests start
 # is to have them as from a terminal.
@@ -20,3 +21,12 @@ def pty(tmp_path):
     with_folder = Pty(tmp_path)
     yield with_folder
     with_folder.end()
+
+
+@pytest.fixture
+def tree(pty):
+    """A checkout as a user has it, in the test's folder: the sources, and in build/ the programs under test."""
+    for name in ('Makefile', 'README.md', 'tests', *SOURCES):
+        os.symlink(os.path.join(ROOT, name), pty.path(name))
+    os.symlink(BUILD, pty.path('build'))
+    return pty

@@ -12,7 +12,7 @@ half() {  # half NAME FILE...: runs these tests, keeps the output and the status
     echo "$status" >"$logs/$name.status"
 }
 cd "$(dirname "$0")" || exit 1
-half one "$@" test_project.py attach record bench &
+half one "$@" test_project.py install attach record bench &
 half two "$@" shim terminal tour &
 wait
 cat "$logs/one" "$logs/two"

@@ -21,6 +21,9 @@ if [ "${1:-}" != tour ]; then
     need iputils-ping have ping
     for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
     need man-db have man
+need groff-base have groff
+need mandoc have mandoc
+need bash-completion test -e /usr/share/bash-completion/bash_completion
     need bsdutils have scriptreplay
 fi
 case ${1:-} in

@@ -2,19 +2,15 @@
 import os
 import re
 import signal
-import stat
 import subprocess
 
 import pytest
 
+from checkout import ENVIRONMENT, SOURCES, make
 from common import processes_with, program
 from harness import BUILD, ROOT, alive, wait_until
 
-SOURCES = ('shim.cpp', 'attach.cpp', 'record.cpp')
 SANITIZED = 'sanitize' in BUILD
-# make test runs these tests: what it has put into the environment is not for the makes below.
-ENVIRONMENT = {key: value for key, value in os.environ.items()
-               if key not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS', 'SANITIZE', 'TESTS', 'SOCK', 'PREFIX', 'DESTDIR')}
 
 
 def read(name):
@@ -27,19 +23,6 @@ def fences(name):
     found = re.findall(r'^// >>> (.+?): .*?\n(.*?)^// <<< (.+?)\n', read(name), re.M | re.S)
     assert all(begin == end for begin, _, end in found)
     return {begin: text for begin, text, _ in found}
-
-
-@pytest.fixture
-def tree(pty):
-    """A checkout as a user has it, in the test's folder: the sources, and in build/ the programs under test."""
-    for name in ('Makefile', 'tests', *SOURCES):
-        os.symlink(os.path.join(ROOT, name), pty.path(name))
-    os.symlink(BUILD, pty.path('build'))
-    return pty
-
-
-def make(pty, *arguments, **options):
-    return pty.run('make', *arguments, **{'env': ENVIRONMENT, 'timeout': 120, **options})
 
 
 # ---- sources
@@ -121,20 +104,6 @@ def test_make_attach_without_sock_says_what_to_write(tree):
     """make attach alone has nowhere to attach to: it says so, with an example, and does no harm."""
     run = make(tree, 'attach')
     assert run.returncode == 0 and re.search(r'make attach SOCK=\S*\d', run.stdout)
-
-
-@pytest.mark.parametrize('variables, place', [(['PREFIX={folder}/opt'], 'opt'),
-                                              (['DESTDIR={folder}/stage', 'PREFIX=/usr'], 'stage/usr'),
-                                              (['DESTDIR={folder}/stage'], 'stage/usr/local')])
-def test_make_install_puts_the_programs_there(tree, variables, place):
-    """make install PREFIX=… (and DESTDIR= for packagers): three programs in bin, which find each other there."""
-    run = make(tree, 'install', *(variable.format(folder=tree.folder) for variable in variables))
-    assert run.returncode == 0, run.stderr
-    binaries = tree.path(place + '/bin')
-    assert sorted(os.listdir(binaries)) == ['attach', 'record', 'shim']
-    assert all(stat.S_IMODE(os.stat(os.path.join(binaries, name)).st_mode) == 0o755 for name in os.listdir(binaries))
-    run = tree.run(os.path.join(binaries, 'attach'), './a.sock', 'sh', '-c', 'echo installed; exit 3')
-    assert (run.returncode, run.stdout) == (3, 'installed\n')
 
 
 def test_make_clean_removes_what_was_built_and_no_source(tree):
