@@ -1,5 +1,4 @@
-// micro: how fast the shim's own work on the bytes is, without a terminal: the JSON encoder and the state machine that
-// follows the output, over texts of several kinds in pieces of a read's size. One line a measurement: name, kind, MB/s.
+// micro: how fast the shim's own work on the bytes is, without a terminal: the JSON encoder, over texts of several kinds in pieces of a read's size. One line a measurement: name, kind, MB/s.
 #define main shim_main
 #include "../../shim.cpp"
 #undef main
@@ -45,12 +44,6 @@ void measure_all(const char *kind, std::string_view text) {
     std::vector<char> out(kPiece * kMostPerByte + 64);
     bool exact = true;
     measure("encoder", kind, text, [&](std::string_view piece) { encode_json(piece, out.data(), exact); });
-    Follower follower;
-    std::vector<Range> queries;
-    measure("follower", kind, text, [&](std::string_view piece) {
-        follower.feed(piece, queries);
-        queries.clear();
-    });
 }
 
 } // namespace micro
