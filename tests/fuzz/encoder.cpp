@@ -83,8 +83,7 @@ Written record_all(Recording &recording, Cuts &cuts, std::string_view output, un
         if ((choices & 2) != 0) recording.event('m', piece.substr(0, 16));
         recording.commit();
     }
-    recording.event('x', "7");
-    recording.commit();
+    recording.end(7);
     return written;
 }
 
