@@ -40,7 +40,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -315,8 +314,7 @@ constexpr std::size_t kGoodbyeBytes = 5;
 constexpr unsigned short kForPipe = 0, kForTerminal = 1, kForNobody = 2;
 constexpr std::string_view kTaken = "\xFF\xFFok";  // all that the shim answers to kForNobody: the input's end has come
 
-/// The hello for `window`; rows and columns are 0 when there is no window.
-std::string hello(const winsize &window) {
+std::string window_change(const winsize &window) {
     std::string message = "\xFF\xFFss";
     for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
         message += static_cast<char>(number >> 8);
@@ -381,237 +379,120 @@ std::size_t cut_key(std::string_view typed) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 3. What the screen was told
+// 3. What the terminal was told
 //
 // A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we detach, so
-// we take them back; and only those that are set, for some 'off' sequences do more than their name says (?1049l moves
-// the cursor even when the alternate screen is not on, ESC [ r always does). So the output is followed, with the
-// states of the VT500 parser (vt100.net/emu/dec_ansi_parser) and nothing drawn.
+// we take them back: nearly all by one sequence that does nothing where nothing was set. Two things must be known, and
+// for them the output is followed: whether the alternate screen is on (leaving it moves the cursor even when it is not;
+// origin mode does so too), and how many keyboard modes were pushed, for the shell may have pushed some before.
 //
-// Simplified: one column is known of the cursor, the first; DECRQM, palette and title are left alone.
+// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab stops.
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// A mode set by ESC [ ? number h and reset by ESC [ ? number l, and what it is for a shell.
-struct PrivateMode {
-    unsigned number;
-    bool normal;
-};
-
-constexpr PrivateMode kPrivateModes[] = {
-    {1, false}, {66, false},  // cursor keys send ESC O A, not ESC [ A; the keypad sends escape sequences
-    {5, false},               // the whole screen in reverse video
-    {6, false}, {69, false},  // rows count from the top of the scroll region; left and right margins
-    {7, true},  {45, false},  // text goes on in the next line (autowrap); backspace in the line above
-    {25, true},               // the cursor is shown
-    {9, false}, {1000, false}, {1001, false}, {1002, false}, {1003, false},  // the mouse: clicks ... every movement
-    {1005, false}, {1006, false}, {1015, false}, {1016, false},              // and how its place is written
-    {1004, false}, {2031, false}, {2048, false},  // reports: focus, colour scheme, size
-    {2004, false},            // bracketed paste
-    {2026, false},            // synchronized output: nothing is shown until it is over
-    {9001, false},            // keys as Win32 events
-};
+/// Modes that are as the user likes them, so there is no telling what they were: XTSAVE and XTRESTORE. Cursor blinks;
+/// the wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC.
+constexpr char kKeep[] = "\033[?12;1007;1034;1036;1039s";
+constexpr std::string_view kTakeBack =
+    "\030\033\\"                                   // ends what the output was cut in: a sequence (CAN), a string (ST)
+    "\033[?12;1007;1034;1036;1039r"                // what kKeep has kept
+    "\033]8;;\033\\"                               // no hyperlink
+    "\033[?1;5;45;66;69l\033>"                     // cursor keys, reverse video, reverse wrap, margins; keypad
+    "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
+    "\033[?1005;1006;1015;1016l"                   // and how the mouse's place is written
+    "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
+    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF returns; no local echo
+    "\0337\033[r\0338"                             // whole screen scrolls; that moves the cursor: kept and restored
+    "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
+    "\033[=0u\033[>4m\033[m"                       // keys: kitty's, xterm's (which some take for a colour: 4 m)
+    "\033[0 q";                                    // the cursor's shape
 
 class ScreenState {
 public:
     /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
     void follow(std::string_view written) {
-        for (const char c : written) step(static_cast<unsigned char>(c));
+        for (const char c : written) step(c);
     }
-    /// What brings the terminal back, the cursor in the first column of a line: where the program left it if
-    /// `cursor_is_right`, else, when the program moved about the main screen, in the last line.
-    [[nodiscard]] std::string undo(bool cursor_is_right) const;
-    /// What sets everything again that undo() took back. The program is to redraw the screen.
-    [[nodiscard]] std::string redo() const;
+    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
+    [[nodiscard]] std::string undo() const;
 
 private:
     enum class State { text, escape, control, string };
-    using Changes = std::map<std::string, std::string>;  // of each change: what takes it back, and what made it
-    struct Cursor {
-        bool first_column = true;
-        bool placed = false;  // moved to a row by its number, with other text perhaps below
-    };
-    struct Keyboard {  // kitty's stack of keyboard modes; each of the two screens has one
-        unsigned pushed = 0;
-        std::string flags;
-    };
-    static constexpr std::size_t kLongest = 128;  // of a control sequence that is looked at
+    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
 
-    void step(unsigned char byte);
-    void collect(char byte);
-    void single(unsigned char byte);
-    void escape_sequence(const std::string &text);
-    void control_sequence(const std::string &text);
-    void plain_sequence(const std::string &text, const std::vector<unsigned> &numbers);
-    void private_mode(unsigned number, bool set);
-    void keyboard(char prefix, const std::vector<unsigned> &numbers);
-    /// The cursor when `mode` takes the main screen back: only 1049 restores it.
-    [[nodiscard]] Cursor after_alternate(unsigned mode) const {
-        return mode == 1049 ? main_cursor_ : Cursor{.first_column = false, .placed = true};
-    }
-    static void note(Changes &changes, bool on, const std::string &undo, const std::string &made_by);
-    static std::string pop(const Keyboard &keys);
+    void step(char c);
+    void begin(char c);
+    void control_sequence();
+    void private_mode(std::uint64_t number, bool set);
+    [[nodiscard]] std::string pop(std::size_t screen) const;
 
     State state_ = State::text;
-    bool bell_ends_ = false;    // the string is an OSC, which BEL ends too
-    std::string sequence_;      // what came after ESC or ESC [
-    Changes modes_;             // of the terminal as a whole
-    Changes drawing_;           // of drawing: restored with the cursor, so they are undone after that
-    unsigned alternate_ = 0;    // the mode that switched to the alternate screen: 47, 1047, 1049
-    Cursor cursor_, main_cursor_;
-    Keyboard keyboard_[2];      // of the main screen, of the alternate one
+    std::string sequence_;          // what came after ESC [
+    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
+    bool origin_ = false;           // rows count from the top of the scroll region
+    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
+    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
+    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
 };
 
-void ScreenState::note(Changes &changes, bool on, const std::string &undo, const std::string &made_by) {
-    if (on) changes[undo] = made_by;
-    else changes.erase(undo);
+void ScreenState::step(char c) {
+    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
+    else if (c == '\030' || c == '\032') state_ = State::text;
+    else if (state_ == State::escape) begin(c);
+    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
+    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
+    else if (sequence_.size() < kLongest) sequence_ += c;
+    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) control_sequence();
 }
 
-/// The parser: one byte.
-void ScreenState::step(unsigned char byte) {
-    if (byte == 0x1B || byte == 0x18 || byte == 0x1A) {  // ESC begins anew in any state, CAN and SUB break off
-        state_ = byte == 0x1B ? State::escape : State::text;
-        sequence_.clear();
-    } else if (state_ == State::string) {
-        if (byte == 0x07 && bell_ends_) state_ = State::text;
-    } else if (byte < 0x20) {
-        single(byte);  // inside a sequence too
-    } else if (state_ == State::text || byte >= 0x7F) {
-        state_ = State::text;
-        cursor_.first_column = false;
-    } else {
-        collect(static_cast<char>(byte));
-    }
+/// The character behind ESC.
+void ScreenState::begin(char c) {
+    if (c == 'c') *this = ScreenState();  // RIS: everything as when it was switched on
+    if (c >= ' ' && c <= '/') return;     // one more belongs to it
+    sequence_.clear();
+    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
 }
 
-/// The next byte of a sequence, and what the sequence does when this is its last.
-void ScreenState::collect(char byte) {
-    if (state_ == State::escape && sequence_.empty() && std::strchr("[]PX^_", byte) != nullptr) {
-        state_ = byte == '[' ? State::control : State::string;
-        bell_ends_ = byte == ']';
-        return;
-    }
-    if (sequence_.size() < kLongest) sequence_ += byte;
-    if (byte < (state_ == State::escape ? '0' : '@')) return;
-    const std::string text = std::exchange(sequence_, {});
-    const State state = std::exchange(state_, State::text);
-    if (text.size() == kLongest) return;
-    if (state == State::escape) escape_sequence(text);
-    else control_sequence(text);
+/// ESC [ and sequence_.
+void ScreenState::control_sequence() {
+    state_ = State::text;
+    std::string_view numbers = sequence_;
+    const char final = numbers.back(), first = numbers.front(), prefix = first >= '<' && first <= '?' ? first : '\0';
+    numbers.remove_suffix(1);
+    if (prefix != '\0') numbers.remove_prefix(1);
+    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
+    if (prefix == '?' && (final == 'h' || final == 'l'))
+        for (std::size_t n = 0; number(n); ++n) private_mode(*number(n), final == 'h');
+    std::uint64_t &pushed = pushed_[alternate_ != 0];
+    if (prefix == '>' && final == 'u') ++pushed;
+    if (prefix == '<' && final == 'u') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
+    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
 }
 
-/// A control character.
-void ScreenState::single(unsigned char byte) {
-    if (byte == '\r') cursor_.first_column = true;
-    if (byte == '\t') cursor_.first_column = false;
-    if (byte == 0x0E || byte == 0x0F) note(drawing_, byte == 0x0E, "\017", "\016");  // the other character set
-}
-
-/// ESC and `text`.
-void ScreenState::escape_sequence(const std::string &text) {
-    const std::string whole = "\033" + text;
-    if (text == "c") *this = ScreenState();                                           // reset everything
-    if (text == "8") cursor_.first_column = false;                                    // cursor back: who knows
-    if (text == "=" || text == ">") note(modes_, text == "=", "\033>", whole);        // the keypad
-    if (text == "n" || text == "o") note(drawing_, true, "\017", whole);              // character set G2, G3
-    if (text == "%@" || text == "%G") note(drawing_, text == "%@", "\033%G", whole);  // UTF-8 off and on
-    if (text.size() == 2 && std::strchr("()*+", text[0]) != nullptr)                  // which set G0 to G3 is
-        note(drawing_, text[1] != 'B', whole.substr(0, 2) + "B", whole);
-}
-
-/// ESC [ and `text`.
-void ScreenState::control_sequence(const std::string &text) {
-    const char prefix = text.front() >= '<' && text.front() <= '?' ? text.front() : '\0';
-    std::vector<unsigned> numbers{0};
-    for (const char c : text) {
-        if (c == ';') numbers.push_back(0);
-        if (c >= '0' && c <= '9') numbers.back() = std::min(numbers.back() * 10 + unsigned(c - '0'), 65535U);
-    }
-    if (prefix == '?' && (text.back() == 'h' || text.back() == 'l'))
-        for (const unsigned number : numbers) private_mode(number, text.back() == 'h');
-    else if (prefix == '>' && text.back() == 'm' && (numbers[0] == 4 || numbers[0] == 0))  // xterm's modifyOtherKeys
-        note(modes_, numbers.size() > 1 && numbers[1] != 0, "\033[>4m", "\033[" + text);
-    else if (prefix != '\0' && text.back() == 'u')
-        keyboard(prefix, numbers);
-    else if (prefix == '\0')
-        plain_sequence(text, numbers);
-}
-
-/// The sequences without a prefix.
-void ScreenState::plain_sequence(const std::string &text, const std::vector<unsigned> &numbers) {
-    const std::string whole = "\033[" + text;
-    const bool is_intermediate = text.size() > 1 && text[text.size() - 2] < '0';
-    if (text.ends_with(" q")) note(drawing_, numbers[0] != 0, "\033[0 q", whole);  // the cursor's shape
-    if (is_intermediate) return;
-    switch (text.back()) {
-    case 'h':
-    case 'l':
-        for (const unsigned number : numbers)
-            if (number == 4 || number == 20)  // text is inserted; a line feed returns too
-                note(drawing_, text.back() == 'h', "\033[" + std::to_string(number) + "l", whole);
-        break;
-    case 'm': note(drawing_, numbers != std::vector<unsigned>(numbers.size()), "\033[m", whole); break;
-    case 'r':  // the scroll region; the cursor goes to its home, which is why it is saved and restored
-        note(drawing_, text.size() > 1, "\0337\033[r\0338", whole);
-        cursor_ = {.first_column = true, .placed = true};
-        break;
-    case 'H':
-    case 'f': cursor_ = {.first_column = numbers.size() < 2 || numbers[1] < 2, .placed = true}; break;
-    case 'd': cursor_.placed = true; break;
-    case 'G': cursor_.first_column = numbers[0] < 2; break;
-    case 'C': cursor_.first_column = false; break;
-    case 'J': cursor_.placed = cursor_.placed && numbers[0] % 2 == 1; break;  // 0 and 2: nothing is below any more
-    default: break;
-    }
-}
-
-void ScreenState::private_mode(unsigned number, bool set) {
-    const std::string name = "\033[?" + std::to_string(number);
-    for (const PrivateMode &mode : kPrivateModes)
-        if (mode.number == number)
-            note(modes_, set != mode.normal, name + (mode.normal ? 'h' : 'l'), name + (set ? 'h' : 'l'));
-    if (number == 6) cursor_ = {.first_column = true, .placed = true};
+void ScreenState::private_mode(std::uint64_t number, bool set) {
+    if (number == 6) origin_ = set;
     if (number != 47 && number != 1047 && number != 1049) return;
-    if (set && alternate_ == 0) main_cursor_ = cursor_;
-    if (!set && alternate_ != 0) cursor_ = after_alternate(number);
+    if (set && alternate_ == 0) main_at_margin_ = at_margin_;
+    if (!set && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
     alternate_ = set ? number : 0;
 }
 
-/// kitty's keyboard protocol: > pushes modes, < pops, = sets.
-void ScreenState::keyboard(char prefix, const std::vector<unsigned> &numbers) {
-    Keyboard &keys = keyboard_[alternate_ != 0];
-    const std::string flags = std::to_string(numbers[0]);
-    if (prefix == '>') keys = {.pushed = std::min(keys.pushed + 1, 99U), .flags = flags};
-    if (prefix == '<') keys.pushed -= std::min(keys.pushed, std::max(numbers[0], 1U));
-    if (prefix == '=') note(modes_, numbers[0] != 0, "\033[=0u", "\033[=" + flags + "u");
+std::string ScreenState::pop(std::size_t screen) const {
+    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
 }
 
-std::string ScreenState::pop(const Keyboard &keys) {
-    return keys.pushed == 0 ? "" : "\033[<" + std::to_string(keys.pushed) + "u";
-}
-
-std::string ScreenState::undo(bool cursor_is_right) const {
-    std::string out = state_ == State::text ? "" : "\x18";
-    for (const auto &[taken_back_by, made_by] : modes_) out += taken_back_by;
-    out += pop(keyboard_[alternate_ != 0]);
-    Cursor cursor = cursor_;
+std::string ScreenState::undo() const {
+    std::string out(kTakeBack.substr(0, 3));  // before anything else: what may be cut
+    bool is_lost = origin_;                   // the cursor's place
+    if (origin_) out += "\033[?6l";
     if (alternate_ != 0) {
-        out += "\033[?" + std::to_string(alternate_) + "l" + pop(keyboard_[0]);
-        cursor = after_alternate(alternate_);
+        is_lost = alternate_ != 1049;
+        out += pop(1) + "\033[?" + std::to_string(alternate_) + "l";
     }
-    for (const auto &[taken_back_by, made_by] : drawing_) out += taken_back_by;
-    if (!out.empty()) out += "\033[m";  // some terminals take the 4 of ESC [ > 4 m for 'underlined'
-    const bool on_main = alternate_ == 0, homed = on_main && modes_.contains("\033[?6l");  // it moves the cursor
-    if (homed || (cursor.placed && !(on_main && cursor_is_right))) return out + "\033[9999H\r\n";
-    if (!cursor.first_column) return out + "\r\n";
-    return on_main ? out : out + "\r\033[K";  // for a terminal that has no alternate screen
-}
-
-std::string ScreenState::redo() const {
-    std::string out = alternate_ == 0 ? "" : "\033[?" + std::to_string(alternate_) + "h";
-    for (const Changes *changes : {&modes_, &drawing_})
-        for (const auto &[taken_back_by, made_by] : *changes) out += made_by;
-    const Keyboard &keys = keyboard_[alternate_ != 0];
-    return keys.pushed == 0 ? out : out + "\033[>" + keys.flags + "u";
+    out.append(pop(0)).append(kTakeBack);
+    if (is_lost) return out + "\033[9999H\r\n";
+    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
+    return out + (at_margin ? "\r\033[J" : "\r\n\033[J");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -633,10 +514,10 @@ public:
     /// `typing`: standard input is for a person's keys, if it is a terminal at all.
     explicit Terminal(bool typing);
 
-    /// Raw mode, and what the screen was told before leave().
+    /// Raw mode.
     void enter();
-    /// The terminal as it was. `cursor_is_right`: the program has ended, the cursor is where it left it.
-    void leave(bool cursor_is_right);
+    /// The terminal as it was.
+    void leave();
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
     ssize_t write(std::string_view bytes);
 
@@ -649,8 +530,8 @@ private:
 
     bool has_keys_;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
+    bool entered_ = false;
     bool raw_ = false;       // settings_ are to be restored
-    bool left_ = false;      // the screen's state is to be set again
     termios settings_{};
     Fd anew_;                // standard output opened once more
     ScreenState screen_;
@@ -662,19 +543,31 @@ Terminal::Terminal(bool typing) : has_keys_(typing && ::isatty(STDIN_FILENO) == 
     if (anew_.get() >= FD_SETSIZE) anew_.reset();
 }
 
+/// Raw mode: what a terminal driver does for a program is done in the session already, and must not be done twice.
+void make_raw(termios &t) {
+    t.c_lflag &= ~tcflag_t(ECHO | ECHONL);            // the session echoes
+    t.c_lflag &= ~tcflag_t(ICANON | IEXTEN);          // each key at once: no lines, nothing edited (Ctrl-U, Ctrl-V)
+    t.c_lflag &= ~tcflag_t(ISIG);                     // Ctrl-C, Ctrl-Z and Ctrl-\ are bytes: the session signals
+    t.c_iflag &= ~tcflag_t(INLCR | IGNCR | ICRNL);    // Return is CR: the session makes the NL
+    t.c_iflag &= ~tcflag_t(IXON);                     // Ctrl-S and Ctrl-Q are keys
+    t.c_iflag &= ~tcflag_t(ISTRIP | IGNBRK | BRKINT | PARMRK);  // all eight bits; a break on the line is a zero byte
+    t.c_oflag &= ~tcflag_t(OPOST);                    // the session has made CR NL of NL
+    t.c_cflag = (t.c_cflag & ~tcflag_t(CSIZE | PARENB)) | CS8;
+    t.c_cc[VMIN] = 1;                                 // read(2) gives what there is, from one byte on
+    t.c_cc[VTIME] = 0;
+}
+
 void Terminal::enter() {
     if (has_keys_ && !raw_) raw_ = ::tcgetattr(STDIN_FILENO, &settings_) == 0;
     termios raw = settings_;
-    ::cfmakeraw(&raw);  // termios(3): no echo, no lines, no signals, no CR for NL either way
-    raw.c_cc[VMIN] = 1;
-    raw.c_cc[VTIME] = 0;
+    make_raw(raw);
     if (raw_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    if (std::exchange(left_, false) && has_screen_) show(screen_.redo());
+    if (has_screen_ && !std::exchange(entered_, true)) show(kKeep);
 }
 
-void Terminal::leave(bool cursor_is_right) {
-    if (has_screen_) show(screen_.undo(cursor_is_right));
-    left_ = true;
+void Terminal::leave() {
+    if (has_screen_ && std::exchange(entered_, false)) show(screen_.undo());
+    screen_ = ScreenState();
     if (std::exchange(raw_, false)) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
 }
 
@@ -1036,12 +929,11 @@ enum class End { none, detached, pushed, ended, lost, no_output, signal };
 struct Relay {
     const Options &options;
     Terminal &terminal;
-    int socket;
+    Fd socket;
     bool has_window;       // its size is sent, now and when it changes
     bool input_open;       // standard input is still read
     bool all_queued;       // nothing more comes for the shim: when to_shim is empty, shut the sending side down
     bool resized = false;  // the size is to be sent
-    bool redraw = false;   // and the program is to draw, even if the size is the same
     bool sending = true, receiving = true;  // the two directions of the socket
     bool heard = false;    // something came from the shim
     bool has_input = false;  // something was read from standard input
@@ -1054,20 +946,25 @@ struct Relay {
     std::optional<Clock::time_point> deadline{};  // leave then, come what may
 };
 
+/// What the shim is told first.
+std::string hello(const Relay &r) {
+    winsize window = r.has_window ? window_size() : winsize{};
+    if (!r.has_window) window.ws_xpixel = r.options.push ? kForNobody : r.terminal.has_screen() ? kForTerminal : kForPipe;
+    return window_change(window);
+}
+
 /// The state before the first byte: the hello is queued.
-Relay start_relay(const Options &options, Terminal &terminal, int socket) {
+Relay start_relay(const Options &options, Terminal &terminal, Fd socket) {
     const bool on_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     Relay r{
         .options = options,
         .terminal = terminal,
-        .socket = socket,
+        .socket = std::move(socket),
         .has_window = on_terminal && !options.raw && !options.read_only && !options.push,
         .input_open = !options.read_only || terminal.has_keys(),
         .all_queued = options.read_only,
     };
-    winsize window = r.has_window ? window_size() : winsize{};
-    if (!r.has_window) window.ws_xpixel = options.push ? kForNobody : terminal.has_screen() ? kForTerminal : kForPipe;
-    if (!options.raw) r.to_shim = hello(window);
+    if (!options.raw) r.to_shim = hello(r);
     return r;
 }
 
@@ -1146,7 +1043,7 @@ void take_answer(Relay &r) {
 
 void read_socket(Relay &r) {
     char bytes[kBufferBytes];
-    const ssize_t n = ::recv(r.socket, bytes, kBufferBytes - r.to_screen.size(), MSG_DONTWAIT);
+    const ssize_t n = ::recv(r.socket.get(), bytes, kBufferBytes - r.to_screen.size(), MSG_DONTWAIT);
     if (is_transient(n)) return;
     if (n > 0) {
         r.heard = true;
@@ -1165,26 +1062,17 @@ void read_socket(Relay &r) {
     if (r.options.push) r.to_screen.clear();  // only looked at
 }
 
-/// A size that is the same again is nothing to the shim, as a SIGWINCH is none to the kernel: TIOCSWINSZ, tty_ioctl(4).
-/// So a program that is to draw is shown one that differs by a row first.
-void queue_size(Relay &r) {
-    winsize window = window_size();
-    std::string message = hello(window);
-    if (r.redraw && window.ws_row-- > 1) message.insert(0, hello(window));
-    r.to_shim += message;
-    r.resized = r.redraw = false;
-}
-
 void send_pending(Relay &r) {
     if (!r.key_part.empty() && Clock::now() >= r.key_began + kCutKey) release_key_part(r);
-    if (r.resized && r.has_window && r.sending && !r.all_queued) queue_size(r);
+    if (r.resized && r.has_window && r.sending && !r.all_queued) r.to_shim += window_change(window_size());
+    r.resized = false;
     if (!r.to_shim.empty()) {
-        const ssize_t n = ::send(r.socket, r.to_shim.data(), r.to_shim.size(), MSG_DONTWAIT);
+        const ssize_t n = ::send(r.socket.get(), r.to_shim.data(), r.to_shim.size(), MSG_DONTWAIT);
         if (n < 0 && !is_transient(n)) r.sending = false;  // the end of what comes from there will tell why
         r.to_shim.erase(0, n >= 0 ? static_cast<std::size_t>(n) : r.sending ? 0 : r.to_shim.size());
     }
     if (!r.all_queued || !r.to_shim.empty() || !r.sending) return;
-    ::shutdown(r.socket, SHUT_WR);
+    ::shutdown(r.socket.get(), SHUT_WR);
     r.sending = false;
 }
 
@@ -1192,7 +1080,7 @@ void send_pending(Relay &r) {
 /// reads slowly holds up the whole queue. A server that is no shim gives no answer; then an empty queue must do.
 void look_at_push(Relay &r) {
     int bytes = 0;
-    ::ioctl(r.socket, TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
+    ::ioctl(r.socket.get(), TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
     if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + kStall;
     if (r.options.raw && bytes == 0) r.end = End::pushed;
 }
@@ -1205,23 +1093,36 @@ void write_screen(Relay &r) {
     r.status = errno;
 }
 
+/// After a stop nobody knows what the terminal shows: we attach anew, and the shim paints the session's screen. Should
+/// the session have ended meanwhile, the old connection tells how. The new one says its size before the old one closes:
+/// to the program nothing has happened.
+void attach_anew(Relay &r) {
+    if (!r.terminal.has_screen() || r.options.raw || r.options.push || r.end != End::none) return;
+    Connection there = connect_to(resolve(r.options.address).addresses, false);
+    const std::string first = hello(r);
+    if (!there.socket || there.socket.get() >= FD_SETSIZE) return;
+    if (::send(there.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
+    r.socket = std::move(there.socket);
+    r.sending = true;
+    r.resized = false;
+    r.to_screen.clear();
+}
+
 /// Does what signals have asked for; whether there were any.
 bool obey_signals(Relay &r) {
     const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
     if (g_ending != 0) r.end = End::signal;
-    if (g_stopping != 0) {
-        g_stopping = 0;
-        r.terminal.leave(false);
+    if (std::exchange(g_resized, 0) != 0) r.resized = true;
+    if (std::exchange(g_stopping, 0) != 0) {
+        r.terminal.leave();
         do_default(SIGTSTP);
         g_continued = 1;
     }
-    if (g_continued != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
-        g_continued = 0;
+    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
+        r.terminal.leave();
         r.terminal.enter();
-        r.redraw = r.resized = true;
+        attach_anew(r);
     }
-    if (g_resized != 0) r.resized = true;
-    g_resized = 0;
     return any;
 }
 
@@ -1266,13 +1167,13 @@ void relay(Relay &r) {
         FD_ZERO(&readable);
         FD_ZERO(&writable);
         if (r.input_open && r.to_shim.size() < most_input(r)) FD_SET(STDIN_FILENO, &readable);
-        if (r.receiving && r.to_screen.size() < kBufferBytes) FD_SET(r.socket, &readable);
-        if (!r.to_shim.empty()) FD_SET(r.socket, &writable);
+        if (r.receiving && r.to_screen.size() < kBufferBytes) FD_SET(r.socket.get(), &readable);
+        if (!r.to_shim.empty()) FD_SET(r.socket.get(), &writable);
         if (showable(r) > 0) FD_SET(r.terminal.output(), &writable);
 
         // Wait. pselect(2) lets signals in only when it has to wait; in a flood it never has, so they are let in after.
         const auto left = time_left(r);
-        const int highest = std::max(r.socket, r.terminal.output());
+        const int highest = std::max(r.socket.get(), r.terminal.output());
         const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
         ::sigprocmask(SIG_SETMASK, &none, &blocked);
         ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
@@ -1283,7 +1184,7 @@ void relay(Relay &r) {
             FD_ZERO(&writable);
         }
         if (FD_ISSET(STDIN_FILENO, &readable)) read_input(r);
-        if (FD_ISSET(r.socket, &readable)) read_socket(r);
+        if (FD_ISSET(r.socket.get(), &readable)) read_socket(r);
 
         // Flush.
         send_pending(r);
@@ -1346,12 +1247,12 @@ int main(int argc, char **argv) {
     Options options = parse_command_line(argc, argv);
     Terminal terminal(!options.push);
     for (bool again = true;; again = false) {
-        const Fd socket = reach(argv[0], options);
+        Fd socket = reach(argv[0], options);
         handle_signals();
-        Relay r = start_relay(options, terminal, socket.get());
+        Relay r = start_relay(options, terminal, std::move(socket));
         terminal.enter();
         relay(r);
-        terminal.leave(r.end == End::ended && r.status < 128);
+        terminal.leave();
         if (!again || !has_come_too_late(r)) return report(r);
         for (const int number : kSignals) block(SIG_UNBLOCK, number);  // to connect may take long
     }

@@ -933,10 +933,11 @@ void Recording::resize(const winsize &size, bool first) {
 
 /// A line straight into the file, before those of this turn: a marker, or its last one.
 void Recording::write_line(char code, std::string_view text) {
-    const long long time = used_ > 0 ? turn_time_ : elapsed();
-    std::array<char, 64> begin{};
-    std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
-    here_.offset += write_some(fd_.get(), begin.data() + json_string(text) + "]\n");
+    const std::size_t before = used_;
+    time_ = used_ > 0 ? turn_time_ : elapsed();
+    add(code, text);
+    here_.offset += write_some(fd_.get(), {lines_.data() + before, used_ - before});
+    used_ = before;
 }
 
 void Recording::end(int status) {
@@ -2146,7 +2147,7 @@ void Session::follow_window() {
     for (const Client &client : clients_)
         if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
             leader = &client;
-    if (leader == nullptr || phase_ == Phase::farewell || same_window(leader->window, terminal_.size())) return;
+    if (leader == nullptr || same_window(leader->window, terminal_.size())) return;
     if (!same_grid(leader->window, terminal_.size())) recording_.resize(leader->window, false);
     terminal_.resize(leader->window);
 }

@@ -186,7 +186,12 @@ class Client:
 
 
 class Screen(pyte.Screen):
-    """pyte takes xterm's CSI ? … m (a question of vim's, about keys) for colours, and falls over it."""
+    """pyte takes xterm's CSI ? … m (a question of vim's, about keys) for colours, and CSI ? … r (XTRESTORE) for margins,
+    and falls over it."""
+    def set_margins(self, *margins, private=False):
+        if not private:
+            super().set_margins(*margins)
+
     def select_graphic_rendition(self, *attributes, private=False):
         if not private:
             super().select_graphic_rendition(*attributes)

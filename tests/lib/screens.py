@@ -48,7 +48,7 @@ class Screen(pyte.Screen):
     def reset(self):
         super().reset()
         self.private = {7, 25}                  # DECAWM and DECTCEM are on in a terminal that was just switched on
-        self.ansi, self.keypad, self.cursor_style = set(), False, 0
+        self.ansi, self.keypad, self.cursor_style = {12}, False, 0   # SRM: the terminal itself echoes nothing
         self.main, self.saved = None, {}        # the main buffer while the alternate one is shown; DECSC's memory
         self.g = ['B'] * 4
         self.title, self.last = '', ' '

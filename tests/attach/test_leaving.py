@@ -1,0 +1,211 @@
+"""What attach leaves behind on the user's terminal when it goes, and how it comes back after a stop (sections 5 and 7)."""
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from attaching import Server, kept_terminal
+from common import NO_WINDOW, program
+from harness import ATTACH, alive, children, goodbye, hello, wait_until
+from panes import Pane
+from screens import Model
+
+KEPT, RESTORED = b'\x1b[?12;1007;1034;1036;1039s', b'\x1b[?12;1007;1034;1036;1039r'
+
+
+@pytest.fixture
+def server(pty):
+    one = Server(pty)
+    return pty.keep(one, one.close)
+
+
+def leaves(pty, server, printed, way='detach', rows=24, cols=80):
+    """A terminal to which a server has sent `printed`, after attach has left it; with attach's message on it."""
+    terminal = pty.attach('./fake.sock', rows=rows, cols=cols)
+    server.accept().read(12)
+    server.connection.sendall(printed + b'\x1b[?2004l')
+    terminal.wait_output(printed + b'\x1b[?2004l')
+    if way == 'detach':
+        terminal.send(b'\x1c')
+        server.read_all()
+    else:
+        server.connection.sendall(goodbye(3))
+    server.connection.close()
+    terminal.exit_status()
+    return terminal
+
+
+def screen(terminal, before=b''):
+    """What the test's own terminal shows of all that attach wrote, behind what stood there `before`."""
+    model = Model()
+    model.feed(before + terminal.output)
+    return model.screen
+
+
+def text(shown):
+    return shown.text().rstrip('\n').split('\n')
+
+
+@pytest.mark.parametrize('way, message', [('detach', '[detached from ./fake.sock]'),
+                                          ('end', '[./fake.sock ended with status 3]')])
+@pytest.mark.parametrize('printed, shown', [
+    (b'', ['before']), (b'$ ', ['before', '$']), (b'one\r\n', ['before', 'one']), (b'one\r\ntwo', ['before', 'one', 'two']),
+    (b'one\r\n50%\r', ['before', 'one']),
+    (b'menu\r\n\r\n\r\n\r\nstatus\x1b[4A', ['before', 'menu']),
+    (b'\x1b[?1049h\x1b[2J\x1b[5;5Hfull\x1b[?25l', ['before']),
+    (b'\x1b[?1049h\x1b[2J\x1b[5;5Hfull\x1b[?1049l', ['before']),
+    (b'$ vi\x1b[?1049h\x1b[5;5Hfull', ['before', '$ vi']),
+    (b'one\r\n\x1b]0;title\x07', ['before', 'one']), (b'one\r\n\x1b]0;tit', ['before', 'one']),
+    (b'one\r\n\x1b[3', ['before', 'one']), (b'\x1b]8;;http://x/\x1b\\link', ['before', 'link'])], ids=repr)
+def test_message_stands_on_a_clean_line_below_what_was_shown(pty, server, way, message, printed, shown):
+    """The cursor is brought to the beginning of a line, what the program had drawn below it is gone; no line is lost,
+    and none is blank that need not be."""
+    got = text(screen(leaves(pty, server, printed, way), b'before\r\n'))
+    assert got == shown + [message]
+
+
+@pytest.mark.parametrize('printed', [b'\x1b[?47h\x1b[5;5Hfull', b'\x1b[?1047h\x1b[5;5Hfull', b'\x1b[3;9r\x1b[?6h\x1b[2;2Hx'],
+                         ids=repr)
+def test_where_the_cursor_is_lost_the_message_stands_at_the_bottom(pty, server, printed):
+    """Modes 47 and 1047 do not restore the cursor, origin mode moves it: nothing that stands there is overwritten."""
+    got = text(screen(leaves(pty, server, printed), b'before\r\n'))
+    assert got[-1] == '[detached from ./fake.sock]' and len(got) == 23
+
+
+MODES = (b'\x1b[?1;3;5;9;12;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016;1034;1036;1039;2004;2026;2031;2048;9001h'
+         b'\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b]8;;http://x/\x1b\\')
+
+
+def test_every_mode_is_taken_back(pty, server):
+    """One sequence does it, whatever was on; what is as the user likes it (a blinking cursor, the wheel, Meta) is kept by
+    the terminal itself and restored: XTSAVE, XTRESTORE."""
+    terminal = leaves(pty, server, MODES + b'\x1b[?1049h\x1b[?6h\x1b[3;3H')
+    fresh, state = Model().screen.state(), screen(terminal).state()
+    ignored = {3, 12, 1007, 1034, 1036, 1039}
+    state['private'] = [n for n in state['private'] if n not in ignored]
+    state.pop('cursor'), fresh.pop('cursor')
+    assert state == fresh
+    before, _, after = terminal.output.partition(MODES)
+    assert KEPT in before and RESTORED in after and b'\x1b]8;;\x1b\\' in after
+
+
+def test_keyboard_modes_are_popped_as_often_as_they_were_pushed(pty, server):
+    """kitty's keyboard protocol: a stack for each screen; what the shell has pushed stays."""
+    terminal = leaves(pty, server, b'\x1b[>1u\x1b[>5u\x1b[<u\x1b[?1049h\x1b[>1u\x1b[>3u\x1b[>7u\x1b[<2u\x1b[>31u')
+    after = terminal.output.partition(b'\x1b[?2004l')[2]
+    assert re.findall(rb'\x1b\[<\d*u|\x1b\[\?1049l', after) == [b'\x1b[<2u', b'\x1b[?1049l', b'\x1b[<1u']
+
+
+def test_nothing_is_popped_or_left_that_was_not_there(pty, server):
+    """Leaving an alternate screen that is not on would move the cursor; a pop too many would take the shell's own."""
+    after = leaves(pty, server, b'\x1b[>1u\x1b[<1u\x1b[?1049h\x1b[?1049l\x1bc').output.partition(b'\x1b[?2004l')[2]
+    assert not re.search(rb'\x1b\[<|\x1b\[\?(47|1047|1049|6)l', after)
+
+
+def test_output_to_a_pipe_is_told_nothing(pty, server):
+    """No terminal: nothing is kept, nothing taken back."""
+    run = pty.background('sh', '-c', f'"{ATTACH}" ./fake.sock > out </dev/null 2>/dev/null')
+    server.accept().read(12)
+    server.connection.sendall(b'\x1b[?1049h' + goodbye(0))
+    server.connection.close()
+    assert run.wait(10) == 0
+    with open(pty.path('out'), 'rb') as f:
+        assert f.read() == b'\x1b[?1049h'
+
+
+# ---- stopping and coming back
+
+
+def stop_and_continue(terminal, between=lambda: None):
+    """SIGSTOP cannot be caught: attach only learns by SIGCONT that it was stopped."""
+    pid = children(terminal.child.pid)[0]
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: open(f'/proc/{pid}/stat', encoding='ascii').read().rpartition(')')[2].split()[0] == 'T',
+               what='the stop')
+    between()
+    os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTSTP, signal.SIGSTOP])
+def test_after_a_stop_attach_comes_anew(pty, server, number):
+    """Nobody knows what the terminal shows then: a new connection, which says its size at once, is painted by the shim,
+    and the old one closes after that; what was typed and not sent yet goes to the new one."""
+    terminal = kept_terminal(pty, './fake.sock', rows=33, cols=99)
+    assert server.accept().read(12) == hello(33, 99)
+    old = server.connection
+    old.sendall(b'\x1b[?1049hold')
+    terminal.wait_output(b'old')
+    if number == signal.SIGSTOP:
+        stop_and_continue(terminal)
+    else:  # no shell is there to continue it (an orphaned process group), so it does not stop: POSIX, 2.4.3
+        os.kill(children(terminal.child.pid)[0], number)
+    assert server.accept().read(12) == hello(33, 99)
+    assert old.recv(100) == b''
+    server.connection.sendall(b'painted')
+    terminal.wait_output(b'painted')
+    between = terminal.output.partition(b'old')[2].partition(b'painted')[0]
+    assert b'\x1b[?1049l' in between and b'\x1b[?1049h' not in between
+    terminal.send(b'keys')
+    assert server.read(4) == b'keys'
+    server.connection.sendall(goodbye(5))
+    server.connection.close()
+    assert terminal.exit_status() == 5
+
+
+def test_after_a_stop_the_old_connection_tells_how_a_session_has_ended(pty, server):
+    """While attach was stopped the program ended: nobody listens any more, but the goodbye is there."""
+    terminal = kept_terminal(pty, './fake.sock')
+    server.accept().read(12)
+    server.connection.sendall(b'here')
+    terminal.wait_output(b'here')
+
+    def end():
+        server.connection.sendall(b'last' + goodbye(6))
+        server.connection.close()
+        server.listener.close()
+    stop_and_continue(terminal, end)
+    assert terminal.exit_status() == 6 and b'last' in terminal.output
+
+
+def test_watching_comes_anew_too(pty, server):
+    """attach -r at a terminal: the hello of one that only watches, and the end of the sending side, both times."""
+    terminal = kept_terminal(pty, '-r', './fake.sock')
+    assert server.accept().read_all() == hello(0, 0, 1)
+    server.connection.sendall(b'here')
+    terminal.wait_output(b'here')
+    stop_and_continue(terminal)
+    assert server.accept().read_all() == hello(0, 0, 1)
+    terminal.send(b'\x1c')
+    assert terminal.exit_status() == 0
+
+
+def test_hello_tells_what_the_output_is(pty, server):
+    """Without a window: 0 for a pipe, so that every byte comes as it was; 1 for a terminal, which is painted."""
+    pty.background(ATTACH, '-r', './fake.sock', stdout=subprocess.DEVNULL)
+    assert server.accept().read_all() == NO_WINDOW
+
+
+def test_program_does_not_notice_that_attach_was_stopped(pty):
+    """Same size before and after: no signal, no byte; and the session's screen is there again."""
+    pty.shim('-n', './a.sock', *program('hex.py'))
+    pane = Pane(pty)
+    pane.command(ATTACH, './a.sock')
+    pane.wait('READY')
+    pane.type('a')
+    pane.wait('<61>')
+    before = pane.rows()
+    attach = pane.child()
+    os.kill(attach, signal.SIGTSTP)
+    pane.wait('Stopped')
+    pane.command('clear')
+    pane.wait_rows(lambda rows: [r for r in rows if r] == ['$'], 'the clean screen')
+    pane.command('fg')
+    pane.wait('<61>')
+    pane.type('b')
+    pane.wait('<62>')
+    assert sum('{24 80}' in row for row in before) == sum('{24 80}' in row for row in pane.rows())
+    pane.type('Q')
+    pane.wait('ended with status 9')
+    assert not alive(attach)
