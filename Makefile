@@ -58,7 +58,7 @@ $(ZIG): tests/cross/package-lock.json
 demo: all
 	@tests/demo.sh $(BUILD)
 
-# How pseudoterminals work, seen: lessons that do what they tell, and wait for Enter. LESSON=3: that one only.
+# How pseudoterminals work, seen: lessons that do what they tell, and wait for Enter. LESSON=3: one; LESSON=list: their titles.
 tour: all
 	@tests/setup.sh tour
 	@PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/tour/tour.py $(LESSON)
