@@ -55,6 +55,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>  // TCP_NODELAY
 #include <poll.h>
+#include <pwd.h>  // getpwuid
 #include <sys/file.h>  // flock
 #include <sys/ioctl.h>
 #include <sys/mman.h>      // memfd_create
@@ -165,6 +166,23 @@ bool is_session_name(std::string_view text) {
 }
 // <<< session names
 
+// >>> recordings of named sessions: the same in shim.cpp and record.cpp
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
+/// wants state to be kept.
+std::string records_folder() {
+    const auto variable = [](const char *name) {
+        const char *value = std::getenv(name);
+        return std::string(value != nullptr ? value : "");
+    };
+    if (const std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
+    if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
+    const std::string home = variable("HOME");
+    if (!home.empty()) return home + "/.local/state/shim";
+    const passwd *user = ::getpwuid(::geteuid());  // a service may have no HOME
+    return std::string(user != nullptr ? user->pw_dir : "") + "/.local/state/shim";
+}
+// <<< recordings of named sessions
+
 // >>> addresses: the same in shim.cpp and attach.cpp
 /// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
 struct SocketAddress {
@@ -238,9 +256,11 @@ using std::chrono::seconds;
 constexpr char kUsage[] =
     "Usage: shim [OPTION]... ADDRESS PROGRAM [ARG]...\n"
     "Runs PROGRAM on a terminal of its own in the background; attach ADDRESS shows that terminal.\n"
-    "ADDRESS: PORT (on the loopback interface; 0: any free one), HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
+    "ADDRESS: a session's NAME (letters, digits, . _ - @), PORT (on the loopback interface; 0: any free one),\n"
+    "HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
     "\n"
-    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast)\n"
+    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder;\n"
+    "                             of a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
     "  -n, --no-record            no recording\n"
     "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
     "  -m, --max-record SIZE      stop recording there; the session goes on\n"
@@ -255,8 +275,9 @@ constexpr char kUsage[] =
     "  -V, --version              show the version\n"
     "\n"
     "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM, SIGHUP and, after the grace, SIGKILL;\n"
-    "a second one does not wait. SIGHUP only hangs the terminal up. SIGUSR1 puts a marker into the recording.\n"
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM, SIGHUP and, after the grace,\n"
+    "SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up. SIGUSR1 puts a marker into the\n"
+    "recording. SIGUSR2 makes the socket anew where somebody has removed it.\n"
     "Exit status: 0 started, 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
 
 constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExitNotFound = 127;
@@ -400,7 +421,15 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 // bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
 // ---------------------------------------------------------------------------------------------------------------------
 
-void close_on_exec(int fd) { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
+constexpr seconds kStartWait{1};  // for a lock that somebody else holds
+
+/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would else
+/// inherit it: a session would never end for who reads its other end, and its program could type into others. With one
+/// thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring nothing more.
+int close_on_exec(int fd) {
+    if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
 
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
@@ -433,79 +462,119 @@ public:
     Listener &operator=(const Listener &) = delete;
     ~Listener() { close(); }
 
-    /// Binds to ADDRESS and listens. Gives 0, or with a message the exit status.
-    int open(const std::string &text, bool allow_remote);
+    /// Binds to ADDRESS, which has been resolved, and listens. Gives 0, or with a message the exit status.
+    int open(const std::string &text, const Resolved &found, bool allow_remote);
+    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a message.
+    void renew();
     /// Stops listening, and removes the socket file if it is still ours.
     void close();
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] const std::string &name() const { return name_; }  // the address, as it came to be
+    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }  // good from any folder
     [[nodiscard]] std::string label() const;                         // what stands for it in a file's name
 
 private:
-    int bind_to(const SocketAddress &address);
-    static bool is_stale(const SocketAddress &address);
+    std::string bind_to(const SocketAddress &address);
+    std::string bind_to_path(const SocketAddress &address);
 
     Fd fd_;
     std::string name_;
-    std::string path_;    // of a Unix-domain socket, else ""
+    std::string path_;    // of a Unix-domain socket, absolute, else ""
     struct stat file_{};  // which file it was when we made it
 };
 
-/// Whether a socket file is there at which nobody listens. Only a socket is ever taken for stale, never another file.
-bool Listener::is_stale(const SocketAddress &address) {
-    struct stat file{};
-    const auto *un = reinterpret_cast<const sockaddr_un *>(&address.storage);
-    if (::lstat(un->sun_path, &file) != 0 || !S_ISSOCK(file.st_mode)) return false;
-    const Fd probe(::socket(AF_UNIX, SOCK_STREAM, 0));
-    return ::connect(probe.get(), address.get(), address.length) != 0 && errno == ECONNREFUSED;
+/// The path as it is called from any folder: the daemon leaves the one in which it was started.
+std::string absolute(const std::string &path) {
+    std::array<char, PATH_MAX> folder{};
+    if (path.empty() || path.front() == '/') return path;
+    return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
-/// bind(2), with what a Unix-domain socket wants on top; gives what bind gives.
-int Listener::bind_to(const SocketAddress &address) {
-    if (address.storage.ss_family != AF_UNIX) return ::bind(fd_.get(), address.get(), address.length);
-    const char *path = reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
-    const std::string_view whole = path;
-    const std::string folder(whole.substr(0, whole.rfind('/') + 1));
-    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ::flock(lock.get(), LOCK_EX);  // two shims must not both find it stale, and one remove the other's fresh socket
-    if (is_stale(address)) ::unlink(path);
+/// Takes the lock of a folder that others may lock too; waits for kStartWait at most.
+bool lock_folder(int folder) {
+    for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
+        if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
+        if (Clock::now() > until) return false;
+        ::poll(nullptr, 0, 10);
+    }
+    return true;
+}
+
+/// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands there,
+/// or "". Only a socket is ever taken for stale, never another file.
+std::string clear_stale(const SocketAddress &address, const char *path) {
+    struct stat file{};
+    if (::lstat(path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
+    if (!S_ISSOCK(file.st_mode)) return "a file that is no socket stands there";
+    const Fd probe(close_on_exec(::socket(AF_UNIX, SOCK_STREAM, 0)));
+    set_nonblocking(probe.get());  // connect(2) would wait for one who listens and does not accept
+    const bool answers = ::connect(probe.get(), address.get(), address.length) == 0 || errno == EAGAIN;
+    if (answers) return "a session runs there: attach ";
+    if (errno != ECONNREFUSED) return std::string("a socket stands there, and may be in use: ") + std::strerror(errno);
+    return ::unlink(path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
+}
+
+/// bind(2) and listen(2) for a Unix-domain socket; gives why not, or "".
+std::string Listener::bind_to_path(const SocketAddress &address) {
+    const std::string path = to_text(address);
+    const std::string folder = path.substr(0, path.rfind('/') + 1);
+    const Fd lock(close_on_exec(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)));
+    // Two shims must not both find it stale, and one remove the other's fresh socket.
+    if (!lock_folder(lock.get())) return "somebody holds a lock on its folder (flock)";
+    if (std::string why = clear_stale(address, path.c_str()); !why.empty()) return why;
     const mode_t before = ::umask(0177);
     const int result = ::bind(fd_.get(), address.get(), address.length);
     ::umask(before);
-    if (result != 0) return result;
-    path_ = path;
-    ::lstat(path, &file_);
-    return ::listen(fd_.get(), SOMAXCONN);  // before the lock goes: bound but not listening looks stale
+    if (result != 0 && errno == EACCES) return "no permission to make a socket in its folder";
+    if (result != 0 || ::lstat(path.c_str(), &file_) != 0) return std::strerror(errno);
+    path_ = absolute(path);
+    const bool listens = ::listen(fd_.get(), SOMAXCONN) == 0;  // while the lock is held: until then it looks stale
+    return listens ? "" : std::strerror(errno);
 }
 
-int Listener::open(const std::string &text, bool allow_remote) {
-    const Resolved found = resolve(text, true);
-    if (found.addresses.empty()) {
-        complain(text, found.why);
-        return found.malformed ? kExitUsage : kExitFailed;
-    }
+/// The same for any address.
+std::string Listener::bind_to(const SocketAddress &address) {
+    fd_.reset(close_on_exec(::socket(address.storage.ss_family, SOCK_STREAM, 0)));
+    if (!fd_) return std::strerror(errno);
+    set_nonblocking(fd_.get());
+    if (address.storage.ss_family == AF_UNIX) return bind_to_path(address);
+    const int on = 1;
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    const bool bound = ::bind(fd_.get(), address.get(), address.length) == 0 && ::listen(fd_.get(), SOMAXCONN) == 0;
+    return bound ? "" : std::strerror(errno);
+}
+
+int Listener::open(const std::string &text, const Resolved &found, bool allow_remote) {
+    std::string why = found.why;
     for (const SocketAddress &address : found.addresses) {
         if (allow_remote || is_loopback(address)) continue;
         complain(text, "not a loopback address: whoever reaches it would own the terminal (see --allow-remote)");
         return kExitFailed;
     }
     for (const SocketAddress &address : found.addresses) {
-        fd_.reset(::socket(address.storage.ss_family, SOCK_STREAM, 0));
-        if (!fd_) continue;
-        const int on = 1;
-        ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (bind_to(address) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0) continue;
-        close_on_exec(fd_.get());
-        set_nonblocking(fd_.get());
+        why = bind_to(address);
+        if (!why.empty()) continue;
         SocketAddress bound{.storage = {}, .length = sizeof bound.storage};
         ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&bound.storage), &bound.length);
         name_ = path_.empty() ? to_text(bound) : text;
         return 0;
     }
-    complain_errno("bind " + text);
-    return kExitFailed;
+    if (why.ends_with(": attach ")) why += text;
+    complain(text, why);
+    return found.malformed ? kExitUsage : kExitFailed;
+}
+
+void Listener::renew() {
+    struct stat file{};
+    if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
+    const std::string text = is_session_name(name_) ? name_ : path_;  // a session's folder may be gone, too
+    Listener fresh;
+    if (fresh.open(text, resolve(text, true), false) != 0) return;
+    std::swap(fd_, fresh.fd_);
+    std::swap(file_, fresh.file_);
+    fresh.path_.clear();  // the new file is ours now
 }
 
 void Listener::close() {
@@ -690,7 +759,7 @@ std::size_t write_some(int fd, std::string_view bytes) {
 /// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
 Fd unlinked_file() {
 #if defined(MFD_CLOEXEC)
-    return Fd(::memfd_create("shim", MFD_CLOEXEC));
+    return Fd(close_on_exec(::memfd_create("shim", 0)));
 #else
     const char *folder = std::getenv("TMPDIR");
     std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
@@ -765,6 +834,8 @@ void Memory::copy(int file, std::uint64_t offset, const Place &end) {
 
 class Recording {
 public:
+    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
+
     Recording() = default;
     Recording(const Recording &) = delete;
     Recording &operator=(const Recording &) = delete;
@@ -773,7 +844,7 @@ public:
     }
 
     /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
-    /// `limit` is in bytes of file. Gives false with a message.
+    /// `limit` is in bytes of file. False with errno when that fails.
     bool open(const std::string &path, const std::string &header, std::uint64_t limit);
     /// Instead of a file, or when the file cannot hold everything: keeps the end of the session in memory.
     void remember() { memory_.begin(here_); }
@@ -817,7 +888,6 @@ public:
 private:
     static constexpr std::size_t kNone = SIZE_MAX;
     static constexpr std::uint64_t kPlaceStep = 16 << 20;
-    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
     [[nodiscard]] bool is_written() const { return fd_ || memory_.is_open(); }
     [[nodiscard]] long long elapsed() const;
@@ -853,16 +923,13 @@ private:
 };
 
 bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
-    fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600));
+    fd_.reset(close_on_exec(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND, 0600)));
     path_ = path;
     limit_ = limit;
     struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
-    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0 || write_some(fd_.get(), header) < header.size()) {
-        complain_errno(path);
-        return false;
-    }
+    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0 || write_some(fd_.get(), header) < header.size()) return false;
     here_.offset = header.size();
     return true;
 }
@@ -998,19 +1065,20 @@ bool Recording::finish_rest(std::uint64_t output) {
 // the end of a session is the program's exit (SIGCHLD), never EIO.
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
 constexpr std::size_t kTypedBytes = 16 << 10;  // that one client may have waiting here; more stays in its socket
 constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
 
 struct SignalFlags {
-    volatile std::sig_atomic_t child, end, hang_up, mark;
+    volatile std::sig_atomic_t child, end, hang_up, mark, renew;
 } g_signals;
 
 extern "C" void note_signal(int number) {
     if (number == SIGCHLD) g_signals.child = 1;
     else if (number == SIGUSR1) g_signals.mark = 1;
+    else if (number == SIGUSR2) g_signals.renew = 1;
     else if (number == SIGHUP) g_signals.hang_up = 1;
     else g_signals.end = number;
 }
@@ -1098,8 +1166,8 @@ int find_program(const std::string &name) {
 
 class Terminal {
 public:
-    /// Makes the pseudoterminal, with `size`; false with a message.
-    bool open(const winsize &size);
+    /// Makes the pseudoterminal, with `size` and these settings, else the kernel's; false with a message.
+    bool open(const winsize &size, std::optional<termios> settings);
     /// Starts the program on it. With `wait_for_exec` returns when its exec has succeeded. Gives 0, or an exit status
     /// with the reason in errno.
     int start(char **argv, bool wait_for_exec);
@@ -1116,8 +1184,8 @@ public:
     void ask_to_end() const;
     /// Whether the program is ours to kill: not when it has become another user (kill(2), EPERM), as sudo does.
     [[nodiscard]] bool is_ours() const { return pid_ <= 0 || ::kill(pid_, 0) == 0 || errno != EPERM; }
-    /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (tty_ioctl(4), vhangup(2)):
-    /// SIGHUP and SIGCONT to the session's leader and the foreground group, whosever they are, and no more input or output.
+    /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (as vhangup(2) does):
+    /// SIGHUP and SIGCONT to the session's leader and the foreground group, whosever they are, and no more bytes.
     void close() {
         slave_.reset();
         master_.reset();
@@ -1136,23 +1204,22 @@ private:
     winsize size_{};
 };
 
-bool Terminal::open(const winsize &size) {
+bool Terminal::open(const winsize &size, std::optional<termios> settings) {
     int master = -1, slave = -1;
     winsize first = size;
-    if (::openpty(&master, &slave, nullptr, nullptr, &first) != 0) {
+    if (::openpty(&master, &slave, nullptr, settings ? &*settings : nullptr, &first) != 0) {
         complain_errno("openpty");
         return false;
     }
-    master_.reset(master);
-    slave_.reset(slave);
-    close_on_exec(master);
-    close_on_exec(slave);
+    master_.reset(close_on_exec(master));
+    slave_.reset(close_on_exec(slave));
     set_nonblocking(master);
 #if defined(IUTF8)
-    termios settings{};  // the kernel's own, and Backspace on an edited line takes a whole character: termios(3)
-    ::tcgetattr(slave, &settings);
-    settings.c_iflag |= IUTF8;
-    ::tcsetattr(slave, TCSANOW, &settings);
+    termios own{};  // the kernel's settings, but that Backspace on an edited line takes a whole character: termios(3)
+    if (!settings && ::tcgetattr(slave, &own) == 0) {
+        own.c_iflag |= IUTF8;
+        ::tcsetattr(slave, TCSANOW, &own);
+    }
 #endif
     size_ = size;
     return true;
@@ -1161,9 +1228,8 @@ bool Terminal::open(const winsize &size) {
 int Terminal::start(char **argv, bool wait_for_exec) {
     std::array<int, 2> report = {-1, -1};
     if (wait_for_exec && ::pipe(report.data()) != 0) return kExitFailed;
-    for (const int end : report) close_on_exec(end);  // no harm when there is none
-    const Fd reading(report[0]);
-    Fd writing(report[1]);
+    const Fd reading(close_on_exec(report[0]));
+    Fd writing(close_on_exec(report[1]));
     pid_ = ::fork();
     if (pid_ == 0) become_program(slave_.get(), writing.get(), argv);
     if (pid_ < 0) {
@@ -1191,7 +1257,7 @@ void Terminal::signal(int number, bool program_too) const {
 
 /// Whether the process has a handler for the signal: proc(5), SigCgt. Where nobody tells, no.
 bool catches(pid_t pid, int number) {
-    const Fd status(::open(("/proc/" + std::to_string(pid) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
+    const Fd status(close_on_exec(::open(("/proc/" + std::to_string(pid) + "/status").c_str(), O_RDONLY)));
     std::array<char, 4096> text{};
     const ssize_t n = ::read(status.get(), text.data(), text.size());
     const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
@@ -1203,8 +1269,8 @@ bool catches(pid_t pid, int number) {
     return (mask >> (number - 1) & 1) != 0;
 }
 
-/// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). Who has a handler for just one of
-/// them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP meanwhile.
+/// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). Who has a handler for just one
+/// of them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP meanwhile.
 void request_end(pid_t whom) {
     const pid_t leader = whom < 0 ? -whom : whom;
     const bool knows_term = catches(leader, SIGTERM), knows_hup = catches(leader, SIGHUP);
@@ -1524,7 +1590,7 @@ public:
     /// Whether it has said that this is a terminal.
     [[nodiscard]] bool has_screen() const { return mode_ == Mode::aware || watches_; }
     [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary || is_push(); }
-    /// Whether it only brings input (attach -p): it is sent no output, but is told when all that it sent has been taken.
+    /// Whether it only brings input (attach -p): it is sent no output, but is told when all of its input was taken.
     [[nodiscard]] bool is_push() const { return mode_ == Mode::push; }
     /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
     [[nodiscard]] bool is_undecided() const {
@@ -1634,9 +1700,9 @@ void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
     else std::memcpy(words, &in6->sin6_addr, 16);
 }
 
-/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)): packets
-/// to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell less: it
-/// fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
+/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)):
+/// packets to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell
+/// less: it fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
 bool is_elsewhere(const SocketAddress &address) {
     struct {
         nlmsghdr head;
@@ -1654,7 +1720,7 @@ bool is_elsewhere(const SocketAddress &address) {
     question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(bytes));
     __be16 port = 0;
     put_endpoint(address, port, question.destination.data());
-    const Fd routes(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+    const Fd routes(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)));
     if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
     alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
     const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
@@ -1732,7 +1798,7 @@ Ends ends_of(int fd) {
 bool Gate::open(bool allow_remote) {
     allow_remote_ = allow_remote;
 #if defined(__linux__)
-    diag_.reset(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+    diag_.reset(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)));
     if (!diag_) complain_errno("sock_diag (needed to know who connects)");
     return static_cast<bool>(diag_);
 #else
@@ -1786,7 +1852,7 @@ constexpr milliseconds kFarewellTick{10};        // at the end: how often we loo
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr int kAcceptFew = 64;                   // taken in at a time, between two looks at everybody else
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
-constexpr seconds kReapGrace{2};                 // after SIGKILL or the kernel's hang-up: then without the program's end
+constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
 
@@ -1820,14 +1886,22 @@ class Session {
 public:
     /// Makes everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status; then
     /// nothing that was made stays.
-    int start(const Options &options);
+    /// `caller`: a socket whose other end the caller of this command has, or -1.
+    int start(const Options &options, int caller);
     /// The line that tells the caller that all is well.
     [[nodiscard]] std::string readiness() const;
     /// Runs to the end; gives the program's exit status.
     int run();
+    /// Instead of that: ends what has been started; then nothing that was made stays.
+    void abandon();
 
 private:
     enum class Phase { waiting, running, farewell };
+
+    // the start
+    int open_recording(const std::string &header);
+    [[nodiscard]] std::string default_name() const;
+    [[nodiscard]] bool is_wanted(int caller) const;
 
     // the loop's paragraphs
     void build_sets(fd_set &readable, fd_set &writable, int &highest);
@@ -1846,6 +1920,7 @@ private:
     [[nodiscard]] std::uint64_t line_start(std::uint64_t history) const;
     // clients
     void accept_from(const Listener &listener, bool viewer, int most);
+    void renew_sockets();
     void welcome(Fd socket, bool viewer);
     void read_client(Client &client);
     void settle_input(Client &client);
@@ -1870,6 +1945,7 @@ private:
     // the program
     [[nodiscard]] std::optional<Clock::time_point> start_time() const;
     void start_program();
+    static void leave_folder();
     void write_input();
     void reap();
     void program_ended(int status);
@@ -1880,6 +1956,7 @@ private:
     void say_goodbye(Client &client);
 
     Options options_;
+    std::string recording_name_;  // as the user knows it
     Listener listener_, view_listener_;
     Recording recording_;
     Terminal terminal_;
@@ -2115,8 +2192,8 @@ void Session::serve(Client &client) {
 
 // --- input: clients -> program ---
 
-/// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of them does
-/// not keep out the Ctrl-C of another.
+/// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of them
+/// does not keep out the Ctrl-C of another.
 void Session::write_input() {
     const auto queue_all = [this] {
         if (input_.size() >= kInputBytes) return;
@@ -2186,9 +2263,9 @@ void Session::client_input_ended(Client &client) {
     client.input_ended = client.viewer = true;
     client.window = {};
     follow_window();
-    if (client.input.is_push() && phase_ != Phase::farewell)
-        ::send(client.socket.get(), kTaken.data(), kTaken.size(), MSG_DONTWAIT);  // the only thing it is ever sent: it fits
-    if (left || (client.input.is_push() && phase_ != Phase::farewell)) drop(client);
+    const bool taken = client.input.is_push() && phase_ != Phase::farewell;
+    if (taken) ::send(client.socket.get(), kTaken.data(), kTaken.size(), MSG_DONTWAIT);  // all it is ever sent: it fits
+    if (left || taken) drop(client);
 }
 
 /// Reads what the client has sent, whatever the queue is like: its hello, a new size and its end are news at any time.
@@ -2217,7 +2294,6 @@ void Session::sweep_those_who_left() {
 }
 
 void Session::welcome(Fd socket, bool viewer) {
-    close_on_exec(socket.get());
     const int on = 1;
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -2234,18 +2310,27 @@ void Session::welcome(Fd socket, bool viewer) {
 void Session::accept_from(const Listener &listener, bool viewer, int most) {
     sweep_those_who_left();
     for (int i = 0; i < most; ++i) {
-        Fd socket(::accept(listener.fd(), nullptr, nullptr));
+        Fd socket(close_on_exec(::accept(listener.fd(), nullptr, nullptr)));
         if (!socket && errno == EMFILE) {
             spare_.reset();
             socket.reset(::accept(listener.fd(), nullptr, nullptr));
             socket.reset();
-            spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+            spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
             if (spare_) continue;
         }
         if (!socket && (errno == ECONNABORTED || errno == EINTR)) continue;
         if (!socket && errno != EAGAIN && errno != EWOULDBLOCK) accept_again_ = now_ + kAcceptPause;
         if (!socket) return;
         if (socket.get() < FD_SETSIZE && gate_.admits(socket.get())) welcome(std::move(socket), viewer);
+    }
+}
+
+/// SIGUSR2. Who waits at an old socket is let in first: nobody listens there any more.
+void Session::renew_sockets() {
+    for (Listener *listener : {&listener_, &view_listener_}) {
+        if (phase_ == Phase::farewell || !listener->is_open()) continue;
+        accept_from(*listener, listener == &view_listener_, SOMAXCONN);
+        listener->renew();
     }
 }
 
@@ -2267,11 +2352,16 @@ std::optional<Clock::time_point> Session::start_time() const {
 void Session::start_program() {
     phase_ = Phase::running;
     const int status = terminal_.start(options_.program, false);
+    leave_folder();
     if (status == 0) return;
     const std::string line = std::string(kProgram) + ": fork: " + std::strerror(errno) + "\r\n";
     turn_used_ = line.copy(turn_.data(), turn_.size());
     program_ended(status);
 }
+
+/// The program has the caller's folder; the daemon, which lives for long, keeps no file system busy (umount(8)). From
+/// now on every path has to be absolute.
+void Session::leave_folder() { [[maybe_unused]] const int result = ::chdir("/"); }
 
 /// Collects who has ended: the program, or a `record` that was catching a client up.
 void Session::reap() {
@@ -2413,6 +2503,7 @@ std::optional<Clock::time_point> Session::deadline() const {
 
 void Session::take_signals_sent() {
     if (std::exchange(g_signals.mark, 0) != 0) recording_.event('m', "");
+    if (std::exchange(g_signals.renew, 0) != 0) renew_sockets();
     if (std::exchange(g_signals.child, 0) != 0) reap();
     if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
     if (const int number = std::exchange(g_signals.end, 0); number != 0) end(number);
@@ -2456,6 +2547,8 @@ void Session::look_at_progress(Client &client) {
 }
 
 int Session::run() {
+    recording_.keep();
+    if (phase_ == Phase::running) leave_folder();
     while (phase_ != Phase::farewell || !clients_.empty()) {
         // Build the sets: who may speak, and who has room for what is waiting.
         fd_set readable, writable;
@@ -2517,6 +2610,15 @@ winsize first_window() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
+/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. Raw mode is nobody's
+/// wish: it tells of a program in the middle of something.
+std::optional<termios> first_settings() {
+    termios settings{};
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::tcgetattr(stream, &settings) == 0 && (settings.c_lflag & ICANON) != 0) return settings;
+    return std::nullopt;
+}
+
 /// `record` in the folder of this program, or "".
 std::string find_record() {
     std::array<char, PATH_MAX> self{};
@@ -2536,15 +2638,6 @@ std::string utc_now() {
     std::tm parts{};
     ::gmtime_r(&now, &parts);
     return {text.data(), std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts)};
-}
-
-/// The default name of a recording; with -2, -3 ... in it for further sessions within a second.
-std::string free_name(const std::string &label) {
-    const std::string name = "shim-" + label + "-" + utc_now();
-    std::string candidate = name + ".cast";
-    for (int n = 2; n < 1000 && ::access(candidate.c_str(), F_OK) == 0; ++n)
-        candidate = name + "-" + std::to_string(n) + ".cast";
-    return candidate;
 }
 
 /// argv as one line that a shell would take apart again.
@@ -2576,93 +2669,149 @@ std::string header_line(const Options &options, const winsize &size, const std::
            R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) + "}}\n";
 }
 
-/// What SHIM_ADDRESS tells the program: good from any folder.
-std::string absolute(const std::string &address) {
-    std::array<char, PATH_MAX> folder{};
-    if (address.find('/') == std::string::npos || address.front() == '/') return address;
-    return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + address : address;
+/// Makes a folder with those that it is in, for its user alone. False with errno.
+bool make_folders(const std::string &path) {
+    for (std::size_t at = 0; at != std::string::npos;) {
+        at = path.find('/', at + 1);
+        if (::mkdir(path.substr(0, at).c_str(), 0700) != 0 && errno != EEXIST) return false;
+    }
+    return true;
 }
 
-int Session::start(const Options &options) {
-    options_ = options;
-    now_ = Clock::now();
-    inside_ = take_signals();
-    turn_.resize(kTurnBytes);
-    if (int status = listener_.open(options.address, options.allow_remote); status != 0) return status;
-    if (!options.view.empty())
-        if (int status = view_listener_.open(options.view, options.allow_remote); status != 0) return status;
-    if (!gate_.open(options.allow_remote)) return kExitFailed;
-    spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    painter_.open(find_record());
-    ::setenv("TERM", "xterm-256color", 0);
-    ::setenv("SHIM_ADDRESS", absolute(listener_.name()).c_str(), 1);
-    const winsize size = options.size.ws_row != 0 ? options.size : first_window();
-    if (options.record) {
-        const std::string name = options.record_file.empty() ? free_name(listener_.label()) : options.record_file;
-        const std::string header = header_line(options, size, listener_.name());
-        if (!recording_.open(name, header, options.max_record)) return kExitFailed;
+/// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is found
+/// years later, made if need be; else in the current one. Gives "" with a message when there is no such folder.
+std::string Session::default_name() const {
+    if (!is_session_name(options_.address)) return "shim-" + listener_.label() + "-" + utc_now();
+    const std::string folder = records_folder();
+    const bool absolute = folder.starts_with('/');
+    if (absolute && make_folders(folder)) return folder + "/" + options_.address + "-" + utc_now();
+    complain(folder, absolute ? std::strerror(errno) : "no absolute path for recordings: set SHIM_RECORDS, or -r or -n");
+    return "";
+}
+
+/// Makes the recording: FILE, or a file of a name that nobody else has. Gives 0, or with a message the exit status.
+int Session::open_recording(const std::string &header) {
+    const std::uint64_t least = header.size() + Recording::kReserve;
+    if (options_.max_record < least) {
+        complain("--max-record", "the least for this session is " + std::to_string(least) + " bytes");
+        return kExitUsage;
     }
-    if (!terminal_.open(size)) return kExitFailed;
-    recording_.resize(size, true);
-    if (!options.record && painter_.is_open()) recording_.remember();
-    if (const int status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true)) {
-        complain_errno(options.program[0]);
-        return status;
+    const bool chosen = !options_.record_file.empty();
+    const std::string name = chosen ? options_.record_file : default_name();
+    if (name.empty()) return kExitFailed;
+    recording_name_ = chosen ? name : name + ".cast";
+    for (int n = 2; !recording_.open(absolute(recording_name_), header, options_.max_record); ++n) {
+        if (errno != EEXIST || chosen) {
+            complain_errno(recording_name_);
+            return kExitFailed;
+        }
+        recording_name_ = name + "-" + std::to_string(n) + ".cast";  // another session within the same second
     }
-    if (!options.wait) phase_ = Phase::running;
-    recording_.keep();
     return 0;
 }
 
+/// Whether a session is wanted still: neither has a signal come since the start, nor was the caller ended meanwhile.
+bool Session::is_wanted(int caller) const {
+    let_signals_in(inside_);
+    if (g_signals.end != 0 || g_signals.hang_up != 0) return false;
+    pollfd entry{.fd = caller, .events = 0, .revents = 0};
+    return ::poll(&entry, 1, 0) == 0;  // POLLHUP would come unasked
+}
+
+int Session::start(const Options &options, int caller) {
+    options_ = options;
+    now_ = Clock::now();
+    const bool viewers = !options.view.empty();
+    const Resolved where = resolve(options.address, true);
+    const Resolved view_where = viewers ? resolve(options.view, true) : Resolved{};
+    inside_ = take_signals();  // not before: a name service that does not answer can be interrupted
+    turn_.resize(kTurnBytes);
+    int status = listener_.open(options.address, where, options.allow_remote);
+    if (status == 0 && viewers) status = view_listener_.open(options.view, view_where, options.allow_remote);
+    if (status != 0) return status;
+    if (!gate_.open(options.allow_remote)) return kExitFailed;
+    spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
+    painter_.open(find_record());
+    ::setenv("TERM", "xterm-256color", 0);
+    ::setenv("SHIM_ADDRESS", listener_.address().c_str(), 1);
+    const winsize size = options.size.ws_row != 0 ? options.size : first_window();
+    if (options.record) status = open_recording(header_line(options, size, listener_.address()));
+    if (status != 0) return status;
+    if (!terminal_.open(size, first_settings())) return kExitFailed;
+    recording_.resize(size, true);
+    if (!options.record && painter_.is_open()) recording_.remember();
+    if (!is_wanted(caller)) return kExitFailed;
+    status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true);
+    if (status != 0) complain_errno(options.program[0]);
+    else if (!options.wait) phase_ = Phase::running;
+    return status;
+}
+
+void Session::abandon() { terminal_.signal(SIGKILL, true); }
+
 std::string Session::readiness() const {
     return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) + ", " +
-           (recording_.is_open() ? "recording " + recording_.path() : "not recording") +
+           (recording_.is_open() ? "recording " + recording_name_ : "not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
-/// Nothing of the caller's stays open but the three standard streams, which are all open afterwards.
-void close_inherited() {
-    for (int fd = ::open("/dev/null", O_RDWR); fd >= 0 && fd <= STDERR_FILENO;) fd = ::open("/dev/null", O_RDWR);
+/// Nothing of the caller's stays open but the three standard streams, which are all open afterwards. False with a
+/// message.
+bool close_inherited() {
+    int fd = ::open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDWR);
+    if (fd < 0) {
+        complain_errno("/dev/null");
+        return false;
+    }
 #if defined(SYS_close_range)  // the system call: not every C library has a function for it
-    if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) == 0) return;
+    if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) == 0) return true;
 #endif
-    for (int fd = static_cast<int>(::sysconf(_SC_OPEN_MAX)) - 1; fd > STDERR_FILENO; --fd) ::close(fd);
+    for (fd = static_cast<int>(::sysconf(_SC_OPEN_MAX)) - 1; fd > STDERR_FILENO; --fd) ::close(fd);
+    return true;
 }
 
-/// Forks the daemon. In the daemon gives the pipe on which it tells that it is ready; the caller stays inside, passes
-/// the readiness line on to standard output, and exits with the status that the start has earned.
-Fd fork_daemon() {
-    std::array<int, 2> ends{};
-    if (::pipe(ends.data()) != 0) {
-        complain_errno("pipe");
-        ::_exit(kExitFailed);
-    }
-    const pid_t daemon = ::fork();
-    if (daemon == 0) {
-        ::close(ends[0]);
-        close_on_exec(ends[1]);
-        ::setsid();
-        return Fd(ends[1]);
-    }
-    ::close(ends[1]);
+/// The caller's part, which ends with the status that the start has earned: passes the daemon's readiness line on, and
+/// tells the daemon so.
+[[noreturn]] void await_daemon(pid_t daemon, int from_daemon) {
     std::array<char, 4096> bytes;
     std::string line;
-    for (ssize_t n = 0; (n = ::read(ends[0], bytes.data(), bytes.size())) > 0;)
+    for (ssize_t n = 0; (n = ::read(from_daemon, bytes.data(), bytes.size())) > 0;)
         line.append(bytes.data(), static_cast<std::size_t>(n));
     if (!line.empty()) {
         [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
-        ::_exit(0);
+        ::_exit(::write(from_daemon, "", 1) == 1 ? 0 : kExitFailed);
     }
     int wait_status = 0;
-    if (daemon < 0) complain_errno("fork");
-    const bool ended = daemon > 0 && ::waitpid(daemon, &wait_status, 0) == daemon;
+    const bool ended = ::waitpid(daemon, &wait_status, 0) == daemon;
     ::_exit(ended && wait_status != 0 ? exit_status(wait_status) : kExitFailed);
 }
 
-/// The daemon lets go of the caller's standard streams.
-void leave_streams() {
-    const Fd null(::open("/dev/null", O_RDWR));
-    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null.get(), stream);
+/// Forks the daemon. There, gives a socket to the caller, who stays inside.
+Fd fork_daemon() {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
+        complain_errno("socketpair");
+        ::_exit(kExitFailed);
+    }
+    const pid_t daemon = ::fork();
+    if (daemon < 0) {
+        complain_errno("fork");
+        ::_exit(kExitFailed);
+    }
+    ::close(ends[daemon == 0 ? 0 : 1]);
+    if (daemon > 0) await_daemon(daemon, ends[0]);
+    ::setsid();
+    return Fd(close_on_exec(ends[1]));
+}
+
+/// Tells the caller that the session is ready. True when the caller has told it on: one that was ended before (Ctrl-C)
+/// knows of no session, and there must be none.
+bool tell_ready(int caller, const std::string &line) {
+    const bool told = ::write(caller, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+    ::shutdown(caller, SHUT_WR);
+    char taken = 0;
+    return told && ::read(caller, &taken, 1) == 1;
 }
 
 /// The whole run; everything that was made is owned by something in here, and goes when it returns.
@@ -2670,10 +2819,19 @@ int run_shim(const Options &options) {
     Fd caller;
     if (!options.foreground) caller = fork_daemon();
     Session session;
-    if (const int status = session.start(options); status != 0) return status;
+    if (const int status = session.start(options, caller.get()); status != 0) return status;
     const std::string line = session.readiness();
-    if (!options.foreground) leave_streams();
-    [[maybe_unused]] const ssize_t n = ::write(caller ? caller.get() : STDOUT_FILENO, line.data(), line.size());
+    if (options.foreground) {
+        [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
+        return session.run();
+    }
+    const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::dup2(null.get(), stream) < 0) caller.reset();  // whoever reads the caller's would never see their end
+    if (!tell_ready(caller.get(), line)) {
+        session.abandon();
+        return kExitFailed;
+    }
     caller.reset();
     return session.run();
 }
@@ -2683,6 +2841,7 @@ int run_shim(const Options &options) {
 int main(int argc, char **argv) {
     Options options;
     if (const auto status = parse_command_line(argc, argv, options)) return *status;
-    close_inherited();
+    if (!close_inherited()) return kExitFailed;
+    ::signal(SIGCHLD, SIG_DFL);  // a caller may have it ignored, and then no status of a child can be had: wait(2)
     return run_shim(options);
 }

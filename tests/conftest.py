@@ -16,8 +16,11 @@ for number in (signal.SIGINT, signal.SIGQUIT):
 
 
 @pytest.fixture
-def pty(tmp_path):
-    """Starts shims, clients and terminals in a folder of the test's own, and ends them with the test."""
+def pty(tmp_path, tmp_path_factory, monkeypatch):
+    """Starts shims, clients and terminals in a folder of the test's own, and ends them with the test. Named sessions
+    are the test's own too."""
+    for variable in ('SHIM_DIR', 'SHIM_RECORDS'):
+        monkeypatch.setenv(variable, str(tmp_path_factory.mktemp(variable)))
     with_folder = Pty(tmp_path)
     yield with_folder
     with_folder.end()
