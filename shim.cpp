@@ -268,7 +268,8 @@ constexpr char kUsage[] =
     "  -H, --history SIZE|all|none  what a late client is sent first (default: 64K)\n"
     "  -w, --wait                 start PROGRAM when the first client is there\n"
     "  -v, --view ADDRESS         listen there too, for viewers: what they send is thrown away\n"
-    "  -f, --foreground           stay in the foreground and exit with PROGRAM's status\n"
+    "  -f, --foreground           stay in the foreground and exit with PROGRAM's status; standard output gets what\n"
+    "                             PROGRAM prints, unless it is a terminal\n"
     "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
     "      --allow-remote         take an ADDRESS that is not loopback: whoever reaches it owns the terminal\n"
     "  -h, --help                 show this\n"
@@ -1868,6 +1869,7 @@ struct Client {
     bool viewer = false;          // came by --view, or has shut down its sending side
     bool input_ended = false;     // nothing more will come from it
     bool deaf = false;            // it takes nothing more; what it sent before it left is still read
+    bool copier = false;          // our own: what it takes goes to our standard output
     bool blocked = false;         // the last send did not take everything: ask select for room
     bool said_goodbye = false;    // everything is sent, and our sending side shut down
     std::size_t goodbye_sent = 0; // bytes
@@ -1882,6 +1884,17 @@ struct Client {
     Clock::time_point progress;   // when it last took something, or had nothing to take
 };
 
+/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Whoever ends this session with
+/// Ctrl-C or a signal to all of its processes (a service manager) means the program: the last words come after that.
+[[noreturn]] void become_copier(int socket) {
+    ::dup2(socket, STDIN_FILENO);
+    reset_signals();
+    for (const int number : {SIGINT, SIGQUIT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
+    ::execlp("cat", "cat", static_cast<char *>(nullptr));
+    complain("cat", std::strerror(errno));
+    ::_exit(kExitNotFound);
+}
+
 class Session {
 public:
     /// Makes everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status; then
@@ -1890,6 +1903,8 @@ public:
     int start(const Options &options, int caller);
     /// The line that tells the caller that all is well.
     [[nodiscard]] std::string readiness() const;
+    /// Before run(): from its first byte on, the output goes to standard output, too. False with a message.
+    bool copy_output();
     /// Runs to the end; gives the program's exit status.
     int run();
     /// Instead of that: ends what has been started; then nothing that was made stays.
@@ -1971,6 +1986,7 @@ private:
     std::string input_;           // for the program, not yet taken by the master
     std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
+    pid_t copier_ = 0;            // the process that copies the output to standard output, 0: none
     Phase phase_ = Phase::waiting;
     int status_ = 0;
     sigset_t inside_{};           // the signal mask while we wait
@@ -2026,11 +2042,14 @@ void Session::publish(bool all) {
 /// Whether `record` could bring a client that stands at `from` up to the ring.
 bool Session::can_catch_up(std::uint64_t from) const { return painter_.is_open() && recording_.holds_from(from); }
 
-/// Whether this client has a say in how fast the program runs: it types, and takes what it is given.
+/// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard output is
+/// waited for without a limit, as in a pipeline, when nothing could bring it up later.
 bool Session::paces(const Client &client) const {
     const bool waits = client.blocked || client.record > 0 || client.cursor < ring_.tail();
-    const bool follows = client.stage == Stage::live && client.socket && !client.viewer && !client.deaf;
-    return follows && (!waits || now_ - client.progress < kPaceGrace);
+    const bool says = client.copier || !client.viewer;
+    const bool follows = client.stage == Stage::live && client.socket && says && !client.deaf;
+    const bool patient = client.copier && !can_catch_up(ring_.tail());
+    return follows && (!waits || patient || now_ - client.progress < kPaceGrace);
 }
 
 /// The position of the client that paces the program: the fastest when a recording can catch the others up, else the
@@ -2061,6 +2080,7 @@ void Session::drop(Client &client) {
 
 void Session::drop_all() {
     for (Client &client : clients_) drop(client);
+    if (copier_ > 0) ::kill(copier_, SIGKILL);
 }
 
 /// It can be told nothing more. But one that typed and left (echo make | attach -p) may have been quicker than we were:
@@ -2341,7 +2361,7 @@ std::optional<Clock::time_point> Session::start_time() const {
     std::optional<Clock::time_point> first;
     if (phase_ != Phase::waiting) return first;
     for (const Client &client : clients_) {
-        if (!client.socket) continue;
+        if (!client.socket || client.copier) continue;
         const bool spoke = client.input.mode() != ClientInput::Mode::opening;
         const auto at = spoke ? client.came : client.came + kOpeningGrace;
         if (!first || at < *first) first = at;
@@ -2368,6 +2388,7 @@ void Session::reap() {
     int wait_status = 0;
     for (pid_t pid = 0; (pid = ::waitpid(-1, &wait_status, WNOHANG)) > 0;) {
         if (pid == terminal_.pid()) program_ended(exit_status(wait_status));
+        if (pid == copier_) copier_ = 0;
         painter_.finish_keyframe(pid, wait_status, recording_);
         for (Client &client : clients_)
             if (client.record == pid) record_ended(client, wait_status);
@@ -2488,7 +2509,7 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(accept_again_);
     if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_));
     if (cut_since_) at(*cut_since_ + kCutGrace);
-    if (phase_ == Phase::farewell) at(now_ + kFarewellTick);
+    if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
     const bool waits = phase_ == Phase::running && paced();
     const bool crowded = !has_place() && std::any_of(clients_.begin(), clients_.end(),
                                                      [this](const Client &c) { return waits_for_place(c); });
@@ -2543,13 +2564,37 @@ void Session::look_at_progress(Client &client) {
     const bool crowds = client.record > 0 && !has_place() &&
                         std::any_of(clients_.begin(), clients_.end(), [this](const Client &c) { return waits_for_place(c); });
     const bool in_the_way = phase_ == Phase::farewell || crowds;
-    if (delivered || (in_the_way && now_ - client.progress > kTakesNothing)) drop(client);
+    const bool stuck = in_the_way && !client.copier && now_ - client.progress > kTakesNothing;
+    if (delivered || stuck) drop(client);
+}
+
+bool Session::copy_output() {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
+        complain_errno("socketpair");
+        return false;
+    }
+    Client client;
+    client.socket.reset(close_on_exec(ends[0]));
+    const Fd others(close_on_exec(ends[1]));
+    copier_ = ::fork();
+    if (copier_ == 0) become_copier(others.get());
+    if (copier_ < 0) {
+        copier_ = 0;
+        complain_errno("fork");
+        return false;
+    }
+    client.copier = client.viewer = true;
+    client.stage = Stage::live;
+    client.progress = now_;
+    clients_.push_back(std::move(client));
+    return true;
 }
 
 int Session::run() {
     recording_.keep();
     if (phase_ == Phase::running) leave_folder();
-    while (phase_ != Phase::farewell || !clients_.empty()) {
+    while (phase_ != Phase::farewell || !clients_.empty() || copier_ > 0) {
         // Build the sets: who may speak, and who has room for what is waiting.
         fd_set readable, writable;
         int highest = -1;
@@ -2823,7 +2868,9 @@ int run_shim(const Options &options) {
     const std::string line = session.readiness();
     if (options.foreground) {
         [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
-        return session.run();
+        if (::isatty(STDOUT_FILENO) != 0 || session.copy_output()) return session.run();
+        session.abandon();
+        return kExitFailed;
     }
     const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
