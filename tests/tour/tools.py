@@ -18,7 +18,10 @@ import time
 import tty  # noqa: F401
 
 _TIMEOUT = 20          # seconds; generous: only reached when something is wrong
-_SEQUENCE = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|\][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-Z\\^-~]|$))')
+_SEQUENCE = re.compile(rb'''\x1b(?: \[ [0-?]* [ -/]* (?:[@-~]|$)                   # CSI, a control sequence
+                                | \] [^\x07\x1b]* (?:\x07|\x1b\\|$)              # OSC, a string
+                                | [ -/]* (?:[0-Z\\^-~]|$) )                      # any other
+                            | [\x00-\x08\x0e-\x1a]''', re.X)                     # a control that shows nothing
 _started, _children, _clients = [], [], []
 
 
