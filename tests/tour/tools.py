@@ -58,8 +58,8 @@ def nothing_at(fd):
 
 
 def start_child(function):
-    """Calls `function` in a process of its own (fork). It gets one argument, which is print to us. Gives the child's pid
-    and the descriptor to read from what it tells; an OSError that it raises is told too."""
+    """Calls `function` in a process of its own (fork). It gets one argument, which is print to us. Gives the child's
+    pid and the descriptor to read from what it tells; an OSError that it raises is told too."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -83,7 +83,7 @@ def in_child(function):
 
 
 def end_child(pid, number=0):
-    """Sends it a signal, if one is given, and waits for its end; gives its exit status, or minus the signal's number."""
+    """Sends it a signal, if one is given, and waits for its end; gives its exit status, or minus the signal."""
     os.kill(pid, number)
     _children.remove(pid)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

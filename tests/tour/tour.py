@@ -1,17 +1,17 @@
 #!/usr/bin/python3
-"""The guide of `make tour`: reads a lesson to you, does before your eyes what stands in it, and checks that you see what
-the lesson says.
+"""The guide of `make tour`: reads a lesson to you, does before your eyes what stands in it, and checks that you see
+what the lesson says.
 
     tour.py [LESSON]...      the numbers of lessons, else all; `list`: what there is
 
-At a terminal it waits for Enter at the end of each part (q and Enter leaves); in a pipe it goes on by itself. The status
-is 0 when everything was seen, 1 when something was not, 2 for a lesson that there is not.
+At a terminal it waits for Enter at the end of each part (q and Enter leaves); in a pipe it goes on by itself. The
+status is 0 when everything was seen, 1 when something was not, 2 for a lesson that there is not.
 
-A lesson is a text (NN-name.md). What is indented by four and begins with `$ ` is a command for sh (`> ` continues it), with
-`>>> ` Python (`... ` continues it); below stands what must be seen, where `...` is whatever it is this time. The commands of a
-lesson run in a folder of their own, with the programs on PATH, and find Python's texts and numbers in their environment.
-Python has the modules and functions of tools.py, `said`, which is what the last command said, and `pid`, which is the
-shim that it started. What a lesson has started is ended with it.
+A lesson is a text (NN-name.md). What is indented by four and begins with `$ ` is a command for sh (`> ` continues it),
+with `>>> ` Python (`... ` continues it); below stands what must be seen, where `...` is whatever it is this time. The
+commands of a lesson run in a folder of their own, with the programs on PATH, and find Python's texts and numbers in
+their environment. Python has the modules and functions of tools.py, `said`, which is what the last command said, and
+`pid`, which is the shim that it started. What a lesson has started is ended with it.
 """
 import contextlib
 import doctest
@@ -92,8 +92,8 @@ class Stage:
     """Where the experiments of one lesson run: a folder, an environment, a Python namespace."""
     def __init__(self, folder):
         self.shims = []
-        self.environment = dict(os.environ, PATH=f'{BUILD}:{os.environ["PATH"]}', PS1='$ ', TERM='xterm', LC_ALL='C.UTF-8',
-                                SHIM_DIR=folder + '/sessions', SHIM_RECORDS=folder + '/records')
+        self.environment = dict(os.environ, PATH=f'{BUILD}:{os.environ["PATH"]}', PS1='$ ', TERM='xterm',
+                                LC_ALL='C.UTF-8', SHIM_DIR=folder + '/sessions', SHIM_RECORDS=folder + '/records')
         os.environ.update(self.environment)
         os.chdir(folder)
         self.names = {name: value for name, value in vars(tools).items() if not name.startswith('_')}
