@@ -271,6 +271,7 @@ constexpr char kUsage[] =
     "  -f, --foreground           stay in the foreground and exit with PROGRAM's status; standard output gets what\n"
     "                             PROGRAM prints, unless it is a terminal\n"
     "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
+    "      --explain              tell on standard error what happens on the terminal (implies -f)\n"
     "      --allow-remote         take an ADDRESS that is not loopback: whoever reaches it owns the terminal\n"
     "  -h, --help                 show this\n"
     "  -V, --version              show the version\n"
@@ -296,6 +297,7 @@ struct Options {
     std::uint64_t history = 64 << 10;       // bytes; kUnlimited: everything from the first byte
     bool wait = false;
     bool foreground = false;
+    bool explain = false;
     seconds grace{10};                      // between the request to end and SIGKILL
     bool allow_remote = false;
 };
@@ -368,6 +370,7 @@ bool take_option(int option, const char *value, Options &options) {
         if (text.empty()) complain("--view", "an address is missing");
         return !text.empty();
     case 'f': options.foreground = true; return true;
+    case 'E': options.explain = options.foreground = true; return true;
     case 'g': return parse_grace(text, options.grace);
     default: options.allow_remote = true; return true;
     }
@@ -381,7 +384,8 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
         {"record-input", no_argument, nullptr, 'i'},     {"max-record", required_argument, nullptr, 'm'},
         {"size", required_argument, nullptr, 's'},       {"history", required_argument, nullptr, 'H'},
         {"wait", no_argument, nullptr, 'w'},             {"view", required_argument, nullptr, 'v'},
-        {"foreground", no_argument, nullptr, 'f'},       {"allow-remote", no_argument, nullptr, 'R'},
+        {"foreground", no_argument, nullptr, 'f'},       {"explain", no_argument, nullptr, 'E'},
+        {"allow-remote", no_argument, nullptr, 'R'},
         {"grace", required_argument, nullptr, 'g'},
         {"help", no_argument, nullptr, 'h'},             {"version", no_argument, nullptr, 'V'},
         {nullptr, 0, nullptr, 0},
@@ -1001,11 +1005,10 @@ void Recording::resize(const winsize &size, bool first) {
 
 /// A line straight into the file, before those of this turn: a marker, or its last one.
 void Recording::write_line(char code, std::string_view text) {
-    const std::size_t before = used_;
-    time_ = used_ > 0 ? turn_time_ : elapsed();
-    add(code, text);
-    here_.offset += write_some(fd_.get(), {lines_.data() + before, used_ - before});
-    used_ = before;
+    const long long time = used_ > 0 ? turn_time_ : elapsed();
+    std::array<char, 64> begin{};
+    std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
+    here_.offset += write_some(fd_.get(), begin.data() + json_string(text) + "]\n");
 }
 
 void Recording::end(int status) {
@@ -1174,6 +1177,7 @@ public:
     int start(char **argv, bool wait_for_exec);
 
     [[nodiscard]] int master() const { return master_.get(); }
+    [[nodiscard]] int slave() const { return slave_.get(); }
     [[nodiscard]] pid_t pid() const { return pid_; }
     [[nodiscard]] const winsize &size() const { return size_; }
     /// Sets the window size: the kernel sends SIGWINCH to the foreground group when it is another one.
@@ -1835,6 +1839,240 @@ bool Gate::has_left(int fd) const {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The narrator (--explain)
+//
+// Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event, indented
+// by who acts. The session's events pass it in one-line calls; when nobody listens each returns at once. It looks, and
+// changes nothing: a standard error that takes nothing costs lines, and makes nobody wait.
+// ---------------------------------------------------------------------------------------------------------------------
+
+enum class Actor { shim, kernel, program, client };
+
+/// A flag of struct termios, and what it means to have it or not.
+struct SettingText {
+    tcflag_t termios::*field;
+    tcflag_t flag;
+    const char *name, *on, *off;
+};
+
+constexpr std::array kSettingTexts = {
+    SettingText{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
+    SettingText{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
+    SettingText{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
+    SettingText{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
+    SettingText{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
+    SettingText{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
+};
+
+/// A control character that the line discipline itself acts on.
+struct SpecialKey {
+    std::size_t index;         // into c_cc
+    tcflag_t termios::*field;  // while this flag is on
+    tcflag_t flag;
+    const char *name, *what;
+};
+
+constexpr std::array kSpecialKeys = {
+    SpecialKey{VINTR, &termios::c_lflag, ISIG, "VINTR", "SIGINT"},
+    SpecialKey{VQUIT, &termios::c_lflag, ISIG, "VQUIT", "SIGQUIT"},
+    SpecialKey{VSUSP, &termios::c_lflag, ISIG, "VSUSP", "SIGTSTP"},
+    SpecialKey{VEOF, &termios::c_lflag, ICANON, "VEOF", "gives the line as it is to read(2): an empty one is the end of file"},
+    SpecialKey{VERASE, &termios::c_lflag, ICANON, "VERASE", "takes the last character of the line back"},
+    SpecialKey{VKILL, &termios::c_lflag, ICANON, "VKILL", "takes the whole line back"},
+    SpecialKey{VSTOP, &termios::c_iflag, IXON, "VSTOP", "stops output until VSTART, Ctrl-Q"},
+    SpecialKey{VSTART, &termios::c_iflag, IXON, "VSTART", "lets output go on"},
+};
+
+/// Bytes as a person reads them: 'ls\r', at most `most` of them.
+std::string quoted(std::string_view bytes, std::size_t most = 40) {
+    std::string text = "'";
+    for (const char c : bytes.substr(0, most)) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '\r' || c == '\n' || c == '\t' || c == '\x1B')
+            text += c == '\r' ? "\\r" : c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\e";
+        else if (byte < 0x20 || byte == 0x7F) text.append({'^', static_cast<char>(c ^ 0x40)});
+        else text += c;
+    }
+    return text + (bytes.size() > most ? "'..." : "'");
+}
+
+std::string count_of(std::size_t n, const char *what) {
+    return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
+
+class Narrator {
+public:
+    void listen() { on_ = true; }
+    [[nodiscard]] bool is_on() const { return on_; }
+
+    /// One line: who does what, and in which manual page it stands.
+    void tell(Actor actor, const std::string &what, const char *page = "");
+    /// The two ends, as they are at first.
+    void made(const Terminal &terminal);
+    /// The program runs on its terminal.
+    void started(const Terminal &terminal, char **argv);
+    /// A client has typed `bytes`.
+    void said(const Terminal &terminal, int socket, std::string_view bytes);
+    /// `bytes` that clients typed are in the master now, and the kernel does with them what the terminal's settings say.
+    void typed(const Terminal &terminal, std::string_view bytes);
+    /// The window has got another size.
+    void resized(const Terminal &terminal);
+    /// A client is there, behind the descriptor `socket`; or was sent away.
+    void came(int socket, bool admitted);
+    /// The program has to wait for its clients, or no longer.
+    void paced(bool now);
+    /// The program has printed `bytes`, which `clients` are shown; `recorded`: after they were recorded.
+    void printed(std::string_view bytes, std::size_t clients, bool recorded);
+    /// Looks whether settings or the foreground group have changed: once a turn.
+    void look(const Terminal &terminal);
+
+private:
+    [[nodiscard]] std::string shown(std::string_view bytes) const;
+    void explain_key(const Terminal &terminal, const SpecialKey &key, unsigned char byte);
+    void explain_plain(std::string_view bytes);
+
+    bool on_ = false;
+    std::size_t missed_ = 0;  // lines that standard error did not take
+    bool paced_ = false;
+    termios settings_{};      // as last seen
+    pid_t foreground_ = -1;
+};
+
+void Narrator::tell(Actor actor, const std::string &what, const char *page) {
+    if (!on_) return;
+    constexpr std::array kNames = {"shim", "  kernel", "    program", "      client"};
+    std::string line = kNames[static_cast<std::size_t>(actor)] + std::string(": ") + what;
+    if (*page != '\0') line += std::string("  [") + page + "]";
+    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (::poll(&ready, 1, 0) != 1) return void(++missed_);
+    if (missed_ > 0) line.insert(0, "(" + count_of(std::exchange(missed_, 0), "line") + " left out)\n");
+    line += '\n';
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+void Narrator::made(const Terminal &terminal) {
+    if (!on_) return;
+    std::array<char, PATH_MAX> name{};
+    ::ttyname_r(terminal.slave(), name.data(), name.size());
+    tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is descriptor " +
+                          std::to_string(terminal.master()) + ", the slave is " + name.data(), "openpty(3), pty(7)");
+    ::tcgetattr(terminal.slave(), &settings_);
+}
+
+void Narrator::started(const Terminal &terminal, char **argv) {
+    if (!on_) return;
+    tell(Actor::shim, "forks; the child is process " + std::to_string(terminal.pid()), "fork(2)");
+    tell(Actor::program, "setsid: a session and process group of its own, without a controlling terminal", "setsid(2)");
+    tell(Actor::program, "TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach it",
+         "ioctl_tty(2)");
+    tell(Actor::program, "dup2: the slave is its standard input, output and error", "dup2(2)");
+    tell(Actor::program, std::string("execvp ") + argv[0] + ": isatty(3) says yes to it", "exec(3)");
+}
+
+/// What is typed, in words; not a line that the kernel does not show either: it is a password.
+std::string Narrator::shown(std::string_view bytes) const {
+    const bool secret = (settings_.c_lflag & ICANON) != 0 && (settings_.c_lflag & ECHO) == 0;
+    return secret ? count_of(bytes.size(), "byte") + " that are nobody's business" : quoted(bytes);
+}
+
+void Narrator::explain_key(const Terminal &terminal, const SpecialKey &key, unsigned char byte) {
+    const std::string name = quoted({reinterpret_cast<const char *>(&byte), 1}) + " is " + key.name;
+    if (key.flag == ISIG)
+        tell(Actor::kernel, name + ": " + key.what + " to process group " +
+                                std::to_string(::tcgetpgrp(terminal.master())) +
+                                ", the one in the foreground; no byte is passed on", "termios(3), signal(7)");
+    else tell(Actor::kernel, name + ": " + key.what, "termios(3)");
+}
+
+void Narrator::explain_plain(std::string_view bytes) {
+    if (bytes.empty()) return;
+    const bool lines = (settings_.c_lflag & ICANON) != 0, echo = (settings_.c_lflag & ECHO) != 0;
+    const bool ends = bytes.find_first_of("\r\n") != std::string_view::npos;
+    tell(Actor::kernel, shown(bytes) + (echo ? ": shown to whoever looks (ECHO)" : ": not shown (no ECHO)") +
+                            (!lines ? ", and passed on at once (no ICANON)"
+                             : ends ? ", and the line is complete: the program may read it (ICANON)"
+                                    : ", and kept until Enter (ICANON)"), "termios(3)");
+}
+
+void Narrator::resized(const Terminal &terminal) {
+    if (!on_) return;
+    const winsize &size = terminal.size();
+    tell(Actor::shim, "sets the window to " + std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row),
+         "TIOCSWINSZ, ioctl_tty(2)");
+    if (const pid_t group = ::tcgetpgrp(terminal.master()); group > 0)
+        tell(Actor::kernel, "it was another size: SIGWINCH to process group " + std::to_string(group) +
+             ", the one in the foreground", "signal(7)");
+}
+
+void Narrator::came(int socket, bool admitted) {
+    if (!on_) return;
+    sockaddr_storage own{};
+    socklen_t length = sizeof own;
+    ::getsockname(socket, reinterpret_cast<sockaddr *>(&own), &length);
+    tell(Actor::client, std::to_string(socket) + " connects", "accept(2)");
+    tell(Actor::shim, std::string("asks the kernel whose process that is: ") +
+         (admitted ? "this user's (or root's), so it may come in" : "another's, or nobody knows, so it may not"),
+         own.ss_family == AF_UNIX ? "SO_PEERCRED, unix(7)" : "sock_diag(7)");
+}
+
+void Narrator::paced(bool now) {
+    if (!on_ || std::exchange(paced_, now) == now) return;
+    tell(Actor::shim, now ? "does not read the master while its fastest client is behind: the program's write(2) will wait"
+                          : "reads the master again: the client has caught up", "pty(7)");
+}
+
+void Narrator::said(const Terminal &terminal, int socket, std::string_view bytes) {
+    if (!on_ || bytes.empty()) return;
+    look(terminal);
+    tell(Actor::client, std::to_string(socket) + " types " + shown(bytes));
+}
+
+void Narrator::typed(const Terminal &terminal, std::string_view bytes) {
+    if (!on_ || bytes.empty()) return;
+    look(terminal);
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+        for (const SpecialKey &key : kSpecialKeys) {
+            const auto byte = static_cast<unsigned char>(bytes[i]);
+            if (byte == 0 || (settings_.*key.field & key.flag) == 0 || settings_.c_cc[key.index] != byte) continue;
+            explain_plain(bytes.substr(begin, i - begin));
+            explain_key(terminal, key, byte);
+            begin = i + 1;
+            break;
+        }
+    explain_plain(bytes.substr(begin));
+}
+
+void Narrator::printed(std::string_view bytes, std::size_t clients, bool recorded) {
+    if (!on_ || bytes.empty()) return;
+    tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") + ") from the master, " +
+         (recorded ? "records, then shows it to " : "shows it to ") + count_of(clients, "client"));
+}
+
+void Narrator::look(const Terminal &terminal) {
+    termios now{};
+    if (!on_ || terminal.slave() < 0 || ::tcgetattr(terminal.slave(), &now) != 0) return;
+    std::string changes;
+    for (const SettingText &text : kSettingTexts) {
+        const bool is = (now.*text.field & text.flag) != 0, was = (settings_.*text.field & text.flag) != 0;
+        if (is != was)
+            changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": " +
+                       (is ? text.on : text.off);
+    }
+    settings_ = now;
+    const bool lines = (now.c_lflag & ICANON) != 0, echo = (now.c_lflag & ECHO) != 0;
+    const char *meaning = lines && echo ? " (a usual terminal)" : lines ? " (a password?)"
+                          : echo ? "" : " (raw: an editor, or a shell's own line editing)";
+    if (!changes.empty())
+        tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
+    const pid_t foreground = ::tcgetpgrp(terminal.master());
+    if (foreground > 0 && std::exchange(foreground_, foreground) != foreground)
+        tell(Actor::program, "process group " + std::to_string(foreground) +
+                                 " is in the foreground now: it may read, and Ctrl-C is for it",
+             "tcsetpgrp(3), credentials(7)");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // 10. The session: one loop
 //
 // Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for
@@ -1978,6 +2216,7 @@ private:
     Gate gate_;
     Ring ring_;
     Painter painter_;
+    Narrator narrator_;           // with --explain
     std::vector<Client> clients_;
     Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
     std::vector<char> turn_;      // what this turn has read, behind the kept back bytes of a cut character
@@ -2031,6 +2270,7 @@ void Session::publish(bool all) {
     recording_.commit();
     ring_.append(ready);
     if (!ready.empty()) printed_ = now_;
+    narrator_.printed(ready, clients_.size(), recording_.is_open());
     const std::size_t kept = turn_used_ - turn_encoded_;
     std::memmove(turn_.data(), ready.data() + ready.size(), kept);
     turn_used_ = kept;
@@ -2166,6 +2406,7 @@ void Session::paint(Client &client) {
     if (painter_.is_waiting(recording_) || !has_place()) return;
     client.progress = now_;
     client.record_to = ring_.head();
+    narrator_.tell(Actor::shim, "lets record paint the screen for client " + std::to_string(client.socket.get()));
     client.record = painter_.paint(recording_, client.socket.get(), options_.history, client.record_to);
     if (client.record < 0) record_ended(client, -1);
 }
@@ -2178,6 +2419,8 @@ void Session::catch_up(Client &client) {
         if (!has_place()) return;
         client.progress = now_;
         client.record_to = ring_.head();
+        narrator_.tell(Actor::shim, "client " + std::to_string(client.socket.get()) +
+                       " was too slow for the ring: record brings it up to it");
         client.record = painter_.replay(recording_, client.socket.get(), client.cursor, client.record_to);
         if (client.record < 0) record_ended(client, -1);
     } else if (!client.input.has_screen()) drop(client);
@@ -2222,6 +2465,7 @@ void Session::write_input() {
     queue_all();
     if (input_.empty() || phase_ != Phase::running) return;
     const ssize_t n = ::write(terminal_.master(), input_.data(), input_.size());
+    if (n > 0) narrator_.typed(terminal_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
     if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
     queue_all();  // or a queue that is empty now would not be looked at again
 }
@@ -2244,9 +2488,10 @@ void Session::follow_window() {
     for (const Client &client : clients_)
         if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
             leader = &client;
-    if (leader == nullptr || same_window(leader->window, terminal_.size())) return;
+    if (leader == nullptr || phase_ == Phase::farewell || same_window(leader->window, terminal_.size())) return;
     if (!same_grid(leader->window, terminal_.size())) recording_.resize(leader->window, false);
     terminal_.resize(leader->window);
+    narrator_.resized(terminal_);
 }
 
 /// The client has said its window size, or typed. One that comes at the program's size takes the size of its pixels
@@ -2271,6 +2516,7 @@ void Session::settle_input(Client &client) {
 /// The client has said something: windows, and what it typed.
 void Session::take_typed(Client &client, std::span<const winsize> windows) {
     if (client.viewer || phase_ == Phase::farewell) client.typed.clear();  // viewers cannot type
+    narrator_.said(terminal_, client.socket.get(), client.typed);
     take_windows(client, windows, !client.typed.empty());
 }
 
@@ -2341,7 +2587,9 @@ void Session::accept_from(const Listener &listener, bool viewer, int most) {
         if (!socket && (errno == ECONNABORTED || errno == EINTR)) continue;
         if (!socket && errno != EAGAIN && errno != EWOULDBLOCK) accept_again_ = now_ + kAcceptPause;
         if (!socket) return;
-        if (socket.get() < FD_SETSIZE && gate_.admits(socket.get())) welcome(std::move(socket), viewer);
+        const bool admitted = socket.get() < FD_SETSIZE && gate_.admits(socket.get());
+        narrator_.came(socket.get(), admitted);
+        if (admitted) welcome(std::move(socket), viewer);
     }
 }
 
@@ -2373,7 +2621,7 @@ void Session::start_program() {
     phase_ = Phase::running;
     const int status = terminal_.start(options_.program, false);
     leave_folder();
-    if (status == 0) return;
+    if (status == 0) return narrator_.started(terminal_, options_.program);
     const std::string line = std::string(kProgram) + ": fork: " + std::strerror(errno) + "\r\n";
     turn_used_ = line.copy(turn_.data(), turn_.size());
     program_ended(status);
@@ -2399,6 +2647,7 @@ void Session::reap() {
 /// master gives what there is and then EIO, or EAGAIN while a grandchild holds another), then everybody is told.
 void Session::program_ended(int status) {
     status_ = status;
+    narrator_.tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
     terminal_.ended();
     drain();
     phase_ = Phase::farewell;
@@ -2423,7 +2672,11 @@ void Session::drain() {
         if (turn_used_ == before) break;
         publish(false);
     }
+    const int error = errno;  // of the read that gave nothing
     publish(true);
+    narrator_.tell(Actor::kernel, std::string("the master gives no more: ") + std::strerror(error) +
+                   (error == EIO ? " (no process has the slave open)" : " (another process still has the slave open)"),
+                   "pty(7)");
 }
 
 /// SIGTERM, SIGINT or SIGQUIT: the program is asked to end, and has the grace for it. The next one does not wait: it
@@ -2470,8 +2723,9 @@ void Session::say_goodbye(Client &client) {
         else if (errno != EAGAIN && errno != EWOULDBLOCK) return drop(client);
         client.blocked = client.goodbye_sent < length;
     }
-    if (client.goodbye_sent == length && !std::exchange(client.said_goodbye, true))
-        ::shutdown(client.socket.get(), SHUT_WR);
+    if (client.goodbye_sent < length || std::exchange(client.said_goodbye, true)) return;
+    ::shutdown(client.socket.get(), SHUT_WR);
+    narrator_.tell(Actor::shim, "client " + std::to_string(client.socket.get()) + " has had everything: goodbye");
 }
 
 // --- the loop ---
@@ -2485,7 +2739,9 @@ void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
     FD_ZERO(&writable);
     const bool open = phase_ != Phase::farewell;
     const bool running = phase_ == Phase::running && terminal_.is_open();
-    if (running && !paced()) watch(readable, terminal_.master());
+    const bool waits = running && paced();
+    if (running && !waits) watch(readable, terminal_.master());
+    narrator_.paced(waits);
     if (running && !input_.empty()) watch(writable, terminal_.master());
     if (open && !accept_again_) watch(readable, listener_.fd());
     if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
@@ -2619,6 +2875,7 @@ int Session::run() {
         // Dispatch: signals, what is due, clients -> program, program -> clients, and newcomers.
         take_signals_sent();
         take_time();
+        if (phase_ == Phase::running) narrator_.look(terminal_);
         for (Client &client : clients_)
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
         recording_.commit();
@@ -2766,6 +3023,7 @@ bool Session::is_wanted(int caller) const {
 int Session::start(const Options &options, int caller) {
     options_ = options;
     now_ = Clock::now();
+    if (options.explain) narrator_.listen();
     const bool viewers = !options.view.empty();
     const Resolved where = resolve(options.address, true);
     const Resolved view_where = viewers ? resolve(options.view, true) : Resolved{};
@@ -2774,6 +3032,7 @@ int Session::start(const Options &options, int caller) {
     int status = listener_.open(options.address, where, options.allow_remote);
     if (status == 0 && viewers) status = view_listener_.open(options.view, view_where, options.allow_remote);
     if (status != 0) return status;
+    narrator_.tell(Actor::shim, "listens on " + listener_.name(), "socket(7)");
     if (!gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     painter_.open(find_record());
@@ -2783,13 +3042,16 @@ int Session::start(const Options &options, int caller) {
     if (options.record) status = open_recording(header_line(options, size, listener_.address()));
     if (status != 0) return status;
     if (!terminal_.open(size, first_settings())) return kExitFailed;
+    narrator_.made(terminal_);
     recording_.resize(size, true);
     if (!options.record && painter_.is_open()) recording_.remember();
     if (!is_wanted(caller)) return kExitFailed;
     status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true);
     if (status != 0) complain_errno(options.program[0]);
-    else if (!options.wait) phase_ = Phase::running;
-    return status;
+    if (status != 0 || options.wait) return status;
+    narrator_.started(terminal_, options.program);
+    phase_ = Phase::running;
+    return 0;
 }
 
 void Session::abandon() { terminal_.signal(SIGKILL, true); }
