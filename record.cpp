@@ -232,6 +232,19 @@ constexpr std::uint64_t special_bytes(std::uint64_t word) {
     return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | (word - ones * 0x20) | word) & high;
 }
 
+/// How many characters of printable ASCII `text` begins with.
+inline std::size_t plain_length(std::string_view text) {
+    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
+    std::size_t length = 0;
+    for (; text.size() - length >= 8; length += 8) {
+        std::uint64_t word;
+        std::memcpy(&word, text.data() + length, 8);
+        if ((((word - ones * 0x20) | word | (word + ones)) & high) != 0) break;  // a control, not ASCII, DEL
+    }
+    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // the others are negative
+    return length;
+}
+
 /// Copies text from `at` up to the first special byte, and moves both. Eight bytes are written at `out` even where
 /// fewer count: there must be room for them.
 inline void copy_plain(const char *&at, const char *end, char *&out) {
@@ -1131,6 +1144,7 @@ public:
                 feed_ground(bytes, take);
                 continue;
             }
+            is_ascii_ = false;
             if (state_ == State::lead && !begin_eight_bit(c)) {
                 take(Part::text, std::string_view("\xC2"));
                 continue;
@@ -1163,11 +1177,14 @@ public:
     }
 
     /// The sequence that take() has got, or that has not ended, as it came; but without ENQ, which asks by itself.
-    [[nodiscard]] std::string_view raw() const { return raw_; }
+    [[nodiscard]] std::string_view raw() const { return whole_.empty() ? std::string_view(raw_) : whole_; }
     /// For take(): this is a control character inside of a sequence.
     [[nodiscard]] bool inside() const { return state_ != State::ground; }
     /// For take(): the next sequence has cut this part short; or ended it, as ESC \ ends a string.
     [[nodiscard]] bool cut_short() const { return cut_short_; }
+
+    /// For take(): this text is nothing but printable ASCII.
+    [[nodiscard]] bool is_ascii() const { return is_ascii_; }
 
     static constexpr char kEnq = '\x05';  // a question to the terminal: its name
     static constexpr std::size_t kLongest = 4096;
@@ -1178,15 +1195,18 @@ private:
 
     template <typename Take> void feed_ground(std::string_view &bytes, Take &take) {
         const auto special = [this](char c) { return (c & 0xE0) == 0 || (c == '\xC2' && eight_bit_); };
-        const auto length = static_cast<std::size_t>(std::ranges::find_if(bytes, special) - bytes.begin());
+        const std::size_t ascii = plain_length(bytes);
+        std::size_t length = ascii;
+        while (length < bytes.size() && !special(bytes[length])) ++length;
         cut_short_ = false;
-        if (length > 0) take(Part::text, bytes.substr(0, length));
+        is_ascii_ = length == ascii;
+        if (length > 0) take(Part::text, std::string_view(bytes.data(), length));
         bytes.remove_prefix(length);
         if (bytes.empty()) return;
         if (const std::size_t whole = length_of_csi(bytes); whole > 0) {
-            raw_.assign(bytes, 0, whole);
-            take(Part::sequence, std::string_view(raw_));
-            raw_.clear();
+            whole_ = {bytes.data(), whole};
+            take(Part::sequence, whole_);
+            whole_ = {};
             return bytes.remove_prefix(whole);
         }
         if (bytes[0] == '\x1B') held_ = raw_ = bytes[0], state_ = State::escape;
@@ -1241,46 +1261,56 @@ private:
     bool in_parts_ = false;  // a part of the present sequence has been given away
     State state_ = State::ground;
     std::string held_, raw_;  // of the present sequence: as it is given to take(), as it came
+    std::string_view whole_;  // ... when it came in one piece
     char last_ = 0;           // byte that advance() has seen
     bool cut_short_ = false;
+    bool is_ascii_ = false;
 };
 
 /// A control sequence of the kind `ESC [ ? 25 h`.
 struct Csi {
     char prefix = 0, intermediate = 0, final = 0;  // 0 for none; without `final` it is no such sequence
-    std::array<int, 32> numbers{};
-    std::array<bool, 32> part{};  // the number stands behind a colon: it is a part of the one before
-    std::size_t count = 0;
+    std::size_t count = 0;        // of the numbers
+    std::uint32_t parts = 0;      // a bit for each: it stands behind a colon, as a part of the one before
+    std::array<int, 32> numbers;  // only the first `count` are set
+
+    [[nodiscard]] bool is_part(std::size_t index) const { return index < count && (parts >> index & 1) != 0; }
 
     /// The number at `index`, or `missing` if it is absent or 0.
     [[nodiscard]] int at(std::size_t index, int missing) const {
         return index < count && numbers[index] > 0 ? numbers[index] : missing;
+    }
+
+    void begin_number(bool is_part_of_last) {
+        count = std::min(count + 1, numbers.size());
+        numbers[count - 1] = 0;
+        parts |= (is_part_of_last ? 1U : 0U) << (count - 1);
     }
 };
 
 /// A prefix or a number where none may stand makes it none: a terminal then takes nothing but its end.
 Csi parse_csi(std::string_view bytes) {
     Csi csi;
-    if (!bytes.starts_with("\x1B[")) return csi;
-    for (const char c : bytes.substr(2)) {
-        const bool is_number = c >= '0' && c <= ';', is_prefix = c >= '<' && c <= '?';
-        if (is_number && csi.count == 0) csi.count = 1;
-        if (is_number && csi.intermediate != 0) return {};
-        if (is_prefix && (csi.prefix != 0 || csi.intermediate != 0 || csi.count > 0)) return {};
-        if (is_prefix) csi.prefix = c;
-        else if (c == ';' || c == ':') {
-            csi.count = std::min(csi.count + 1, csi.numbers.size());
-            csi.part[csi.count - 1] = c == ':';
-        } else if (is_number) {
+    bool misplaced = !bytes.starts_with("\x1B[");
+    for (std::size_t i = 2; i < bytes.size() && !misplaced; ++i) {
+        const char c = bytes[i];
+        if (c >= '0' && c <= ';') {
+            misplaced = csi.intermediate != 0;
+            if (csi.count == 0) csi.numbers[csi.count++] = 0;
             int &number = csi.numbers[csi.count - 1];
-            number = std::min(number * 10 + (c - '0'), 99999);
+            if (c <= '9') number = std::min(number * 10 + (c - '0'), 99999);
+            else csi.begin_number(c == ':');
+        } else if (c >= '<' && c <= '?') {
+            misplaced = csi.prefix != 0 || csi.intermediate != 0 || csi.count > 0;
+            csi.prefix = c;
         } else if (c < '0') {
             csi.intermediate = c;
         } else {
             csi.final = c;
         }
     }
-    return csi.final < '@' || csi.final > '~' ? Csi() : csi;
+    if (misplaced || csi.final < '@' || csi.final > '~') csi.final = 0;
+    return csi;
 }
 
 /// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
@@ -1483,15 +1513,20 @@ struct Pen {
 
 struct Cell {
     static constexpr char32_t kRight = 0, kPool = 0x110000;  // right half of a wide character; kPool + place in the pool
-    char32_t code = ' ';
-    std::uint32_t pen = 0;  // index in the model's pens
+    char32_t code;
+    std::uint32_t pen;  // index in the model's pens
 };
 
 struct Row {
-    std::vector<Cell> cells;  // those in use
-    std::uint32_t fill = 0;   // the pen of those after them, which are blank
+    std::vector<Cell> cells;  // none at first, then as many as there are columns
+    std::size_t used = 0;     // those that are in use; what comes after them is blank
+    std::uint32_t fill = 0;   // ... with this pen
     bool wrapped = false;     // the text goes on in the next row
     char size = '5';          // ESC # 3, 4: double height; 5: single; 6: double width
+
+    [[nodiscard]] std::span<const Cell> text() const { return {cells.data(), used}; }
+    /// Whether the right half of a wide character stands there.
+    [[nodiscard]] bool is_right(std::size_t x) const { return x < used && cells[x].code == Cell::kRight; }
 };
 
 /// All that DECSC saves.
@@ -1527,21 +1562,21 @@ public:
 
     /// Adds a line, and forgets the oldest: what stays takes `most` bytes to paint, or a little more.
     void push(const Row &row, const std::vector<Pen> &pens, std::size_t most) {
-        std::size_t length = row.cells.size();
+        std::span<const Cell> text = row.text();
         const auto is_blank = [&](const Cell &cell) { return cell.code == ' ' && pens[cell.pen] == pens[row.fill]; };
-        while (!row.wrapped && length > 0 && is_blank(row.cells[length - 1])) --length;
-        lines_.push_back({cells_.size(), length, row.fill, row.wrapped, row.size});
-        cells_.insert(cells_.end(), row.cells.begin(), row.cells.begin() + static_cast<std::ptrdiff_t>(length));
+        while (!row.wrapped && !text.empty() && is_blank(text.back())) text = text.first(text.size() - 1);
+        lines_.push_back({cells_.size(), text.size(), row.fill, row.wrapped, row.size});
+        cells_.insert(cells_.end(), text.data(), text.data() + text.size());
         weight_ += weight(lines_.back());
         while (weight_ > most && size() > 1) weight_ -= weight(lines_[first_++]);
-        if (first_ > size() + kSlack || (first_ > 0 && lines_[first_].begin > most / 4 + kSlack)) forget();
+        if (lines_[first_].begin + first_ > most / 4 + kSlack) forget();
     }
 
     /// Takes the newest line back.
     Row pop() {
         const Line line = lines_.back();
         const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
-        Row row{{first, cells_.end()}, line.fill, line.wrapped, line.size};
+        Row row{{first, cells_.end()}, line.length, line.fill, line.wrapped, line.size};
         cells_.erase(first, cells_.end());
         lines_.pop_back();
         weight_ -= weight(line);
@@ -1549,7 +1584,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t kSlack = 1024;
+    static constexpr std::size_t kSlack = 128 << 10;  // to forget means to move what stays
 
     /// The fewest bytes that a line takes.
     static std::size_t weight(const Line &line) { return line.length + (line.wrapped ? 0 : 2); }
@@ -1626,6 +1661,7 @@ public:
     /// The program's output.
     void feed(std::string_view bytes) {
         sequences_.feed(bytes, [this](Part part, std::string_view piece) {
+            if (part == Part::text && sequences_.is_ascii() && missing_ == 0) return put_ascii(piece);
             if (part == Part::text) return take_text(piece);
             end_broken_character();
             const char32_t last = std::exchange(last_, 0);
@@ -1702,23 +1738,25 @@ private:
     /// The pen for blanks: only its background is seen.
     std::uint32_t blank_pen() { return index_of(Pen{.background = cursor_.pen.background}); }
 
-    /// Cells in use, up to column `end`.
-    static void reach(Row &row, std::size_t end) {
-        if (row.cells.size() < end) row.cells.resize(end, Cell{' ', row.fill});
+    /// Cells are to be in use up to column `end`.
+    void reach(Row &row, std::size_t end) {
+        if (row.used >= end) return;
+        if (row.cells.size() < end) row.cells.resize(static_cast<std::size_t>(columns_));
+        std::fill(&row.cells[row.used], row.cells.data() + end, Cell{' ', row.fill});
+        row.used = end;
     }
 
     void clear(Row &row) {
-        row.cells.clear();
+        row.used = 0;
         row.fill = blank_pen();
         row.wrapped = false;
         row.size = '5';
     }
 
     /// Blanks the wide character of which `column` would be the second half: half of one is none.
-    void split(Row &row, int column, std::uint32_t pen) {
+    static void split(Row &row, int column, std::uint32_t pen) {
         const auto x = static_cast<std::size_t>(column);
-        if (x == 0 || x >= row.cells.size() || row.cells[x].code != Cell::kRight) return;
-        row.cells[x - 1] = row.cells[x] = {' ', pen};
+        if (x > 0 && row.is_right(x)) row.cells[x - 1] = row.cells[x] = {' ', pen};
     }
 
     /// Blanks columns [from, to).
@@ -1738,7 +1776,7 @@ private:
         }
         if (to >= columns_) {
             reach(row, pens_[row.fill] == pens_[pen] ? 0 : first);
-            row.cells.resize(std::min(row.cells.size(), first));
+            row.used = std::min(row.used, first);
             row.fill = pen;
             row.wrapped = false;
             return;
@@ -1938,11 +1976,10 @@ private:
 
     void take_text(std::string_view text) {
         while (!text.empty()) {
-            const auto plain = [](char c) { return c >= ' ' && c != '\x7F'; };  // printable ASCII: others are negative
-            const auto n = static_cast<std::size_t>(std::ranges::find_if_not(text, plain) - text.begin());
+            const std::size_t n = plain_length(text);
             if (n > 0) {
                 end_broken_character();
-                put_ascii(text.substr(0, n));
+                put_ascii({text.data(), n});
             } else {
                 take_byte(static_cast<unsigned char>(text[0]));
             }
@@ -1996,7 +2033,7 @@ private:
             Row &row = at(cursor_.row);
             make_room(row, from, to);
             Cell *cell = &row.cells[from];
-            for (const char c : text.substr(0, n)) *cell++ = {static_cast<unsigned char>(c), pen};
+            for (std::size_t i = 0; i < n; ++i) cell[i] = {static_cast<unsigned char>(text[i]), pen};
             text.remove_prefix(n);
             cursor_.wrap = n == room;
             cursor_.column = static_cast<int>(to) - (cursor_.wrap ? 1 : 0);
@@ -2006,12 +2043,14 @@ private:
 
     /// Cells [from, to) are about to be written.
     void make_room(Row &row, std::size_t from, std::size_t to) {
-        if (from < row.cells.size()) {
+        if (from < row.used) {
             const std::uint32_t pen = blank_pen();
             split(row, static_cast<int>(from), pen);
             split(row, static_cast<int>(to), pen);
         }
-        reach(row, to);
+        reach(row, from);
+        if (row.cells.size() < to) row.cells.resize(static_cast<std::size_t>(columns_));
+        row.used = std::max(row.used, to);
     }
 
     void put(char32_t c) {
@@ -2049,11 +2088,8 @@ private:
 
     /// The column of the character that was just written: before the cursor, or under it.
     [[nodiscard]] int written_column() const {
-        const Row &row = this->row(cursor_.row);
-        int column = cursor_.column - (written_ && !cursor_.wrap ? 1 : 0);
-        const auto is_right = [&](int x) { return static_cast<std::size_t>(x) < row.cells.size() && row.cells[static_cast<std::size_t>(x)].code == Cell::kRight; };
-        if (column > 0 && is_right(column)) --column;
-        return std::max(column, 0);
+        const int column = cursor_.column - (written_ && !cursor_.wrap ? 1 : 0);
+        return std::max(column - (row(cursor_.row).is_right(static_cast<std::size_t>(column)) ? 1 : 0), 0);
     }
 
     /// Puts a mark on the character that was just written; else, as xterm does, on what stands under the cursor.
@@ -2105,10 +2141,10 @@ private:
     }
 
     void take_sequence(std::string_view bytes, char32_t last) {
-        if (!bytes.starts_with('\x1B') || bytes.size() < 2) return osc_.clear();  // more of a very long one
-        if (bytes == "\x1B\\" && !osc_.empty()) return take_osc(std::exchange(osc_, {}));
-        osc_.clear();
-        if (bytes.size() >= Sequences::kLongest) return;
+        std::string osc;
+        osc.swap(osc_);
+        if (bytes[0] != '\x1B' || bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;  // a very long one
+        if (bytes == "\x1B\\") return take_osc(osc);
         if (bytes.ends_with('\x1A')) return put(U'␦');
         if (bytes.ends_with('\x18')) return;
         if (bytes[1] == '[') return take_csi(parse_csi(bytes), last);
@@ -2153,7 +2189,7 @@ private:
         Row &row = at(cursor_.row);
         row.size = what;
         if (what == '5') return;
-        row.cells.resize(std::min(row.cells.size(), static_cast<std::size_t>(columns_ / 2)));
+        row.used = std::min(row.used, static_cast<std::size_t>(columns_ / 2));
         row.wrapped = false;
         if (cursor_.column > last_column()) set_column(std::max(last_column(), 0));
     }
@@ -2168,6 +2204,7 @@ private:
         for (int y = 0; y < rows_; ++y) {
             Row &row = at(y);
             row.cells.assign(static_cast<std::size_t>(columns_), Cell{'E', 0});
+            row.used = row.cells.size();
             row.wrapped = false;
             row.size = '5';
         }
@@ -2307,8 +2344,8 @@ private:
         const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
         constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
         const int first = csi.at(0, 0), n = csi.at(0, 1);
+        if (key == 'm') return take_rendition(csi);  // by far the most
         switch (key) {
-        case 'm': return take_rendition(csi);
         case 'b': return repeat(last, n);
         case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
             for (std::size_t i = 0; i < csi.count; ++i) set_mode(csi.prefix == 0 ? -csi.numbers[i] : csi.numbers[i], csi.final == 'h');
@@ -2481,7 +2518,7 @@ private:
             copied.insert(copied.end(), row.cells.begin() + from[1], row.cells.begin() + from[1] + width);
             const auto after = static_cast<std::size_t>(from[1] + width), first = copied.size() - static_cast<std::size_t>(width);
             if (copied[first].code == Cell::kRight) copied[first] = {' ', pen};  // half a wide character is none
-            if (after < row.cells.size() && row.cells[after].code == Cell::kRight) copied.back() = {' ', pen};
+            if (row.is_right(after)) copied.back() = {' ', pen};
         }
         for (int y = 0; y < height; ++y) {
             Row &row = at(top + y);
@@ -2497,8 +2534,8 @@ private:
     void take_rendition(const Csi &csi) {
         for (std::size_t i = 0; i < std::max<std::size_t>(csi.count, 1); ++i) {
             std::size_t parts = 0;
-            while (i + parts + 1 < csi.count && csi.part[i + parts + 1]) ++parts;
-            const int n = csi.numbers[i];
+            while (csi.is_part(i + parts + 1)) ++parts;
+            const int n = csi.at(i, 0);
             if (n == 38 || n == 48 || n == 58) {
                 i += take_colour(csi, i, parts);
                 continue;
@@ -2695,7 +2732,8 @@ private:
         rows.resize(static_cast<std::size_t>(rows_));
         for (Row &row : rows) {
             split(row, columns_, row.fill);
-            row.cells.resize(std::min(row.cells.size(), static_cast<std::size_t>(columns_)));
+            row.used = std::min(row.used, static_cast<std::size_t>(columns_));
+            row.cells.resize(row.used);
         }
         rows.back().wrapped = false;
         screen.rows = std::move(rows);
@@ -2805,7 +2843,7 @@ void Model::collect() {
         keep_link(each.saved.pen);
         for (Row &row : each.rows) {
             keep_pen(row.fill);
-            std::ranges::for_each(row.cells, keep_cell);
+            std::for_each_n(row.cells.begin(), row.used, keep_cell);
         }
     }
     std::ranges::for_each(history_.all_cells(), keep_cell);
@@ -2873,7 +2911,7 @@ public:
 
     /// A row on its own, for any terminal.
     std::string line(const Row &row) {
-        put_line(row.cells, row.fill, '5', false, model_.pens_[row.fill].background != 0);
+        put_line(row.text(), row.fill, '5', false, model_.pens_[row.fill].background != 0);
         set_pen(Pen());
         return std::move(out_);
     }
@@ -2990,7 +3028,7 @@ private:
         for (int y = 0; y <= last; ++y) {
             const Row &row = Model::row_of(screen, y);
             const bool goes_on = row.wrapped && y < last && row.size == '5' && Model::row_of(screen, y + 1).size == '5';
-            put_line(row.cells, row.fill, row.size, from_wrap, goes_on);
+            put_line(row.text(), row.fill, row.size, from_wrap, goes_on);
             if (!goes_on && y < last) {
                 set_pen(Pen());
                 out_ += "\r\n";
@@ -3011,7 +3049,7 @@ private:
 
     [[nodiscard]] bool is_blank(const Row &row) const {
         const auto blank = [this](const Cell &cell) { return cell.code == ' ' && model_.pens_[cell.pen] == Pen(); };
-        return row.size == '5' && model_.pens_[row.fill] == Pen() && std::ranges::all_of(row.cells, blank);
+        return row.size == '5' && model_.pens_[row.fill] == Pen() && std::ranges::all_of(row.text(), blank);
     }
 
     // --- the cursor
@@ -3034,15 +3072,14 @@ private:
         const Row &row = Model::row_of(screen, cursor.row);
         const auto x = static_cast<std::size_t>(column);
         go(cursor.row - row_offset, column - column_offset);
-        if (x >= row.cells.size()) return put_cells(std::array{Cell{' ', row.fill}});
-        put_cells(std::span(row.cells).subspan(x, 1));
+        if (x >= row.used) return put_cells(std::array{Cell{' ', row.fill}});
+        put_cells(row.text().subspan(x, 1));
     }
 
     static int written_column(const Cursor &cursor, const Model::Screen &screen) {
         const Row &row = Model::row_of(screen, cursor.row);
         const auto x = static_cast<std::size_t>(std::max(cursor.column - (cursor.wrap ? 0 : 1), 0));
-        const bool right_half = x > 0 && x < row.cells.size() && row.cells[x].code == Cell::kRight;
-        return static_cast<int>(x) - (right_half ? 1 : 0);
+        return static_cast<int>(x) - (row.is_right(x) && x > 0 ? 1 : 0);
     }
 
     void put_sets(const Cursor &from, const Cursor &to) {
@@ -3137,7 +3174,7 @@ private:
     }
 
     void put_marks(const Row &row, std::size_t x) {
-        if (x >= row.cells.size() || row.cells[x].code < Cell::kPool) return;
+        if (x >= row.used || row.cells[x].code < Cell::kPool) return;
         std::string text;
         model_.add_text(row.cells[x], text);
         out_ += text.substr(utf8_length(text.data(), text.data() + text.size()));
@@ -3247,7 +3284,7 @@ std::string Model::row_text(int y, bool colours) const {
     const Row &row = this->row(y);
     if (colours) return Painter(*this).line(row);
     std::string text;
-    for (const Cell &cell : row.cells) add_text(cell, text);
+    for (const Cell &cell : row.text()) add_text(cell, text);
     return text.erase(text.find_last_not_of(' ') + 1);
 }
 
