@@ -1521,10 +1521,14 @@ struct Row {
     std::vector<Cell> cells;  // none at first, then as many as there are columns
     std::size_t used = 0;     // those that are in use; what comes after them is blank
     std::uint32_t fill = 0;   // ... with this pen
+    Micros time = 0;          // of the last change
     bool wrapped = false;     // the text goes on in the next row
     char size = '5';          // ESC # 3, 4: double height; 5: single; 6: double width
 
-    [[nodiscard]] std::span<const Cell> text() const { return {cells.data(), used}; }
+    /// What can be seen of the cells in use: half of them when they are twice as wide.
+    [[nodiscard]] std::span<const Cell> text() const {
+        return {cells.data(), size == '5' ? used : std::min(used, std::max<std::size_t>(cells.size() / 2, 1))};
+    }
     /// Whether the right half of a wide character stands there.
     [[nodiscard]] bool is_right(std::size_t x) const { return x < used && cells[x].code == Cell::kRight; }
 };
@@ -1576,7 +1580,7 @@ public:
     Row pop() {
         const Line line = lines_.back();
         const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
-        Row row{{first, cells_.end()}, line.length, line.fill, line.wrapped, line.size};
+        Row row{{first, cells_.end()}, line.length, line.fill, 0, line.wrapped, line.size};
         cells_.erase(first, cells_.end());
         lines_.pop_back();
         weight_ -= weight(line);
@@ -1650,9 +1654,9 @@ class Painter;
 
 class Model {
 public:
-    /// What becomes of lines, for one who writes them down (section 10).
-    enum class Event { line_left, wiped, to_alternate, from_alternate };
-    using Watcher = std::function<void(Event)>;
+    /// What becomes of the rows, for one who writes them down (section 8); told before it happens.
+    enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate };
+    using Watcher = std::function<void(Change, const Row *)>;
 
     Model(int columns, int rows, std::size_t history_bytes = kHistory) : history_most_(std::max(history_bytes, kHistory)) {
         set_size(columns, rows);
@@ -1689,7 +1693,10 @@ public:
     [[nodiscard]] const Row &main_row(int y) const { return row_of(screens_[0], y); }
     /// The text of a row, without the blanks at its end; with SGR if `colours`.
     [[nodiscard]] std::string row_text(int y, bool colours) const;
+    [[nodiscard]] std::string text_of(const Row &row) const;
     void watch(Watcher watcher) { watcher_ = std::move(watcher); }
+    /// The time of the output that comes now.
+    void set_time(Micros now) { now_ = now; }
 
 private:
     friend class Painter;
@@ -1721,6 +1728,7 @@ private:
         std::array<char, 4> bytes{};
         const auto add = [&](char32_t c) { text.append(bytes.data(), put_utf8(bytes.data(), c)); };
         if (cell.code == Cell::kRight) return;
+        if (cell.code < 0x80) return text.push_back(static_cast<char>(cell.code));
         if (cell.code < Cell::kPool) return add(cell.code);
         const std::size_t place = cell.code - Cell::kPool;
         for (std::size_t i = 1; i <= pool_[place]; ++i) add(pool_[place + i]);
@@ -1749,6 +1757,7 @@ private:
     void clear(Row &row) {
         row.used = 0;
         row.fill = blank_pen();
+        row.time = now_;
         row.wrapped = false;
         row.size = '5';
     }
@@ -1765,6 +1774,7 @@ private:
         const std::uint32_t pen = blank_pen();
         const auto first = static_cast<std::size_t>(from), last = static_cast<std::size_t>(to);
         if (from >= to) return;
+        row.time = now_;
         split(row, from, pen);
         split(row, to, pen);
         if (heed_guards) {
@@ -1845,7 +1855,7 @@ private:
     void keep_lines(int count) {
         addressed_ = true;  // all rows are in use
         for (int y = 0; y < count; ++y) {
-            if (watcher_) watcher_(Event::line_left);
+            tell(Change::row_leaves, &at(y));
             history_.push(at(y), pens_, history_most_);
         }
     }
@@ -1946,6 +1956,7 @@ private:
 
     /// The line feed, without what makes it return.
     void index() {
+        at(cursor_.row).time = now_;
         const bool scrolls = cursor_.row == bottom_ && is_between_margins();
         if (scrolls) {
             scroll(top_, 1);
@@ -2051,6 +2062,7 @@ private:
         reach(row, from);
         if (row.cells.size() < to) row.cells.resize(static_cast<std::size_t>(columns_));
         row.used = std::max(row.used, to);
+        row.time = now_;
     }
 
     void put(char32_t c) {
@@ -2240,9 +2252,9 @@ private:
     }
 
     void reset() {  // RIS
-        tell(Event::wiped);
-        if (alternate_) tell(Event::from_alternate);
+        if (alternate_) tell(Change::from_alternate);
         alternate_ = addressed_ = false;
+        tell(Change::wipe);
         settings_ = Settings();
         cursor_ = Cursor();
         single_ = 0;
@@ -2279,14 +2291,14 @@ private:
         for (std::size_t x = 0; x < tabs_.size(); ++x) tabs_[x] = x % 8 == 0;
     }
 
-    void tell(Event event) {
-        if (watcher_) watcher_(event);
+    void tell(Change change, const Row *row = nullptr) {
+        if (watcher_) watcher_(change, row);
     }
 
     /// To one of the screens; the cursor stays where it is.
     void show_alternate(bool alternate) {
         if (alternate == alternate_) return;
-        tell(alternate ? Event::to_alternate : Event::from_alternate);
+        tell(alternate ? Change::to_alternate : Change::from_alternate);
         alternate_ = alternate;
         written_ = cursor_.wrap;
     }
@@ -2332,7 +2344,7 @@ private:
     void set_width(bool) {
         if (!is_on<40>()) return;
         if (!is_on<95>()) {
-            tell(Event::wiped);
+            tell(Change::wipe);
             erase_rows(0, rows_);
         }
         for (Row &row : screen().rows) row.size = '5';
@@ -2461,7 +2473,7 @@ private:
         if (mode > 2) return;
         if (mode != 0) note_place();
         if (mode == 2 || (mode == 0 && first) || (mode == 1 && last)) {
-            tell(Event::wiped);
+            tell(Change::wipe);
             erase_rows(0, rows_, heed_guards);
             return stay();
         }
@@ -2771,6 +2783,7 @@ private:
     int missing_ = 0;        // ... and how many bytes it lacks
     std::string osc_;        // a string that ESC has ended, if a backslash follows
     Watcher watcher_;
+    Micros now_ = 0;
 
     static constexpr std::array<signed char, kModes.size()> make_kept() {
         std::array<signed char, kModes.size()> none{};
@@ -2788,11 +2801,14 @@ void Model::resize(int columns, int rows) {
     std::vector<Row> back;
     if (!alternate_) {
         for (int y = 0; y < gone; ++y) {
-            tell(Event::line_left);
+            tell(Change::row_leaves, &at(y));
             history_.push(at(y), pens_, history_most_);
             addressed_ = true;
         }
-        for (int y = old_rows; y < rows_ && history_.size() > 0; ++y) back.insert(back.begin(), history_.pop());
+        for (int y = old_rows; y < rows_ && history_.size() > 0; ++y) {
+            back.insert(back.begin(), history_.pop());
+            tell(Change::row_returns);
+        }
     }
     cursor_.row = std::min(cursor_.row - gone + static_cast<int>(back.size()), rows_ - 1);
     refit(screen(), gone, std::move(back));
@@ -2895,17 +2911,18 @@ public:
     }
 
     std::string undo() {
-        const Settings &now = model_.settings_;
-        const bool moved = model_.top_ > 0 || model_.bottom_ < model_.rows_ - 1 || model_.is_narrowed() || model_.cursor_.origin;
+        const Cursor &left = model_.alternate_ ? model_.screens_[0].saved : model_.cursor_;  // the main screen's
+        const bool margins = model_.top_ > 0 || model_.bottom_ < model_.rows_ - 1 || model_.is_narrowed();
         if (!model_.sequences_.unfinished().empty()) out_ += '\x18';
-        if (moved) out_ += "\x1B[?6l\x1B[?69l\x1B[r";
+        if (margins || model_.cursor_.origin) out_ += "\x1B[?6l\x1B[r";
         if (model_.alternate_) out_ += undo_keyboard(model_.screens_[1].keyboard) + "\x1B[?1049l";
-        else if (moved) go(model_.cursor_.row, model_.cursor_.column);
         out_ += undo_keyboard(model_.screens_[0].keyboard);
-        pen_ = model_.cursor_.pen;
-        put_settings(now, Settings(), true);
+        put_settings(model_.settings_, Settings(), true);
+        if (left.origin) out_ += "\x1B[?6l";
+        if (left.origin || (margins && !model_.alternate_)) go(left.row, left.column);
+        pen_ = left.pen;
         set_pen(Pen());
-        put_sets(model_.alternate_ ? model_.screens_[0].saved : model_.cursor_, Cursor());
+        put_sets(left, Cursor());
         return out_;
     }
 
@@ -2973,21 +2990,27 @@ private:
     /// One line; `text_goes_on`: it is filled to the last column, and what follows makes it wrap. `from_wrap`: it is
     /// itself where the one before wrapped to, which may have given all of it a background.
     void put_line(std::span<const Cell> cells, std::uint32_t fill, char size, bool from_wrap, bool text_goes_on) {
-        const auto columns = static_cast<std::size_t>(model_.columns_);
+        const auto all = static_cast<std::size_t>(model_.columns_);
+        const std::size_t columns = size == '5' ? all : std::max<std::size_t>(all / 2, 1);
         const auto has_background = [this](const Cell &cell) { return model_.pens_[cell.pen].background != 0; };
         const Pen &blank = model_.pens_[fill];
         while (!text_goes_on && !cells.empty() && cells.back().code == ' ' && model_.pens_[cells.back().pen] == blank) {
             cells = cells.first(cells.size() - 1);
         }
+        const bool coloured = (from_wrap || cells.size() > columns) && std::ranges::any_of(cells, has_background);
+        std::size_t length = cells.size();
+        if (from_wrap) {  // only a character makes it wrap
+            put_cells(cells.empty() ? std::array{Cell{' ', fill}} : std::array{cells[0]});
+            cells = cells.subspan(std::min<std::size_t>(length, 1));
+            length = std::max<std::size_t>(length, 1);
+        }
         if (size != '5') out_ += std::string("\x1B#") + size;
         put_cells(cells);
         if (text_goes_on) {
-            for (std::size_t x = cells.size(); x < columns; ++x) put_cells(std::array{Cell{' ', fill}});
+            for (; length < columns; ++length) put_cells(std::array{Cell{' ', fill}});
             return;
         }
-        if (from_wrap && cells.empty()) put_cells(std::array{Cell{' ', fill}});  // or it would not wrap
-        const bool coloured = (from_wrap || cells.size() > columns) && std::ranges::any_of(cells, has_background);
-        const bool full = !cells.empty() && cells.size() % columns == 0;
+        const bool full = length > 0 && length % columns == 0;
         if (!full && (blank.background != 0 || coloured)) {
             set_pen(blank);
             out_ += "\x1B[K";
@@ -3014,8 +3037,7 @@ private:
         const History::Line &line = history.line(i);
         const bool newest = i + 1 == history.size();
         const auto columns = static_cast<std::size_t>(model_.columns_);
-        const char next_size = newest ? model_.main_row(0).size : history.line(i + 1).size;
-        const bool goes_on = line.wrapped && line.size == '5' && next_size == '5' && (!newest || line.length <= columns);
+        const bool goes_on = line.wrapped && (!newest || line.length <= columns);
         const bool from_wrap = i > 0 && history.line(i - 1).wrapped;
         Painter painter(model_);
         painter.put_line(history.cells(line), line.fill, line.size, from_wrap, goes_on);
@@ -3027,7 +3049,7 @@ private:
         bool from_wrap = &screen == &model_.screens_[0] && model_.history_.size() > 0 && model_.history_.line(model_.history_.size() - 1).wrapped;
         for (int y = 0; y <= last; ++y) {
             const Row &row = Model::row_of(screen, y);
-            const bool goes_on = row.wrapped && y < last && row.size == '5' && Model::row_of(screen, y + 1).size == '5';
+            const bool goes_on = row.wrapped && y < last;
             put_line(row.text(), row.fill, row.size, from_wrap, goes_on);
             if (!goes_on && y < last) {
                 set_pen(Pen());
@@ -3095,7 +3117,7 @@ private:
 
     /// A saved cursor: goes there, and saves. Margins are not set yet.
     void put_saved(const Cursor &saved) {
-        if (!aligned_ && saved == Cursor()) return;
+        if (saved == Cursor() && !saved_another_) return;  // some terminals have one for both screens
         place_saved(saved);
         out_ += "\x1B" "7";
         leave_saved(saved);
@@ -3145,6 +3167,7 @@ private:
         put_screen_of_alternate();
         put_saved(alternate.saved);
         out_ += blank ? "\x1B[?1049l" : "\x1B[?47l";
+        saved_another_ = true;
         on_alternate_ = false;
         aligned_ = aligned;
         row_ = row;
@@ -3273,6 +3296,7 @@ private:
     const Model &model_;
     bool aligned_;               // the terminal's rows are the model's
     bool on_alternate_ = false;  // where what is printed goes to
+    bool saved_another_ = false;  // the main screen's saved cursor is not what it was
     int row_ = 0;                // the cursor's, of the model
     Pen pen_;
     std::string out_;
@@ -3281,11 +3305,14 @@ private:
 std::string Model::paint(std::size_t history_bytes) const { return Painter(*this).paint(history_bytes); }
 std::string Model::undo() const { return Painter(*this).undo(); }
 std::string Model::row_text(int y, bool colours) const {
-    const Row &row = this->row(y);
-    if (colours) return Painter(*this).line(row);
+    if (colours) return Painter(*this).line(row(y));
+    std::string text = text_of(row(y));
+    return text.erase(text.find_last_not_of(' ') + 1);
+}
+std::string Model::text_of(const Row &row) const {
     std::string text;
     for (const Cell &cell : row.text()) add_text(cell, text);
-    return text.erase(text.find_last_not_of(' ') + 1);
+    return row.wrapped ? text : text.erase(text.find_last_not_of(' ') + 1);
 }
 
 // === 5. cat ==========================================================================================================
@@ -3304,7 +3331,7 @@ struct Options {
     std::string out = "-";
     std::uint64_t history = 64 << 10;  // bytes of the lines that scrolled off
     bool all = false;                  // ... or rather all output
-    bool colours = false;
+    bool colours = false, times = false;
     const char *key = nullptr;  // a keyframe
 };
 
@@ -3929,316 +3956,100 @@ int play(const Options &options) {
 //   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
 // At the end, what is on the screen is written. Lost are colours, and changes to lines that were written already.
 
-class Screen {
+class Transcript {
 public:
-    Screen(Output &out, const Header &header) : out_(out) {
-        resize(header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24);
+    /// With `start` (seconds since 1970), each line stands behind the time of day when it was changed last.
+    Transcript(Output &out, const Header &header, std::optional<std::int64_t> start)
+        : out_(out), start_(start), model_(header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24) {
+        model_.watch([this](Model::Change change, const Row *row) { heed(change, row); });
     }
 
     /// Output that came at `time`.
     void take(std::string_view bytes, Micros time) {
         now_ = time;
-        sequences_.feed(bytes, [this](Part part, std::string_view piece) {
-            if (part == Part::text) take_text(piece);
-            else if (part == Part::control) take_control(piece[0]);
-            else take_sequence(piece);
-        });
+        model_.set_time(time);
+        model_.feed(bytes);
     }
 
     void resize(int columns, int rows) {
-        columns_ = std::clamp(columns, 1, 1000);
-        rows_ = std::clamp(rows, 1, 250);
-        top_ = 0;
-        bottom_ = static_cast<int>(page_.rows.size()) - 1;
-        if (cursor_.row >= rows_) scroll(0, cursor_.row - rows_ + 1);
-        page_.rows.resize(static_cast<std::size_t>(rows_));
-        bottom_ = rows_ - 1;
-        page_.written = std::min(page_.written, rows_);
-        move(cursor_.row, cursor_.column);
+        model_.resize(columns, rows);
+        for (Page *page : {&page_, &main_}) page->written = std::min(page->written, model_.rows());
     }
 
     /// Writes what is on the screen at the end.
     void finish() {
         write_page();
-        if (!alternate_) return;
-        page_.since = now_;
-        switch_screen(false);
-        write_page();
+        if (!model_.alternate()) return;
+        page_ = main_;
+        write_rows(page_.written, last_row(true), true);
     }
 
 private:
-    struct Cell {
-        char32_t base = ' ', mark = 0;  // base 0: the right half of the character before
-    };
-    struct Row {
-        std::vector<Cell> cells;
-        bool wrapped = false;  // it goes on in the next one
-    };
-    struct Cursor {
-        int row = 0, column = 0;
-    };
     struct Page {
-        std::vector<Row> rows;
         int written = 0;   // rows at the top that have been written already
         Micros since = 0;  // when it was blank last
     };
 
-    Row &row_at(int index) { return page_.rows[static_cast<std::size_t>(index)]; }
-
-    void move(int row, int column) {
-        cursor_ = {std::clamp(row, 0, rows_ - 1), std::clamp(column, 0, columns_ - 1)};
-        wrap_next_ = false;
+    void heed(Model::Change change, const Row *row) {
+        switch (change) {
+        case Model::Change::row_leaves:
+            if (page_.written > 0) --page_.written;
+            else write(*row);
+            return;
+        case Model::Change::row_returns: ++page_.written; return;
+        case Model::Change::wipe: return end_page();
+        case Model::Change::to_alternate:
+            write_rows(page_.written, model_.cursor().row, false);  // the line with the cursor is not finished
+            page_.written = std::max(page_.written, model_.cursor().row);
+            main_ = std::exchange(page_, {.since = now_});
+            return;
+        case Model::Change::from_alternate:
+            end_page();
+            page_ = main_;
+            return;
+        }
     }
 
     void write(const Row &row) {
-        std::size_t length = row.cells.size();
-        while (!row.wrapped && length > 0 && row.cells[length - 1].base == ' ') --length;
-        std::array<char, 4> bytes{};
-        for (std::size_t i = 0; i < length; ++i) {
-            for (const char32_t c : {row.cells[i].base, row.cells[i].mark}) {
-                const char *const end = c == 0 ? bytes.data() : put_utf8(bytes.data(), c);
-                out_.put({bytes.data(), static_cast<std::size_t>(end - bytes.data())});
-            }
+        constexpr std::size_t kLongest = 1 << 20;
+        line_ += model_.text_of(row);
+        if (row.wrapped && line_.size() < kLongest) return;
+        if (start_) out_.put(format_date(*start_ + row.time / kSecond, kDate) + " ");
+        out_.put(line_);
+        out_.put("\n");
+        line_.clear();
+    }
+
+    /// A wrapped line ends with the last row.
+    void write_rows(int from, int to, bool main) {
+        for (int y = from; y < to; ++y) {
+            Row row = main ? model_.main_row(y) : model_.row(y);
+            row.wrapped = row.wrapped && y + 1 < to;
+            write(row);
         }
-        if (!row.wrapped) out_.put("\n");
-        line_open_ = row.wrapped;
     }
 
-    /// Writes the rows up to `end` that have not been written.
-    void write_rows(int end) {
-        for (; page_.written < end; ++page_.written) write(row_at(page_.written));
-        if (std::exchange(line_open_, false)) out_.put("\n");
+    /// One more than the last row with text.
+    [[nodiscard]] int last_row(bool main) const {
+        int end = model_.rows();
+        while (end > page_.written && model_.text_of(main ? model_.main_row(end - 1) : model_.row(end - 1)).empty()) --end;
+        return end;
     }
 
-    void write_page() {
-        const auto blank = [](const Cell &cell) { return cell.base == ' '; };
-        int end = rows_;
-        while (end > page_.written && std::ranges::all_of(row_at(end - 1).cells, blank)) --end;
-        write_rows(end);
-    }
+    void write_page() { write_rows(page_.written, last_row(false), false); }
 
-    /// The screen is about to be wiped.
+    /// The screen is about to be wiped, or left.
     void end_page() {
         if (now_ - page_.since >= kSecond) write_page();
-        page_.since = now_;
-        page_.written = 0;
-    }
-
-    /// Moves the rows from `top` to the bottom of the region up (down if negative); what leaves the screen is written.
-    void scroll(int top, int lines) {
-        const auto first = page_.rows.begin() + top, last = page_.rows.begin() + bottom_ + 1;
-        const int height = bottom_ + 1 - top, count = std::clamp(lines, -height, height);
-        for (int i = 0; i < count && top == 0 && !alternate_; ++i) {
-            if (page_.written > 0) --page_.written;
-            else write(row_at(i));
-        }
-        std::rotate(first, count >= 0 ? first + count : last + count, last);
-        if (count >= 0) std::fill(last - count, last, Row());
-        else std::fill(first, first - count, Row());
-    }
-
-    void feed_line() {
-        wrap_next_ = false;
-        if (cursor_.row == bottom_) scroll(top_, 1);
-        else if (cursor_.row < rows_ - 1) ++cursor_.row;
-    }
-
-    void put(char32_t c) {
-        constexpr std::u32string_view kGraphics = U"◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // from ` to ~
-        if (graphics_[shift_] && c >= '`' && c <= '~') c = kGraphics[c - '`'];
-        const int width = width_of(c);
-        if ((c >= 0x7F && c < 0xA0) || width > columns_) return;  // DEL, C1 control characters
-        if (width == 0) return combine(c);
-        if (wrap_next_ || cursor_.column + width > columns_) {
-            row_at(cursor_.row).wrapped = true;
-            feed_line();
-            cursor_.column = 0;
-        }
-        Row &row = row_at(cursor_.row);
-        const auto at = static_cast<std::size_t>(cursor_.column), end = at + static_cast<std::size_t>(width);
-        if (row.cells.size() < end) row.cells.resize(end);
-        if (row.cells[at].base == 0 && at > 0) row.cells[at - 1] = Cell();  // half a wide character is none
-        if (end < row.cells.size() && row.cells[end].base == 0) row.cells[end] = Cell();
-        row.cells[at] = {c, 0};
-        if (width == 2) row.cells[at + 1] = {0, 0};
-        last_ = c;
-        cursor_.column += width;
-        wrap_next_ = cursor_.column == columns_;
-        if (!wrap_next_) return;
-        --cursor_.column;
-        row.wrapped = false;  // not yet
-    }
-
-    /// Puts a mark on the character before the cursor.
-    void combine(char32_t mark) {
-        auto &cells = row_at(cursor_.row).cells;
-        const auto before = static_cast<std::size_t>(cursor_.column - (wrap_next_ ? 0 : 1));
-        if (before < cells.size()) cells[before].mark = mark;
-    }
-
-    void take_text(std::string_view text) {
-        for (const char c : text) {
-            const auto byte = static_cast<unsigned char>(c);
-            const bool tail = (byte & 0xC0) == 0x80;
-            if (missing_ > 0 && tail) {
-                character_ += c;
-                code_ = code_ << 6 | (byte & 0x3F);
-                const char *const at = character_.data();
-                if (--missing_ == 0) put(utf8_length(at, at + character_.size()) > 0 ? code_ : U'\uFFFD');
-                continue;
-            }
-            if (std::exchange(missing_, 0) > 0 || tail) put(U'\uFFFD');
-            if (byte < 0x80) put(byte);
-            if (byte < 0xC0) continue;
-            missing_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
-            character_ = c;
-            code_ = byte & (0x3F >> missing_);
-        }
-    }
-
-    void take_control(char c) {
-        switch (c) {
-        case '\b': return move(cursor_.row, cursor_.column - 1);
-        case '\t': return move(cursor_.row, (cursor_.column / 8 + 1) * 8);
-        case '\n': case '\v': case '\f': return feed_line();
-        case '\r': return move(cursor_.row, 0);
-        case '\x0E': case '\x0F': shift_ = c == '\x0E' ? 1 : 0; return;  // SO, SI
-        default: return;
-        }
-    }
-
-    void take_sequence(std::string_view bytes) {
-        if (bytes.starts_with("\x1B[")) return take_csi(parse_csi(bytes));
-        if (bytes.starts_with("\x1B(")) graphics_[0] = bytes.ends_with('0');
-        if (bytes.starts_with("\x1B)")) graphics_[1] = bytes.ends_with('0');
-        if (bytes.size() != 2 || bytes[0] != '\x1B') return;
-        switch (bytes[1]) {
-        case 'E': move(cursor_.row, 0); [[fallthrough]];
-        case 'D': return feed_line();
-        case 'M': return cursor_.row == top_ ? scroll(top_, -1) : move(cursor_.row - 1, cursor_.column);
-        case '7': saved_ = cursor_; return;
-        case '8': return move(saved_.row, saved_.column);
-        case 'c':
-            switch_screen(false);
-            erase_screen(2);
-            graphics_ = {};
-            return resize(columns_, rows_), move(0, 0);
-        default: return;
-        }
-    }
-
-    /// Blanks columns [from, to) of a row.
-    void erase(int row, int from, int to) {
-        Row &erased = row_at(row);
-        const auto size = static_cast<int>(erased.cells.size());
-        for (int i = from; i < (to >= columns_ ? size : std::min(to, size)); ++i) {
-            erased.cells[static_cast<std::size_t>(i)] = Cell();
-        }
-        if (to >= columns_) erased.wrapped = false;
-    }
-
-    void erase_screen(int mode) {
-        const bool all = mode == 2 || (mode == 0 && cursor_.row == 0 && cursor_.column == 0);
-        if (all) end_page();
-        const int first = all || mode == 1 ? 0 : cursor_.row + 1, last = mode == 1 ? cursor_.row : rows_;
-        for (int i = first; i < last && mode < 3; ++i) erase(i, 0, columns_);
-        if (mode == 0) erase(cursor_.row, cursor_.column, columns_);
-        if (mode == 1) erase(cursor_.row, 0, cursor_.column + 1);
-    }
-
-    void switch_screen(bool alternate) {
-        if (alternate == alternate_) return;
-        if (!alternate) end_page();
-        else write_rows(std::max(page_.written, cursor_.row));  // the line with the cursor is not finished
-        alternate_ = alternate;
-        if (alternate) {
-            main_cursor_ = cursor_;
-            main_ = std::exchange(page_, {.rows = std::vector<Row>(page_.rows.size()), .since = now_});
-            return;
-        }
-        cursor_ = main_cursor_;
-        page_ = std::move(main_);
-        resize(columns_, rows_);
-    }
-
-    void take_csi(const Csi &csi) {
-        const std::string key = key_of(csi);
-        const int n = csi.at(0, 1), row = cursor_.row, column = cursor_.column;
-        const int highest = row >= top_ ? top_ : 0, lowest = row <= bottom_ ? bottom_ : rows_;
-        if (key == "?h" || key == "?l") {
-            const int mode = csi.at(0, 0);
-            return mode == 47 || mode == 1047 || mode == 1049 ? switch_screen(key == "?h") : void();
-        }
-        if (key.size() != 1) return;
-        switch (key[0]) {
-        case 'A': return move(std::max(row - n, highest), column);
-        case 'B': case 'e': return move(std::min(row + n, lowest), column);
-        case 'C': case 'a': return move(row, column + n);
-        case 'D': return move(row, column - n);
-        case 'E': return move(std::min(row + n, lowest), 0);
-        case 'F': return move(std::max(row - n, highest), 0);
-        case 'G': case '`': return move(row, n - 1);
-        case 'H': case 'f': return move(n - 1, csi.at(1, 1) - 1);
-        case 'I': return move(row, (column / 8 + n) * 8);
-        case 'Z': return move(row, ((column + 7) / 8 - n) * 8);
-        case 'd': return move(n - 1, column);
-        case 's': saved_ = cursor_; return;
-        case 'u': return move(saved_.row, saved_.column);
-        case 'r':
-            top_ = std::min(n, rows_) - 1;
-            bottom_ = std::clamp(csi.at(1, rows_), top_ + 1, rows_) - 1;
-            return move(0, 0);
-        default: return edit(key[0], n, csi.at(0, 0));
-        }
-    }
-
-    /// The sequences that change what stands on the screen; `n` counts from 1, `mode` from 0.
-    void edit(char key, int n, int mode) {
-        const int row = cursor_.row, column = cursor_.column;
-        switch (key) {
-        case 'J': return erase_screen(mode);
-        case 'K': return erase(row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_);
-        case 'X': return erase(row, column, column + n);
-        case '@': return insert_cells(n);
-        case 'P': return insert_cells(-n);
-        case 'S': return scroll(top_, n);
-        case 'T': return scroll(top_, -n);
-        case 'L': case 'M':
-            move(row, 0);
-            return row >= top_ && row <= bottom_ ? scroll(row, key == 'L' ? -n : n) : void();
-        case 'b':
-            for (int i = 0; i < std::min(n, columns_); ++i) put(last_);
-            return;
-        default: return;
-        }
-    }
-
-    /// Makes room for blanks at the cursor, or (negative) takes characters away there.
-    void insert_cells(int count) {
-        auto &cells = row_at(cursor_.row).cells;
-        const auto at = std::min<std::ptrdiff_t>(cursor_.column, std::ssize(cells));
-        if (count > 0) cells.insert(cells.begin() + at, static_cast<std::size_t>(std::min(count, columns_)), Cell());
-        else cells.erase(cells.begin() + at, cells.begin() + std::min<std::ptrdiff_t>(at - count, std::ssize(cells)));
-        cells.resize(std::min(cells.size(), static_cast<std::size_t>(columns_)));
+        page_ = {.since = now_};
     }
 
     Output &out_;
-    Sequences sequences_;
-    int columns_ = 0, rows_ = 0;
-    bool alternate_ = false;
-    Page page_, main_;              // what is shown; what is not, while alternate_
-    Cursor cursor_, main_cursor_;   // likewise
-    Cursor saved_;                  // by the program
-    bool line_open_ = false;        // the last row written has wrapped
-    bool wrap_next_ = false;        // the cursor stands *behind* the last column, as VT100s do it
-    int top_ = 0, bottom_ = 0;      // the scroll region
-    std::array<bool, 2> graphics_{};  // the DEC line drawing set is in G0, in G1
-    std::size_t shift_ = 0;           // which of them is in use
-    char32_t last_ = ' ';             // for REP
-    std::string character_;           // a UTF-8 sequence that is not whole yet
-    char32_t code_ = 0;               // ... the bits of its code so far
-    int missing_ = 0;                 // ... and how many bytes it lacks
-    Micros now_ = 0;                  // in the recording
+    std::optional<std::int64_t> start_;
+    Page page_, main_;  // what is shown; what is not, while that is the alternate screen
+    Model model_;
+    std::string line_;  // a wrapped one, so far
+    Micros now_ = 0;    // in the recording
 };
 
 // === 9. convert ======================================================================================================
@@ -4426,9 +4237,9 @@ bool parse_size(std::string_view text, int &columns, int &rows) {
     return true;
 }
 
-Got convert_to_text(Recording &recording, Output &out) {
-    [[maybe_unused]] const char *locale = std::setlocale(LC_CTYPE, "C.UTF-8");  // for wcwidth(3)
-    Screen screen(out, recording.header());
+Got convert_to_text(Recording &recording, Output &out, bool times) {
+    const std::int64_t start = std::max<std::int64_t>(recording.header().timestamp, 0);
+    Transcript screen(out, recording.header(), times ? std::optional(start) : std::nullopt);
     const Got got = for_each_event(recording, out, [&](const Event &event) {
         int columns = 0, rows = 0;
         if (event.output) screen.take(event.bytes, event.time);
@@ -4522,11 +4333,12 @@ Got convert_to_script(Recording &recording, Output &out, Output &timing) {
     return timing.flush() ? got : Got::bad;
 }
 
-Got convert_to(std::string_view type, Recording &recording, Output &out, Output &timing) {
+Got convert_to(const Options &options, Recording &recording, Output &out, Output &timing) {
+    const std::string_view type = options.type;
     if (type == "v2") return convert_to_cast(recording, out, 2);
     if (type == "v3") return convert_to_cast(recording, out, 3);
     if (type == "raw") return convert_to_raw(recording, out);
-    if (type == "txt") return convert_to_text(recording, out);
+    if (type == "txt") return convert_to_text(recording, out, options.times);
     if (type == "ttyrec") return convert_to_ttyrec(recording, out);
     return convert_to_script(recording, out, timing);
 }
@@ -4541,7 +4353,7 @@ int convert(const Options &options) {
     Output out = named ? file.begin() : Output(STDOUT_FILENO, "standard output");
     Output timing = timed ? timing_file.begin() : Output(-1, "");
     const bool torn = recording.header().version == 0;  // that has been said
-    const Got got = torn ? Got::end : convert_to(options.type, recording, out, timing);
+    const Got got = torn ? Got::end : convert_to(options, recording, out, timing);
     const int status = finish(recording, out, got);
     if (status == 0) {
         file.keep();
@@ -4571,6 +4383,7 @@ bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std
         model.feed(bytes);
         if (!take(bytes)) return false;
         position += bytes.size();
+        if (bytes.size() < event.bytes.size()) return true;
     }
     return got != Got::bad && (to == UINT64_MAX || position >= to);
 }
@@ -4745,6 +4558,7 @@ constexpr char kConvertHelp[] =
     "                             (advanced format), so -o is needed\n"
     "  -o, --output OUT  to this file instead of standard output; an existing file is not overwritten\n"
     "      --force       ... but now it is\n"
+    "      --times       txt: each line behind the local time of day when it was finished\n"
     "\n"
     "A file is whole or not there: after an error OUT is removed. ttyrec and script have no place for markers and\n"
     "typed keys (i), ttyrec for new sizes (r) neither: how many were left out is said.\n"
@@ -4784,6 +4598,7 @@ constexpr std::array kOptions{
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
     option{"force", no_argument, nullptr, 'W'},       option{"history", required_argument, nullptr, 'H'},
     option{"key", required_argument, nullptr, 'Y'},   option{"escapes", no_argument, nullptr, 'e'},
+    option{"times", no_argument, nullptr, 'D'},
     option{nullptr, 0, nullptr, 0}};
 
 struct Command {
@@ -4795,7 +4610,7 @@ struct Command {
 
 constexpr std::array kCommands{
     Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
-    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoW", kConvertHelp},
+    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
     Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVHYST", kPaintHelp},
     Command{"keyframe", keyframe, "hVHYST", kPaintHelp}};
 
@@ -4852,6 +4667,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'o': options.out = value; return !options.out.empty();
     case 'Y': options.key = value; return true;
     case 'e': return options.colours = true;
+    case 'D': return options.times = true;
     case 'H':
         options.all = std::string_view(value) == "all";
         return options.all || set(options.history, parse_bytes(value));
