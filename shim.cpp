@@ -2090,6 +2090,7 @@ constexpr seconds kTakesNothing{5};               // a client in the way that ta
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr int kAcceptFew = 64;                   // taken in at a time, between two looks at everybody else
+constexpr milliseconds kLookTick{50};            // with --explain: how often we look what the program does with its terminal
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
@@ -2764,6 +2765,7 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(over_at_);
     at(accept_again_);
     if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_));
+    if (narrator_.is_on()) at(now_ + kLookTick);
     if (cut_since_) at(*cut_since_ + kCutGrace);
     if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
     const bool waits = phase_ == Phase::running && paced();

@@ -66,7 +66,7 @@ def test_a_client_is_told_with_the_question_to_the_kernel_and_its_window(told):
     narrator.expect(r'\d+ connects')
     narrator.expect(r'asks the kernel whose process that is: this user.*SO_PEERCRED')
     narrator.expect('sets the window to 80x24')
-    narrator.expect('execvp cat')
+    narrator.expect(r'\d+ is in the foreground now')         # before that there is nobody to be sent a signal
     attach.setwinsize(25, 81)
     narrator.expect('sets the window to 81x25')
     narrator.expect(r'SIGWINCH to process group \d+')
@@ -78,12 +78,14 @@ def test_a_shell_hands_the_terminal_to_its_job_and_takes_it_back(told):
     narrator, attach = told('bash', '--norc', '--noprofile')
     narrator.expect('-ICANON.*raw: an editor')
     attach.send('cat\r')
+    narrator.expect(r"types 'cat\\r'")
     narrator.expect(r'ICANON: input is kept until Enter.*\(a usual terminal\)')
-    narrator.expect(r'process group (\d+) is in the foreground now')
-    job = narrator.match[1]
+    attach.send('hi\r')
+    narrator.expect(r"'hi\\r': shown to whoever looks \(ECHO\), and the line is complete")
+    narrator.expect(r"reads .*hi\\r\\n")                         # cat runs, and has the terminal
     attach.send('\x1a')
-    narrator.expect(rf'VSUSP: SIGTSTP to process group {job}')
-    narrator.expect(rf'process group (?!{job})\d+ is in the foreground now')
+    narrator.expect(r'VSUSP: SIGTSTP to process group (\d+)')
+    narrator.expect(rf'process group (?!{narrator.match[1]})\d+ is in the foreground now')
 
 
 def test_editor_is_told_as_raw(told):
