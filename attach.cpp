@@ -1,6 +1,8 @@
 // attach - brings a session that a shim keeps to this terminal: look, type, detach, come back.
 //
 //     attach [-e KEY] [-r] [-R] [-p] [-q] ADDRESS [PROGRAM [ARG]...]
+//     attach -k ADDRESS                                                       ends a session
+//     attach                                                                  lists those that have a name
 //
 //      the user's terminal                                                     the session
 //     ┌──────────┐ standard input   ┌──────────────────┐  to_shim   ┌────────┐    ┌──────┐
@@ -14,7 +16,8 @@
 // on attach is a pipe with two ends, and most of what it does is about leaving: whatever way it ends (the detach key,
 // the program's end, a lost connection, a signal, even a stop), the terminal must be as it was.
 //
-// Sections: 1 options, 2 the wire, 3 what the screen was told, 4 the terminal, 5 connecting, 6 signals, 7 the relay.
+// Sections: 1 options, 2 the wire, 3 what the terminal was told, 4 the terminal, 5 connecting, 6 the sessions that run,
+// 7 signals, 8 the relay.
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); the shim's last five bytes are its goodbye:
@@ -47,12 +50,14 @@
 #include <vector>
 
 #include <arpa/inet.h>  // htons
+#include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>  // getopt_long: not POSIX, but everywhere
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>  // TCP_NODELAY
 #include <poll.h>
+#include <sys/file.h>   // flock
 #include <sys/ioctl.h>  // TIOCGWINSZ, TIOCOUTQ
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -216,6 +221,16 @@ constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
     std::exit(status);
 }
 
+constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
+
+/// A message that is no error; not to a terminal that stands still.
+void say(bool quiet, const std::string &text) {
+    const std::string line = "[" + text + "]\n";
+    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // 1. Options
 //
@@ -224,30 +239,35 @@ constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
-    "Usage: attach [OPTION]... ADDRESS [PROGRAM [ARG]...]\n"
+    "Usage: attach [OPTION]... [ADDRESS [PROGRAM [ARG]...]]\n"
     "Attaches this terminal to the session at ADDRESS: a name, PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
-    "With PROGRAM: when nobody listens there, starts it there with shim first.\n"
+    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the running\n"
+    "sessions that have a name.\n"
     "\n"
     "  -e, --escape KEY   the key that detaches: ^X, a character, or none (default: ^\\)\n"
     "  -r, --read-only    watch only; nothing is sent\n"
     "  -R, --raw          no window size is sent and no status expected: for a server that is not shim\n"
-    "  -p, --push         send standard input to the program and leave, without waiting for output\n"
+    "  -p, --push         send standard input to the program and leave when all of it has been taken\n"
+    "  -k, --kill         end the session, by SIGTERM, and wait until it has ended\n"
     "  -q, --quiet        no messages but errors\n"
     "  -h, --help         show this\n"
     "  -V, --version      show the version\n"
     "\n"
-    "Exit status: the program's when it ended, 0 detached, 254 connection lost, 255 could not attach, 2 usage,\n"
-    "128 + n when signal n ended attach.\n";
+    "The sockets of named sessions are in $SHIM_DIR, else /tmp/shim-UID.\n"
+    "Exit status: the program's when it ended, 0 detached, pushed, killed or listed, 254 connection lost, 255 could\n"
+    "not attach, 2 usage, 128 + n when signal n ended attach; 125, 126, 127 when shim could not start PROGRAM.\n";
 
 constexpr int kNoKey = -1;
 
 struct Options {
     std::string address;            // as the user wrote it
+    bool list = false;              // ... or nothing: the sessions are listed
     std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
     int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
     bool read_only = false;
     bool raw = false;
     bool push = false;
+    bool kill = false;
     bool quiet = false;
 };
 
@@ -262,6 +282,12 @@ std::optional<int> parse_key(std::string_view text) {
     return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
 }
 
+/// How a user would call that key.
+std::string key_name(int key) {
+    if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
+    return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
+}
+
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
 void take_option(int option, const std::string &word, Options &options) {
     const auto name = [&] { return word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)}; };
@@ -273,6 +299,7 @@ void take_option(int option, const std::string &word, Options &options) {
     case 'r': options.read_only = true; break;
     case 'R': options.raw = true; break;
     case 'p': options.push = true; break;
+    case 'k': options.kill = true; break;
     case 'q': options.quiet = true; break;
     case 'h': std::fputs(kUsage, stdout); std::exit(0);
     case 'V': std::printf("%s %s\n", kProgram, kVersion); std::exit(0);
@@ -286,17 +313,21 @@ Options parse_command_line(int argc, char **argv) {
     static const option kLong[] = {
         {"escape", required_argument, nullptr, 'e'}, {"read-only", no_argument, nullptr, 'r'},
         {"raw", no_argument, nullptr, 'R'},          {"push", no_argument, nullptr, 'p'},
-        {"quiet", no_argument, nullptr, 'q'},        {"help", no_argument, nullptr, 'h'},
-        {"version", no_argument, nullptr, 'V'},      {nullptr, 0, nullptr, 0},
+        {"kill", no_argument, nullptr, 'k'},         {"quiet", no_argument, nullptr, 'q'},
+        {"help", no_argument, nullptr, 'h'},         {"version", no_argument, nullptr, 'V'},
+        {nullptr, 0, nullptr, 0},
     };
     Options options;
     opterr = 0;  // our own messages, in our own form
-    for (int option = 0; (option = ::getopt_long(argc, argv, "+:e:rRpqhV", kLong, nullptr)) != -1;)
+    for (int option = 0; (option = ::getopt_long(argc, argv, "+:e:rRpkqhV", kLong, nullptr)) != -1;)
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl goes on over a value that is missing
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
-    if (optind >= argc) fail(kExitUsage, "usage", "attach [OPTION]... ADDRESS [PROGRAM [ARG]...] (see --help)");
+    options.list = argc <= 1;
+    if (options.list) return options;
+    if (optind >= argc) fail(kExitUsage, "usage", "an ADDRESS is missing (see attach --help)");
     options.address = argv[optind];
     options.program.assign(argv + optind + 1, argv + argc);
+    if (options.kill && !options.program.empty()) fail(kExitUsage, "--kill", "does not go with a PROGRAM");
     return options;
 }
 
@@ -507,8 +538,6 @@ std::string ScreenState::undo() const {
 // it stands still in the middle of a write.
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kLastWords{500};  // for the terminal to take what restores it
-
 class Terminal {
 public:
     /// `typing`: standard input is for a person's keys, if it is a terminal at all.
@@ -669,10 +698,11 @@ bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
 
 #if defined(__linux__)
 /// Who has made the Unix-domain socket at the other end: unix(7).
-uid_t unix_server(int fd) {
-    ucred server{};
+ucred unix_server(int fd) {
+    ucred server{.pid = 0, .uid = ~uid_t{0}, .gid = 0};
     socklen_t length = sizeof server;
-    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &length) == 0 ? server.uid : ~uid_t{0};
+    ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &length);
+    return server;
 }
 
 /// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
@@ -728,7 +758,7 @@ std::string distrust(int fd) {
     const auto judge = [](uid_t user) {
         return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
     };
-    if (!is_tcp(fd)) return judge(unix_server(fd));
+    if (!is_tcp(fd)) return judge(unix_server(fd).uid);
     const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
     const auto host = numeric(peer).first;
     const bool is_here = host == numeric(own).first || host == "::1" || host.starts_with("127.");
@@ -755,14 +785,29 @@ struct Connection {
     bool nobody = false;
 };
 
-/// Connects to the first of `addresses` that answers and is to be trusted.
-Connection connect_to(const std::vector<SocketAddress> &addresses, bool trusting) {
+/// What it means that connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
+std::string explain(const std::string &text, const SocketAddress &address, int error) {
+    struct stat file{};
+    const bool starts = error == ECONNREFUSED || error == ENOENT;
+    const bool is_unix = address.storage.ss_family == AF_UNIX;
+    if (error == EACCES) return "another user's session: no permission";
+    if (is_session_name(text) && error == ENOENT)
+        return "no session of that name (record info " + text + ": how the last one ended)";
+    if (is_unix && error == ECONNREFUSED && ::stat(path_of(address), &file) == 0 && !S_ISSOCK(file.st_mode))
+        return "a file, not a session's socket (record play shows a recording)";
+    const std::string advice = " (attach " + text + " PROGRAM starts a session)";
+    if (is_unix && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
+    return starts ? "nobody listens there" + advice : std::strerror(error);
+}
+
+/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
+Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection result{.nobody = true};
     for (const SocketAddress &address : addresses) {
         Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
         const bool connected = fd && ::connect(fd.get(), address.get(), address.length) == 0;
         const int error = connected && is_own_peer(fd.get()) ? ECONNREFUSED : connected ? 0 : errno;
-        std::string why = error != 0 ? std::strerror(error) : trusting ? "" : distrust(fd.get());
+        std::string why = error != 0 ? explain(text, address, error) : trusting ? "" : distrust(fd.get());
         if (why.empty()) return {.socket = std::move(fd)};
         const bool nobody = error == ECONNREFUSED || error == ENOENT;
         if (result.why.empty() || (result.nobody && !nobody)) result.why = std::move(why);
@@ -781,6 +826,15 @@ std::vector<std::string> shim_places(const std::string &self) {
         if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
     places.emplace_back("shim");
     return places;
+}
+
+/// All that can be read from a descriptor up to its end.
+std::string read_all(int fd) {
+    std::string all;
+    char bytes[4096];
+    for (ssize_t n = ::read(fd, bytes, sizeof bytes); n > 0; n = ::read(fd, bytes, sizeof bytes))
+        all.append(bytes, static_cast<std::size_t>(n));
+    return all;
 }
 
 struct ShimRun {
@@ -808,10 +862,7 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     }
     ::close(pipe_ends[1]);
     const Fd from_shim(pipe_ends[0]);
-    ShimRun run{};
-    char bytes[4096];
-    for (ssize_t n = 0; (n = ::read(from_shim.get(), bytes, sizeof bytes)) > 0;)
-        run.said.append(bytes, static_cast<std::size_t>(n));
+    ShimRun run{.status = 0, .said = read_all(from_shim.get())};
     int status = 0;
     ::waitpid(pid, &status, 0);
     run.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -819,36 +870,53 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     return run;
 }
 
-/// The TCP address in shim's readiness line: the one to connect to, and with port 0 the one to tell the user.
-std::string address_said(const std::string &said, const std::string &otherwise) {
-    constexpr std::string_view kBefore = "shim: listening on ", kAfter = ", pid ";
-    if (!said.starts_with(kBefore) || otherwise.find('/') != std::string::npos) return otherwise;
-    return said.substr(kBefore.size(), said.find(kAfter) - kBefore.size());
+/// What stands in `text` between `before` and `after`; "" when they are not there.
+std::string between(const std::string &text, std::string_view before, std::string_view after) {
+    const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
+    return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
+}
+
+/// Passes on what shim has warned of, and tells that a session is new, what it is recorded in, and the way out.
+void announce(const Options &options, const std::string &said) {
+    const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
+    const std::string rest = between(said, ", pid ", "\n");  // 1234, recording FILE
+    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
+    say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
+                           (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
 }
 
 /// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
 /// the program with shim's own message and status when neither is to be had.
 Connection start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
-    const std::string address = address_said(run.said, options.address);
+    const std::string address = between(run.said, "shim: listening on ", ", pid ");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
-    const bool in_use = run.status != 0 && run.said.find(std::strerror(EADDRINUSE)) != std::string::npos;
-    const auto end = Clock::now() + (in_use ? kRaceWindow : milliseconds(0));
-    Connection there = connect_to(resolve(address).addresses, options.raw);
-    while (there.nobody && Clock::now() < end && ::poll(nullptr, 0, 20) == 0)
-        there = connect_to(resolve(address).addresses, options.raw);
+    const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
+                          run.said.find("a session runs there") != std::string::npos;
+    const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
+    Connection there;
+    do there = connect_to(options.address, resolve(options.address).addresses, options.raw);
+    while (there.nobody && Clock::now() < end && ::poll(nullptr, 0, 20) == 0);
+    if (run.status == 0) announce(options, run.said);
     if (there.socket || run.status == 0) return there;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
     std::exit(run.status);
 }
 
+/// What ADDRESS names, or the end of the program with a message.
+std::vector<SocketAddress> addresses_of(const std::string &address) {
+    Resolved found = resolve(address);
+    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, address, found.why);
+    return std::move(found.addresses);
+}
+
 /// A connected socket, or the end of the program with a message.
 Fd reach(const std::string &self, Options &options) {
-    const Resolved found = resolve(options.address);
-    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, options.address, found.why);
-    if (!options.push && is_this_session(found.addresses))
+    const std::vector<SocketAddress> addresses = addresses_of(options.address);
+    if (!options.push && is_this_session(addresses))
         fail(kExitNotAttached, options.address, "this terminal is that session");
-    Connection there = connect_to(found.addresses, options.raw);
+    Connection there = connect_to(options.address, addresses, options.raw);
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
     if (!there.socket) fail(kExitNotAttached, options.address, there.why);
     const int socket = there.socket.get(), on = 1;
@@ -859,7 +927,115 @@ Fd reach(const std::string &self, Options &options) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 6. Signals
+// 6. The sessions that run
+//
+// There is no list of them anywhere: a session is a socket in a folder, the kernel knows whose it is (SO_PEERCRED), and
+// /proc what that process runs and which file it holds the lock of: its recording.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// The names of what is in a folder, sorted.
+std::vector<std::string> entries(const std::string &folder) {
+    std::vector<std::string> names;
+    DIR *open = ::opendir(folder.c_str());
+    for (const dirent *entry = open != nullptr ? ::readdir(open) : nullptr; entry != nullptr; entry = ::readdir(open))
+        names.emplace_back(entry->d_name);
+    if (open != nullptr) ::closedir(open);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+/// The command of the session `name`: what stands behind it in the words that its shim was started with. They end in
+/// zeros; what could be a control sequence is not printed.
+std::string command_of(pid_t pid, const std::string &name) {
+    const Fd file(::open(("/proc/" + std::to_string(pid) + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
+    std::string words = read_all(file.get());
+    const std::string mark = '\0' + name + '\0';
+    const std::size_t at = words.find(mark);
+    if (at == std::string::npos) return "?";
+    words = words.substr(at + mark.size());
+    if (!words.empty()) words.pop_back();
+    for (char &c : words) c = c == '\0' ? ' ' : (c > 0 && c < ' ') || c == 0x7F ? '?' : c;
+    return words;
+}
+
+/// The file that a shim writes, by its lock (fcntl(2), F_GETLK tells the owner's pid), or "".
+std::string recording_of(pid_t pid) {
+    const std::string folder = "/proc/" + std::to_string(pid) + "/fd/";
+    for (const std::string &number : entries(folder)) {
+        char path[PATH_MAX];
+        struct stat file{};
+        const ssize_t n = ::readlink((folder + number).c_str(), path, sizeof path - 1);
+        if (n <= 0 || ::stat((folder + number).c_str(), &file) != 0 || !S_ISREG(file.st_mode)) continue;
+        path[n] = '\0';
+        struct flock lock{};
+        lock.l_type = F_WRLCK;
+        lock.l_whence = SEEK_SET;
+        const Fd recording(::open(path, O_WRONLY | O_CLOEXEC));
+        if (recording && ::fcntl(recording.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid == pid)
+            return path;
+    }
+    return "";
+}
+
+/// One line for a session: who listens at its socket, since when (the socket was made when it began), what, where.
+std::string describe(const std::string &name, std::size_t width, int socket, const SocketAddress &address) {
+    struct stat file{};
+    char since[32] = "";
+    const pid_t pid = unix_server(socket).pid;
+    ::stat(path_of(address), &file);
+    std::strftime(since, sizeof since, "%F %R", std::localtime(&file.st_mtime));
+    const std::string recording = recording_of(pid);
+    return name + std::string(width - name.size(), ' ') + "  pid " + std::to_string(pid) + "  since " + since + "  " +
+           command_of(pid, name) + "  " + (recording.empty() ? "not recording" : "recording " + recording) + "\n";
+}
+
+/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which a
+/// starting shim looks whether it may take the place of one.
+int list_sessions() {
+    const std::string folder = session_folder(), fault = folder_fault(folder, false);
+    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
+    std::vector<std::string> names = entries(folder);
+    std::erase_if(names, [](const std::string &name) { return !is_session_name(name); });
+    std::size_t width = 0;
+    for (const std::string &name : names) width = std::max(width, name.size());
+    for (const std::string &name : names) {
+        struct stat file{};
+        const Resolved found = resolve_path(folder + "/" + name);
+        if (found.addresses.empty() || ::lstat(path_of(found.addresses[0]), &file) != 0) continue;
+        if (!S_ISSOCK(file.st_mode)) continue;
+        const Connection there = connect_to(name, found.addresses, true);
+        if (there.socket) std::fputs(describe(name, width, there.socket.get(), found.addresses[0]).c_str(), stdout);
+        else if (there.nobody && may_remove) ::unlink(path_of(found.addresses[0]));
+    }
+    return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
+}
+
+/// Ends the session at ADDRESS as SIGTERM does, and waits until it has ended. We are there as a client that wants no
+/// output, and so we are told the program's status. The hello comes behind the signal: it would start a program that
+/// waits for its first client.
+int kill_session(const Options &options) {
+    const std::vector<SocketAddress> addresses = addresses_of(options.address);
+    if (addresses[0].storage.ss_family != AF_UNIX)
+        fail(kExitNotAttached, options.address, "a port does not tell whose it is: kill the pid that shim told");
+    const Connection there = connect_to(options.address, addresses, true);
+    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
+    const pid_t pid = unix_server(there.socket.get()).pid;
+    if (pid <= 0 || ::kill(pid, SIGTERM) != 0)
+        fail(kExitNotAttached, options.address, "pid " + std::to_string(pid) + ": " + std::strerror(errno));
+    const std::string first = window_change({.ws_row = 0, .ws_col = 0, .ws_xpixel = kForNobody, .ws_ypixel = 0});
+    ::send(there.socket.get(), first.data(), first.size(), MSG_NOSIGNAL);
+    const std::string end = read_all(there.socket.get());
+    const bool told = maybe_goodbye(end) == kGoodbyeBytes;
+    while (!told && ::kill(pid, 0) == 0) ::poll(nullptr, 0, 20);
+    say(options.quiet, options.address + " ended" +
+                           (told ? " with status " + std::to_string(static_cast<unsigned char>(end.back())) : ""));
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 7. Signals
 //
 // They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
 // done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
@@ -909,7 +1085,7 @@ void do_default(int number) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 7. The relay
+// 8. The relay
 //
 // Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
 // behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither
@@ -918,7 +1094,8 @@ void do_default(int number) {
 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
-constexpr milliseconds kCutKey{20};            // for the rest of an encoded key to come
+constexpr milliseconds kEscape{25};            // for what follows ESC, if it begins a sequence; a person hits it alone
+constexpr milliseconds kCutKey{500};           // for the rest of a sequence that is clearly one
 constexpr milliseconds kPaste{100};            // a pause so long ends what was pasted
 constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key
 constexpr milliseconds kStall{10000};    // for it to take some more of a push
@@ -940,7 +1117,7 @@ struct Relay {
     int unacknowledged = INT_MAX;  // what the kernel still had to give to the shim when all was pushed
     std::string to_shim{}, to_screen{};
     std::string key_part{};  // typed last: perhaps the beginning of an encoded detach key
-    Clock::time_point key_began{};
+    Clock::time_point key_until{};
     End end = End::none;
     int status = 0;        // of the program when end is `ended`; errno when it is `no_output`
     std::optional<Clock::time_point> deadline{};  // leave then, come what may
@@ -949,7 +1126,8 @@ struct Relay {
 /// What the shim is told first.
 std::string hello(const Relay &r) {
     winsize window = r.has_window ? window_size() : winsize{};
-    if (!r.has_window) window.ws_xpixel = r.options.push ? kForNobody : r.terminal.has_screen() ? kForTerminal : kForPipe;
+    const unsigned short output = r.options.push ? kForNobody : r.terminal.has_screen() ? kForTerminal : kForPipe;
+    if (!r.has_window) window.ws_xpixel = output;
     return window_change(window);
 }
 
@@ -1007,7 +1185,7 @@ void take_typed(Relay &r, std::string_view typed) {
     } else {
         length = whole.size() - (r.options.key == kNoKey ? 0 : cut_key(whole));
         r.key_part = whole.substr(length);
-        r.key_began = Clock::now();
+        r.key_until = Clock::now() + (r.key_part.size() > 1 ? kCutKey : kEscape);
     }
     if (!r.all_queued && r.sending) r.to_shim.append(whole, 0, length);
 }
@@ -1063,7 +1241,7 @@ void read_socket(Relay &r) {
 }
 
 void send_pending(Relay &r) {
-    if (!r.key_part.empty() && Clock::now() >= r.key_began + kCutKey) release_key_part(r);
+    if (!r.key_part.empty() && Clock::now() >= r.key_until) release_key_part(r);
     if (r.resized && r.has_window && r.sending && !r.all_queued) r.to_shim += window_change(window_size());
     r.resized = false;
     if (!r.to_shim.empty()) {
@@ -1098,7 +1276,7 @@ void write_screen(Relay &r) {
 /// to the program nothing has happened.
 void attach_anew(Relay &r) {
     if (!r.terminal.has_screen() || r.options.raw || r.options.push || r.end != End::none) return;
-    Connection there = connect_to(resolve(r.options.address).addresses, false);
+    Connection there = connect_to(r.options.address, resolve(r.options.address).addresses, false);
     const std::string first = hello(r);
     if (!there.socket || there.socket.get() >= FD_SETSIZE) return;
     if (::send(there.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
@@ -1148,7 +1326,7 @@ std::optional<timespec> time_left(const Relay &r) {
     std::optional<Clock::time_point> until = r.deadline;
     const auto at = [&](Clock::time_point other) { until = std::min(until.value_or(other), other); };
     if (is_pushing(r)) at(Clock::now() + kLook);
-    if (!r.key_part.empty()) at(r.key_began + kCutKey);
+    if (!r.key_part.empty()) at(r.key_until);
     if (!until) return std::nullopt;
     const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
     const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
@@ -1201,18 +1379,12 @@ bool has_come_too_late(const Relay &r) {
 /// The last words of attach, and its exit status.
 int report(const Relay &r) {
     const std::string &address = r.options.address;
-    const auto say = [&](const std::string &text) {
-        const std::string line = "[" + text + "]\n";
-        pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-        if (r.options.quiet || ::poll(&ready, 1, kLastWords.count()) != 1) return;  // a terminal that stands still
-        [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
-    };
     switch (r.end) {
-    case End::detached: say("detached from " + address); return 0;
-    case End::ended: say(address + " ended with status " + std::to_string(r.status)); return r.status;
+    case End::detached: say(r.options.quiet, "detached from " + address); return 0;
+    case End::ended: say(r.options.quiet, address + " ended with status " + std::to_string(r.status)); return r.status;
     case End::lost:
         if (r.options.push) complain(address, "the session did not take all of the input");
-        else say("connection to " + address + " lost");
+        else say(r.options.quiet, "connection to " + address + " lost");
         return kExitLost;
     case End::no_output:
         if (r.status == EPIPE) return 0;  // its reader has seen enough
@@ -1245,6 +1417,8 @@ int main(int argc, char **argv) {
     open_standard_streams();
     reset_signals();
     Options options = parse_command_line(argc, argv);
+    if (options.list) return list_sessions();
+    if (options.kill) return kill_session(options);
     Terminal terminal(!options.push);
     for (bool again = true;; again = false) {
         Fd socket = reach(argv[0], options);

@@ -123,8 +123,8 @@ def test_failing_to_attach_is_255(pty, address):
     assert re.fullmatch(r'attach: .*' + re.escape(address) + r'.*: .+\n', said), said
 
 
-@pytest.mark.parametrize('arguments', [[], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['fo o'], ['.foo'], ['foo:'], ['x' * 65], ['70000'],
-                                       ['localhost:'],
+@pytest.mark.parametrize('arguments', [['-q'], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['fo o'], ['.foo'],
+                                       ['foo:'], ['x' * 65], ['70000'], ['localhost:'],
                                        [''], ['::1:80'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1 x'],
                                        ['/' + 'x' * 200]], ids=lambda a: ' '.join(a)[:20] or 'nothing')
 def test_wrong_usage_is_2(pty, arguments):
@@ -138,7 +138,7 @@ def test_help_is_on_standard_output(pty, option):
     """The usage with every option on standard output, status 0."""
     status, output, said = piped(pty, option)
     assert (status, said) == (0, '')
-    for name in ('escape', 'read-only', 'raw', 'push', 'quiet'):
+    for name in ('escape', 'read-only', 'raw', 'push', 'kill', 'quiet'):
         assert b'--' + name.encode() in output
 
 

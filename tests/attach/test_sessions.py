@@ -1,0 +1,268 @@
+"""attach without an ADDRESS lists the sessions, -k ends one, and each message says what is and what to do (section 5)."""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from attaching import kept_terminal, piped, restored
+from common import processes_with, program
+from harness import ATTACH, SHIM, TIMEOUT, alive, children, wait_until
+from told import DAEMON, as_user, needs_root, open_folder
+
+ESCAPE = b'\x1c'
+
+
+@pytest.fixture
+def folder(pty, monkeypatch):
+    """The session folder of this test; its recordings go to the test's own folder."""
+    above = tempfile.mkdtemp(prefix='names')
+    pty.keep(above, lambda: shutil.rmtree(above))
+    monkeypatch.setenv('SHIM_DIR', above + '/sessions')
+    monkeypatch.setenv('SHIM_RECORDS', pty.path('records'))
+    return above + '/sessions'
+
+
+def listed(pty):
+    """The lines of `attach`."""
+    run = pty.run(ATTACH)
+    assert (run.returncode, run.stderr) == (0, '')
+    return run.stdout.splitlines()
+
+
+# ---- the list
+
+
+def test_no_session_no_line(pty, folder):
+    """Nothing runs, nothing is printed, nothing is made; with an empty folder as well."""
+    assert listed(pty) == [] and not os.path.exists(folder)
+    os.mkdir(folder, 0o700)
+    assert listed(pty) == []
+
+
+def test_list_tells_name_pid_beginning_command_and_recording(pty, folder):
+    """The kernel knows all of it: whose the socket is, what that process was started with, which file it holds locked."""
+    one = pty.shim('work', 'sh', '-c', 'sleep 1000; : two  words')
+    two = pty.shim('-n', 'me@host', 'sleep', '1001')
+    three = pty.shim('-r', 'own.cast', 'x', 'sleep', '1002')
+    pty.shim('-n', './path', 'sleep', '1003')
+    lines = listed(pty)
+    minute = r'\d\d\d\d-\d\d-\d\d \d\d:\d\d'
+    assert len(lines) == 3 and folder
+    assert re.fullmatch(rf'me@host  pid {two.pid}  since {minute}  sleep 1001  not recording', lines[0])
+    assert re.fullmatch(rf'work     pid {one.pid}  since {minute}  sh -c sleep 1000; : two  words  recording '
+                        + re.escape(one.recording), lines[1])
+    assert re.fullmatch(rf'x        pid {three.pid}  since {minute}  sleep 1002  recording '
+                        + re.escape(pty.path('own.cast')), lines[2])
+    assert lines[0].split('since ')[1][:10] in (time.strftime('%F'), time.strftime('%F', time.localtime(time.time() - 60)))
+
+
+def test_list_prints_no_control_sequences(pty, folder):
+    """A command may hold anything; a list must not do anything to the terminal."""
+    pty.shim('-n', 'work', 'sh', '-c', 'sleep 1000', '\x1b[2J\x07\n\x9b\x7f')
+    assert folder and 'sh -c sleep 1000 ?[2J???' in listed(pty)[0].replace('\x9b', '?').replace('\udc9b', '?')
+
+
+def test_list_removes_what_a_killed_shim_left(pty, folder):
+    """A socket at which nobody listens (ECONNREFUSED) is no session; other files in the folder stay."""
+    shim = pty.shim('-n', 'work', 'sleep', '1000')
+    kids = children(shim.pid)
+    os.kill(shim.pid, signal.SIGKILL)
+    shim.wait_gone()
+    for pid in kids:
+        os.kill(pid, signal.SIGKILL)
+    for name in ('notes', '.hidden'):
+        open(os.path.join(folder, name), 'w', encoding='ascii').close()
+    os.symlink('work', os.path.join(folder, 'link'))
+    assert listed(pty) == []
+    assert sorted(os.listdir(folder)) == ['.hidden', 'link', 'notes']
+
+
+def test_listing_is_no_event_for_a_session(pty, folder):
+    """Who connects and goes at once starts no program that waits for its first client, and is no client to others."""
+    pty.shim('-n', '-w', 'waiting', 'touch', 'started')
+    pty.shim('-n', 'work', *program('hex.py'))
+    terminal = pty.attach('work')
+    terminal.wait_output(b'READY')
+    for _ in range(20):
+        assert len(listed(pty)) == 2
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 0.4, what='the time in which a client is awaited')
+    assert folder and not os.path.exists(pty.path('started'))
+    terminal.send(b'Q')
+    assert terminal.exit_status() == 9 and terminal.output.count(b'{') == 1
+
+
+def test_list_of_a_folder_that_others_reach_is_refused(pty, folder):
+    """The same check as everywhere, with its cure."""
+    os.mkdir(folder)
+    os.chmod(folder, 0o755)
+    run = pty.run(ATTACH)
+    assert (run.returncode, run.stdout) == (255, '') and f'chmod 700 {folder}' in run.stderr
+
+
+@pytest.mark.parametrize('options', [['-k'], ['-r'], ['-q'], ['-p']])
+def test_options_without_an_address_are_a_usage_error(pty, folder, options):
+    """Only attach alone lists: `attach -k` must not seem to have ended anything."""
+    assert folder and piped(pty, *options)[:2] == (2, b'')
+
+
+# ---- ending a session
+
+
+@pytest.mark.parametrize('options', [['-n'], []], ids=['not recorded', 'recorded'])
+@pytest.mark.parametrize('spelling', ['work', '{folder}/work', './a.sock'])
+def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling):
+    """SIGTERM to the shim, which ends the program; when attach returns, the address is free and the shim has ended."""
+    address = spelling.format(folder=folder)
+    shim = pty.shim(*options, './a.sock' if '.sock' in spelling else 'work', 'sleep', '1000')
+    status, out, said = piped(pty, '-k', address)
+    assert (status, out, said) == (0, b'', f'[{address} ended with status 143]\n')
+    assert piped(pty, '-k', address)[0] == 255
+    shim.wait_gone()
+
+
+def test_kill_tells_the_programs_own_status(pty, folder):
+    """A program may end as it likes."""
+    shim = pty.shim('-n', 'work', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.02; done')
+    pty.client(os.path.join(folder, 'work')).read_until(b'ready')
+    assert piped(pty, '--kill', 'work') == (0, b'', '[work ended with status 3]\n')
+    shim.wait_gone()
+
+
+def test_kill_does_not_start_a_program_that_waits(pty, folder):
+    """The session ends without it."""
+    pty.shim('-n', '-w', 'work', 'touch', 'started')
+    assert folder and piped(pty, '-k', 'work') == (0, b'', '[work ended with status 143]\n')
+    assert not os.path.exists(pty.path('started'))
+
+
+def test_kill_waits_for_a_program_that_takes_its_time(pty, folder):
+    """It returns when the session has ended, not when it was told to."""
+    shim = pty.shim('-n', '-g', '1', 'work', 'sh', '-c', 'trap "" TERM HUP; echo ready; while :; do sleep 1; done')
+    pty.client(os.path.join(folder, 'work')).read_until(b'ready')
+    began = time.monotonic()
+    assert piped(pty, '-q', '-k', 'work') == (0, b'', '')
+    assert 0.8 < time.monotonic() - began < 8
+    shim.wait_gone()
+
+
+def test_kill_at_a_port_says_how_else(pty):
+    """A TCP socket does not tell whose it is."""
+    shim = pty.shim('-n', '0', 'sleep', '1000')
+    status, _, said = piped(pty, '-k', shim.address)
+    assert status == 255 and 'kill the pid' in said and alive(shim.pid)
+
+
+@pytest.mark.parametrize('arguments, status', [(['-k', 'work'], 255), (['-k', './a.sock'], 255), (['-k', 'wo rk'], 2),
+                                               (['-k', 'work', 'bash'], 2)])
+def test_kill_of_what_is_not_there(pty, folder, arguments, status):
+    """As with attaching: 255 when nobody is there, 2 when it is no address."""
+    assert folder and piped(pty, *arguments)[:2] == (status, b'')
+
+
+# ---- a new session
+
+
+def test_new_session_is_announced(pty, folder):
+    """In one line, before anything of its own is shown: the recording, and the way out; the second time not."""
+    command = ['work', 'sh', '-c', 'echo here; read x; exit 5']
+    terminal = kept_terminal(pty, *command)
+    terminal.wait_output(b'here')
+    terminal.send(ESCAPE)
+    assert terminal.exit_status() == 0
+    said = restored(pty)
+    assert re.fullmatch(r'\[work: new session, recording \S+\.cast, Ctrl-\\ leaves it\]\n\[detached from work\]\n', said), said
+    assert os.path.exists(os.path.join(pty.folder, re.search(r'recording (\S+),', said)[1]))
+    terminal = kept_terminal(pty, *command)
+    terminal.wait_output(b'here')
+    terminal.send(b'\n')
+    assert terminal.exit_status() == 5 and folder
+    assert restored(pty) == '[work ended with status 5]\n'
+
+
+@pytest.mark.parametrize('key, name', [('^A', 'Ctrl-A'), ('^]', 'Ctrl-]'), ('~', '~'), ('none', None)])
+def test_announcement_names_the_key(pty, folder, key, name):
+    """... as a user would call it."""
+    terminal = kept_terminal(pty, '-e', key, 'work', 'true')
+    assert terminal.exit_status() == 0 and folder
+    assert re.match(r'\[work: new session, recording \S+' + (f', {re.escape(name)} leaves it' if name else '') + r'\]\n',
+                    restored(pty))
+
+
+def test_announcement_may_be_hidden(pty, folder):
+    """-q."""
+    terminal = kept_terminal(pty, '-q', 'work', 'true')
+    assert terminal.exit_status() == 0 and folder
+    assert restored(pty) == ''
+
+
+def test_warnings_of_the_shim_are_passed_on(pty, folder):
+    """What it says beside its readiness line is for the user."""
+    shutil.copy(ATTACH, pty.path('attach'))
+    with open(pty.path('shim'), 'w', encoding='ascii') as script:
+        script.write(f'#!/bin/sh\necho "shim: something is missing" >&2\nexec "{SHIM}" "$@"\n')
+    os.chmod(pty.path('shim'), 0o755)
+    run = pty.run(pty.path('attach'), 'work', 'true')
+    assert run.returncode == 0 and folder and 'shim: something is missing\n' in run.stderr
+
+
+def test_two_that_begin_the_same_session_at_once_share_it(pty, folder):
+    """One of the two shims finds the name taken: its attach comes to the other's session."""
+    mark = 'SAME=1'
+    environment = dict(os.environ, SAME='1')
+    several = [pty.background(ATTACH, 'work', 'sh', '-c', 'echo begun; read x; exit 4', env=environment,
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(6)]
+    for one in several:
+        assert one.stdout.readline() == b'begun\r\n'
+    several[0].stdin.write(b'\n')
+    several[0].stdin.flush()
+    assert [one.wait(TIMEOUT) for one in several] == [4] * 6
+    wait_until(lambda: not processes_with(mark), what='the end of all')
+    assert os.listdir(folder) == []
+
+
+# ---- messages
+
+
+def says(pty, *arguments):
+    """The one line that attach says when it could not attach."""
+    status, out, said = piped(pty, *arguments)
+    assert (status, out) == (255, b'') and re.fullmatch(r'attach: [^\n]+\n', said), said
+    return said[len('attach: '):-1]
+
+
+def test_messages_say_what_is_and_what_to_do(pty, folder):
+    """One line each: nobody there, a socket that a killed shim left, a file, a port, a host."""
+    assert says(pty, 'work') == 'work: no session of that name (record info work: how the last one ended)'
+    assert says(pty, './no.sock') == './no.sock: nobody listens there (attach ./no.sock PROGRAM starts a session)'
+    for name in ('dead', './dead.sock'):
+        shim = pty.shim('-n', name, 'sleep', '1000')
+        kids = children(shim.pid)
+        os.kill(shim.pid, signal.SIGKILL)
+        for pid in kids:
+            os.kill(pid, signal.SIGKILL)
+        shim.wait_gone()
+        assert says(pty, name) == f'{name}: nobody listens: its shim was killed (attach {name} PROGRAM starts a session)'
+    with open(pty.path('a.cast'), 'w', encoding='ascii') as f:
+        f.write('{"version": 2}\n')
+    assert says(pty, './a.cast') == "./a.cast: a file, not a session's socket (record play shows a recording)"
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = str(listener.getsockname()[1])
+    assert says(pty, port) == f'{port}: nobody listens there (attach {port} PROGRAM starts a session)'
+    assert folder
+
+
+@needs_root
+def test_message_of_a_session_that_is_another_users(pty):
+    """A socket of mode 0600 lets nobody else connect (unix(7): write permission)."""
+    shared = open_folder(pty)
+    shutil.copy(ATTACH, shared)
+    pty.shim('-n', './a.sock', 'sleep', '1000', cwd=shared)
+    run = pty.run(os.path.join(shared, 'attach'), './a.sock', cwd=shared, **as_user(DAEMON))
+    assert (run.returncode, run.stderr) == (255, "attach: ./a.sock: another user's session: no permission\n")
