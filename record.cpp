@@ -459,14 +459,24 @@ private:
 /// the file was truncated (that has been said); the end; or an error (likewise).
 enum class Got { some, wait, anew, end, bad };
 
+/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has that
+/// folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
+std::optional<int> open_descriptor(std::string_view name) {
+    constexpr std::string_view kFolder = "/dev/fd/";
+    if (name == "-") return STDIN_FILENO;
+    const auto number = name.starts_with(kFolder) ? parse_number(name.substr(kFolder.size())) : std::nullopt;
+    return number && *number <= INT_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
+}
+
 /// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line, and more for such a header only.
 class Window {
 public:
     bool open(const char *name) {
         const bool standard_input = std::string_view(name) == "-";
-        fd_.reset(standard_input ? ::dup(STDIN_FILENO) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
+        const auto given = open_descriptor(name);
+        fd_.reset(given ? ::dup(*given) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
         const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
-        start_ = standard_input ? here : std::min<off_t>(here, 0);  // BSD's /dev/fd/3 shares its writer's offset
+        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share the offset of its writer
         return static_cast<bool>(fd_);
     }
 

@@ -928,7 +928,7 @@ private:
 };
 
 bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
-    fd_.reset(close_on_exec(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND, 0600)));
+    fd_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));  // `record` reads it
     path_ = path;
     limit_ = limit;
     struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
@@ -1350,7 +1350,7 @@ struct RecordFiles {
     int output, recording, keyframe;
 };
 
-constexpr char kRecordingName[] = "/dev/fd/3", kKeyframeName[] = "/dev/fd/4";  // Linux opens the same file anew
+constexpr char kRecordingName[] = "/dev/fd/3", kKeyframeName[] = "/dev/fd/4";
 
 /// Starts `program` with `words` (its name, command and options) at the nice value `nice`. Gives its pid, or -1.
 pid_t start_record(const std::string &program, std::vector<std::string> words, const RecordFiles &files, int nice) {
@@ -2206,7 +2206,7 @@ private:
     void end(int number);
     void hang_up();
     void kill_program();
-    void drain();
+    int drain();
     void say_goodbye(Client &client);
 
     Options options_;
@@ -2644,13 +2644,19 @@ void Session::reap() {
     }
 }
 
-/// The end of the session: the program is gone, its last output is read to the last byte (with our slave closed the
-/// master gives what there is and then EIO, or EAGAIN while a grandchild holds another), then everybody is told.
+/// The end of the session: the program is gone, its last output is read to the last byte, then everybody is told. With
+/// our slave closed the master gives what is left and then EIO (Linux) or 0 (BSD, macOS), or EAGAIN while a grandchild
+/// holds another. But it is read before as well: macOS and FreeBSD throw away what is unread when the last slave closes.
 void Session::program_ended(int status) {
     status_ = status;
     narrator_.tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
-    terminal_.ended();
     drain();
+    terminal_.ended();
+    const int error = drain();
+    publish(true);
+    narrator_.tell(Actor::kernel, std::string("the master gives no more: ") + std::strerror(error) +
+                   (error == EAGAIN ? " (another process still has the slave open)" : " (no process has the slave open)"),
+                   "pty(7)");
     phase_ = Phase::farewell;
     kill_at_.reset();
     give_up_at_.reset();
@@ -2665,19 +2671,15 @@ void Session::program_ended(int status) {
         if (client.deaf) drop(client);
 }
 
-/// Reads and publishes what the terminal still has.
-void Session::drain() {
+/// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the last read.
+int Session::drain() {
     for (std::uint64_t end = ring_.head() + kDrainBytes; ring_.head() < end;) {
         const std::size_t before = turn_used_;
         read_master();
         if (turn_used_ == before) break;
         publish(false);
     }
-    const int error = errno;  // of the read that gave nothing
-    publish(true);
-    narrator_.tell(Actor::kernel, std::string("the master gives no more: ") + std::strerror(error) +
-                   (error == EIO ? " (no process has the slave open)" : " (another process still has the slave open)"),
-                   "pty(7)");
+    return errno;
 }
 
 /// SIGTERM, SIGINT or SIGQUIT: the program is asked to end, and has the grace for it. The next one does not wait: it
