@@ -1,6 +1,6 @@
 // record: reads the recordings that shim writes (asciicast v2), and those of any other program (v1, v2, v3).
 //
-//   record play    [-s SPEED] [-i IDLE] [-t START] [-f] FILE        again, with its timing
+//   record play    [-s SPEED] [-i IDLE] [-t START] [-fl] FILE       again, with its timing
 //   record cat     [-f] [--from N] [--to N] [--no-queries] FILE...  the output's exact bytes
 //   record info    [--json] [FILE...]                               what it is, and whether it still runs
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
@@ -157,7 +157,6 @@ private:
             if (n >= 0) bytes.remove_prefix(static_cast<std::size_t>(n));
             else if (errno == EAGAIN) wait_until_writable();
             else if (errno != EINTR) close();
-            if (g_signal != 0 && !bytes.empty()) closed_ = true;  // it would have blocked: a frozen terminal
         }
         return !closed_;
     }
@@ -488,6 +487,11 @@ public:
         struct stat file {};
         return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
     }
+    /// Whether reading would not have to wait for somebody to write.
+    [[nodiscard]] bool has_more() const {
+        pollfd ready{.fd = fd(), .events = POLLIN, .revents = 0};
+        return seekable() || ::poll(&ready, 1, 0) != 0;
+    }
     [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
     void rewind() { seek(start_); }
@@ -813,6 +817,30 @@ public:
         cut_line(rest_of_line);
     }
 
+    /// The next event, when `next` begins with it: not in the middle of a long one, nor between a `b` and its `o`.
+    struct Place {
+        off_t offset = 0;
+        long line = 0;
+        Micros time = 0;
+        bool comma = false, exited = false;
+    };
+    [[nodiscard]] std::optional<Place> place() const {
+        if (!window_.seekable() || !prefix_.empty() || covered_) return std::nullopt;
+        return Place{window_.tell(), line_, time_, comma_, exited_};
+    }
+    void go_back(const Place &place) {
+        window_.seek(place.offset);
+        line_ = place.line;
+        time_ = place.time;
+        comma_ = place.comma;
+        exited_ = place.exited;
+        prefix_.clear();
+        covered_ = torn_ = writer_gone_ = false;
+    }
+
+    /// From now on `next` gives `wait` where it would have to wait for a pipe.
+    void do_not_wait() { waits_ = false; }
+
     /// Goes on with the line that begins at byte `offset` of the file. Somebody knew that; line numbers are off then.
     void jump(std::uint64_t offset) {
         if (offset == 0 || !window_.seekable()) return;
@@ -864,6 +892,7 @@ private:
     /// what it wrote between our last read and its end is then still found.
     Got more(const char *too_long = "a line is longer than 1 MiB", std::size_t most = kMostLine) {
         while (true) {
+            if (!waits_ && !window_.has_more()) return Got::wait;
             const int n = window_.fill(most);
             if (n > 0) return Got::some;
             if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
@@ -1112,7 +1141,7 @@ private:
     }
 
     std::string path_, name_;
-    bool follow_ = false;
+    bool follow_ = false, waits_ = true;
     Window window_;
     Header header_;
     std::vector<char> room_;    // for strings that are decoded
@@ -1129,6 +1158,24 @@ private:
     bool writer_gone_ = false;  // nobody writes the file any more
     OpenElsewhere elsewhere_;
 };
+
+/// Two whole numbers with `between` between them.
+std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_view text, char between) {
+    const std::size_t at = text.find(between);
+    const auto first = parse_number(text.substr(0, at));
+    const auto second = parse_number(at == std::string_view::npos ? "" : text.substr(at + 1));
+    if (!first || !second) return std::nullopt;
+    return std::pair(*first, *second);
+}
+
+/// The size in an `r` event; false for something else.
+bool parse_size(std::string_view text, int &columns, int &rows) {
+    const auto size = parse_pair(text, 'x');
+    if (!size || size->first > 65535 || size->second > 65535) return false;
+    columns = static_cast<int>(size->first);
+    rows = static_cast<int>(size->second);
+    return true;
+}
 
 // === 4. Control sequences ============================================================================================
 // Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that is
@@ -1394,69 +1441,11 @@ bool is_query(std::string_view bytes) {
     return sequence_asks(csi.prefix, csi.intermediate, csi.final, static_cast<unsigned>(csi.at(0, 0)));
 }
 
-std::string key_of(const Csi &csi) {
-    std::string key;
-    for (const char c : {csi.prefix, csi.intermediate, csi.final}) key += c == 0 ? "" : std::string(1, c);
-    return key;
-}
-
-/// The modes that output has left changed, of those that would disturb a shell.
-class Modes {
-public:
-    /// One sequence.
-    void heed(std::string_view bytes) {
-        const Csi csi = parse_csi(bytes);
-        const std::string key = key_of(csi);
-        if (bytes == "\x1B=" || bytes == "\x1B>") keypad_ = bytes[1] == '=';
-        if (bytes.starts_with("\x1B(")) graphics_ = !bytes.ends_with('B');
-        if (bytes == "\x1B" "c" || key == "!p") *this = Modes();  // RIS, DECSTR
-        if (key == ">m") keys_ = csi.at(0, 0) == 4 && csi.at(1, 0) != 0;  // xterm's modifyOtherKeys
-        if (key == ">u") ++kitty_;
-        if (key == "<u") kitty_ = std::max(kitty_ - csi.at(0, 1), 0);
-        if (key == " q") shape_ = csi.at(0, 0) != 0;
-        if (key == "m") colours_ = csi.at(csi.count - 1, 0) != 0;
-        if (key == "r") region_ = csi.count > 0;
-        if (key != "?h" && key != "?l") return;
-        for (std::size_t i = 0; i < kModes.size(); ++i) {
-            const bool named = std::ranges::find(csi.numbers, kModes[i]) != csi.numbers.end();
-            if (named) changed_[i] = (key == "?h") != starts_set(kModes[i]);
-        }
-    }
-
-    /// The sequences that set them back.
-    [[nodiscard]] std::string undo() const {
-        std::string bytes;
-        if (region_) bytes += "\x1B" "7\x1B[r\x1B" "8";  // DECSTBM moves the cursor home: save it around
-        for (std::size_t i = 0; i < kModes.size(); ++i) {
-            if (changed_[i]) bytes += "\x1B[?" + std::to_string(kModes[i]) + (starts_set(kModes[i]) ? "h" : "l");
-        }
-        if (colours_) bytes += "\x1B[m";
-        if (keypad_) bytes += "\x1B>";
-        if (graphics_) bytes += "\x1B(B";
-        if (shape_) bytes += "\x1B[0 q";
-        if (keys_) bytes += "\x1B[>4m";
-        if (kitty_ > 0) bytes += "\x1B[<" + std::to_string(kitty_) + "u";
-        return bytes;
-    }
-
-private:
-    // Cursor keys, reverse video, origin, wrapping, mouse (X10), cursor, screens, mouse and focus, paste, screen again.
-    static constexpr std::array kModes{1,    5,    6,    7,    9,    25,   47,   1000, 1001, 1002,
-                                       1003, 1004, 1005, 1006, 1015, 1016, 2004, 2026, 1047, 1049};
-
-    /// Whether it is set in a terminal that was just switched on: lines wrap, and the cursor is seen.
-    static bool starts_set(int mode) { return mode == 7 || mode == 25; }
-
-    std::array<bool, kModes.size()> changed_{};
-    bool colours_ = false, keypad_ = false, graphics_ = false, region_ = false, shape_ = false, keys_ = false;
-    int kitty_ = 0;  // how many keyboard modes of kitty's protocol are on its stack
-};
-
 /// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
 class QueryFilter {
 public:
-    /// What to write for `bytes`: lives until the next call. `modes` heeds what passes.
-    std::string_view pass(std::string_view bytes, Modes *modes = nullptr) {
+    /// What to write for `bytes`: lives until the next call.
+    std::string_view pass(std::string_view bytes) {
         passed_.clear();
         sequences_.feed(bytes, [&](Part part, std::string_view piece) {
             if (part == Part::control && sequences_.inside()) return;                   // passes with its sequence
@@ -1465,7 +1454,6 @@ public:
             const bool enq = part == Part::control && piece[0] == Sequences::kEnq;
             dropped_ = rest_of_query || enq || (part == Part::sequence && is_query(piece));
             if (dropped_) return open_.clear();
-            if (modes != nullptr && part == Part::sequence) modes->heed(piece);
             open_ += part == Part::sequence ? sequences_.raw() : piece;
             if (sequences_.cut_short() && open_.size() < kMostOpen) return;
             passed_ += open_;
@@ -3325,6 +3313,8 @@ std::string Model::text_of(const Row &row) const {
     return row.wrapped ? text : text.erase(text.find_last_not_of(' ') + 1);
 }
 
+constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
+
 // === 5. cat ==========================================================================================================
 
 /// What the command line says; each command looks at its own.
@@ -3332,6 +3322,7 @@ struct Options {
     std::vector<const char *> files;
     bool follow = false, no_queries = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
+    bool loop = false, pause_on_markers = false;
     bool strict = false;                           // there must be as much output as `to` says
     std::pair<std::uint64_t, std::uint64_t> skip;  // bytes of the file, and of output, that stand before what is read
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
@@ -3663,62 +3654,149 @@ int info(const Options &options) {
 
 // === 7. play =========================================================================================================
 // Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An event
-// is shown when the second has reached the first. Going back means to reset the terminal (RIS) and to show everything
-// again up to that moment, at once: it takes no memory, the time of reading the file, and gives exactly the screen that
-// the session had. What the recording asks a terminal is left out at one: the answers would come in as keys.
+// is shown when the second has reached the first.
+//
+// A jump shows nothing of what lies between: the model is fed silently, and the one screen of that time is painted. To
+// jump back, some states of the model are kept, as what they paint, at places that lie ever further apart the longer
+// the recording is (kMostKept in all); the model goes on from the last one before.
+//
+// A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far as it
+// has room, and waiting for room is waiting for keys too. What the recording asks a terminal is left out at one: the
+// answers would come in as keys.
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
-constexpr char kLeft = '\1', kRight = '\2';                           // keys that send a sequence
-constexpr char kReset[] = "\x1B" "c";                                 // RIS
-constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};      // those that would leave the terminal raw
+constexpr Micros kMarkerSlack = kSecond;                              // so long after a marker, `[` goes to the one before
+constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
+constexpr std::size_t kStateHistory = 16 << 10;                       // ... and of the lines above the screen in one
+constexpr std::size_t kWorkBetweenKeys = 256 << 10;                   // bytes of the recording: far less than 10 ms
+constexpr int kPartingMillis = 40;                                    // for the terminal to take what takes modes back
 
-/// The terminal in raw mode, and the keys from it. Without a terminal, nothing.
-class Keys {
+// What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what makes
+// the screen need painting (SIGCONT, SIGWINCH).
+constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB', kCtrlC = '\x03', kCtrlZ = '\x1A';
+
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+
+volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
+volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
+
+/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes here.
+class Terminal {
 public:
-    Keys() = default;
-    Keys(const Keys &) = delete;
-    Keys &operator=(const Keys &) = delete;
-    ~Keys() { restore(); }
+    Terminal() = default;
+    Terminal(const Terminal &) = delete;
+    Terminal &operator=(const Terminal &) = delete;
+    ~Terminal() { leave(); }
 
     void open() {
-        fd_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
-        if (!fd_ || ::tcgetattr(fd_.get(), &saved_) != 0) return fd_.reset();
-        struct sigaction action {};
-        action.sa_handler = [](int number) { g_signal = number; };  // no SA_RESTART: a blocked write(2) ends too
-        for (const int number : kSignals) ::sigaction(number, &action, nullptr);
+        keys_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
+        if (!keys_ || ::tcgetattr(keys_.get(), &saved_) != 0) keys_.reset();
+        const char *const name = ::ttyname(STDOUT_FILENO);  // O_NONBLOCK of our own: the shell shares that of fd 1
+        if (name != nullptr) screen_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+        if (!screen_) screen_.reset(::dup(STDOUT_FILENO));
+        for (const int number : kSignals) handle(number);
+        enter();
+    }
+
+    void enter() const {
+        if (!keys_) return;
         termios raw = saved_;
         ::cfmakeraw(&raw);
-        ::tcsetattr(fd_.get(), TCSANOW, &raw);
+        ::tcsetattr(keys_.get(), TCSANOW, &raw);
     }
 
-    void restore() {
-        if (fd_) ::tcsetattr(fd_.get(), TCSANOW, &saved_);  // not TCSADRAIN: the terminal may be frozen (Ctrl-S)
-        fd_.reset();
+    void leave() const {
+        if (keys_) ::tcsetattr(keys_.get(), TCSANOW, &saved_);  // not TCSADRAIN: the terminal may be frozen (Ctrl-S)
     }
 
-    /// Waits for keys, at most `micros` (for ever if negative). "" when none came. Signals are let in only here and in
-    /// write(2), and are told as Ctrl-C; a terminal that is gone, as `q`.
-    std::string_view wait(Micros micros) {
+    [[nodiscard]] std::optional<winsize> size() const {
+        winsize size{};
+        const bool known = screen_ && ::ioctl(screen_.get(), TIOCGWINSZ, &size) == 0;
+        return known && size.ws_col > 0 && size.ws_row > 0 ? std::optional(size) : std::nullopt;
+    }
+
+    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be written; or
+    /// until `input` has something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`. Signals
+    /// are let in only here: one that came just before a wait would else not end it.
+    std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
         sigset_t blocked, before;
-        sigemptyset(&blocked);
-        for (const int number : kSignals) sigaddset(&blocked, number);
+        fd_set readable, writable;
+        ::sigemptyset(&blocked);
+        for (const int number : kSignals) ::sigaddset(&blocked, number);
         ::sigprocmask(SIG_BLOCK, &blocked, &before);
-        fd_set readable;
         FD_ZERO(&readable);
-        if (fd_) FD_SET(fd_.get(), &readable);
+        FD_ZERO(&writable);
+        if (keys_) FD_SET(keys_.get(), &readable);
+        if (input >= 0) FD_SET(input, &readable);
+        if (for_room) FD_SET(screen_.get(), &writable);
         const timespec limit{.tv_sec = micros / kSecond, .tv_nsec = micros % kSecond * 1000};
         const timespec *const most = micros < 0 ? nullptr : &limit;
-        const int ready = g_signal != 0 ? -1 : ::pselect(fd_.get() + 1, &readable, nullptr, nullptr, most, &before);
+        const int count = std::max({keys_.get(), input, screen_.get()}) + 1;
+        const bool told = g_signal != 0 || g_stop != 0 || g_repaint != 0;
+        const int ready = told ? -1 : ::pselect(count, &readable, &writable, nullptr, most, &before);
         ::sigprocmask(SIG_SETMASK, &before, nullptr);
-        if (g_signal != 0) return "\x03";
-        if (ready <= 0) return "";
-        const ssize_t n = ::read(fd_.get(), typed_.data(), typed_.size());
+        if (g_signal != 0) return {&kCtrlC, 1};
+        if (std::exchange(g_stop, 0) != 0) return {&kStop, 1};
+        if (std::exchange(g_repaint, 0) != 0) return {&kRepaint, 1};
+        if (ready <= 0 || !keys_ || !FD_ISSET(keys_.get(), &readable)) return "";
+        const ssize_t n = ::read(keys_.get(), typed_.data(), typed_.size());
         return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
     }
 
-    /// Calls press(key) for each key in `typed`. A sequence is an arrow, or an answer or a report of the terminal: the
-    /// letters in it are no keys.
+    /// How much of the beginning of `bytes` the terminal has taken; nothing if it is gone.
+    [[nodiscard]] std::optional<std::size_t> write(std::string_view bytes) const {
+        const ssize_t n = ::write(screen_.get(), bytes.data(), bytes.size());
+        if (n >= 0) return static_cast<std::size_t>(n);
+        return errno == EAGAIN || errno == EINTR ? std::optional<std::size_t>(0) : std::nullopt;
+    }
+
+    /// Writes the last words. Where the terminal is too slow for them, what it has not taken yet is taken back.
+    void part(std::string_view bytes) const {
+        pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
+        for (bool flushed = false; !bytes.empty();) {
+            const bool stuck = ::poll(&room, 1, kPartingMillis) == 0;
+            if (stuck && std::exchange(flushed, true)) return;
+            if (stuck) ::tcflush(screen_.get(), TCOFLUSH);
+            const auto taken = write(stuck ? kCancel : bytes);
+            if (!taken) return;
+            if (!stuck) bytes.remove_prefix(*taken);
+        }
+    }
+
+    /// Stops until SIGCONT. If it was Ctrl-Z, so do all that would have had the signal of that key: a shell script around
+    /// us, the rest of a pipeline.
+    void stop(bool by_key) const {
+        leave();
+        std::signal(SIGTSTP, SIG_DFL);
+        ::kill(by_key ? 0 : ::getpid(), SIGTSTP);
+        handle(SIGTSTP);
+        enter();
+    }
+
+    static constexpr std::string_view kCancel = "\x18";  // ends a sequence that was cut short
+
+private:
+    static void handle(int number) {
+        struct sigaction action {};
+        action.sa_handler = [](int which) {
+            if (which == SIGTSTP) g_stop = 1;
+            else if (which == SIGCONT || which == SIGWINCH) g_repaint = 1;
+            else g_signal = which;
+        };
+        ::sigaction(number, &action, nullptr);  // no SA_RESTART: a read(2) that waits ends too
+    }
+
+    Fd keys_, screen_;
+    termios saved_{};
+    std::array<char, 64> typed_{};
+};
+
+/// Finds the keys in what a terminal sends. A sequence is an arrow, or an answer or a report of the terminal: the letters
+/// in it are no keys.
+class KeyReader {
+public:
+    /// Calls press(key) for each key in `typed`.
     template <typename Press> void cut(std::string_view typed, Press &&press) {
         const auto arrow = [&](char last) {
             if (last == 'C' || last == 'D') press(last == 'C' ? kRight : kLeft);
@@ -3738,9 +3816,6 @@ public:
     }
 
 private:
-    Fd fd_;
-    termios saved_{};
-    std::array<char, 64> typed_{};
     Sequences sequences_;
     int rest_ = 0;  // characters to come that belong to a sequence
     bool application_ = false;
@@ -3769,42 +3844,55 @@ Micros now_micros() {
 class Player {
 public:
     Player(const Options &options, Recording &recording, Output &out)
-        : recording_(recording), out_(out), terminal_(::isatty(STDOUT_FILENO) != 0),
+        : recording_(recording), out_(out), at_terminal_(::isatty(STDOUT_FILENO) != 0), options_(options),
           start_(options.start), speed_(options.speed), base_time_(now_micros()) {
         if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
-        if (start_ > 0) target_ = kForever;
-        if (terminal_) keys_.open();
+        if (at_terminal_) terminal_.open();
+        if (at_terminal_) recording_.do_not_wait();
+        model_ = fresh_model();
+        if (start_ > 0) begin_jump(kForever);
     }
 
     Got run() {
         Event event;
         while (next_ != Next::quit) {
-            if (recording_.might_block() && !out_.flush()) return Got::end;
             const Got got = recording_.next(event);
-            if (got == Got::bad || got == Got::end) return got;
             next_ = Next::show;
             live_ = got == Got::wait;
-            if (live_) await_more();
+            if (got == Got::some) show(event);
+            else if (got == Got::wait) await_more();
             else if (got == Got::anew) begin_again();
-            else show(event);
+            else if (got == Got::bad || !end_round()) return got;
+            if (got == Got::some && next_ == Next::show) keep_state();
         }
         return Got::end;
     }
 
-    /// Leaves the terminal as it was found.
+    /// Leaves the terminal as it was found, with a prompt's place under what is shown.
     void restore() {
-        if (terminal_) out_.put(modes_.undo());
         out_.flush();
-        keys_.restore();
+        if (!at_terminal_) return;
+        terminal_.part(parting_words());
+        terminal_.leave();
     }
 
 private:
-    enum class Next { show, again, quit };  // show the event; pass over it (we went back to the first one); leave
+    enum class Next { show, again, quit };  // show the event; it is not the next one any more; leave
+
+    /// Where one can go on from: the place in the recording, and what a terminal must have been told by then.
+    struct State {
+        Recording::Place place;
+        Timeline timeline;
+        Micros shown;
+        int columns, rows;
+        std::string paint;
+    };
 
     void quit() { next_ = Next::quit; }
 
-    /// Our clock.
+    // --- the clock
+
     [[nodiscard]] Micros position() const {
         if (target_) return *target_ < kForever ? *target_ : shown_;
         if (paused_) return base_;
@@ -3812,8 +3900,9 @@ private:
         return base_ + static_cast<Micros>(std::min(passed, static_cast<double>(kForever)));
     }
 
+    [[nodiscard]] Micros here() const { return live_ ? shown_ : position(); }
+
     void set_clock(Micros position) {
-        target_.reset();
         base_ = position;
         base_time_ = now_micros();
     }
@@ -3823,112 +3912,357 @@ private:
         speed_ = std::clamp(speed, kSlowest, kFastest);
     }
 
-    /// Whether to show what stands at `at` now. The first event behind a target starts the clock there.
-    bool is_due(Micros at) {
-        if (target_ && at <= *target_) return true;
-        if (target_) set_clock(*target_);
-        return at <= position();
-    }
-
-    /// The recording is live, and all of it has been shown.
-    void await_more() {
-        if (!out_.flush() || !pause_for_more(out_)) return quit();
-        obey_keys(0, shown_);
-    }
+    // --- events
 
     void show(const Event &event) {
-        if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
-        if (!event.output && event.kind != 'x') return;
-        timeline_.advance(event.time);
-        wait_for(timeline_.at);
+        const Micros at = timeline_.at_of(event.time);
+        if (is_time_for_keys(event)) obey_keys(0, at);
         if (next_ != Next::show) return;
-        shown_ = timeline_.at;
-        if (event.kind == 'x') return;
-        if (!out_.put(terminal_ ? filter_.pass(event.bytes, &modes_) : event.bytes)) quit();
+        if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
+        if (event.kind == 'r' && !at_terminal_) resize_model(event.bytes);
+        const bool pauses = event.kind == 'm' && options_.pause_on_markers && !event.goes_on;
+        if (!is_seen(event) && !pauses) return;
+        if (at_edge_) set_clock(std::max(position(), at));
+        wait_for(at);
+        stepping_ = false;
+        if (next_ != Next::show) return;
+        if (pauses && !target_) pause(at);
+        if (!is_seen(event)) return;
+        timeline_.advance(event.time);
+        shown_ = at;
+        if (event.output) put(event.bytes);
     }
 
+    static bool is_seen(const Event &event) { return event.output || event.kind == 'x'; }
+
+    bool is_time_for_keys(const Event &event) {
+        work_ += event.tail.size();
+        return work_ > kWorkBetweenKeys;
+    }
+
+    /// Until our clock has come to `at`; or on the way to some place behind it, where nothing is shown.
     void wait_for(Micros at) {
-        if (terminal_ && ++hurried_ % 256 == 0) obey_keys(0, at);  // q works on the way to a far place, too
-        while (next_ == Next::show && !is_due(at)) {
+        while (next_ == Next::show && !(target_ && at <= *target_)) {
+            if (target_) arrive();
+            press_typed(at);
+            if (target_ || next_ != Next::show) continue;
+            if (at <= position()) return;
             if (!out_.flush()) return quit();
             const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
-            const Micros most = paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1;
-            obey_keys(most, at);
+            obey_keys(paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1, at);
         }
     }
 
-    /// Waits for keys, `most` microseconds, and does what they say. The event that is waited for comes at `next`.
-    void obey_keys(Micros most, Micros next) {
-        keys_.cut(keys_.wait(most), [&](char key) {
-            if (next_ != Next::quit) press(key, next);
-        });
+    void pause(Micros at) {
+        set_clock(at);
+        paused_ = true;
+        at_edge_ = false;
     }
 
-    void press(char key, Micros next) {
-        const Micros here = live_ ? shown_ : position();
-        if (key == '\x03' && g_signal == 0) g_signal = SIGINT;
-        if (key == '\x03' || key == 'q') quit();
-        if (key == ']') seek_marker(here);
-        if (key == kLeft || key == kRight) seek(key == kLeft ? here - kStep : here + kStep);
-        if (key == ' ' || key == '.') {
-            set_clock(key == '.' ? next : here);
-            paused_ = key == '.' || !paused_;
+    /// Output, in pieces that the terminal has got before the model has; on the way to some place, to the model alone.
+    void put(std::string_view bytes) {
+        constexpr std::size_t kPiece = 4096;
+        if (!at_terminal_ && !target_) return out_.put(bytes) ? void() : quit();
+        while (!bytes.empty() && next_ == Next::show) {
+            const std::string_view piece = bytes.substr(0, target_ ? kWorkBetweenKeys : kPiece);
+            if (!target_) put_piece(piece);
+            if (next_ != Next::show) return;
+            model_.feed(piece);
+            bytes.remove_prefix(piece.size());
         }
-        if (key == '+' || key == '=') set_speed(speed_ * 2);
-        if (key == '-') set_speed(speed_ / 2);
+    }
+
+    /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has got.
+    void put_piece(std::string_view piece) {
+        const std::string_view bytes = filter_.pass(piece);
+        told_ = "";
+        while (told_.size() < bytes.size() && next_ == Next::show && !target_) {
+            told_ = bytes.substr(0, told_.size() + put_some(bytes.substr(told_.size())));
+            if (told_.size() < bytes.size()) press_typed(timeline_.at);
+        }
+        if (next_ == Next::show) told_ = "";
+    }
+
+    /// Writes what the terminal has room for, or takes keys; gives how much it was.
+    std::size_t put_some(std::string_view bytes) {
+        read_keys(-1, true);
+        if (next_ != Next::show || target_) return 0;
+        const auto taken = terminal_.write(bytes);
+        if (!taken) quit();
+        at_prompt_ = false;
+        return taken.value_or(0);
+    }
+
+    /// All that there is has been shown; more may come, from a writer that lives or from a slow pipe.
+    void await_more() {
+        stepping_ = false;
+        at_edge_ = at_edge_ || target_;
+        arrive();
+        press_typed(shown_);
+        if (next_ != Next::show || target_) return;
+        if (!at_terminal_) return out_.flush() && pause_for_more(out_) ? void() : quit();
+        const Window &window = recording_.window();
+        obey_keys(kPollMillis * 1000, shown_, false, window.seekable() ? -1 : window.fd());
+    }
+
+    /// At the end of the recording: whether there is more to be played.
+    bool end_round() {
+        stepping_ = false;
+        do {
+            arrive();
+            press_typed(shown_);
+        } while (target_ && next_ == Next::show);
+        if (next_ != Next::show) return true;
+        if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return false;
+        obey_keys(kLeastRound, shown_);
+        if (next_ != Next::show || target_) return true;
+        begin_again();
+        return recording_.rewind();
+    }
+
+    // --- jumps
+
+    [[nodiscard]] Model fresh_model() const {
+        const Header &header = recording_.header();
+        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what it can show is what counts
+        return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24};
+    }
+
+    void resize_model(std::string_view size) {
+        int columns = 0, rows = 0;
+        if (parse_size(size, columns, rows)) model_.resize(columns, rows);
+    }
+
+    /// From here on nothing is shown that stands before `target`.
+    void begin_jump(Micros target) {
+        if (!undo_) undo_ = undo_shown();
+        target_ = target;
+        at_edge_ = false;
+    }
+
+    /// What takes back what is on in the terminal.
+    [[nodiscard]] std::string undo_shown() const {
+        Model shown = model_;
+        shown.feed(told_);
+        return shown.undo();
+    }
+
+    /// The end of a jump, if there is one: paints, and the clock goes on from there.
+    void arrive() {
+        if (!target_) return;
+        set_clock(position());
+        target_.reset();
+        start_ = 0;
+        paint();
+    }
+
+    /// Quitting or Ctrl-Z may end this early; what it has left on by then is taken back with the rest.
+    void paint() {
+        filter_ = QueryFilter();
+        const std::string bytes = *undo_ + (at_prompt_ ? "" : kScreenIsWiped) + model_.paint(0);
+        if (!at_terminal_) {
+            out_.put(bytes);
+            at_prompt_ = false;
+            return undo_.reset();
+        }
+        std::string_view rest = filter_.pass(bytes);
+        undo_ = std::string(Terminal::kCancel) + kSoftReset + model_.undo();
+        while (!rest.empty() && next_ == Next::show && !target_) rest.remove_prefix(put_some(rest));
+        if (rest.empty()) undo_.reset();
     }
 
     void seek(Micros target) {
         target = std::clamp<Micros>(target, 0, kForever);
-        if (target < shown_) {
-            if (!recording_.window().seekable()) return;  // a pipe cannot be read again
-            if (!recording_.rewind()) return quit();
-            next_ = Next::again;
-            begin_again();
-        }
+        const bool back = target < shown_;
+        if (back && !recording_.window().seekable()) return;  // a pipe cannot be read again
+        begin_jump(target);
         start_ = 0;
-        target_ = target;
+        auto known = std::ranges::upper_bound(states_, target, std::less{}, &State::shown);
+        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.window().tell())) {
+            go_to(*std::prev(known));
+        } else if (back) {
+            begin_again();
+            if (!recording_.rewind()) quit();
+        }
+    }
+
+    void go_to(const State &state) {
+        next_ = Next::again;
+        recording_.go_back(state.place);
+        timeline_ = state.timeline;
+        shown_ = state.shown;
+        live_ = false;
+        model_ = Model(state.columns, state.rows);
+        model_.feed(state.paint);
     }
 
     /// The next event is the recording's first one.
     void begin_again() {
+        begin_jump(target_.value_or(0));
+        next_ = Next::again;
         timeline_ = {.idle = timeline_.idle};
-        filter_ = QueryFilter();
-        modes_ = Modes();
         shown_ = 0;
         live_ = false;
-        out_.put(kReset);
+        model_ = fresh_model();
     }
 
-    /// Goes to the first marker after `here`, which a second reader looks for; stays if there is none.
-    void seek_marker(Micros here) {
+    /// Remembers the state now and then, ever less often in a recording that is long.
+    void keep_state() {
+        const auto place = recording_.place();
+        const off_t last = states_.empty() ? 0 : states_.back().place.offset;
+        if (!at_terminal_ || !place || place->offset < last + interval_) return;
+        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), model_.paint(kStateHistory)});
+        std::size_t kept = 0, index = 0;
+        for (const State &state : states_) kept += state.paint.size();
+        if (kept < kMostKept) return;
+        std::erase_if(states_, [&](const State &) { return index++ % 2 == 0; });
+        interval_ *= 2;
+    }
+
+    // --- places
+
+    /// Reads the recording once more, and calls take(event, at) for each event, until that gives false or a key quits.
+    template <typename Take> void scan(bool only_the_end, Take &&take) {
         Recording ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
         if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
-        while (ahead.next(event) == Got::some) {
+        if (only_the_end) ahead.jump_to_tail();
+        while (next_ != Next::quit && ahead.next(event) == Got::some) {
+            if (is_time_for_keys(event)) read_keys(0);
             const Micros at = timeline.at_of(event.time);
-            if (event.kind == 'm' && at > here) return seek(at);
-            if (event.output) timeline.advance(event.time);
+            if (!take(event, at)) return;
+            if (is_seen(event)) timeline.advance(event.time);
         }
     }
 
+    /// To the first marker after `here`, or to the last one before; stays if there is none.
+    void seek_marker(bool forth) {
+        const Micros before = here() - (paused_ ? 0 : kMarkerSlack), after = here();
+        std::optional<Micros> found;
+        scan(false, [&](const Event &event, Micros at) {
+            const bool wanted = event.kind == 'm' && (forth ? at > after : at < before);
+            if (wanted) found = at;
+            return forth ? !wanted : at < before;
+        });
+        if (found && next_ != Next::quit) seek(*found);
+    }
+
+    void seek_tenth(int tenth) {
+        Micros end = -1;
+        const auto take = [&](const Event &, Micros at) {
+            end = at;
+            return true;
+        };
+        if (timeline_.idle == kForever) scan(true, take);
+        if (end < 0) scan(false, take);
+        if (end >= 0 && next_ != Next::quit) seek(end / 10 * tenth);
+    }
+
+    // --- keys
+
+    /// Waits for keys, as Terminal::wait() does, and obeys them. The event that is waited for comes at `next`.
+    void obey_keys(Micros most, Micros next, bool for_room = false, int input = -1) {
+        read_keys(most, for_room, input);
+        press_typed(next);
+    }
+
+    /// Those that leave are obeyed at once, the others kept.
+    void read_keys(Micros most, bool for_room = false, int input = -1) {
+        constexpr std::size_t kMostTyped = 1024;
+        work_ = 0;
+        reader_.cut(terminal_.wait(most, for_room, input), [this](char key) {
+            if (key == kCtrlC && g_signal == 0) g_signal = SIGINT;
+            if (key == kCtrlC || key == 'q') quit();
+            else if (key == kCtrlZ || key == kStop) stop(key == kCtrlZ);
+            else if (typed_.size() < kMostTyped) typed_ += key;
+        });
+    }
+
+    /// A key behind one that jumps or steps waits until we are there.
+    void press_typed(Micros next) {
+        while (!typed_.empty() && next_ == Next::show && !target_ && !stepping_) {
+            const char key = typed_[0];
+            typed_.erase(0, 1);
+            press(key, next);
+        }
+    }
+
+    void press(char key, Micros next) {
+        if (key == kLeft || key == kRight) seek(here() + (key == kLeft ? -kStep : kStep));
+        if (key == ']' || key == '[') seek_marker(key == ']');
+        if (key >= '0' && key <= '9') seek_tenth(key - '0');
+        if (key == '.') {
+            pause(next);
+            stepping_ = true;
+        }
+        if (key == ' ' && paused_) {
+            set_clock(here());
+            paused_ = false;
+        } else if (key == ' ') {
+            pause(here());
+        }
+        if (key == '+' || key == '=') set_speed(speed_ * 2);
+        if (key == '-') set_speed(speed_ / 2);
+        if (key == kRepaint || key == '\f') repaint();
+    }
+
+    /// After a stop, or at another size. A terminal that has one now is told all anew.
+    void repaint() {
+        terminal_.enter();
+        begin_jump(here());
+        const auto size = terminal_.size();
+        if (!size || (size->ws_col == model_.columns() && size->ws_row == model_.rows())) return;
+        model_.resize(size->ws_col, size->ws_row);
+        states_.clear();
+        interval_ = kFirstInterval;
+    }
+
+    /// As job control wants it. The clock stands still meanwhile.
+    void stop(bool by_key) {
+        begin_jump(here());
+        terminal_.part(parting_words());
+        terminal_.stop(by_key);
+        undo_ = "";
+        at_prompt_ = true;
+    }
+
+    /// Takes back what is on; and when the end was not reached, makes room for a prompt under what is shown.
+    [[nodiscard]] std::string parting_words() const {
+        const bool early = next_ == Next::quit || target_, in_line = !model_.alternate() && model_.cursor().column > 0;
+        return (undo_ ? *undo_ : undo_shown()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
+    }
+
+    static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
+    static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
+    static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
+
     Recording &recording_;
     Output &out_;
-    Keys keys_;
-    const bool terminal_;  // the output goes to one
+    Terminal terminal_;
+    const bool at_terminal_;  // the output goes to one
+    const Options &options_;
+    KeyReader reader_;
+    std::string typed_;  // keys that wait
     QueryFilter filter_;
-    Modes modes_;
+    Model model_{1, 1};
+    std::vector<State> states_;
+    off_t interval_ = kFirstInterval;
+    std::string_view told_;            // what the terminal has got beyond the model
+    std::optional<std::string> undo_;  // in a jump: what takes back what the terminal shows
+    bool at_prompt_ = true;            // the terminal shows nothing of ours
     Timeline timeline_;
     Micros start_;                  // in the recording's own time; 0 once it was found
-    std::optional<Micros> target_;  // everything up to there is shown at once
+    std::optional<Micros> target_;  // everything up to there is for the model alone
     Micros shown_ = 0;              // the last event shown
     Micros speed_;
     Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
     Next next_ = Next::show;
     bool paused_ = false;
-    bool live_ = false;     // everything that is there has been shown
-    unsigned hurried_ = 0;  // events since keys were last looked for
+    bool stepping_ = false;  // to the event that is the next one
+    bool live_ = false;      // everything that is there has been shown
+    bool at_edge_ = false;   // ... by a jump: what comes is shown when it comes
+    std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
 };
 
 /// Says it when the recording will not look as it did.
@@ -4229,24 +4563,6 @@ Got convert_to_raw(Recording &recording, Output &out) {
     return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
 }
 
-/// Two whole numbers with `between` between them.
-std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_view text, char between) {
-    const std::size_t at = text.find(between);
-    const auto first = parse_number(text.substr(0, at));
-    const auto second = parse_number(at == std::string_view::npos ? "" : text.substr(at + 1));
-    if (!first || !second) return std::nullopt;
-    return std::pair(*first, *second);
-}
-
-/// The size in an `r` event; false for something else.
-bool parse_size(std::string_view text, int &columns, int &rows) {
-    const auto size = parse_pair(text, 'x');
-    if (!size || size->first > 65535 || size->second > 65535) return false;
-    columns = static_cast<int>(size->first);
-    rows = static_cast<int>(size->second);
-    return true;
-}
-
 Got convert_to_text(Recording &recording, Output &out, bool times) {
     const std::int64_t start = std::max<std::int64_t>(recording.header().timestamp, 0);
     Transcript screen(out, recording.header(), times ? std::optional(start) : std::nullopt);
@@ -4375,8 +4691,6 @@ int convert(const Options &options) {
 // === 10. paint, keyframe, screen =====================================================================================
 // The model is fed up to some place in the recording, and says what it looks like there. A keyframe is a recording of
 // its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
-
-constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 
 /// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before the
 /// time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if it is not all there.
@@ -4516,17 +4830,23 @@ constexpr char kPlayHelp[] =
     "  -t, --start START     begin START seconds in, with the screen as it was then\n"
     "  -f, --follow          go on as FILE grows, until nobody writes it any more (record cat --help tells how that\n"
     "                        is known); a START past the end shows at once what there is, and then what comes\n"
+    "  -l, --loop            begin again at the end\n"
+    "  -m, --pause-on-markers\n"
     "\n"
     "Keys, at a terminal:\n"
     "  space         pauses, and goes on\n"
     "  .             shows the next output, and pauses\n"
-    "  ]             goes to the next marker\n"
+    "  right left    5 seconds forth, back\n"
+    "  ] [           goes to the next marker, to the one before\n"
+    "  0 to 9        goes to so many tenths of the recording\n"
     "  + -           twice, half the speed\n"
-    "  right left    5 seconds forth, back (a pipe cannot go back)\n"
+    "  Ctrl-L        paints the screen anew\n"
+    "  Ctrl-Z        stops, until the shell's fg\n"
     "  q, Ctrl-C     quits\n"
     "\n"
-    "Going back shows the recording again from its first byte, at once: it takes time, but no memory.\n"
-    "At a terminal, questions to the terminal that stand in the recording are left out.\n";
+    "A jump (these keys, and START) shows nothing but the screen of that time, as this terminal would have it. To jump\n"
+    "back takes 4 MiB of memory at most, however long the recording; a pipe cannot be gone back in. At a terminal,\n"
+    "questions to the terminal that stand in the recording are left out; what it left on is taken back at the end.\n";
 
 constexpr char kCatHelp[] =
     "Usage: record cat [OPTION]... FILE...\n"
@@ -4606,7 +4926,8 @@ constexpr std::array kOptions{
     option{"skip", required_argument, nullptr, 'S'},
     option{"no-queries", no_argument, nullptr, 'Q'},  option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
-    option{"force", no_argument, nullptr, 'W'},       option{"history", required_argument, nullptr, 'H'},
+    option{"force", no_argument, nullptr, 'W'},       option{"loop", no_argument, nullptr, 'l'},
+    option{"pause-on-markers", no_argument, nullptr, 'm'}, option{"history", required_argument, nullptr, 'H'},
     option{"key", required_argument, nullptr, 'Y'},   option{"escapes", no_argument, nullptr, 'e'},
     option{"times", no_argument, nullptr, 'D'},
     option{nullptr, 0, nullptr, 0}};
@@ -4619,7 +4940,7 @@ struct Command {
 };
 
 constexpr std::array kCommands{
-    Command{"play", play, "hVfsit", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
+    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
     Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVHYST", kPaintHelp},
     Command{"keyframe", keyframe, "hVHYST", kPaintHelp}};
@@ -4669,6 +4990,8 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'Q': return options.no_queries = true;
     case 'J': return options.json = true;
     case 'W': return options.force = true;
+    case 'l': return options.loop = true;
+    case 'm': return options.pause_on_markers = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
     case 'S': options.strict = true; return set(options.skip, parse_pair(value, ':'));
@@ -4693,7 +5016,7 @@ int run_command(const Command &command, int argc, char **argv) {
     Options options;
     int letter;
     opterr = 0;
-    while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:o:H:e", kOptions.data(), nullptr)) != -1) {
+    while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:e", kOptions.data(), nullptr)) != -1) {
         const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
         const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};

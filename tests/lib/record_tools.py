@@ -176,8 +176,12 @@ class Screen(pyte.Screen):
             self.buffer[y]                                   # pylint: disable=expression-not-assigned
 
     def state(self):
-        """Everything that a user sees: characters with their attributes, and where the cursor stands."""
-        cells = [[tuple(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
+        """Everything that a user sees: characters with their attributes, and where the cursor stands. Of a blank that
+        is not struck through, say, only the background is seen."""
+        def look(cell):
+            blank = cell.data == ' ' and not (cell.underscore or cell.strikethrough or cell.reverse)
+            return tuple(self.default_char._replace(bg=cell.bg) if blank else cell)
+        cells = [[look(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
         return cells, (min(self.cursor.x, self.columns - 1), self.cursor.y), self.cursor.hidden
 
     def text(self):
