@@ -2070,11 +2070,10 @@ private:
         if (shown >= 0x80 && shown < 0xA0) return;  // controls, which xterm ignores when they are UTF-8
         if (width == 0) return combine(shown);
         if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
-        if (cursor_.column + width > right_limit() + 1) {  // a wide one that does not fit
-            if (!is_on<7>() || cursor_.column <= left_) return;
-            wrap_line();
-            if (cursor_.column + width > right_limit() + 1) return;
-        }
+        const auto fits = [&] { return cursor_.column + width <= right_limit() + 1; };
+        if (!fits() && is_on<7>() && cursor_.column > left_) wrap_line();
+        last_ = 0;
+        if (!fits()) return stay();  // a wide one, and no place for it
         const int right = right_limit();
         if (is_on<-4>() && is_between_margins()) shift(cursor_.row, cursor_.column, right + 1, width);
         Row &row = at(cursor_.row);
@@ -2104,13 +2103,14 @@ private:
 
     /// Puts a mark on the character that was just written; else, as xterm does, on what stands under the cursor.
     void combine(char32_t mark) {
+        if (!has_room(pool_.size(), kMostPool)) return;
         Row &row = at(cursor_.row);
         const auto x = static_cast<std::size_t>(written_column());
         reach(row, x + 1);
         Cell &cell = row.cells[x];
         const bool pooled = cell.code >= Cell::kPool;
         const std::size_t place = pooled ? cell.code - Cell::kPool : 0, length = pooled ? pool_[place] : 1;
-        if (length > kMostMarks || pool_.size() > kMostPool) return;
+        if (length > kMostMarks) return;
         const char32_t base = cell.code;
         cell.code = static_cast<char32_t>(Cell::kPool + pool_.size());
         pool_.push_back(static_cast<char32_t>(length + 1));
@@ -2124,6 +2124,13 @@ private:
         if (pens_.size() > most_pens_ || pool_.size() > most_pool_) collect();
     }
     void collect();
+
+    /// Whether something has room for more. When it is full, what is not needed is thrown away, but not every time.
+    bool has_room(std::size_t size, std::size_t most) {
+        if (size <= most) return true;
+        if (++refused_ % 100 == 0) collect();
+        return false;
+    }
 
     // --- controls and sequences
 
@@ -2155,8 +2162,7 @@ private:
         osc.swap(osc_);
         if (bytes[0] != '\x1B' || bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;  // a very long one
         if (bytes == "\x1B\\") return take_osc(osc);
-        if (bytes.ends_with('\x1A')) return put(U'␦');
-        if (bytes.ends_with('\x18')) return;
+        if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return;
         if (bytes[1] == '[') return take_csi(parse_csi(bytes), last);
         if (bytes[1] == ']' && bytes.ends_with('\a')) return take_osc(bytes.substr(2, bytes.size() - 3));
         if (bytes[1] == ']') return void(osc_ = bytes.substr(2));  // whether it was ended or cut short shows next
@@ -2195,7 +2201,7 @@ private:
     /// ESC # n.
     void take_line_size(char what) {
         if (what == '8') return fill_with_e();
-        if (what < '3' || what > '6' || is_on<69>()) return;
+        if (what < '3' || what > '6' || is_on<69>() || columns_ < 2) return;
         Row &row = at(cursor_.row);
         row.size = what;
         if (what == '5') return;
@@ -2270,7 +2276,7 @@ private:
 
     void soft_reset() {  // DECSTR
         const Settings initial;
-        for (const int mode : {25, 1, 66, -2, -4, 6, 7, 45, 1045, 69}) {
+        for (const int mode : {25, 12, 1, 66, -2, -4, 6, 7, 45, 1045, 69}) {
             settings_.modes[mode_index(mode)] = initial.modes[mode_index(mode)];
         }
         settings_.modify = settings_.format = {};
@@ -2285,8 +2291,13 @@ private:
         note_sets();
     }
 
-    void reset_tabs() {
-        for (std::size_t x = 0; x < tabs_.size(); ++x) tabs_[x] = x % 8 == 0;
+    [[nodiscard]] bool usual_tab(int x) const { return !tabs_cleared_ && x % 8 == 0; }
+    void set_usual_tabs(int from) {
+        for (int x = from; x < kMostColumns; ++x) tabs_[static_cast<std::size_t>(x)] = usual_tab(x);
+    }
+    void reset_tabs(bool cleared = false) {
+        tabs_cleared_ = cleared;
+        set_usual_tabs(0);
     }
 
     void tell(Change change, const Row *row = nullptr) {
@@ -2316,7 +2327,8 @@ private:
 
     void set_mode(int number, bool set) {
         switch (number) {
-        case 3: return set_width(set);
+        case 3: return set_width();
+        case 12: return set_blinking(set);
         case 47: case 1047: case 1049: return set_alternate(number, set);
         case 1048: return set ? void(screen().saved = cursor_) : restore_cursor();
         default: break;
@@ -2339,7 +2351,7 @@ private:
     }
 
     /// DECCOLM: where it is allowed, the screen is cleared. The window's new size comes as an event of its own.
-    void set_width(bool) {
+    void set_width() {
         if (!is_on<40>()) return;
         if (!is_on<95>()) {
             tell(Change::wipe);
@@ -2364,7 +2376,7 @@ private:
         case kPrivate | 'J': return erase_screen(first, true);
         case kPrivate | 'K': return erase_line(first, true);
         case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
-        case kSpace | 'q': settings_.shape = first > 6 ? settings_.shape : first; return;
+        case kSpace | 'q': return set_shape(first);
         case kSpace | '@': return shift_columns(left_, -n);
         case kSpace | 'A': return shift_columns(left_, n);
         case '\'' << 8 | '}': return shift_columns(cursor_.column, n);
@@ -2382,6 +2394,18 @@ private:
         case 't': return first == 22 || first == 23 ? stack_title(first == 22, csi.at(1, 0)) : void();
         default: return csi.prefix == 0 && csi.intermediate == 0 ? move_by(csi, n) : void();
         }
+    }
+
+    /// DECSCUSR: odd shapes blink. Mode 12 says the same, and the last word counts.
+    void set_shape(int shape) {
+        if (shape > 6) return;
+        settings_.shape = shape;
+        settings_.modes[mode_index(12)] = -1;
+    }
+    void set_blinking(bool set) {
+        int &shape = settings_.shape;
+        if (shape > 0) shape = (shape + 1) / 2 * 2 - (set ? 1 : 0);
+        else settings_.modes[mode_index(12)] = set ? 1 : 0;
     }
 
     /// The sequences that move the cursor.
@@ -2410,12 +2434,13 @@ private:
             else if (csi.count == 0) screen().saved = cursor_;
             return;
         case 'u': return csi.count == 0 ? restore_cursor() : void();
-        default: return edit(csi.final, n, csi.at(0, 0));
+        default: return edit(csi, n, csi.at(0, 0));
         }
     }
 
     /// The sequences that change what stands on the screen; `n` counts from 1, `mode` from 0.
-    void edit(char key, int n, int mode) {
+    void edit(const Csi &csi, int n, int mode) {
+        const char key = csi.final;
         const bool inside = cursor_.row >= top_ && cursor_.row <= bottom_ && is_between_margins();
         switch (key) {
         case 'J': return erase_screen(mode, false);
@@ -2432,11 +2457,12 @@ private:
             set_column(left_);
             return scroll(cursor_.row, key == 'L' ? -n : n);
         case 'S': case 'T': case '^':
+            if (key == 'T' && csi.count > 0 && (csi.count > 1 || mode == 0)) return;  // for the mouse
             note_place();
             return scroll(top_, key == 'S' ? n : -n);
         case 'g':
             if (mode == 0) tabs_[static_cast<std::size_t>(cursor_.column)] = false;
-            if (mode == 3) tabs_.assign(tabs_.size(), false);
+            if (mode == 3) reset_tabs(true);
             return;
         default: return;
         }
@@ -2679,8 +2705,7 @@ private:
         const bool closes = text.size() <= text.find(';') + 1;
         cursor_.pen.link = 0;
         if (closes || text.size() > kMostLink || text.find(';') == std::string_view::npos) return;
-        if (links_.size() > kMostLinks) collect();
-        if (links_.size() > kMostLinks) return;
+        if (!has_room(links_.size(), kMostLinks)) return;
         if (links_.back() != text) links_.emplace_back(text);
         cursor_.pen.link = static_cast<std::uint16_t>(links_.size() - 1);
     }
@@ -2742,8 +2767,9 @@ private:
         rows.resize(static_cast<std::size_t>(rows_));
         for (Row &row : rows) {
             split(row, columns_, row.fill);
+            if (columns_ < 2) row.size = '5';
             row.used = std::min(row.used, static_cast<std::size_t>(columns_));
-            row.cells.resize(row.used);
+            if (!row.cells.empty()) row.cells.resize(static_cast<std::size_t>(columns_));
         }
         rows.back().wrapped = false;
         screen.rows = std::move(rows);
@@ -2766,6 +2792,7 @@ private:
     int top_ = 0, bottom_ = 0, left_ = 0, right_ = 0;  // margins
     bool addressed_ = false;  // the program has made use of where on the main screen something is
     std::vector<bool> tabs_;
+    bool tabs_cleared_ = false;  // all of them, also those that a wider window will show
     Settings settings_;
     std::array<signed char, kModes.size()> kept_ = make_kept();  // XTSAVE: 0, 1; -1 for not saved
     Title title_;
@@ -2775,7 +2802,8 @@ private:
     std::u32string pool_;                           // characters with marks: each behind its length
     std::vector<std::string> links_{""};
     std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10;  // then what is not needed is thrown away
-    static constexpr std::size_t kMostPool = 1 << 20;
+    static constexpr std::size_t kMostPool = 512 << 10;
+    unsigned refused_ = 0;
     Sequences sequences_{false};
     std::string character_;  // a UTF-8 sequence that is not whole yet
     int missing_ = 0;        // ... and how many bytes it lacks
@@ -2812,6 +2840,7 @@ void Model::resize(int columns, int rows) {
     refit(screen(), gone, std::move(back));
     refit(screens_[!alternate_], 0, {});
     reset_margins();
+    set_usual_tabs(columns_);
     cursor_.origin = false;
     settings_.modes[mode_index(6)] = 0;
     cursor_.column = std::min(cursor_.column, columns_ - 1);
@@ -2890,7 +2919,8 @@ public:
         const Model::Screen &main = model_.screens_[0];
         out_ = "\r\x1B[m\x1B[J";
         put_history(history_bytes);
-        const int last = aligned_ ? model_.rows_ - 1 : last_row(main);
+        const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, main.saved.row);
+        const int last = aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor);
         put_rows(main, last);
         row_ = last;
         put_keyboard(main.keyboard);
@@ -2926,7 +2956,8 @@ public:
 
     /// A row on its own, for any terminal.
     std::string line(const Row &row) {
-        put_line(row.text(), row.fill, '5', false, model_.pens_[row.fill].background != 0);
+        const bool fills = row.used < static_cast<std::size_t>(model_.columns_) && model_.pens_[row.fill].background != 0;
+        put_line(row.text(), row.fill, '5', false, fills);
         set_pen(Pen());
         return std::move(out_);
     }
@@ -2971,7 +3002,8 @@ private:
         for (const auto &[flag, number] : kNumbers) text += (pen.flags & flag) != 0 ? number : "";
         const int underline = (pen.flags & Pen::underline) / Pen::underline_once;
         if (underline == 1) text += ";4";
-        if (underline > 1) text += ";4:" + std::to_string(underline);
+        if (underline == 2) text += ";21";
+        if (underline > 2) text += ";4:" + std::to_string(underline);
         text += colour_text(38, pen.foreground) + colour_text(48, pen.background) + colour_text(58, pen.underline_colour);
         out_ += "\x1B[" + (text.empty() ? "" : "0" + text) + "m";
     }
@@ -2991,6 +3023,7 @@ private:
         const auto all = static_cast<std::size_t>(model_.columns_);
         const std::size_t columns = size == '5' ? all : std::max<std::size_t>(all / 2, 1);
         const auto has_background = [this](const Cell &cell) { return model_.pens_[cell.pen].background != 0; };
+        if (cells.size() >= columns) fill = 0;  // nothing is left to fill
         const Pen &blank = model_.pens_[fill];
         while (!text_goes_on && !cells.empty() && cells.back().code == ' ' && model_.pens_[cells.back().pen] == blank) {
             cells = cells.first(cells.size() - 1);
@@ -3058,18 +3091,17 @@ private:
         set_pen(Pen());
     }
 
-    /// The last row that must be there: with text, or with a cursor.
-    [[nodiscard]] int last_row(const Model::Screen &screen) const {
-        int last = std::max(model_.alternate_ ? 0 : model_.cursor_.row, screen.saved.row);
-        for (int y = last + 1; y < model_.rows_; ++y) {
-            if (!is_blank(Model::row_of(screen, y))) last = y;
-        }
+    /// The last row that must be printed: not before `least`; with text, or what text wraps into.
+    [[nodiscard]] int last_row(const Model::Screen &screen, int least) const {
+        int last = model_.rows_ - 1;
+        while (last > least && is_blank(Model::row_of(screen, last)) && !Model::row_of(screen, last - 1).wrapped) --last;
         return last;
     }
 
     [[nodiscard]] bool is_blank(const Row &row) const {
         const auto blank = [this](const Cell &cell) { return cell.code == ' ' && model_.pens_[cell.pen] == Pen(); };
-        return row.size == '5' && model_.pens_[row.fill] == Pen() && std::ranges::all_of(row.text(), blank);
+        const bool full = row.used == static_cast<std::size_t>(model_.columns_);
+        return row.size == '5' && (full || model_.pens_[row.fill] == Pen()) && std::ranges::all_of(row.text(), blank);
     }
 
     // --- the cursor
@@ -3147,9 +3179,7 @@ private:
 
     void put_screen_of_alternate() {
         const Model::Screen &alternate = model_.screens_[1];
-        int last = model_.rows_ - 1;
-        while (last > 0 && is_blank(Model::row_of(alternate, last))) --last;
-        put_rows(alternate, last);
+        put_rows(alternate, last_row(alternate, 0));
         put_keyboard(alternate.keyboard);
     }
 
@@ -3185,6 +3215,7 @@ private:
         const bool inserts = repeatable && model_.is_on<-4>();
         if (inserts) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
         set_pen(cursor.pen);
+        if (written && !repeatable) put_rendition(pen_);  // a sequence: REP has nothing to repeat then
         put_sets(Cursor(), cursor);
         for (const int mode : {-4, 7}) put_mode(Settings(), model_.settings_, mode_index(mode));
         if (model_.single_ != 0) out_ += model_.single_ == 2 ? "\x1BN" : "\x1BO";
@@ -3212,16 +3243,12 @@ private:
     }
 
     void put_tabs() {
-        const auto columns = static_cast<std::size_t>(model_.columns_);
-        const auto is_usual = [&](std::size_t x) { return model_.tabs_[x] == (x % 8 == 0); };
-        std::size_t x = 0;
-        while (x < columns && is_usual(x)) ++x;
-        if (x == columns) return;
-        out_ += "\x1B[3g";
-        for (x = 0; x < columns; ++x) {
-            if (!model_.tabs_[x]) continue;
-            put_number("\x1B[", static_cast<int>(x) + 1, 'G');
-            out_ += "\x1BH";
+        if (model_.tabs_cleared_) out_ += "\x1B[3g";
+        for (int x = 0; x < model_.columns_; ++x) {
+            const bool set = model_.tabs_[static_cast<std::size_t>(x)];
+            if (set == model_.usual_tab(x)) continue;
+            put_number("\x1B[", x + 1, 'G');
+            out_ += set ? "\x1BH" : "\x1B[g";
         }
     }
 

@@ -51,7 +51,8 @@ constexpr std::string_view kPieces[] = {
     "\032", "\030", "\033", "\005", "\a", "\0", "\033[6n", "\033[c", "\033[?40h\033[?3h", "\xF5\x10", "\xF5\x27", "\xF5\x3C", "\xF5\x91", "\xF5\xFF",
 };
 
-/// Output, with changes of size.
+/// Output, with changes of size. When the width changes, the lines that scrolled off are thrown away: those that are wider
+/// than the terminal could only be painted as several.
 void feed(Model &model, std::string_view bytes) {
     while (!bytes.empty()) {
         const std::size_t text = std::min(bytes.find('\xF5'), bytes.size());
@@ -59,7 +60,9 @@ void feed(Model &model, std::string_view bytes) {
         bytes.remove_prefix(text);
         if (bytes.size() < 2) return model.feed(bytes);
         const auto size = static_cast<unsigned char>(bytes[1]);
-        model.resize(1 + size % 16 * 2, 1 + size / 16);
+        const int columns = 1 + size % 16 * 2;
+        if (columns != model.columns()) model.feed("\030\033[3J");
+        model.resize(columns, 1 + size / 16);
         bytes.remove_prefix(2);
     }
 }
@@ -102,6 +105,7 @@ void check_output(std::string_view output, Cuts cuts) {
         const std::string paint = pieces.paint(64 << 10);
         show("output", output.substr(0, output.size() - rest.size()));
         show("paint", paint);
+        show("rest", rest);
         Model fresh(pieces.columns(), pieces.rows());
         fresh.feed(paint);
         check_equal(fresh, pieces, "a paint does not give the same state");

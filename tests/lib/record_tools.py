@@ -9,10 +9,12 @@ import os
 import re
 import select
 import subprocess
+import time
 
 import pyte
+import pytest
 
-from harness import PYTHON, RECORD, ROOT, TIMEOUT
+from harness import BUILD, PYTHON, RECORD, ROOT, TIMEOUT
 
 CASTS = os.path.join(ROOT, 'tests', 'casts')
 WRITER = os.path.join(ROOT, 'tests', 'programs', 'writer.py')
@@ -117,6 +119,35 @@ def convert(kind, *rest, **options):
     run = record('convert', '-t', kind, *rest, **options)
     assert run.returncode == 0 and (not run.stderr or b'cannot hold' in run.stderr), run
     return run.stdout
+
+
+OWN_MEMORY = pytest.mark.skipif('sanitize' in BUILD, reason="it would be the sanitizer's memory that is measured")
+
+
+def resident(pid):
+    """The most memory that a process of record has had resident, in bytes: VmHWM of proc(5)."""
+    with open(f'/proc/{pid}/status', encoding='ascii', errors='replace') as f:
+        fields = dict(line.split(':', 1) for line in f)
+    return int(fields['VmHWM'].split()[0]) * 1024 if fields['Name'].strip() == 'record' and 'VmHWM' in fields else 0
+
+
+def peak(command, **options):
+    """Runs record, which must succeed, and gives the most memory it had resident, asked for again and again until it is
+    gone (ru_maxrss would count the test's own memory from before the exec)."""
+    most, end = 0, time.monotonic() + TIMEOUT * 3
+    with subprocess.Popen([RECORD, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          **options) as run:
+        while True:
+            assert time.monotonic() < end, f'{command} did not end'
+            try:
+                run.wait(0.002)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+            most = max(most, resident(run.pid))
+        assert run.returncode == 0, (command, run.returncode, run.stderr.read())
+    assert most, f'{command} was never seen'
+    return most
 
 
 class Screen(pyte.Screen):

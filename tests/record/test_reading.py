@@ -6,13 +6,12 @@ import json
 import os
 import random
 import subprocess
-import time
 
 import pytest
 
-from harness import BUILD, RECORD, TIMEOUT
-from record_tools import (ERROR, V2, V3, casts, chunks, convert, event, good, header, load, output, printed, read_until,
-                          record, write)
+from harness import RECORD, TIMEOUT
+from record_tools import (ERROR, OWN_MEMORY, V2, V3, casts, chunks, convert, event, good, header, load, output, peak,
+                          printed, read_until, record, resident, write)
 
 CONVERSIONS = ('v2', 'v3', 'raw', 'txt', 'ttyrec')
 MIB = 1 << 20
@@ -492,35 +491,6 @@ def test_random_damage_never_crashes_the_reader(pty):
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
-
-
-OWN_MEMORY = pytest.mark.skipif('sanitize' in BUILD, reason="it would be the sanitizer's memory that is measured")
-
-
-def resident(pid):
-    """The most memory that a process of record has had resident, in bytes: VmHWM of proc(5)."""
-    with open(f'/proc/{pid}/status', encoding='ascii', errors='replace') as f:
-        fields = dict(line.split(':', 1) for line in f)
-    return int(fields['VmHWM'].split()[0]) * 1024 if fields['Name'].strip() == 'record' and 'VmHWM' in fields else 0
-
-
-def peak(command, **options):
-    """Runs record, which must succeed, and gives the most memory it had resident, asked for again and again until it is
-    gone (ru_maxrss would count the test's own memory from before the exec)."""
-    most, end = 0, time.monotonic() + TIMEOUT * 3
-    with subprocess.Popen([RECORD, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                          **options) as run:
-        while True:
-            assert time.monotonic() < end, f'{command} did not end'
-            try:
-                run.wait(0.002)
-                break
-            except subprocess.TimeoutExpired:
-                pass
-            most = max(most, resident(run.pid))
-        assert run.returncode == 0, (command, run.returncode, run.stderr.read())
-    assert most, f'{command} was never seen'
-    return most
 
 
 @pytest.fixture(scope='module', name='big')

@@ -1,0 +1,270 @@
+"""`record paint` and `record keyframe`: what brings a terminal from a shell's prompt to the state of a session.
+
+That the state is right, terminals that others wrote tell (tests/terminal). Here it is told by record itself: what was
+painted is recorded, and that recording shows and paints the same. Authority: section 7 of the contract.
+"""
+import json
+import os
+import random
+import re
+import time
+
+import pytest
+
+from record_tools import (OWN_MEMORY, casts, event, good, header, load, output, peak, printed, record, write)
+
+SIZE = {'width': 20, 'height': 6}
+LONG = ''.join(f'\x1b[3{n % 8}mline {n}\x1b[m\r\n' for n in range(40))
+
+# Output that leaves something behind. name: output
+STATES = {
+    'lines only': 'one\r\ntwo\r\n$ ',
+    'a pending wrap': 'x' * 20,
+    'a pending wrap in colour': '\x1b[44m' + 'x' * 20,
+    'a pending wrap behind a wide character': 'x' * 18 + '你',
+    'a pending wrap of a saved cursor': 'x' * 20 + '\x1b7\x1b[3;3H',
+    'a wrapped line': 'x' * 30 + '\r\n',
+    'a wrapped line with a background': '\r\n' * 6 + '\x1b[41m' + 'x' * 30 + '\x1b[m\r\n$ ',
+    'a wrapped line that ends in blanks': 'x' * 20 + '   \r\n\r\n',
+    'wrapped wide characters': '你' * 13 + 'x' + '好' * 12,
+    'lines that scrolled off': LONG,
+    'lines that scrolled off, wrapped': ('wrap ' * 9 + '\r\n') * 12,
+    'a background to the end of lines': '\x1b[44mx\x1b[K\r\n\x1b[2K\r\n\x1b[m$ ',
+    'an erased screen in colour': '\x1b[42m\x1b[H\x1b[2Jx',
+    'renditions': '\x1b[1;3;4:3;31mx\x1b[38;2;1;2;3;48;5;9;58:5:4my\x1b[7;8;9;53;5;2mz',
+    'a rendition in use': '\x1b[1;38;5;9m',
+    'combining marks': 'e\u0301\u0323x\u0308',
+    'a screen that was cleared': 'junk\x1b[H\x1b[2Jtop',
+    'the alternate screen': 'shell$ vi\r\n\x1b[?1049h\x1b[2;3Htext',
+    'the alternate screen in colour': '\x1b[44mshell$\x1b[?1049h\x1b[2;3Htext',
+    'the alternate screen, and lines before': LONG + '\x1b[?1049h\x1b[H\x1b[2Jtext\x1b[6;1Hstatus',
+    'what was left on the alternate screen by 47': '\x1b[?47htext\x1b[?47lshell',
+    'a scroll region': '\x1b[2;4r\x1b[4;1Hx\n',
+    'origin mode': '\x1b[2;4r\x1b[?6h\x1b[2;2Hx',
+    'side margins': '\x1b[?69h\x1b[3;9s\x1b[2;4Habcdefgh',
+    'a saved cursor': 'ab\x1b[1;32m\x1b7\x1b[m\r\ncd',
+    'a saved cursor of the alternate screen': '\x1b[?1049h\x1b[3;3H\x1b[7m\x1b7\x1b[m\x1b[?1049lshell',
+    'a saved cursor in origin mode': '\x1b[2;4r\x1b[?6h\x1b[2;2H\x1b7\x1b[?6l\x1b[1;1H',
+    'tab stops': '\x1b[3g\x1b[5G\x1bH\x1b[12G\x1bH\r',
+    'character sets': '\x1b)0\x1b*A\x0eq',
+    'a single shift': '\x1b*0x\x1bN',
+    'insert mode': 'abc\r\x1b[4hX',
+    'insert mode with a full line': 'x' * 20 + '\x1b[5G\x1b[4hY',
+    'no autowrap': '\x1b[?7l' + 'x' * 30,
+    'modes': '\x1b[?1;5;25;1002;1006;2004;1004;2026h\x1b[?25l\x1b=\x1b[20h',
+    'the last mouse mode': '\x1b[?1000;1003;1005;1006h',
+    'saved modes': '\x1b[?2004h\x1b[?2004;1000s\x1b[?2004l',
+    'modifiers of keys': '\x1b[>4;2m\x1b[>1;3m\x1b[>2n',
+    'keyboards of both screens': '\x1b[>1u\x1b[>3u\x1b[?1049h\x1b[=5u\x1b[>7u',
+    'a shape of the cursor': '\x1b[5 q',
+    'titles': '\x1b]2;first\x07\x1b[22;0;0t\x1b]0;second\x1b\\',
+    'colours': '\x1b]4;1;#ff0000;2;rgb:00/ff/00\x07\x1b]11;black\x1b\\\x1b]12;red\x07\x1b]112\x07',
+    'an open link': '\x1b]8;id=a;http://example.com/\x1b\\text',
+    'a guarded character': '\x1b[1"qab\x1b[0"qcd\r',
+    'double width': '\x1b#6wide\r\nnormal\r\n\x1b#3top',
+    'a repeatable character': 'abc',
+    'a repeatable character in insert mode': 'abc\r\x1b[4hz',
+    'half a character': 'ab\u20ac'.encode()[:-1],
+    'half a sequence': 'ab\x1b[1;3',
+    'half a title': 'ab\x1b]2;hal',
+    'a title but for its end': 'ab\x1b]2;title\x1b',
+    'half a long picture': 'ab\x1bPq' + '#0~~' * 3000,
+    'half a long OSC': 'ab\x1b]52;c;' + 'QUJD' * 3000,
+}
+# ... and what comes then: it finds out whether all that cannot be seen is right, too.
+REST = [b'X', b'\xac3mX', b'1mX\x07Y\x1b\\Z', b'\x1b[3bX\x1b8Y\xcc\x81', b'\tX\tY\r\nZ\x1b[?1049lA\x1b8B\nC', b'\x1b[3;3HqX\x1b[999CY\x1b8Z',
+        b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[?2004;1000r\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
+
+
+def recording(pty, name, *pieces, size=None):
+    return write(pty.path(name), header(**(size or SIZE)), *(output(n / 10, p if isinstance(p, bytes) else p.encode())
+                                                             for n, p in enumerate(pieces, 1)))
+
+
+def same(pty, one, other):
+    """Two recordings leave a terminal in the same state."""
+    assert good('screen', '-e', one) == good('screen', '-e', other)
+    assert good('paint', one) == good('paint', other)
+    assert pty
+
+
+@pytest.mark.parametrize('name', STATES)
+def test_painted_is_as_good_as_having_been_there(pty, name):
+    """What paint writes, on a fresh terminal, is the state; and whatever comes then does the same to both."""
+    there = recording(pty, 'there.cast', STATES[name])
+    painted = good('paint', there)
+    late = recording(pty, 'late.cast', painted)
+    same(pty, there, late)
+    for rest in REST:
+        same(pty, recording(pty, 'there.cast', STATES[name], rest), recording(pty, 'late.cast', painted, rest))
+
+
+@pytest.mark.parametrize('path', casts('.cast'), ids=os.path.basename)
+def test_real_sessions_can_be_joined_anywhere(pty, path):
+    """At any byte: in the middle of a sequence, of a character, of a redraw."""
+    dice = random.Random(os.path.basename(path))
+    data, size = printed(path), {'width': 80, 'height': 24}
+    there = recording(pty, 'there.cast', data, size=size)
+    for _ in range(6):
+        cut = dice.randint(0, len(data))
+        painted = good('paint', '--to', cut, there)
+        same(pty, there, recording(pty, 'late.cast', painted, data[cut:], size=size))
+
+
+def test_what_the_user_had_scrolls_away_and_is_not_erased(pty):
+    """Nothing above the prompt is touched: no clearing, and each row of the session comes by a line feed."""
+    painted = good('paint', recording(pty, 'a.cast', '\x1b[Htop\x1b[6;1Hbottom')).decode()
+    assert painted.startswith('\r\x1b[m\x1b[Jtop\r\n\r\n\r\n\r\n\r\nbottom') and '\x1b[2J' not in painted
+
+
+def test_a_session_that_only_printed_lines_is_shown_under_the_command(pty):
+    """No row is named, no blank row printed."""
+    painted = good('paint', recording(pty, 'a.cast', '$ echo one\r\none\r\n$ ')).decode()
+    assert painted.replace('\x1b[m', '') == '\r\x1b[J$ echo one\r\none\r\n\r$ ' or 'H' not in painted.replace('\x1b[m', '')
+    assert not re.search(r'\x1b\[\d*(;\d+)?H', painted) and painted.count('\n') == 2
+
+
+def test_a_paint_asks_nothing_and_answers_nothing(pty):
+    """What the program asked is in the past. A question would be answered into the program."""
+    questions = '\x1b[c\x1b[>c\x1b[6n\x1b[?6n\x1b[5n\x1b]11;?\x07\x1b]4;1;?\x1b\\\x1bP$qm\x1b\\\x1bP+q544e\x1b\\\x1b[?u\x1b[18t\x1b[>q\x1bZ\x05\x1b[x'
+    painted = good('paint', recording(pty, 'a.cast', 'a' + questions + 'b')).decode()
+    late = recording(pty, 'late.cast', painted)
+    assert painted.encode() == good('cat', '--no-queries', late)
+    assert '?' not in painted and 'ab' == good('screen', late).decode().strip()
+
+
+@pytest.mark.parametrize('most, lines', [('none', 0), ('0', 0), ('64', 4), ('1K', 68), ('64K', 195), ('1M', 195)])
+def test_history_is_as_long_as_it_is_asked_for(pty, most, lines):
+    """-H: bytes of the lines that scrolled off, as they are painted; whole lines."""
+    path = recording(pty, 'a.cast', ''.join(f'a line of {n:3}\r\n' for n in range(200)))
+    painted = good('paint', '-H', most, path).decode()
+    shown = [int(n) for n in re.findall(r'a line of +(\d+)', painted)]
+    assert shown == list(range(195 - lines, 200))
+
+
+def test_all_history_is_the_output_without_questions_and_then_the_screen(pty):
+    """-H all: the bytes from the first one."""
+    data = LONG.encode() + b'\x1b[6n\x1b[?1049h\x1b[Hfull\x1b[?25l'
+    painted = good('paint', '-H', 'all', recording(pty, 'a.cast', data))
+    assert painted.startswith(data.replace(b'\x1b[6n', b''))
+    same(pty, recording(pty, 'there.cast', data), recording(pty, 'late.cast', painted))
+
+
+def test_a_change_of_size_counts_when_it_stands_before_the_place(pty):
+    """Sizes are events of their own: those at the place belong to it, those behind more output do not."""
+    path = write(pty.path('r.cast'), header(**SIZE), output(1, b'one\r\n'), event(2, 'r', '30x4'), output(3, b'two'),
+                 event(4, 'r', '10x3'))
+    size = {to: load(good('keyframe', '--to', to, path))[0] for to in (0, 4, 5, 6, 8)}
+    assert [(h['width'], h['height']) for h in size.values()] == [(20, 6), (20, 6), (30, 4), (30, 4), (10, 3)]
+
+
+def test_a_keyframe_is_a_recording_of_one_event(pty):
+    """Anything plays it."""
+    path = recording(pty, 'a.cast', LONG)
+    head, events = load(good('keyframe', path))
+    assert head == {'version': 2, 'width': 20, 'height': 6, 'timestamp': 0}
+    assert [e[:2] for e in events] == [[0.0, 'o']] and events[0][2].encode() == good('paint', path)
+
+
+def test_a_keyframe_holds_bytes_that_are_no_utf8(pty):
+    """Half a character at its end: exact in a `b` event, as everywhere."""
+    key = write(pty.path('key.cast'), good('keyframe', recording(pty, 'a.cast', b'a\xe2\x82')))
+    assert [e[1] for e in load(open(key, 'rb').read())[1]] == ['b', 'o'] and printed(key).endswith(b'\xe2\x82')
+
+
+def places(path):
+    """For each line of output: (byte of the file where it begins, bytes of output before it)."""
+    found, position, covered = [], 0, False
+    with open(path, 'rb') as f:
+        at = len(f.readline())
+        for line in f:
+            kind = json.loads(line)[1]
+            if not covered:
+                found.append((at, position))
+            covered = kind == 'b'
+            if kind == 'o':
+                position += len(json.loads(line)[2].encode())
+            at += len(line)
+    return found
+
+
+@pytest.mark.parametrize('name', ['bash', 'vim', 'less', 'dialog'])
+def test_going_on_from_a_keyframe_gives_the_same(pty, name):
+    """The next keyframe is made from the last: it must not matter how often."""
+    path = os.path.join(os.path.dirname(casts('bash.cast')[0]), name + '.cast')
+    lines, dice = places(path), random.Random(name)
+    end = len(printed(path))
+    for _ in range(4):
+        (_, first), (skip, second) = sorted(dice.sample(lines, 2))
+        key = write(pty.path('key1.cast'), good('keyframe', '--to', first, path))
+        at = next(o for o, p in lines if p == first)
+        key = write(pty.path('key2.cast'), good('keyframe', '--key', key, '--skip', f'{at}:{first}', '--to', second, path))
+        to = dice.randint(second, end)
+        assert good('paint', '--key', key, '--skip', f'{skip}:{second}', '--to', to, path) == good('paint', '--to', to, path)
+
+
+def test_files_may_be_descriptors(pty):
+    """How the shim hands them over."""
+    path = recording(pty, 'a.cast', LONG)
+    key = os.open(write(pty.path('k.cast'), good('keyframe', path)), os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY)
+    end = os.path.getsize(path)
+    assert good('paint', '--key', f'/dev/fd/{key}', '--skip', f'{end}:{len(LONG)}', f'/dev/fd/{fd}',
+                pass_fds=(fd, key)) == good('paint', path)
+
+
+@pytest.mark.parametrize('make', [
+    lambda pty: ['--to', '9999', recording(pty, 'a.cast', 'short')],
+    lambda pty: [pty.path('none.cast')],
+    lambda pty: [write(pty.path('bad.cast'), header(**SIZE), output(1, b'x'), '[2, "o", 3]\n', output(3, b'y'))],
+    lambda pty: ['--key', pty.path('none.cast'), recording(pty, 'a.cast', 'x')],
+    lambda pty: ['--key', write(pty.path('key.cast'), '{"version": 2, "wid'), recording(pty, 'a.cast', 'x')],
+    lambda pty: ['--key', write(pty.path('key.cast'), 'nothing\n'), recording(pty, 'a.cast', 'x')],
+    lambda pty: ['--to', '40', '--skip', '9999:30', recording(pty, 'a.cast', 'x' * 35)],
+], ids=['too short', 'no file', 'a bad line', 'no keyframe', 'a torn keyframe', 'no such keyframe', 'skipped too far'])
+@pytest.mark.parametrize('command', ['paint', 'keyframe'])
+def test_nothing_is_written_before_a_failure(pty, command, make):
+    """The caller can then do something else: nobody has seen half a screen."""
+    run = record(command, *make(pty))
+    assert run.returncode == 1 and run.stdout == b'' and run.stderr.startswith(b'record: ')
+
+
+@pytest.mark.parametrize('options', [['-H', 'x'], ['-H', ''], ['-H', '1T'], ['--to', '-1'], ['--skip', '5']])
+def test_options_that_make_no_sense_are_usage_errors(pty, options):
+    """Status 2, as everywhere."""
+    assert record('paint', *options, recording(pty, 'a.cast', 'x')).returncode == 2
+
+
+GREEDY = {
+    'pens': lambda n: f'\x1b[38;2;{n % 251};{n % 241};{n % 239};48;2;{n % 233};{n % 229};{n % 227}mx',
+    'marks': lambda n: 'x' + ''.join(chr(0x300 + (n * 7 + k) % 100) for k in range(20)),
+    'links': lambda n: f'\x1b]8;;http://example.com/{n}/{"x" * 1000}\x1b\\l',
+    'titles': lambda n: f'\x1b]2;{n}{"x" * 3000}\x07\x1b[22t',
+    'keyboards': lambda n: '\x1b[>1u' * 20,
+    'long strings': lambda n: '\x1bPq' + 'x' * 1000,
+    'colours': lambda n: f'\x1b]4;{n % 256};{"x" * 60}\x07\x1b]{10 + n % 10};{"y" * 60}\x07',
+    'lines': lambda n: '\r\n',
+    'wide lines': lambda n: '\x1b[48;5;9m' + 'x' * 300,
+}
+
+
+@OWN_MEMORY
+@pytest.mark.parametrize('what', GREEDY)
+def test_no_output_makes_the_model_large(pty, what):
+    """16 MiB at most, for any recording."""
+    path = write(pty.path('greedy.cast'), header(width=300, height=100),
+                 *(output(k, ''.join(GREEDY[what](n) for n in range(k * 2000, k * 2000 + 2000)).encode()) for k in range(10)))
+    assert peak(['paint', path]) <= 16 << 20
+
+
+def test_a_paint_is_quick(pty):
+    """100 KB in some milliseconds, 5 MB in some ten (limits for a busy machine)."""
+    line = '\x1b[2m03:40:37\x1b[m \x1b[32mINFO\x1b[m \x1b[36mmod::web\x1b[m request 4711 handled in 12 ms by worker 3\r\n'
+    for size, most in ((100_000, 0.1), (5_000_000, 0.6)):
+        path = recording(pty, 'log.cast', *([line * 40] * (size // len(line) // 40)), size={'width': 120, 'height': 40})
+        best = 9.0
+        for _ in range(3):
+            began = time.monotonic()
+            good('paint', path)
+            best = min(best, time.monotonic() - began)
+        assert best < most, (size, best)

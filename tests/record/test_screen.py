@@ -1,0 +1,82 @@
+"""`record screen`: what is on the screen, at the end or at a time, as text or with renditions.
+
+Authority: section 6 of the contract; tmux(1), capture-pane, whose uses these are.
+"""
+import subprocess
+
+import pytest
+
+from harness import RECORD
+from record_tools import event, good, header, output, record, write
+
+
+def rows(pty, data, *options, width=20, height=4):
+    path = write(pty.path('s.cast'), header(width=width, height=height), output(1, data.encode()))
+    return good('screen', *options, path).decode()
+
+
+def test_there_is_a_line_for_each_row_without_trailing_blanks(pty):
+    """A script counts rows, and compares text."""
+    assert rows(pty, 'one   \r\n\r\n  three') == 'one\n\n  three\n\n'
+
+
+def test_colours_are_left_out_or_told(pty):
+    """Text by default; with -e as a terminal takes it, each row on its own."""
+    data = '\x1b[1;31mred\x1b[m plain \x1b[44mblue\r\nmore'
+    assert rows(pty, data) == 'red plain blue\nmore\n\n\n'
+    assert rows(pty, data, '-e') == '\x1b[0;1;31mred\x1b[m plain \x1b[0;44mblue\x1b[m\n\x1b[0;44mmore\x1b[m\n\n\n'
+
+
+@pytest.mark.parametrize('sgr', ['1', '2', '3', '4', '5', '7', '8', '9', '21', '4:3', '53', '31', '92', '38;5;200', '41', '103',
+                                 '48;5;17', '38;2;1;2;3', '48;2;4;5;6', '58:5:9', '58:2::7:8:9'])
+def test_every_rendition_is_told_as_it_was_set(pty, sgr):
+    """SGR of xterm, and the underlines of kitty, come out as they went in."""
+    assert rows(pty, f'\x1b[{sgr}mx') == 'x\n\n\n\n'
+    assert rows(pty, f'\x1b[{sgr}mx', '-e') == f'\x1b[0;{sgr}mx\x1b[m\n\n\n\n'
+
+
+@pytest.mark.parametrize('other, same', [('38:5:200', '38;5;200'), ('38:2::1:2:3', '38;2;1;2;3'), ('38:2:1:2:3', '38;2;1;2;3'),
+                                         ('58;5;9', '58:5:9'), ('1;22;4;24;7;27;31;39;41;49', None), ('4:0', None)])
+def test_other_ways_to_say_it_mean_the_same(pty, other, same):
+    """ISO 8613-6 has colons where xterm's first had semicolons."""
+    assert rows(pty, f'\x1b[{other}mx', '-e') == (f'\x1b[0;{same}mx\x1b[m\n\n\n\n' if same else 'x\n\n\n\n')
+
+
+def test_a_background_to_the_end_of_the_line_is_kept(pty):
+    """EL fills with the background (bce): what `cat` of it shows is right."""
+    assert rows(pty, '\x1b[44mx\x1b[K', '-e').startswith('\x1b[0;44mx' + ' ' * 19 + '\x1b[m\n')
+
+
+def test_the_screen_of_a_moment(pty):
+    """-t: what the screen showed then, events of that very time included; sizes too."""
+    path = write(pty.path('t.cast'), header(width=10, height=2), output(1, b'one'), output(2, b'\rtwo'),
+                 event(2.5, 'r', '10x3'), output(3, b'\rthree'))
+    assert good('screen', '-t', '0.5', path) == b'\n\n'
+    assert good('screen', '-t', '1', path) == b'one\n\n'
+    assert good('screen', '-t', '2.9', path) == b'two\n\n\n'
+    assert good('screen', path) == b'three\n\n\n'
+
+
+def test_what_is_on_the_alternate_screen_is_shown_while_it_is(pty):
+    """The screen is what a person sees."""
+    assert rows(pty, 'shell\x1b[?1049h\x1b[Heditor') == 'editor\n\n\n\n'
+    assert rows(pty, 'shell\x1b[?1049h\x1b[Heditor\x1b[?1049l') == 'shell\n\n\n\n'
+
+
+def test_a_torn_recording_shows_what_it_has(pty):
+    """The writer may have been killed at any byte."""
+    path = write(pty.path('torn.cast'), header(width=10, height=1), output(1, b'one'), '[2.0, "o", "tw')
+    assert good('screen', path) == b'one\n'
+
+
+def test_a_pipe_is_read_too(pty):
+    """- is standard input."""
+    run = subprocess.run([RECORD, 'screen', '-'], input=(header(width=5, height=1) + output(1, b'x')).encode(),
+                         capture_output=True, timeout=30, check=True)
+    assert run.stdout == b'x\n' and pty
+
+
+def test_what_is_no_recording_is_an_error(pty):
+    """Nothing is written then."""
+    run = record('screen', write(pty.path('no.cast'), 'no\n'))
+    assert (run.returncode, run.stdout) == (1, b'') and b'no.cast:1:' in run.stderr
