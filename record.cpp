@@ -1669,6 +1669,7 @@ public:
             const char32_t last = std::exchange(last_, 0);
             if (part == Part::control) take_control(piece[0]);
             else take_sequence(piece, last);
+            if (cursor_.wrap && cursor_.column != right_limit()) stay();  // it is not the last column any more
             tidy();
         });
     }
@@ -2179,7 +2180,7 @@ private:
         case 'N': case 'O': single_ = bytes[1] == 'N' ? 2 : 3; return;  // SS2, SS3
         case 'n': case 'o': return use_set(bytes[1] == 'n' ? 2 : 3);    // LS2, LS3
         case '6': return go_by_column(false);                           // DECBI
-        case '7': screen().saved = cursor_; return;
+        case '7': return save_cursor();
         case '8': return restore_cursor();
         case '9': return go_by_column(true);                            // DECFI
         case '=': case '>': return set_mode(66, bytes[1] == '=');
@@ -2237,6 +2238,11 @@ private:
     void shift_columns(int from, int count) {
         if (cursor_.row < top_ || cursor_.row > bottom_ || !is_between_margins()) return;
         for (int y = top_; y <= bottom_; ++y) shift(y, from, right_ + 1, count);
+    }
+
+    void save_cursor() {
+        screen().saved = cursor_;
+        if (cursor_.column != last_column()) screen().saved.wrap = false;  // it waits at a margin
     }
 
     void restore_cursor() {
@@ -2313,7 +2319,7 @@ private:
     }
 
     void set_alternate(int mode, bool set) {
-        if (set && mode == 1049) screen().saved = cursor_;
+        if (set && mode == 1049) save_cursor();
         show_alternate(set);
         if (set && mode == 1049) {
             erase_rows(0, rows_);
@@ -2330,7 +2336,7 @@ private:
         case 3: return set_width();
         case 12: return set_blinking(set);
         case 47: case 1047: case 1049: return set_alternate(number, set);
-        case 1048: return set ? void(screen().saved = cursor_) : restore_cursor();
+        case 1048: return set ? save_cursor() : restore_cursor();
         default: break;
         }
         const std::size_t index = mode_index(number);
@@ -2431,7 +2437,7 @@ private:
         case 'r': return set_region(n, csi.at(1, rows_));
         case 's':
             if (is_on<69>()) set_side_margins(n, csi.at(1, columns_));
-            else if (csi.count == 0) screen().saved = cursor_;
+            else if (csi.count == 0) save_cursor();
             return;
         case 'u': return csi.count == 0 ? restore_cursor() : void();
         default: return edit(csi, n, csi.at(0, 0));
@@ -3155,7 +3161,8 @@ private:
     void place_saved(const Cursor &saved) {
         const Model::Screen &screen = model_.screens_[on_alternate_];
         if (saved.origin) out_ += "\x1B[?6h";
-        if (saved.wrap) put_written(saved, screen, written_column(saved, screen), 0, 0);
+        const int last = Model::row_of(screen, saved.row).size == '5' ? model_.columns_ - 1 : model_.columns_ / 2 - 1;
+        if (saved.wrap && saved.column == last) put_written(saved, screen, written_column(saved, screen), 0, 0);
         else go(saved.row, saved.column);
         set_pen(saved.pen);
         put_sets(Cursor(), saved);
