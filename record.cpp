@@ -606,8 +606,17 @@ bool take_whole(Json &json, int &into, int low, int high, const char *why) {
     return true;
 }
 
+/// Columns or rows; r-lib's asciicast once wrote them as strings.
 bool take_size(Json &json, int &into) {
-    return take_whole(json, into, 0, 65535, "the size is not a whole number from 0 to 65535");
+    constexpr int kMost = 65535;
+    static constexpr char kWhy[] = "the size is not a whole number from 0 to 65535";
+    std::string_view text;
+    if (!json.next_is('"')) return take_whole(json, into, 0, kMost, kWhy);
+    if (!json.string(text)) return false;
+    const auto number = parse_number(text);
+    if (!number || *number > kMost) return json.fail(kWhy);
+    into = static_cast<int>(*number);
+    return true;
 }
 
 /// A string, if there is one: where it matters little, another type is let pass.
@@ -906,12 +915,13 @@ private:
 
     Got more_header() { return more("the header is longer than 16 MiB", kMostHeader); }
 
-    /// Whether a header that ends in the middle may only be torn: that of v2 and v3 would go on in its line.
+    /// Whether a header that ends in the middle may only be torn: those of v2 and v3 stand on one line.
     bool may_be_torn(std::string_view head) {
         Header header;
         Json json(head, room_);
         json.object([&](const std::string &key) { return take_member(json, header, key); });
-        return header.version == 1 || head.find('\n') == std::string_view::npos;
+        const std::size_t newline = std::min(head.find('\n'), head.size());
+        return header.version == 1 || newline == head.size() || head.substr(0, newline).ends_with('{');
     }
 
     /// The first JSON object of the file: all of it (v2, v3), or up to and with the bracket of "stdout": [ (v1).

@@ -5,7 +5,6 @@ section 6 of the contract and issue 4; for what a terminal sends as keys and ans
 (ctlseqs).
 """
 import os
-import random
 import re
 import select
 import signal
@@ -17,7 +16,7 @@ import time
 import pytest
 
 from harness import RECORD, TIMEOUT, children, wait_until
-from record_tools import (CASTS, ERROR, V2, V3, Growing, chunks, event, good, header, load, on_screen, output, printed,
+from record_tools import (ERROR, V2, V3, Growing, event, good, header, on_screen, output, printed,
                           read_until, record, screen, screen_at, ticks, write)
 
 SPACE, LEFT, RIGHT = ' ', '\x1b[D', '\x1b[C'

@@ -155,6 +155,16 @@ def test_header_members_may_come_in_any_order_with_unknown_ones(pty):
     assert cat(pty, first, '[1, "o", "a"]\n') == b'a'
 
 
+def test_a_size_may_be_a_string(pty):
+    """r-lib's asciicast wrote `"width":"80"` for some years; what is no number there is refused as ever."""
+    assert cat(pty, '{"version": 2, "width": "132", "height": "43"}\n', event(1, 'o', 'a')) == b'a'
+    assert '132x43' in good('info', pty.path('x.cast')).decode()
+    assert load(good('convert', '-t', 'v3', pty.path('x.cast')))[0]['term'] == {'cols': 132, 'rows': 43}
+    for bad in ('', ' 80', '8e1', 'wide', '65536'):
+        run = record('cat', write(pty.path('x.cast'), '{"version": 2, "width": "%s", "height": "43"}\n' % bad))
+        assert run.returncode == 1 and b'size' in run.stderr, bad
+
+
 def test_a_recording_without_events_is_empty(pty):
     """A session may have printed nothing at all."""
     for first in (V2, V3, V2.rstrip('\n'), '{"version": 1, "width": 80, "height": 24, "stdout": []}'):
@@ -266,7 +276,7 @@ def test_version_1_torn_at_any_byte_keeps_every_whole_event(pty, before, between
     data = (before + between.join(elements) + after).encode()
     ends = [len((before + between.join(elements[:n])).encode()) for n in (1, 2, 3)]
     path = pty.path('x.json')
-    for cut in range(before.index(',') + 1 if ',' in before else len(before), len(data) + 1):
+    for cut in range(1, len(data) + 1):
         wanted = ''.join(text for text, end in zip(texts, ends) if end <= cut).encode()
         write(path, data[:cut])
         for run in (record('cat', path), record('cat', '-', input=data[:cut])):
