@@ -1484,19 +1484,14 @@ private:
     bool dropped_ = false;  // the last part was a query
 };
 
-// === 5. The model ====================================================================================================
-// A terminal that shows nothing: what xterm would have on its two screens and in its head after some output. xterm,
-// because programs are written for it, and its manual (ctlseqs) and its author say what each thing does. What is here
-// is what can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes
-// in any state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
-//
-// A row is made of cells, and a cell of two numbers: a character (or a place in the pool, where those with combining
-// marks stand in full) and the index of its pen, the rendition. A row holds only the cells that are in use, and the pen
-// of all that follow: so to clear one takes no time. Rows are reached through an index, so that a scroll moves numbers.
+// === 5. Rows and lines ===============================================================================================
+// What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
+// pool, where those with combining marks stand in full) and the index of its pen, the rendition. A row holds only the
+// cells that are in use, and the pen of all that follow: so to clear one takes no time. What has scrolled off the screen
+// is kept as cells, too; nothing is put into bytes before it is painted.
 
-constexpr int kMostColumns = 8192, kMostCells = 256 << 10;  // of a screen: one that is larger is made smaller
-constexpr std::size_t kMostMarks = 16;                       // on one character
-constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostLink = 2048, kMostLinks = 1000, kMostKeyboards = 16;
+constexpr std::size_t kMostMarks = 16, kMostPool = 512 << 10;     // on one character, in all of them
+constexpr std::size_t kMostLinks = 1000, kMostLinkLength = 2048;  // addresses, bytes of each
 
 /// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
 int width_of(char32_t c) {
@@ -1514,43 +1509,201 @@ struct Pen {
     static constexpr std::uint32_t kRgb = 1 << 24;
     std::uint32_t foreground = 0, background = 0, underline_colour = 0;
     std::uint16_t flags = 0;
-    std::uint16_t link = 0;  // index in the model's links
+    std::uint16_t link = 0;  // an index of Ink's
 
     bool operator==(const Pen &) const = default;
 };
 
 struct Cell {
-    static constexpr char32_t kRight = 0, kPool = 0x110000;  // right half of a wide character; kPool + place in the pool
-    char32_t code;
-    std::uint32_t pen;  // index in the model's pens
+    static constexpr char32_t kRight = 0, kPool = 0x110000;
+    char32_t code;      // a character; kRight: right half of a wide one; kPool + place in the pool
+    std::uint32_t pen;  // an index of Ink's
+
+    bool operator==(const Cell &) const = default;
 };
 
+/// What the numbers in cells and pens stand for.
+class Ink {
+public:
+    [[nodiscard]] const Pen &pen(std::uint32_t index) const { return pens_[index]; }
+    [[nodiscard]] const std::string &link(std::uint16_t index) const { return links_[index]; }
+    [[nodiscard]] bool has_room_for_marks() const { return pool_.size() < kMostPool; }
+    [[nodiscard]] bool has_room_for_links() const { return links_.size() <= kMostLinks; }
+    /// Whether much has come since the last time that what is not needed was thrown away.
+    [[nodiscard]] bool is_crowded() const { return pens_.size() > most_pens_ || pool_.size() > most_pool_; }
+
+    /// The index of a pen. One that was looked for lately is found; another is entered, perhaps twice.
+    std::uint32_t index_of(const Pen &pen) {
+        const std::uint32_t colours = (pen.foreground * 31 + pen.background) * 31 + pen.underline_colour;
+        const std::uint32_t mixed = colours + pen.flags * 7U + pen.link;
+        std::uint32_t &known = recent_[(mixed ^ mixed >> 8 ^ mixed >> 16) % recent_.size()];
+        if (pens_[known] == pen) return known;
+        pens_.push_back(pen);
+        return known = static_cast<std::uint32_t>(pens_.size() - 1);
+    }
+
+    std::uint16_t add_link(std::string_view link) {
+        if (links_.back() != link) links_.emplace_back(link);
+        return static_cast<std::uint16_t>(links_.size() - 1);
+    }
+
+    /// The code for a character with one more mark on it.
+    char32_t add_mark(char32_t code, char32_t mark) {
+        std::u32string all = code < Cell::kPool ? std::u32string(1, code) : pooled(code);
+        if (all.size() > kMostMarks) return code;
+        return add_to_pool(all += mark);
+    }
+
+    void append_text(const Cell &cell, std::string &text) const {
+        std::array<char, 4> bytes{};
+        const auto append = [&](char32_t c) { text.append(bytes.data(), put_utf8(bytes.data(), c)); };
+        if (cell.code == Cell::kRight) return;
+        if (cell.code < 0x80) text += static_cast<char>(cell.code);
+        else if (cell.code < Cell::kPool) append(cell.code);
+        else std::ranges::for_each(pooled(cell.code), append);
+    }
+
+    class Renewal;
+
+private:
+    /// A character with its marks: the pool has its length before it.
+    [[nodiscard]] std::u32string pooled(char32_t code) const {
+        const std::size_t place = code - Cell::kPool;
+        return pool_.substr(place + 1, pool_[place]);
+    }
+    char32_t add_to_pool(const std::u32string &characters) {
+        const auto code = static_cast<char32_t>(Cell::kPool + pool_.size());
+        pool_ += static_cast<char32_t>(characters.size());
+        pool_ += characters;
+        return code;
+    }
+
+    std::vector<Pen> pens_{Pen{}};
+    std::array<std::uint32_t, 256> recent_{};  // where to find them
+    std::u32string pool_;
+    std::vector<std::string> links_{""};
+    std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10;
+};
+
+/// Takes over what is still needed of `old`: to be told all pens and cells that there are, which are changed.
+class Ink::Renewal {
+public:
+    explicit Renewal(Ink &old) : old_(old), pens_(old.pens_.size(), 0), links_(old.links_.size(), 0) {}
+
+    void keep(Pen &pen) {
+        std::uint16_t &link = links_[pen.link];
+        if (pen.link != 0 && link == 0) link = fresh_.add_link(old_.links_[pen.link]);
+        pen.link = link;
+    }
+    void keep(std::uint32_t &index) {
+        std::uint32_t &pen = pens_[index];
+        if (index != 0 && pen == 0) {
+            pen = static_cast<std::uint32_t>(fresh_.pens_.size());
+            fresh_.pens_.push_back(old_.pens_[index]);
+            keep(fresh_.pens_.back());
+        }
+        index = pen;
+    }
+    void keep(Cell &cell) {
+        keep(cell.pen);
+        if (cell.code >= Cell::kPool) cell.code = fresh_.add_to_pool(old_.pooled(cell.code));
+    }
+    void finish() {
+        fresh_.most_pens_ = std::max(fresh_.most_pens_, 2 * fresh_.pens_.size());
+        fresh_.most_pool_ = std::max(fresh_.most_pool_, 2 * fresh_.pool_.size());
+        old_ = std::move(fresh_);
+    }
+
+private:
+    Ink &old_;
+    Ink fresh_;
+    std::vector<std::uint32_t> pens_;  // the new index for each old one
+    std::vector<std::uint16_t> links_;
+};
+
+/// A row of a screen. Columns count from 0, and `to` is one more than the last.
 struct Row {
-    std::vector<Cell> cells;  // none at first, then as many as there are columns
-    std::size_t used = 0;     // those that are in use; what comes after them is blank
+    int columns = 0;
+    int used = 0;             // the cells in use; what comes after them is blank
     std::uint32_t fill = 0;   // ... with this pen
-    Micros time = 0;          // of the last change
     bool wrapped = false;     // the text goes on in the next row
     char size = '5';          // ESC # 3, 4: double height; 5: single; 6: double width
+    Micros time = 0;          // of the last change
+    std::vector<Cell> cells;  // none before the first use, then one for each column
 
-    /// What can be seen of the cells in use: half of them when they are twice as wide.
+    [[nodiscard]] int last_column() const { return size == '5' ? columns - 1 : columns / 2 - 1; }
+    /// The cells in use, as far as they can be seen.
     [[nodiscard]] std::span<const Cell> text() const {
-        return {cells.data(), size == '5' ? used : std::min(used, std::max<std::size_t>(cells.size() / 2, 1))};
+        return {cells.data(), static_cast<std::size_t>(std::min(used, last_column() + 1))};
     }
-    /// Whether the right half of a wide character stands there.
-    [[nodiscard]] bool is_right(std::size_t x) const { return x < used && cells[x].code == Cell::kRight; }
-};
+    [[nodiscard]] bool is_right_half(int x) const { return x >= 0 && x < used && cells.data()[x].code == Cell::kRight; }
+    /// The cell at `x`, or what is there when it is not in use.
+    [[nodiscard]] Cell at(int x) const { return x < used ? cells.data()[x] : Cell{' ', fill}; }
 
-/// All that DECSC saves.
-struct Cursor {
-    int row = 0, column = 0;
-    bool wrap = false;    // the last column is written: the next character goes to the next line ('pending wrap')
-    bool origin = false;  // DECOM: rows and columns count from the margins
-    Pen pen;
-    std::array<std::string, 4> sets{"B", "B", "B", "B"};  // G0 to G3: as ESC ( designates them
-    std::size_t set = 0;                                  // the one in use
+    /// Cells before `to` are to be in use. Gives the first.
+    Cell *reach(int to) {
+        if (cells.empty()) cells.resize(static_cast<std::size_t>(columns));
+        Cell *const first = cells.data();
+        if (used < to) std::fill(first + used, first + to, Cell{' ', fill});
+        used = std::max(used, to);
+        return first;
+    }
 
-    bool operator==(const Cursor &) const = default;
+    void clear(std::uint32_t pen) {
+        used = 0;
+        fill = pen;
+        wrapped = false;
+        size = '5';
+    }
+
+    /// A wide character that lies across the left side of column `x` becomes two blanks: half of one is none.
+    void split(int x, std::uint32_t pen) {
+        if (is_right_half(x) && x > 0) cells.data()[x - 1] = cells.data()[x] = {' ', pen};
+    }
+
+    /// Cells [from, to) are to be written, and come from there: gives the first.
+    Cell *open(int from, int to, std::uint32_t pen) {
+        if (from < used) {
+            split(from, pen);
+            split(to, pen);
+        }
+        reach(from);
+        used = std::max(used, to);
+        return cells.data() + from;
+    }
+
+    void erase(int from, int to, std::uint32_t pen) {
+        split(from, pen);
+        split(to, pen);
+        if (to < columns) {
+            Cell *const first = reach(to);
+            return std::fill(first + from, first + to, Cell{' ', pen});
+        }
+        if (fill != pen) reach(from);
+        used = std::min(used, from);
+        fill = pen;
+        wrapped = false;
+    }
+
+    /// Moves the cells of [from, to) to the right (left if negative); what comes free is blank.
+    void shift(int from, int to, int count, std::uint32_t pen) {
+        const int n = std::min(std::abs(count), to - from);
+        if (n <= 0) return;
+        Cell *const first = reach(to) + from, *const last = cells.data() + to;
+        split(from, pen);
+        split(to, pen);
+        split(count < 0 ? from + n : to - n, pen);
+        if (count < 0) std::fill(std::copy(first + n, last, first), last, Cell{' ', pen});
+        else std::fill(first, std::copy_backward(first, last - n, last), Cell{' ', pen});
+    }
+
+    void set_columns(int count) {
+        columns = count;
+        split(count, fill);
+        used = std::min(used, count);
+        if (!cells.empty()) cells.resize(static_cast<std::size_t>(count));
+        if (last_column() < 0) size = '5';
+    }
 };
 
 /// The lines that have scrolled off the main screen, the oldest first.
@@ -1566,17 +1719,14 @@ public:
     [[nodiscard]] std::size_t size() const { return lines_.size() - first_; }
     [[nodiscard]] const Line &line(std::size_t i) const { return lines_[first_ + i]; }
     [[nodiscard]] std::span<const Cell> cells(const Line &line) const { return {cells_.data() + line.begin, line.length}; }
-    std::vector<Cell> &all_cells() { return cells_; }
-    template <typename Take> void for_each_fill(Take &&take) {
-        for (Line &line : lines_) take(line.fill);
-    }
+    /// Whether text goes on from the newest line to the screen.
+    [[nodiscard]] bool wraps() const { return size() > 0 && lines_.back().wrapped; }
     void clear() { *this = History(); }
 
     /// Adds a line, and forgets the oldest: what stays takes `most` bytes to paint, or a little more.
-    void push(const Row &row, const std::vector<Pen> &pens, std::size_t most) {
+    void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
-        const auto is_blank = [&](const Cell &cell) { return cell.code == ' ' && pens[cell.pen] == pens[row.fill]; };
-        while (!row.wrapped && !text.empty() && is_blank(text.back())) text = text.first(text.size() - 1);
+        while (!row.wrapped && !text.empty() && text.back() == Cell{' ', row.fill}) text = text.first(text.size() - 1);
         lines_.push_back({cells_.size(), text.size(), row.fill, row.wrapped, row.size});
         cells_.insert(cells_.end(), text.data(), text.data() + text.size());
         weight_ += weight(lines_.back());
@@ -1588,11 +1738,18 @@ public:
     Row pop() {
         const Line line = lines_.back();
         const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
-        Row row{{first, cells_.end()}, line.length, line.fill, 0, line.wrapped, line.size};
+        const int length = static_cast<int>(line.length);
+        Row row{.columns = length, .used = length, .fill = line.fill, .wrapped = line.wrapped, .size = line.size,
+                .cells = {first, cells_.end()}};
         cells_.erase(first, cells_.end());
         lines_.pop_back();
         weight_ -= weight(line);
         return row;
+    }
+
+    void renew(Ink::Renewal &renewal) {
+        for (Cell &cell : cells_) renewal.keep(cell);
+        for (Line &line : lines_) renewal.keep(line.fill);
     }
 
 private:
@@ -1614,29 +1771,38 @@ private:
     std::size_t weight_ = 0;  // of the others
 };
 
-/// The modes that programs set and reset (DECSET and SM; the latter are negative here), and whether each is set in a
-/// terminal that was just switched on. Those of a group exclude each other, as in xterm. Not here: what is an action (3,
-/// 47, 1047 to 1049), and what only the user's own settings decide.
+// === 6. The model ====================================================================================================
+// A terminal that shows nothing: what xterm would have on its two screens and in its head after some output. xterm,
+// because programs are written for it, and its manual (ctlseqs), DEC's and ECMA-48 say what each thing does. Here is what
+// can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes in any
+// state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
+
+constexpr int kMostColumns = 8192, kMostCells = 256 << 10;  // of a screen: one that is larger is made smaller
+constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
+
+/// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (3, 47, 1047 to
+/// 1049).
 struct Mode {
     int number;
-    signed char initial = 0;  // 1: set; -1: as the user likes it
+    signed char initial = 0;  // in a terminal that was just switched on: 1 for set, -1 for as the user likes it
     int group = 0;            // 1: setting one resets the others, and so does resetting; 2: only setting does
 };
 constexpr std::array kModes{
-    Mode{-2}, Mode{-4}, Mode{-12, 1}, Mode{-20},             // keyboard locked, insert, no local echo, LF returns
-    Mode{1}, Mode{66}, Mode{67, -1}, Mode{4}, Mode{5},       // cursor keys, keypad, backspace; slow scroll, reverse video
-    Mode{6}, Mode{7, 1}, Mode{45}, Mode{1045}, Mode{69},     // origin, autowrap, reverse wrap, side margins
-    Mode{12, -1}, Mode{25, 1},                               // the cursor blinks, is seen
-    Mode{40}, Mode{95}, Mode{41}, Mode{42}, Mode{44},        // 132 columns, ... without clearing, tab fix, NRCS, bell
-    Mode{80}, Mode{1070, -1},                                // sixel
+    Mode{-2}, Mode{-4}, Mode{-12, 1}, Mode{-20},           // keyboard locked, insert, no local echo, LF returns
+    Mode{1}, Mode{66}, Mode{67, -1}, Mode{4}, Mode{5},     // cursor keys, keypad, backspace; slow scroll, reverse video
+    Mode{6}, Mode{7, 1}, Mode{45}, Mode{1045}, Mode{69},   // origin, autowrap, reverse wrap, side margins
+    Mode{12, -1}, Mode{25, 1},                             // the cursor blinks, is seen
+    Mode{40}, Mode{95}, Mode{41}, Mode{42}, Mode{44},      // 132 columns, ... without clearing, tab fix, NRCS, bell
+    Mode{80}, Mode{1070, -1},                              // sixel
     Mode{9, 0, 1}, Mode{1000, 0, 1}, Mode{1001, 0, 1}, Mode{1002, 0, 1}, Mode{1003, 0, 1},  // mouse
     Mode{1005, 0, 2}, Mode{1006, 0, 2}, Mode{1015, 0, 2}, Mode{1016, 0, 2},                 // ... how it is told
     Mode{1004}, Mode{1007, -1}, Mode{1010, -1}, Mode{1011, -1},  // focus, wheel as arrows, scrolling to the bottom
     Mode{1034, -1}, Mode{1035, -1}, Mode{1036, -1}, Mode{1037, -1}, Mode{1039, -1},  // Meta, NumLock, Alt, Delete
     Mode{1042, -1}, Mode{1043, -1},                                                  // bell
     Mode{1050, -1}, Mode{1051, -1}, Mode{1052, -1}, Mode{1053, -1}, Mode{1060, -1}, Mode{1061, -1},  // function keys
-    Mode{2004}, Mode{2026}, Mode{2031}, Mode{2048}, Mode{9001}};  // paste, synchronized, colour scheme, size, Win32 keys
+    Mode{2004}, Mode{2026}, Mode{2031}, Mode{2048}, Mode{9001}};  // paste, held back, colour scheme, size, Win32 keys
 
+/// Where a mode stands in kModes; their number when it does not.
 constexpr std::size_t mode_index(int number) {
     std::size_t i = 0;
     while (i < kModes.size() && kModes[i].number != number) ++i;
@@ -1645,13 +1811,24 @@ constexpr std::size_t mode_index(int number) {
 
 /// What a terminal is told that concerns neither screen: to go from one state to another is to tell the differences.
 struct Settings {
-    std::array<signed char, kModes.size()> modes{};  // 0, 1, -1: as the user has it
-    std::array<int, 8> modify{}, format{};           // xterm's modifyOtherKeys and its relatives: n + 1, 0 for unset
-    int shape = 0;                                   // of the cursor (DECSCUSR)
-    std::map<std::string, std::string> colours;      // of the palette ("4;1") and of things ("11"): X11's names
-    Settings() {
-        for (std::size_t i = 0; i < kModes.size(); ++i) modes[i] = kModes[i].initial;
-    }
+    std::array<signed char, kModes.size()> modes;  // 0, 1, -1: as the user has it
+    std::array<int, 8> modify{}, format{};         // xterm's modifyOtherKeys and its relatives: n + 1; 0: unset; -1: off
+    int shape = 0;                                 // of the cursor (DECSCUSR)
+    std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): X11's names
+
+    Settings() : modes() { std::ranges::transform(kModes, modes.begin(), &Mode::initial); }
+};
+
+/// All that DECSC saves.
+struct Cursor {
+    int row = 0, column = 0;
+    bool wrap = false;    // the last column is written: the next character goes to the next line ('pending wrap')
+    bool origin = false;  // DECOM: rows and columns count from the margins
+    Pen pen;
+    std::array<std::string, 4> sets{"B", "B", "B", "B"};  // G0 to G3: as ESC ( designates them
+    std::size_t set = 0;                                  // the one in use
+
+    bool operator==(const Cursor &) const = default;
 };
 
 struct Title {
@@ -1662,12 +1839,12 @@ class Painter;
 
 class Model {
 public:
-    /// What becomes of the rows, for one who writes them down (section 8); told before it happens.
+    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens.
     enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate };
     using Watcher = std::function<void(Change, const Row *)>;
 
     Model(int columns, int rows, std::size_t history_bytes = kHistory) : history_most_(std::max(history_bytes, kHistory)) {
-        set_size(columns, rows);
+        resize(columns, rows);
     }
 
     /// The program's output.
@@ -1680,13 +1857,33 @@ public:
             if (part == Part::control) take_control(piece[0]);
             else take_sequence(piece, last);
             if (cursor_.wrap && cursor_.column != right_limit()) stay();  // it is not the last column any more
-            tidy();
+            if (ink_.is_crowded()) tidy();
         });
     }
 
     /// As xterm does it: lines are not broken anew; when there are fewer rows, those above go off, when more, they come
     /// back.
-    void resize(int columns, int rows);
+    void resize(int columns, int rows) {
+        const int old_rows = rows_, old_columns = columns_;
+        columns_ = std::clamp(columns, 1, kMostColumns);
+        rows_ = std::clamp(rows, 1, std::max(kMostCells / columns_, 1));
+        if (rows_ == old_rows && columns_ == old_columns) return;
+        const int gone = std::max(cursor_.row - (rows_ - 1), 0);
+        std::vector<Row> back;
+        if (!alternate_) keep_lines(gone);
+        for (int y = old_rows; y < rows_ && !alternate_ && history_.size() > 0; ++y) {
+            tell(Change::row_returns);
+            back.insert(back.begin(), history_.pop());
+        }
+        cursor_.row = std::min(cursor_.row - gone + static_cast<int>(back.size()), rows_ - 1);
+        cursor_.column = std::min(cursor_.column, columns_ - 1);
+        fit(screen(), gone, std::move(back));
+        fit(screens_[!alternate_], 0, {});
+        reset_margins();
+        set_origin(false);
+        set_usual_tabs(old_columns < columns_ ? old_columns : columns_);
+        if (columns_ != old_columns) stay();
+    }
 
     /// The bytes that bring a terminal of this size from a shell's prompt to this state, with the last lines that
     /// scrolled off, as many as take `history_bytes`.
@@ -1698,11 +1895,17 @@ public:
     [[nodiscard]] int rows() const { return rows_; }
     [[nodiscard]] bool alternate() const { return alternate_; }
     [[nodiscard]] const Cursor &cursor() const { return cursor_; }
-    [[nodiscard]] const Row &row(int y) const { return row_of(screens_[alternate_], y); }
-    [[nodiscard]] const Row &main_row(int y) const { return row_of(screens_[0], y); }
-    /// The text of a row, without the blanks at its end; with SGR if `colours`.
+    [[nodiscard]] const Row &row(int y) const { return screens_[alternate_].row(y); }
+    [[nodiscard]] const Row &main_row(int y) const { return screens_[0].row(y); }
+    /// The text of a row; of one that is not wrapped without the blanks at its end.
+    [[nodiscard]] std::string text_of(const Row &row) const {
+        std::string text;
+        for (const Cell &cell : row.text()) ink_.append_text(cell, text);
+        return row.wrapped ? text : text.erase(text.find_last_not_of(' ') + 1);
+    }
+    /// The text of a row without the blanks at its end; with SGR if `colours`.
     [[nodiscard]] std::string row_text(int y, bool colours) const;
-    [[nodiscard]] std::string text_of(const Row &row) const;
+
     void watch(Watcher watcher) { watcher_ = std::move(watcher); }
     /// The time of the output that comes now.
     void set_time(Micros now) { now_ = now; }
@@ -1713,130 +1916,114 @@ private:
 
     struct Screen {
         std::vector<Row> rows;
-        std::vector<std::uint16_t> order;  // which of them is shown in each row
+        std::vector<std::uint16_t> order;  // which of them is shown where: a scroll moves these
         Cursor saved;
         std::vector<int> keyboard{0};  // kitty's protocol: flags, pushed ones last
+
+        Row &row(int y) { return rows.data()[order.data()[y]]; }
+        [[nodiscard]] const Row &row(int y) const { return rows.data()[order.data()[y]]; }
     };
 
-    template <int number> [[nodiscard]] bool is_on() const {
-        constexpr std::size_t index = mode_index(number);
-        static_assert(index < kModes.size());
-        return settings_.modes[index] == 1;
-    }
-
-    // --- rows and cells
-
-    static const Row &row_of(const Screen &screen, int y) { return screen.rows[screen.order[static_cast<std::size_t>(y)]]; }
     Screen &screen() { return screens_[alternate_]; }
-    Row &at(int y) {
-        Screen &shown = screens_[alternate_];
-        return shown.rows[shown.order[static_cast<std::size_t>(y)]];
-    }
-
-    void add_text(const Cell &cell, std::string &text) const {
-        std::array<char, 4> bytes{};
-        const auto add = [&](char32_t c) { text.append(bytes.data(), put_utf8(bytes.data(), c)); };
-        if (cell.code == Cell::kRight) return;
-        if (cell.code < 0x80) return text.push_back(static_cast<char>(cell.code));
-        if (cell.code < Cell::kPool) return add(cell.code);
-        const std::size_t place = cell.code - Cell::kPool;
-        for (std::size_t i = 1; i <= pool_[place]; ++i) add(pool_[place + i]);
-    }
-
-    /// The index of a pen. One that was looked for lately is found; another is entered, perhaps twice.
-    std::uint32_t index_of(const Pen &pen) {
-        const std::uint32_t mixed = (pen.foreground * 31 + pen.background) * 31 + pen.underline_colour + pen.flags * 7U + pen.link;
-        std::uint32_t &known = recent_pens_[(mixed ^ mixed >> 8 ^ mixed >> 16) % recent_pens_.size()];
-        if (pens_[known] == pen) return known;
-        pens_.push_back(pen);
-        return known = static_cast<std::uint32_t>(pens_.size() - 1);
-    }
+    Row &at(int y) { return screen().row(y); }
+    Row &cursor_row() { return at(cursor_.row); }
 
     /// The pen for blanks: only its background is seen.
-    std::uint32_t blank_pen() { return index_of(Pen{.background = cursor_.pen.background}); }
+    std::uint32_t blank() { return ink_.index_of(Pen{.background = cursor_.pen.background}); }
 
-    /// Cells are to be in use up to column `end`.
-    void reach(Row &row, std::size_t end) {
-        if (row.used >= end) return;
-        if (row.cells.size() < end) row.cells.resize(static_cast<std::size_t>(columns_));
-        std::fill(&row.cells[row.used], row.cells.data() + end, Cell{' ', row.fill});
-        row.used = end;
+    template <int number> [[nodiscard]] bool is_on() const {
+        static_assert(mode_index(number) < kModes.size());
+        return settings_.modes[mode_index(number)] == 1;
+    }
+
+    void tell(Change change, const Row *row = nullptr) const {
+        if (watcher_) watcher_(change, row);
+    }
+
+    /// Throws away what no cell needs any more.
+    void tidy() {
+        Ink::Renewal renewal(ink_);
+        for (Screen &each : screens_) {
+            renewal.keep(each.saved.pen);
+            for (Row &row : each.rows) {
+                renewal.keep(row.fill);
+                std::for_each_n(row.cells.begin(), row.used, [&](Cell &cell) { renewal.keep(cell); });
+            }
+        }
+        history_.renew(renewal);
+        renewal.keep(cursor_.pen);
+        renewal.finish();
+    }
+
+    /// When something is full: throws away, but not every time. The caller goes without.
+    void relieve() {
+        if (++refused_ % 100 == 0) tidy();
+    }
+
+    // --- the size, margins and tab stops
+
+    /// Gives a screen the present size: its rows from `first` on stay, behind those in `rows`.
+    void fit(Screen &screen, int first, std::vector<Row> rows) const {
+        for (int y = first; y < std::ssize(screen.rows); ++y) rows.push_back(std::move(screen.row(y)));
+        rows.resize(static_cast<std::size_t>(rows_));
+        for (Row &row : rows) row.set_columns(columns_);
+        rows.back().wrapped = false;
+        screen.rows = std::move(rows);
+        screen.order.resize(screen.rows.size());
+        std::iota(screen.order.begin(), screen.order.end(), std::uint16_t{0});
+        Cursor &saved = screen.saved;
+        saved.row = std::min(saved.row, rows_ - 1);
+        saved.wrap = saved.wrap && saved.column == columns_ - 1;
+        saved.column = std::min(saved.column, columns_ - 1);
+    }
+
+    void reset_margins() {
+        top_ = left_ = 0;
+        bottom_ = rows_ - 1;
+        right_ = columns_ - 1;
+    }
+    [[nodiscard]] bool is_narrowed() const { return left_ > 0 || right_ < columns_ - 1; }
+    [[nodiscard]] bool is_between_margins() const { return cursor_.column >= left_ && cursor_.column <= right_; }
+    [[nodiscard]] bool is_in_region() const {
+        return cursor_.row >= top_ && cursor_.row <= bottom_ && is_between_margins();
+    }
+    /// Where text wraps.
+    [[nodiscard]] int right_limit() const {
+        const int last = row(cursor_.row).last_column();
+        return cursor_.column > right_ ? last : std::min(right_, last);
+    }
+
+    [[nodiscard]] bool usual_tab(int x) const { return !tabs_cleared_ && x % 8 == 0; }
+    void set_usual_tabs(int from) {
+        for (int x = from; x < kMostColumns; ++x) tabs_.data()[x] = usual_tab(x);
+    }
+    void reset_tabs(bool cleared) {
+        tabs_cleared_ = cleared;
+        set_usual_tabs(0);
+    }
+
+    // --- scrolling and erasing
+
+    /// The rows above go into the history.
+    void keep_lines(int count) {
+        addressed_ = addressed_ || count > 0;  // all rows are in use
+        for (int y = 0; y < count; ++y) {
+            tell(Change::row_leaves, &at(y));
+            history_.push(at(y), history_most_);
+        }
     }
 
     void clear(Row &row) {
-        row.used = 0;
-        row.fill = blank_pen();
+        row.clear(blank());
         row.time = now_;
-        row.wrapped = false;
-        row.size = '5';
     }
-
-    /// Blanks the wide character of which `column` would be the second half: half of one is none.
-    static void split(Row &row, int column, std::uint32_t pen) {
-        const auto x = static_cast<std::size_t>(column);
-        if (x > 0 && row.is_right(x)) row.cells[x - 1] = row.cells[x] = {' ', pen};
-    }
-
-    /// Blanks columns [from, to).
-    void erase(int y, int from, int to, bool heed_guards = false) {
-        Row &row = at(y);
-        const std::uint32_t pen = blank_pen();
-        const auto first = static_cast<std::size_t>(from), last = static_cast<std::size_t>(to);
-        if (from >= to) return;
-        row.time = now_;
-        split(row, from, pen);
-        split(row, to, pen);
-        if (heed_guards) {
-            reach(row, last);
-            for (std::size_t x = first; x < last; ++x) {
-                if ((pens_[row.cells[x].pen].flags & Pen::guarded) == 0) row.cells[x] = {' ', pen};
-            }
-            return;
-        }
-        if (to >= columns_) {
-            reach(row, pens_[row.fill] == pens_[pen] ? 0 : first);
-            row.used = std::min(row.used, first);
-            row.fill = pen;
-            row.wrapped = false;
-            return;
-        }
-        reach(row, last);
-        std::fill(row.cells.begin() + from, row.cells.begin() + to, Cell{' ', pen});
-    }
-
-    void erase_rows(int from, int to, bool heed_guards = false) {
-        for (int y = from; y < to; ++y) {
-            if (heed_guards) erase(y, 0, columns_, true);
-            else clear(at(y));
-        }
-    }
-
-    /// Moves the cells of [from, to) to the right (left if negative); what comes free is blank.
-    void shift(int y, int from, int to, int count) {
-        Row &row = at(y);
-        const std::uint32_t pen = blank_pen();
-        const int width = to - from, n = std::min(std::abs(count), width);
-        if (width <= 0 || n == 0) return;
-        reach(row, static_cast<std::size_t>(to));
-        split(row, from, pen);
-        split(row, to, pen);
-        if (count < 0) split(row, from + n, pen);
-        else split(row, to - n, pen);
-        const auto first = row.cells.begin() + from, last = row.cells.begin() + to;
-        if (count < 0) std::fill(std::copy(first + n, last, first), last, Cell{' ', pen});
-        else std::fill(first, std::copy_backward(first, last - n, last), Cell{' ', pen});
-    }
-
-    [[nodiscard]] bool is_narrowed() const { return left_ > 0 || right_ < columns_ - 1; }
 
     /// Moves the lines of the region from `top` to the bottom margin up (down if negative).
     void scroll(int top, int lines) {
         const int height = bottom_ + 1 - top, n = std::min(std::abs(lines), height);
-        if (n == 0) return;
         if (is_narrowed()) return scroll_part(top, lines < 0 ? -n : n);
         if (lines > 0 && top == 0 && !alternate_) keep_lines(n);
-        auto &order = screen().order;
-        const auto first = order.begin() + top, last = order.begin() + bottom_ + 1;
+        const auto first = screen().order.begin() + top, last = screen().order.begin() + bottom_ + 1;
         std::rotate(first, lines > 0 ? first + n : last - n, last);
         const int blank = lines > 0 ? bottom_ + 1 - n : top;
         for (int y = blank; y < blank + n; ++y) clear(at(y));
@@ -1845,42 +2032,84 @@ private:
 
     /// The same between left and right margins: cells are moved.
     void scroll_part(int top, int lines) {
-        const int height = bottom_ + 1 - top;
-        const auto from = static_cast<std::size_t>(left_), to = static_cast<std::size_t>(right_ + 1);
-        const std::uint32_t pen = blank_pen();
+        const int width = right_ + 1 - left_;
         for (int y = top; y <= bottom_; ++y) {
-            reach(at(y), to);
-            split(at(y), left_, pen);
-            split(at(y), right_ + 1, pen);
+            at(y).reach(right_ + 1);
+            at(y).split(left_, blank());
+            at(y).split(right_ + 1, blank());
         }
-        for (int i = 0; i < height; ++i) {
+        for (int i = 0; i <= bottom_ - top; ++i) {
             const int y = lines > 0 ? top + i : bottom_ - i, source = y + lines;
-            const auto into = at(y).cells.begin() + left_;
-            if (source < top || source > bottom_) std::fill_n(into, to - from, Cell{' ', pen});
-            else std::copy_n(at(source).cells.begin() + left_, to - from, into);
+            Cell *const into = at(y).cells.data() + left_;
+            if (source < top || source > bottom_) std::fill_n(into, width, Cell{' ', blank()});
+            else std::copy_n(at(source).cells.data() + left_, width, into);
         }
     }
 
-    void keep_lines(int count) {
-        addressed_ = true;  // all rows are in use
-        for (int y = 0; y < count; ++y) {
-            tell(Change::row_leaves, &at(y));
-            history_.push(at(y), pens_, history_most_);
+    /// Blanks columns [from, to) of a row; with `heed_guards` not those that are guarded.
+    void erase(int y, int from, int to, bool heed_guards) {
+        Row &row = at(y);
+        row.time = now_;
+        if (!heed_guards) return row.erase(from, to, blank());
+        Cell *const cells = row.reach(to);
+        for (int x = from; x < to; ++x) {
+            if ((ink_.pen(cells[x].pen).flags & Pen::guarded) == 0) row.erase(x, x + 1, blank());
         }
+    }
+
+    void erase_rows(int from, int to, bool heed_guards) {
+        for (int y = from; y < to; ++y) {
+            if (heed_guards) erase(y, 0, columns_, true);
+            else clear(at(y));
+        }
+    }
+
+    void erase_line(int mode, bool heed_guards) {
+        const int column = cursor_.column;
+        if (mode > 2) return;
+        erase(cursor_.row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_, heed_guards);
+        stay();
+    }
+
+    void erase_screen(int mode, bool heed_guards) {
+        const bool is_first = cursor_.row == 0 && cursor_.column == 0;
+        const bool is_last = cursor_.row == rows_ - 1 && cursor_.column == columns_ - 1;
+        if (mode == 3) history_.clear();
+        if (mode > 2) return;
+        if (mode != 0) note_place();
+        if (mode == 2 || (mode == 0 && is_first) || (mode == 1 && is_last)) return wipe(heed_guards);
+        if (mode == 0) erase_rows(cursor_.row + 1, rows_, heed_guards);
+        else erase_rows(0, cursor_.row, heed_guards);
+        erase_line(mode, heed_guards);
+    }
+
+    void wipe(bool heed_guards = false) {
+        tell(Change::wipe);
+        erase_rows(0, rows_, heed_guards);
+        stay();
+    }
+
+    /// DECFRA, DECERA: fills the rectangle that begins at number `index`.
+    void fill_area(const Csi &csi, std::size_t index, int c, std::uint32_t pen) {
+        const int y = cursor_.origin ? top_ : 0, x = cursor_.origin ? left_ : 0;
+        const int first = y + csi.at(index, 1) - 1, left = x + csi.at(index + 1, 1) - 1;
+        const int last = std::min(y + csi.at(index + 2, rows_), cursor_.origin ? bottom_ + 1 : rows_);
+        const int right = std::min(x + csi.at(index + 3, columns_), cursor_.origin ? right_ + 1 : columns_);
+        if (left >= right || c < ' ' || c == 0x7F || c > 0xFF) return;
+        for (int row = first; row < last; ++row) {
+            std::fill_n(at(row).open(left, right, pen), right - left, Cell{static_cast<char32_t>(c), pen});
+        }
+    }
+
+    /// In each row of the region, from column `from` to the right margin.
+    void shift_columns(int from, int count) {
+        if (!is_in_region()) return;
+        for (int y = top_; y <= bottom_; ++y) at(y).shift(from, right_ + 1, count, blank());
     }
 
     // --- the cursor
 
-    [[nodiscard]] bool is_between_margins() const { return cursor_.column >= left_ && cursor_.column <= right_; }
-    [[nodiscard]] int last_column() { return at(cursor_.row).size == '5' ? columns_ - 1 : columns_ / 2 - 1; }
-    /// Where text wraps.
-    int right_limit() {
-        const int last = std::max(last_column(), 0);
-        return cursor_.column > right_ ? last : std::min(right_, last);
-    }
-
     void stay() { cursor_.wrap = written_ = false; }
-
     void set_row(int row) {
         cursor_.row = row;
         stay();
@@ -1890,6 +2119,9 @@ private:
         stay();
     }
 
+    /// The program has made use of where on the main screen something is.
+    void note_place() { addressed_ = addressed_ || !alternate_; }
+
     /// To a place that counts from the margins in origin mode.
     void move(int row, int column) {
         const bool inner = cursor_.origin;
@@ -1897,7 +2129,7 @@ private:
         set_row(std::clamp(row + (inner ? top_ : 0), 0, inner ? bottom_ : rows_ - 1));
     }
     void move_to(int row, int column) {
-        addressed_ = addressed_ || !alternate_;
+        note_place();
         move(row, column);
     }
     [[nodiscard]] int shown_row() const { return cursor_.row - (cursor_.origin ? top_ : 0); }
@@ -1913,12 +2145,9 @@ private:
         if (cursor_.row + n > limit) note_place();
         set_row(std::min(cursor_.row + n, limit));
     }
-    /// The program has made use of where on the main screen something is.
-    void note_place() { addressed_ = addressed_ || !alternate_; }
-
     void go_right(int n) {
-        const int limit = std::max(is_on<69>() && cursor_.column <= right_ ? right_ : last_column(), 0);
-        set_column(std::min(cursor_.column + n, limit));
+        const int last = row(cursor_.row).last_column();
+        set_column(std::min(cursor_.column + n, is_on<69>() && cursor_.column <= right_ ? right_ : last));
     }
 
     /// With reverse wrapping (45: into a line that was wrapped; 1045: into any) from the first column to the last one
@@ -1927,36 +2156,32 @@ private:
         const bool any = is_on<1045>() && is_on<7>(), wraps = any || (is_on<45>() && is_on<7>());
         const int left = cursor_.column < left_ ? 0 : left_;
         int row = cursor_.row, column = cursor_.column;
-        for (n -= wraps && cursor_.wrap ? 1 : 0; n > 0; --n) {
-            if (column > left) {
-                column = wraps ? column - 1 : std::max(column - n, left);
-                if (!wraps) break;
-                continue;
-            }
+        if (!wraps) return set_column(std::max(column - n, std::min(column, left)));
+        for (n -= cursor_.wrap ? 1 : 0; n > 0; --n) {
             const int above = any && row == top_ ? bottom_ : row - 1;
-            if (!wraps || above < 0 || (!any && !at(above).wrapped)) break;
-            row = above;
-            column = right_;
+            if (column <= left && (above < 0 || (!any && !at(above).wrapped))) break;
+            row = column > left ? row : above;
+            column = column > left ? column - 1 : right_;
         }
         cursor_.row = row;
         set_column(column);
     }
 
     void go_to_tab(int count) {
-        const int limit = is_on<69>() ? right_ : std::max(last_column(), 0);
+        const int limit = is_on<69>() ? right_ : row(cursor_.row).last_column();
         int column = cursor_.column;
         for (; count > 0 && column < limit; --count) {
-            ++column;
-            while (column < limit && !tabs_[static_cast<std::size_t>(column)]) ++column;
+            do ++column;
+            while (column < limit && tabs_.data()[column] == 0);
         }
         if (column > cursor_.column) set_column(column);  // else text that waits to wrap still does
     }
     void go_back_to_tab(int count) {
-        const int left = cursor_.origin ? left_ : 0;
+        const int limit = cursor_.origin ? left_ : 0;
         int column = cursor_.column;
-        for (; count > 0 && column > left; --count) {
-            --column;
-            while (column > left && !tabs_[static_cast<std::size_t>(column)]) --column;
+        for (; count > 0 && column > limit; --count) {
+            do --column;
+            while (column > limit && tabs_.data()[column] == 0);
         }
         if (column < cursor_.column) set_column(column);
     }
@@ -1965,31 +2190,40 @@ private:
 
     /// The line feed, without what makes it return.
     void index() {
-        at(cursor_.row).time = now_;
-        const bool scrolls = cursor_.row == bottom_ && is_between_margins();
-        if (scrolls) {
-            scroll(top_, 1);
-            stay();
-        } else if (cursor_.row < rows_ - 1 && cursor_.row != bottom_) {
-            set_row(cursor_.row + 1);
-        } else {
-            stay();
-        }
+        cursor_row().time = now_;
+        if (cursor_.row == bottom_ && is_between_margins()) scroll(top_, 1);
+        else if (cursor_.row != bottom_ && cursor_.row < rows_ - 1) ++cursor_.row;
+        stay();
     }
     void reverse_index() {
-        if (cursor_.row == top_ && is_between_margins()) {
-            note_place();
-            scroll(top_, -1);
-            stay();
-        } else {
-            go_up(1);
-        }
+        if (cursor_.row != top_ || !is_between_margins()) return go_up(1);
+        note_place();
+        scroll(top_, -1);
+        stay();
     }
 
     void wrap_line() {
-        at(cursor_.row).wrapped = true;
+        cursor_row().wrapped = true;
         index();
         cursor_.column = left_;
+    }
+
+    void save_cursor() {
+        screen().saved = cursor_;
+        if (cursor_.column != cursor_row().last_column()) screen().saved.wrap = false;  // it waits at a margin
+    }
+    void restore_cursor() {
+        cursor_ = screen().saved;
+        set_origin(cursor_.origin);
+        const bool wrap = cursor_.wrap;
+        move(shown_row(), shown_column());
+        cursor_.wrap = written_ = wrap;
+        note_sets();
+    }
+
+    void set_origin(bool origin) {
+        cursor_.origin = origin;
+        settings_.modes[mode_index(6)] = origin ? 1 : 0;
     }
 
     // --- text
@@ -1997,38 +2231,33 @@ private:
     void take_text(std::string_view text) {
         while (!text.empty()) {
             const std::size_t n = plain_length(text);
-            if (n > 0) {
-                end_broken_character();
-                put_ascii({text.data(), n});
-            } else {
-                take_byte(static_cast<unsigned char>(text[0]));
-            }
+            if (n > 0) end_broken_character();
+            if (n > 0) put_ascii({text.data(), n});
+            else take_byte(static_cast<unsigned char>(text[0]));
             text.remove_prefix(std::max<std::size_t>(n, 1));
         }
     }
 
     /// A byte of a character that has several (RFC 3629; also, as one character that is none, its older longer forms).
     void take_byte(unsigned char byte) {
-        if (byte == 0x7F) {
-            end_broken_character();
-            last_ = 0;
-            return;
-        }
-        if ((byte & 0xC0) == 0x80) {
-            if (missing_ == 0) return put(U'\uFFFD');
+        const bool is_tail = (byte & 0xC0) == 0x80;
+        if (!is_tail) end_broken_character();
+        if (byte == 0x7F) last_ = 0;
+        else if (byte >= 0xFE || (is_tail && missing_ == 0)) put(U'\uFFFD');
+        else if (!is_tail) {
+            character_ = static_cast<char>(byte);
+            missing_ = std::countl_one(byte) - 1;
+        } else {
             character_ += static_cast<char>(byte);
-            if (--missing_ > 0) return;
-            const char *const first = character_.data();
-            const std::size_t length = utf8_length(first, first + character_.size());
-            char32_t code = static_cast<unsigned char>(character_[0]) & (0x7FU >> length);
-            for (std::size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(character_[i]) & 0x3F);
-            character_.clear();
-            return put(length == 0 || code == 0xFFFE ? U'\uFFFD' : code);
+            if (--missing_ == 0) put(decode(std::exchange(character_, {})));
         }
-        end_broken_character();
-        if (byte >= 0xFE) return put(U'\uFFFD');
-        character_ = static_cast<char>(byte);
-        missing_ = std::countl_one(byte) - 1;
+    }
+
+    static char32_t decode(const std::string &bytes) {
+        const std::size_t length = utf8_length(bytes.data(), bytes.data() + bytes.size());
+        char32_t code = static_cast<unsigned char>(bytes[0]) & (0x7FU >> length);
+        for (std::size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(bytes[i]) & 0x3F);
+        return length == 0 || code == 0xFFFE ? U'\uFFFD' : code;
     }
 
     void end_broken_character() {
@@ -2043,104 +2272,70 @@ private:
             for (const char c : text) put(static_cast<unsigned char>(c));
             return;
         }
-        const std::uint32_t pen = index_of(cursor_.pen);
+        const std::uint32_t pen = ink_.index_of(cursor_.pen);
         last_ = static_cast<unsigned char>(text.back());
         while (!text.empty()) {
             if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
-            const int right = right_limit();
-            const auto room = static_cast<std::size_t>(right + 1 - cursor_.column), n = std::min(room, text.size());
-            const auto from = static_cast<std::size_t>(cursor_.column), to = from + n;
-            Row &row = at(cursor_.row);
-            make_room(row, from, to);
-            Cell *cell = &row.cells[from];
-            for (std::size_t i = 0; i < n; ++i) cell[i] = {static_cast<unsigned char>(text[i]), pen};
-            text.remove_prefix(n);
+            const int from = cursor_.column, room = right_limit() + 1 - from;
+            const int n = text.size() < static_cast<std::size_t>(room) ? static_cast<int>(text.size()) : room;
+            Cell *const cells = open(from, from + n);
+            for (int i = 0; i < n; ++i) cells[i] = {static_cast<unsigned char>(text.data()[i]), pen};
+            text.remove_prefix(static_cast<std::size_t>(n));
             cursor_.wrap = n == room;
-            cursor_.column = static_cast<int>(to) - (cursor_.wrap ? 1 : 0);
+            cursor_.column = from + n - (cursor_.wrap ? 1 : 0);
         }
         written_ = true;
     }
 
-    /// Cells [from, to) are about to be written.
-    void make_room(Row &row, std::size_t from, std::size_t to) {
-        if (from < row.used) {
-            const std::uint32_t pen = blank_pen();
-            split(row, static_cast<int>(from), pen);
-            split(row, static_cast<int>(to), pen);
-        }
-        reach(row, from);
-        if (row.cells.size() < to) row.cells.resize(static_cast<std::size_t>(columns_));
-        row.used = std::max(row.used, to);
+    Cell *open(int from, int to) {
+        Row &row = cursor_row();
         row.time = now_;
+        return row.open(from, to, from < row.used ? blank() : 0);
     }
 
     void put(char32_t c) {
         const bool shifted = single_ != 0;
         const char32_t shown = translate(c);
         const int width = width_of(shown);
+        const auto fits = [&] { return cursor_.column + width <= right_limit() + 1; };
         if (shown >= 0x80 && shown < 0xA0) return;  // controls, which xterm ignores when they are UTF-8
         if (width == 0) return combine(shown);
         if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
-        const auto fits = [&] { return cursor_.column + width <= right_limit() + 1; };
         if (!fits() && is_on<7>() && cursor_.column > left_) wrap_line();
         last_ = 0;
         if (!fits()) return stay();  // a wide one, and no place for it
-        const int right = right_limit();
-        if (is_on<-4>() && is_between_margins()) shift(cursor_.row, cursor_.column, right + 1, width);
-        Row &row = at(cursor_.row);
-        const auto x = static_cast<std::size_t>(cursor_.column), pen = std::size_t{index_of(cursor_.pen)};
-        make_room(row, x, x + static_cast<std::size_t>(width));
-        row.cells[x] = {shown, static_cast<std::uint32_t>(pen)};
-        if (width == 2) row.cells[x + 1] = {Cell::kRight, static_cast<std::uint32_t>(pen)};
-        cursor_.column += width;
-        cursor_.wrap = cursor_.column > right;
-        if (cursor_.wrap) cursor_.column = right;
+        const int right = right_limit(), x = cursor_.column;
+        if (is_on<-4>() && is_between_margins()) cursor_row().shift(x, right + 1, width, blank());
+        const std::uint32_t pen = ink_.index_of(cursor_.pen);
+        Cell *const cells = open(x, x + width);
+        cells[0] = {shown, pen};
+        if (width == 2) cells[1] = {Cell::kRight, pen};
+        cursor_.wrap = x + width > right;
+        cursor_.column = cursor_.wrap ? right : x + width;
         written_ = true;
         last_ = shifted ? 0 : c;
     }
 
     char32_t translate(char32_t c) {
-        constexpr std::u32string_view kGraphics = U"\u00A0◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // from _ to ~
+        constexpr std::u32string_view kGraphics = U"\u00A0◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // _ to ~
         const std::string &set = cursor_.sets[single_ != 0 ? std::exchange(single_, 0) : cursor_.set];
         if (set == "0" && c >= '_' && c <= '~') return kGraphics[c - '_'];
         return set == "A" && c == '#' ? U'£' : c;
     }
 
-    /// The column of the character that was just written: before the cursor, or under it.
-    [[nodiscard]] int written_column() const {
-        const int column = cursor_.column - (written_ && !cursor_.wrap ? 1 : 0);
-        return std::max(column - (row(cursor_.row).is_right(static_cast<std::size_t>(column)) ? 1 : 0), 0);
+    /// Where the character stands that was written last, if the cursor still stands behind it; else where the cursor does.
+    static int written_column(const Cursor &cursor, const Row &row, bool written) {
+        const int x = std::max(cursor.column - (written && !cursor.wrap ? 1 : 0), 0);
+        return x > 0 && row.is_right_half(x) ? x - 1 : x;
     }
 
-    /// Puts a mark on the character that was just written; else, as xterm does, on what stands under the cursor.
+    /// Puts a mark on the character that was written last; else, as xterm does, on what stands under the cursor.
     void combine(char32_t mark) {
-        if (!has_room(pool_.size(), kMostPool)) return;
-        Row &row = at(cursor_.row);
-        const auto x = static_cast<std::size_t>(written_column());
-        reach(row, x + 1);
-        Cell &cell = row.cells[x];
-        const bool pooled = cell.code >= Cell::kPool;
-        const std::size_t place = pooled ? cell.code - Cell::kPool : 0, length = pooled ? pool_[place] : 1;
-        if (length > kMostMarks) return;
-        const char32_t base = cell.code;
-        cell.code = static_cast<char32_t>(Cell::kPool + pool_.size());
-        pool_.push_back(static_cast<char32_t>(length + 1));
-        for (std::size_t i = 1; i <= length; ++i) pool_.push_back(pooled ? pool_[place + i] : base);
-        pool_.push_back(mark);
-        tidy();
-    }
-
-    /// Throws away what no cell needs any more, when much has come.
-    void tidy() {
-        if (pens_.size() > most_pens_ || pool_.size() > most_pool_) collect();
-    }
-    void collect();
-
-    /// Whether something has room for more. When it is full, what is not needed is thrown away, but not every time.
-    bool has_room(std::size_t size, std::size_t most) {
-        if (size <= most) return true;
-        if (++refused_ % 100 == 0) collect();
-        return false;
+        if (!ink_.has_room_for_marks()) return relieve();
+        const int x = written_column(cursor_, cursor_row(), written_);
+        char32_t &code = cursor_row().reach(x + 1)[x].code;
+        code = ink_.add_mark(code, mark);
+        if (ink_.is_crowded()) tidy();
     }
 
     // --- controls and sequences
@@ -2168,107 +2363,74 @@ private:
         is_translated_ = set == "0" || set == "A";
     }
 
+    /// ESC ( 0 and the like: `bytes` without the ESC. The sets of 96 characters go to G1 to G3 by - . and /.
+    void designate(std::string_view bytes) {
+        constexpr std::string_view kSets = "()*+", kLongSets = "?-./";
+        const std::size_t set = kSets.find(bytes[0]), long_set = kLongSets.find(bytes[0]);
+        if (bytes.size() > 4) return;
+        if (set != std::string_view::npos) cursor_.sets[set] = bytes.substr(1);
+        if (long_set != std::string_view::npos) cursor_.sets[long_set] = bytes;
+        note_sets();
+    }
+
     void take_sequence(std::string_view bytes, char32_t last) {
         std::string osc;
         osc.swap(osc_);
         if (bytes[0] != '\x1B' || bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;  // a very long one
         if (bytes == "\x1B\\") return take_osc(osc);
         if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return;
-        if (bytes[1] == '[') return take_csi(parse_csi(bytes), last);
-        if (bytes[1] == ']' && bytes.ends_with('\a')) return take_osc(bytes.substr(2, bytes.size() - 3));
-        if (bytes[1] == ']') return void(osc_ = bytes.substr(2));  // whether it was ended or cut short shows next
-        if (std::string_view("PX^_").find(bytes[1]) != std::string_view::npos) return;
-        if (bytes.size() == 3 && bytes[1] == '#') return take_line_size(bytes[2]);
-        if (bytes.size() > 2) return designate(bytes.substr(1));
         switch (bytes[1]) {
+        case '[': return take_csi(parse_csi(bytes), last);
+        case ']':
+            if (bytes.ends_with('\a')) take_osc(bytes.substr(2, bytes.size() - 3));
+            else osc_ = bytes.substr(2);  // whether it was ended or cut short shows next
+            return;
+        case 'P': case 'X': case '^': case '_': return;
+        case '#': return bytes.size() == 3 ? set_line_size(bytes[2]) : void();
+        default: return bytes.size() > 2 ? designate(bytes.substr(1)) : take_escape(bytes[1]);
+        }
+    }
+
+    void take_escape(char c) {
+        switch (c) {
         case 'D': return index();
         case 'E':
             index();
             return return_to_margin();
-        case 'H': tabs_[static_cast<std::size_t>(cursor_.column)] = true; return;
+        case 'H': tabs_.data()[cursor_.column] = 1; return;
         case 'M': return reverse_index();
-        case 'N': case 'O': single_ = bytes[1] == 'N' ? 2 : 3; return;  // SS2, SS3
-        case 'n': case 'o': return use_set(bytes[1] == 'n' ? 2 : 3);    // LS2, LS3
-        case '6': return go_by_column(false);                           // DECBI
+        case 'N': case 'O': single_ = c == 'N' ? 2 : 3; return;  // SS2, SS3
+        case 'n': case 'o': return use_set(c == 'n' ? 2 : 3);    // LS2, LS3
         case '7': return save_cursor();
         case '8': return restore_cursor();
-        case '9': return go_by_column(true);                            // DECFI
-        case '=': case '>': return set_mode(66, bytes[1] == '=');
+        case '=': case '>': return set_mode(66, c == '=');
         case 'c': return reset();
         default: return;
         }
     }
 
-    /// ESC ( 0 and the like: `bytes` without the ESC. The sets of 96 characters go to G1 to G3 by - . and /.
-    void designate(std::string_view bytes) {
-        constexpr std::string_view kSets = "()*+", kLongSets = "-./";
-        const std::size_t set = kSets.find(bytes[0]), long_set = kLongSets.find(bytes[0]);
-        if (bytes.size() > 4) return;
-        if (set != std::string_view::npos) cursor_.sets[set] = bytes.substr(1);
-        if (long_set != std::string_view::npos) cursor_.sets[long_set + 1] = bytes;
-        note_sets();
-    }
-
-    /// ESC # n.
-    void take_line_size(char what) {
-        if (what == '8') return fill_with_e();
+    /// ESC # n: DECDHL, DECSWL, DECDWL, DECALN.
+    void set_line_size(char what) {
+        if (what == '8') return align();
         if (what < '3' || what > '6' || is_on<69>() || columns_ < 2) return;
-        Row &row = at(cursor_.row);
+        Row &row = cursor_row();
         row.size = what;
         if (what == '5') return;
-        row.used = std::min(row.used, static_cast<std::size_t>(columns_ / 2));
+        row.used = std::min(row.used, row.last_column() + 1);
         row.wrapped = false;
-        if (cursor_.column > last_column()) set_column(std::max(last_column(), 0));
+        if (cursor_.column > row.last_column()) set_column(row.last_column());
     }
 
-    void fill_with_e() {  // DECALN
+    void align() {
         note_place();
-        cursor_.origin = false;
-        settings_.modes[mode_index(6)] = 0;
+        set_origin(false);
         cursor_.pen.flags &= Pen::guarded;
         reset_margins();
         move(0, 0);
         for (int y = 0; y < rows_; ++y) {
-            Row &row = at(y);
-            row.cells.assign(static_cast<std::size_t>(columns_), Cell{'E', 0});
-            row.used = row.cells.size();
-            row.wrapped = false;
-            row.size = '5';
+            at(y).clear(0);
+            std::fill_n(at(y).open(0, columns_, 0), columns_, Cell{'E', 0});
         }
-    }
-
-    void go_by_column(bool right) {
-        const bool shifts = is_between_margins() && cursor_.column == (right ? right_ : left_);
-        if (shifts) return shift_columns(left_, right ? -1 : 1);
-        if (right) go_right(1);
-        else go_left(1);
-    }
-
-    /// In each row of the region, from column `from` to the right margin.
-    void shift_columns(int from, int count) {
-        if (cursor_.row < top_ || cursor_.row > bottom_ || !is_between_margins()) return;
-        for (int y = top_; y <= bottom_; ++y) shift(y, from, right_ + 1, count);
-    }
-
-    void save_cursor() {
-        screen().saved = cursor_;
-        if (cursor_.column != last_column()) screen().saved.wrap = false;  // it waits at a margin
-    }
-
-    void restore_cursor() {
-        Cursor saved = screen().saved;
-        std::swap(cursor_, saved);
-        settings_.modes[mode_index(6)] = cursor_.origin ? 1 : 0;
-        const bool wrap = cursor_.wrap;
-        move(cursor_.row - (cursor_.origin ? top_ : 0), cursor_.column - (cursor_.origin ? left_ : 0));
-        cursor_.wrap = written_ = wrap;
-        note_sets();
-    }
-
-    void reset_margins() {
-        top_ = left_ = 0;
-        bottom_ = rows_ - 1;
-        right_ = columns_ - 1;
     }
 
     void reset() {  // RIS
@@ -2285,65 +2447,31 @@ private:
         }
         history_.clear();
         reset_margins();
-        reset_tabs();
+        reset_tabs(false);
         note_sets();
         stay();
     }
 
     void soft_reset() {  // DECSTR
-        const Settings initial;
-        for (const int mode : {25, 12, 1, 66, -2, -4, 6, 7, 45, 1045, 69}) {
-            settings_.modes[mode_index(mode)] = initial.modes[mode_index(mode)];
+        const Cursor before = cursor_;
+        for (const int mode : {-2, -4, 1, 6, 7, 12, 25, 45, 66, 69, 1045}) {
+            settings_.modes[mode_index(mode)] = kModes[mode_index(mode)].initial;
         }
         settings_.modify = settings_.format = {};
         settings_.shape = 0;
-        Cursor fresh;
-        std::swap(cursor_, fresh);
-        screen().saved = cursor_;
-        cursor_.row = fresh.row;
-        cursor_.column = fresh.column;
-        cursor_.wrap = fresh.wrap;
+        screen().saved = cursor_ = Cursor();
+        cursor_.row = before.row;
+        cursor_.column = before.column;
+        cursor_.wrap = before.wrap;
         reset_margins();
         note_sets();
     }
 
-    [[nodiscard]] bool usual_tab(int x) const { return !tabs_cleared_ && x % 8 == 0; }
-    void set_usual_tabs(int from) {
-        for (int x = from; x < kMostColumns; ++x) tabs_[static_cast<std::size_t>(x)] = usual_tab(x);
-    }
-    void reset_tabs(bool cleared = false) {
-        tabs_cleared_ = cleared;
-        set_usual_tabs(0);
-    }
-
-    void tell(Change change, const Row *row = nullptr) {
-        if (watcher_) watcher_(change, row);
-    }
-
-    /// To one of the screens; the cursor stays where it is.
-    void show_alternate(bool alternate) {
-        if (alternate == alternate_) return;
-        tell(alternate ? Change::to_alternate : Change::from_alternate);
-        alternate_ = alternate;
-        written_ = cursor_.wrap;
-    }
-
-    void set_alternate(int mode, bool set) {
-        if (set && mode == 1049) save_cursor();
-        show_alternate(set);
-        if (set && mode == 1049) {
-            erase_rows(0, rows_);
-            stay();
-        }
-        if (set) return;
-        if (mode != 47) std::ranges::fill(screens_[1].rows, Row());
-        if (mode == 1049) restore_cursor();
-        else note_place();
-    }
+    // --- modes
 
     void set_mode(int number, bool set) {
         switch (number) {
-        case 3: return set_width();
+        case 3: return is_on<40>() ? set_width() : void();
         case 12: return set_blinking(set);
         case 47: case 1047: case 1049: return set_alternate(number, set);
         case 1048: return set ? save_cursor() : restore_cursor();
@@ -2360,56 +2488,19 @@ private:
             cursor_.origin = set;
             move_to(0, 0);
         }
-        if (number == 69 && !set) left_ = 0, right_ = columns_ - 1;
-        if (number == 69 && set) {
-            for (Row &row : screen().rows) row.size = '5';
+        if (number == 69) {
+            left_ = set ? left_ : 0;
+            right_ = set ? right_ : columns_ - 1;
+            for (Row &row : screen().rows) row.size = set ? '5' : row.size;
         }
     }
 
-    /// DECCOLM: where it is allowed, the screen is cleared. The window's new size comes as an event of its own.
+    /// DECCOLM: the screen is cleared. The window's new size comes as an event of its own.
     void set_width() {
-        if (!is_on<40>()) return;
-        if (!is_on<95>()) {
-            tell(Change::wipe);
-            erase_rows(0, rows_);
-        }
+        if (!is_on<95>()) wipe();
         for (Row &row : screen().rows) row.size = '5';
         reset_margins();
         move_to(0, 0);
-    }
-
-    void take_csi(const Csi &csi, char32_t last) {
-        const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
-        constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
-        const int first = csi.at(0, 0), n = csi.at(0, 1);
-        if (key == 'm') return take_rendition(csi);  // by far the most
-        switch (key) {
-        case 'b': return repeat(last, n);
-        case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
-            for (std::size_t i = 0; i < csi.count; ++i) set_mode(csi.prefix == 0 ? -csi.numbers[i] : csi.numbers[i], csi.final == 'h');
-            return;
-        case kPrivate | 's': case kPrivate | 'r': return keep_modes(csi);
-        case kPrivate | 'J': return erase_screen(first, true);
-        case kPrivate | 'K': return erase_line(first, true);
-        case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
-        case kSpace | 'q': return set_shape(first);
-        case kSpace | '@': return shift_columns(left_, -n);
-        case kSpace | 'A': return shift_columns(left_, n);
-        case '\'' << 8 | '}': return shift_columns(cursor_.column, n);
-        case '\'' << 8 | '~': return shift_columns(cursor_.column, -n);
-        case '"' << 8 | 'q':
-            cursor_.pen.flags = static_cast<std::uint16_t>((cursor_.pen.flags & ~Pen::guarded) | (first == 1 ? Pen::guarded : 0));
-            return;
-        case '!' << 8 | 'p': return soft_reset();
-        case kDollar | 'z': return fill_area(csi, 0, U' ', blank_pen());
-        case kDollar | '{': return fill_area(csi, 0, U' ', blank_pen(), true);
-        case kDollar | 'x': return first >= ' ' && first != 0x7F ? fill_area(csi, 1, static_cast<char32_t>(first), index_of(cursor_.pen)) : void();
-        case kDollar | 'v': return copy_area(csi);
-        case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return set_key_modifiers(csi);
-        case kGreater | 'u': case '<' << 16 | 'u': case '=' << 16 | 'u': return set_keyboard(csi);
-        case 't': return first == 22 || first == 23 ? stack_title(first == 22, csi.at(1, 0)) : void();
-        default: return csi.prefix == 0 && csi.intermediate == 0 ? move_by(csi, n) : void();
-        }
     }
 
     /// DECSCUSR: odd shapes blink. Mode 12 says the same, and the last word counts.
@@ -2424,18 +2515,75 @@ private:
         else settings_.modes[mode_index(12)] = set ? 1 : 0;
     }
 
-    /// The sequences that move the cursor.
+    /// To one of the screens. Only 1049 saves and restores the cursor, and clears; 1047 clears when it is left.
+    void set_alternate(int mode, bool set) {
+        if (set && mode == 1049) save_cursor();
+        if (set != alternate_) {
+            tell(set ? Change::to_alternate : Change::from_alternate);
+            alternate_ = set;
+            written_ = cursor_.wrap;
+        }
+        if (set && mode == 1049) return wipe();
+        if (set) return;
+        if (mode != 47) std::ranges::for_each(screens_[1].rows, [](Row &row) { row.clear(0); });
+        if (mode == 1049) restore_cursor();
+        else note_place();
+    }
+
+    void keep_modes(const Csi &csi) {  // XTSAVE, XTRESTORE
+        for (std::size_t i = 0; i < csi.count; ++i) {
+            const int number = csi.numbers[i];
+            const std::size_t index = mode_index(number);
+            if (number == 6 || number == 69) continue;  // they move the cursor
+            if (index == kModes.size() || kModes[index].initial < 0) continue;
+            if (csi.final == 's') kept_[number] = settings_.modes[index] == 1;
+            else if (kept_.contains(number)) set_mode(number, kept_[number]);
+        }
+    }
+
+    // --- control sequences
+
+    void take_csi(const Csi &csi, char32_t last) {
+        const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
+        constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
+        const int first = csi.at(0, 0), n = csi.at(0, 1);
+        if (key == 'm') return take_rendition(csi);  // by far the most
+        switch (key) {
+        case 'b': return repeat(last, n);
+        case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
+            for (std::size_t i = 0; i < csi.count; ++i) {
+                set_mode(csi.prefix == 0 ? -csi.numbers[i] : csi.numbers[i], csi.final == 'h');
+            }
+            return;
+        case kPrivate | 's': case kPrivate | 'r': return keep_modes(csi);
+        case kPrivate | 'J': return erase_screen(first, true);
+        case kPrivate | 'K': return erase_line(first, true);
+        case kPrivate | 'W': return first == 5 ? reset_tabs(false) : void();
+        case kSpace | 'q': return set_shape(first);
+        case kSpace | '@': return shift_columns(left_, -n);
+        case kSpace | 'A': return shift_columns(left_, n);
+        case '\'' << 8 | '}': return shift_columns(cursor_.column, n);
+        case '\'' << 8 | '~': return shift_columns(cursor_.column, -n);
+        case '"' << 8 | 'q': return set_flags(Pen::guarded, first == 1 ? Pen::guarded : 0);
+        case '!' << 8 | 'p': return soft_reset();
+        case kDollar | 'z': return fill_area(csi, 0, ' ', blank());
+        case kDollar | 'x': return fill_area(csi, 1, first, ink_.index_of(cursor_.pen));
+        case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return set_key_modifiers(csi);
+        case kGreater | 'u': case '<' << 16 | 'u': case '=' << 16 | 'u': return set_keyboard(csi);
+        default: return csi.prefix == 0 && csi.intermediate == 0 ? move_by(csi, n) : void();
+        }
+    }
+
+    /// The sequences that move the cursor; `n` counts from 1.
     void move_by(const Csi &csi, int n) {
         switch (csi.final) {
         case 'A': return go_up(n);
         case 'B': return go_down(n);
         case 'C': return go_right(n);
         case 'D': return go_left(n);
-        case 'E':
-            go_down(n);
-            return return_to_margin();
-        case 'F':
-            go_up(n);
+        case 'E': case 'F':
+            if (csi.final == 'E') go_down(n);
+            else go_up(n);
             return return_to_margin();
         case 'G': case '`': return move(shown_row(), n - 1);
         case 'H': case 'f': return move_to(n - 1, csi.at(1, 1) - 1);
@@ -2444,9 +2592,9 @@ private:
         case 'a': return move(shown_row(), shown_column() + n);
         case 'd': return move_to(n - 1, shown_column());
         case 'e': return move(shown_row() + n, shown_column());
-        case 'r': return set_region(n, csi.at(1, rows_));
+        case 'r': return set_margins(top_, bottom_, n, csi.at(1, rows_), rows_);
         case 's':
-            if (is_on<69>()) set_side_margins(n, csi.at(1, columns_));
+            if (is_on<69>()) set_margins(left_, right_, n, csi.at(1, columns_), columns_);
             else if (csi.count == 0) save_cursor();
             return;
         case 'u': return csi.count == 0 ? restore_cursor() : void();
@@ -2454,134 +2602,53 @@ private:
         }
     }
 
-    /// The sequences that change what stands on the screen; `n` counts from 1, `mode` from 0.
+    /// The sequences that change what stands on the screen; `mode` counts from 0.
     void edit(const Csi &csi, int n, int mode) {
         const char key = csi.final;
-        const bool inside = cursor_.row >= top_ && cursor_.row <= bottom_ && is_between_margins();
         switch (key) {
         case 'J': return erase_screen(mode, false);
         case 'K': return erase_line(mode, false);
         case 'X':
-            erase(cursor_.row, cursor_.column, std::min(cursor_.column + n, columns_));
-            at(cursor_.row).wrapped = false;
+            erase(cursor_.row, cursor_.column, std::min(cursor_.column + n, columns_), false);
+            cursor_row().wrapped = false;
             return stay();
         case '@': case 'P':
-            if (is_between_margins()) shift(cursor_.row, cursor_.column, std::min(right_, last_column()) + 1, key == '@' ? n : -n);
+            if (is_between_margins()) {
+                cursor_row().shift(cursor_.column, right_limit() + 1, key == '@' ? n : -n, blank());
+            }
             return is_between_margins() || key == '@' ? stay() : void();
         case 'L': case 'M':
-            if (!inside) return;
+            if (!is_in_region()) return;
             set_column(left_);
             return scroll(cursor_.row, key == 'L' ? -n : n);
         case 'S': case 'T': case '^':
-            if (key == 'T' && csi.count > 0 && (csi.count > 1 || mode == 0)) return;  // for the mouse
+            if (key == 'T' && csi.count > 0 && (csi.count > 1 || mode == 0)) return;  // that is for the mouse
             note_place();
             return scroll(top_, key == 'S' ? n : -n);
         case 'g':
-            if (mode == 0) tabs_[static_cast<std::size_t>(cursor_.column)] = false;
-            if (mode == 3) reset_tabs(true);
-            return;
+            if (mode == 0) tabs_.data()[cursor_.column] = 0;
+            return mode == 3 ? reset_tabs(true) : void();
+        case 't': return mode == 22 || mode == 23 ? stack_title(mode == 22, csi.at(1, 0)) : void();
         default: return;
         }
     }
 
-    void set_region(int top, int bottom) {
-        if (bottom > rows_) bottom = rows_;
-        if (bottom <= top) return;
-        top_ = top - 1;
-        bottom_ = bottom - 1;
-        move_to(0, 0);
-    }
-    void set_side_margins(int left, int right) {
-        if (right > columns_) right = columns_;
-        if (right <= left) return;
-        left_ = left - 1;
-        right_ = right - 1;
+    /// DECSTBM, DECSLRM: one line or column alone is refused.
+    void set_margins(int &low, int &high, int first, int last, int most) {
+        if (last > most) last = most;
+        if (last <= first) return;
+        low = first - 1;
+        high = last - 1;
         move_to(0, 0);
     }
 
-    void erase_line(int mode, bool heed_guards) {
-        const int column = cursor_.column;
-        if (mode > 2) return;
-        erase(cursor_.row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_, heed_guards);
-        stay();
-    }
-
-    void erase_screen(int mode, bool heed_guards) {
-        const bool first = cursor_.row == 0 && cursor_.column == 0;
-        const bool last = cursor_.row == rows_ - 1 && cursor_.column == columns_ - 1;
-        if (mode == 3) history_.clear();
-        if (mode > 2) return;
-        if (mode != 0) note_place();
-        if (mode == 2 || (mode == 0 && first) || (mode == 1 && last)) {
-            tell(Change::wipe);
-            erase_rows(0, rows_, heed_guards);
-            return stay();
-        }
-        if (mode == 0) erase_rows(cursor_.row + 1, rows_, heed_guards);
-        else erase_rows(0, cursor_.row, heed_guards);
-        erase_line(mode, heed_guards);
-    }
-
-    /// REP.
-    void repeat(char32_t c, int n) {
+    void repeat(char32_t c, int n) {  // REP
         if (c == 0 || width_of(c) == 0) return;
         for (int i = std::min(n, rows_ * columns_); i > 0; --i) put(c);
         last_ = 0;
     }
 
-    /// The rectangle that begins at number `index`: top, left, bottom, right; they count from the margins in origin
-    /// mode. Gives false if there is none.
-    bool take_area(const Csi &csi, std::size_t index, std::array<int, 4> &area) const {
-        const bool inner = cursor_.origin;
-        const int y = inner ? top_ : 0, x = inner ? left_ : 0;
-        const int last_row = inner ? bottom_ : rows_ - 1, last_column = inner ? right_ : columns_ - 1;
-        area = {csi.at(index, 1) - 1 + y, csi.at(index + 1, 1) - 1 + x,
-                std::min(csi.at(index + 2, rows_) - 1 + y, last_row), std::min(csi.at(index + 3, columns_) - 1 + x, last_column)};
-        return area[0] <= area[2] && area[1] <= area[3];
-    }
-
-    /// DECFRA, DECERA, DECSERA.
-    void fill_area(const Csi &csi, std::size_t index, char32_t c, std::uint32_t pen, bool heed_guards = false) {
-        std::array<int, 4> area{};
-        if (!take_area(csi, index, area) || width_of(c) != 1) return;
-        for (int y = area[0]; y <= area[2]; ++y) {
-            Row &row = at(y);
-            reach(row, static_cast<std::size_t>(area[3] + 1));
-            split(row, area[1], pen);
-            split(row, area[3] + 1, pen);
-            for (auto x = static_cast<std::size_t>(area[1]); x <= static_cast<std::size_t>(area[3]); ++x) {
-                const bool keep = heed_guards && (pens_[row.cells[x].pen].flags & Pen::guarded) != 0;
-                if (!keep) row.cells[x] = {c, pen};
-            }
-        }
-    }
-
-    void copy_area(const Csi &csi) {  // DECCRA
-        std::array<int, 4> from{};
-        if (!take_area(csi, 0, from)) return;
-        const int top = csi.at(5, 1) - 1 + (cursor_.origin ? top_ : 0), left = csi.at(6, 1) - 1 + (cursor_.origin ? left_ : 0);
-        const int height = std::min(from[2] - from[0] + 1, rows_ - top), width = std::min(from[3] - from[1] + 1, columns_ - left);
-        if (height <= 0 || width <= 0) return;
-        const std::uint32_t pen = blank_pen();
-        std::vector<Cell> copied;
-        for (int y = 0; y < height; ++y) {
-            Row &row = at(from[0] + y);
-            reach(row, static_cast<std::size_t>(from[1] + width));
-            copied.insert(copied.end(), row.cells.begin() + from[1], row.cells.begin() + from[1] + width);
-            const auto after = static_cast<std::size_t>(from[1] + width), first = copied.size() - static_cast<std::size_t>(width);
-            if (copied[first].code == Cell::kRight) copied[first] = {' ', pen};  // half a wide character is none
-            if (row.is_right(after)) copied.back() = {' ', pen};
-        }
-        for (int y = 0; y < height; ++y) {
-            Row &row = at(top + y);
-            reach(row, static_cast<std::size_t>(left + width));
-            split(row, left, pen);
-            split(row, left + width, pen);
-            std::copy_n(copied.begin() + std::ptrdiff_t{y} * width, width, row.cells.begin() + left);
-        }
-    }
-
-    // --- renditions, titles, colours, keys
+    // --- renditions
 
     void take_rendition(const Csi &csi) {
         for (std::size_t i = 0; i < std::max<std::size_t>(csi.count, 1); ++i) {
@@ -2603,138 +2670,48 @@ private:
     }
 
     void set_rendition(int n) {
+        struct Flag {
+            int number, cleared, set;
+        };
+        constexpr int once = Pen::underline_once;
+        static constexpr std::array kFlags{
+            Flag{1, 0, Pen::bold}, Flag{2, 0, Pen::faint}, Flag{3, 0, Pen::italic},
+            Flag{4, Pen::underline, once}, Flag{5, 0, Pen::blink}, Flag{6, 0, Pen::blink},
+            Flag{7, 0, Pen::inverse}, Flag{8, 0, Pen::hidden}, Flag{9, 0, Pen::struck},
+            Flag{21, Pen::underline, 2 * once}, Flag{22, Pen::bold | Pen::faint, 0}, Flag{23, Pen::italic, 0},
+            Flag{24, Pen::underline, 0}, Flag{25, Pen::blink, 0}, Flag{27, Pen::inverse, 0},
+            Flag{28, Pen::hidden, 0}, Flag{29, Pen::struck, 0}, Flag{53, 0, Pen::overline},
+            Flag{55, Pen::overline, 0}};
         Pen &pen = cursor_.pen;
         const auto colour = [n](int base) { return static_cast<std::uint32_t>(n - base + 1); };
-        if (n >= 30 && n <= 37) pen.foreground = colour(30);
-        if (n >= 40 && n <= 47) pen.background = colour(40);
-        if (n >= 90 && n <= 97) pen.foreground = colour(90 - 8);
-        if (n >= 100 && n <= 107) pen.background = colour(100 - 8);
-        switch (n) {
-        case 0: pen = {.flags = static_cast<std::uint16_t>(pen.flags & Pen::guarded), .link = pen.link}; return;
-        case 1: return set_flags(0, Pen::bold);
-        case 2: return set_flags(0, Pen::faint);
-        case 3: return set_flags(0, Pen::italic);
-        case 4: return set_flags(Pen::underline, Pen::underline_once);
-        case 5: case 6: return set_flags(0, Pen::blink);
-        case 7: return set_flags(0, Pen::inverse);
-        case 8: return set_flags(0, Pen::hidden);
-        case 9: return set_flags(0, Pen::struck);
-        case 21: return set_flags(Pen::underline, 2 * Pen::underline_once);
-        case 22: return set_flags(Pen::bold | Pen::faint);
-        case 23: return set_flags(Pen::italic);
-        case 24: return set_flags(Pen::underline);
-        case 25: return set_flags(Pen::blink);
-        case 27: return set_flags(Pen::inverse);
-        case 28: return set_flags(Pen::hidden);
-        case 29: return set_flags(Pen::struck);
-        case 39: pen.foreground = 0; return;
-        case 49: pen.background = 0; return;
-        case 53: return set_flags(0, Pen::overline);
-        case 55: return set_flags(Pen::overline);
-        case 59: pen.underline_colour = 0; return;
-        default: return;
+        const int tens = n / 10, unit = n % 10;
+        if (n == 0) pen = {.flags = static_cast<std::uint16_t>(pen.flags & Pen::guarded), .link = pen.link};
+        else if (tens == 3) pen.foreground = unit == 9 ? 0 : colour(30);
+        else if (tens == 4) pen.background = unit == 9 ? 0 : colour(40);
+        else if (tens == 9 && unit < 8) pen.foreground = colour(90 - 8);
+        else if (tens == 10 && unit < 8) pen.background = colour(100 - 8);
+        else if (n == 59) pen.underline_colour = 0;
+        else for (const Flag &flag : kFlags) {
+            if (flag.number == n) set_flags(flag.cleared, flag.set);
         }
     }
 
     /// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
     /// colour space may stand before red, green and blue). Gives how many numbers belong to it.
     std::size_t take_colour(const Csi &csi, std::size_t i, std::size_t parts) {
-        const auto number = [&](std::size_t at) { return at < csi.count ? static_cast<std::uint32_t>(std::min(csi.numbers[at], 255)) : 0; };
+        const auto number = [&](std::size_t at) { return static_cast<std::uint32_t>(std::min(csi.at(at, 0), 255)); };
         const std::uint32_t kind = number(i + 1);
-        const std::size_t first = i + (kind == 2 && parts >= 5 ? 3 : 2), used = parts > 0 ? parts : kind == 5 ? 2 : kind == 2 ? 4 : 0;
-        std::uint32_t &colour = csi.numbers[i] == 38   ? cursor_.pen.foreground
-                                : csi.numbers[i] == 48 ? cursor_.pen.background
-                                                       : cursor_.pen.underline_colour;
+        const std::size_t first = i + (kind == 2 && parts >= 5 ? 3 : 2);
+        Pen &pen = cursor_.pen;
+        std::uint32_t &colour = csi.numbers[i] == 38   ? pen.foreground
+                                : csi.numbers[i] == 48 ? pen.background
+                                                       : pen.underline_colour;
         if (kind == 5) colour = number(first) + 1;
         if (kind == 2) colour = Pen::kRgb | number(first) << 16 | number(first + 1) << 8 | number(first + 2);
-        return used;
+        return parts > 0 ? parts : kind == 5 ? 2 : kind == 2 ? 4 : 0;
     }
 
-    void take_osc(std::string_view text) {
-        const auto number = parse_number(text.substr(0, text.find(';')));
-        std::string_view rest = text;
-        cut_field(rest);
-        if (!number) return;
-        switch (*number) {
-        case 0: case 1: case 2: return set_title(*number, rest);
-        case 4: return set_palette(rest);
-        case 8: return open_link(rest);
-        case 104: return reset_palette(rest);
-        default: break;
-        }
-        if (*number >= 10 && *number <= 19) return set_colours(*number, rest);
-        if (*number >= 110 && *number <= 119) settings_.colours.erase(std::to_string(*number - 100));
-    }
-
-    void set_title(std::uint64_t which, std::string_view text) {
-        std::size_t length = std::min(text.size(), kMostTitle);
-        while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80) --length;
-        if (which != 1) title_.window = text.substr(0, length);
-        if (which != 2) title_.icon = text.substr(0, length);
-    }
-
-    void stack_title(bool push, int which) {
-        if (push) {
-            if (titles_.size() == kMostTitles) titles_.erase(titles_.begin());
-            return titles_.push_back(title_);
-        }
-        if (titles_.empty()) return;
-        if (which != 1) title_.window = titles_.back().window;
-        if (which != 2) title_.icon = titles_.back().icon;
-        titles_.pop_back();
-    }
-
-    void set_colour(const std::string &which, std::string_view colour) {
-        if (colour != "?" && colour.size() < 64) settings_.colours[which] = colour;
-    }
-
-    /// OSC 4: pairs of an index and a colour.
-    void set_palette(std::string_view text) {
-        while (!text.empty()) {
-            const std::string_view index = cut_field(text), colour = cut_field(text);
-            const auto number = parse_number(index);
-            if (number && *number < 256 && !colour.empty()) set_colour("4;" + std::to_string(*number), colour);
-        }
-    }
-    void reset_palette(std::string_view text) {
-        if (text.empty()) {
-            std::erase_if(settings_.colours, [](const auto &entry) { return entry.first.starts_with("4;"); });
-        }
-        while (!text.empty()) settings_.colours.erase("4;" + std::string(cut_field(text)));
-    }
-    /// OSC 10 to 19: a colour, and those that follow it.
-    void set_colours(std::uint64_t number, std::string_view text) {
-        for (; number <= 19 && !text.empty(); ++number) {
-            const std::string_view colour = cut_field(text);
-            if (!colour.empty()) set_colour(std::to_string(number), colour);
-        }
-    }
-    static std::string_view cut_field(std::string_view &text) {
-        const std::size_t length = std::min(text.find(';'), text.size());
-        const std::string_view field = text.substr(0, length);
-        text.remove_prefix(std::min(length + 1, text.size()));
-        return field;
-    }
-
-    /// OSC 8: parameters, a semicolon, and the address; without an address it closes the link.
-    void open_link(std::string_view text) {
-        const bool closes = text.size() <= text.find(';') + 1;
-        cursor_.pen.link = 0;
-        if (closes || text.size() > kMostLink || text.find(';') == std::string_view::npos) return;
-        if (!has_room(links_.size(), kMostLinks)) return;
-        if (links_.back() != text) links_.emplace_back(text);
-        cursor_.pen.link = static_cast<std::uint16_t>(links_.size() - 1);
-    }
-
-    void keep_modes(const Csi &csi) {  // XTSAVE, XTRESTORE
-        for (std::size_t i = 0; i < csi.count; ++i) {
-            const std::size_t index = mode_index(csi.numbers[i]);
-            if (index == kModes.size() || kModes[index].initial < 0) continue;
-            if (csi.numbers[i] == 6 || csi.numbers[i] == 69) continue;  // they move the cursor
-            if (csi.final == 's') kept_[index] = settings_.modes[index];
-            else if (kept_[index] >= 0) set_mode(kModes[index].number, kept_[index] == 1);
-        }
-    }
+    // --- keys
 
     void set_key_modifiers(const Csi &csi) {
         auto &values = csi.final == 'f' ? settings_.format : settings_.modify;
@@ -2761,162 +2738,106 @@ private:
         now = how == 1 ? flags : how == 2 ? now | flags : how == 3 ? now & ~flags : now;
     }
 
-    // --- the size
+    // --- titles, colours, links (OSC)
 
-    void set_size(int columns, int rows) {
-        columns_ = std::clamp(columns, 1, kMostColumns);
-        rows_ = std::clamp(rows, 1, std::max(kMostCells / columns_, 1));
-        for (Screen &each : screens_) {
-            each.rows.resize(static_cast<std::size_t>(rows_));
-            each.order.resize(each.rows.size());
-            std::iota(each.order.begin(), each.order.end(), std::uint16_t{0});
+    void take_osc(std::string_view text) {
+        const auto number = parse_number(cut_field(text));
+        if (!number) return;
+        switch (*number) {
+        case 0: case 1: case 2: return set_title(*number, text);
+        case 4: return set_palette(text);
+        case 8: return open_link(text);
+        case 104: return reset_palette(text);
+        default: break;
         }
-        reset_margins();
-        tabs_.resize(kMostColumns);
-        reset_tabs();
+        if (*number >= 10 && *number <= 19) return set_colours(*number, text);
+        if (*number >= 110 && *number <= 119) settings_.colours.erase(std::to_string(*number - 100));
     }
 
-    /// Gives a screen another size: rows from `first` on stay, behind those in `before`.
-    void refit(Screen &screen, int first, std::vector<Row> before) {
-        std::vector<Row> rows = std::move(before);
-        for (auto y = static_cast<std::size_t>(first); y < screen.rows.size(); ++y) rows.push_back(std::move(screen.rows[screen.order[y]]));
-        rows.resize(static_cast<std::size_t>(rows_));
-        for (Row &row : rows) {
-            split(row, columns_, row.fill);
-            if (columns_ < 2) row.size = '5';
-            row.used = std::min(row.used, static_cast<std::size_t>(columns_));
-            if (!row.cells.empty()) row.cells.resize(static_cast<std::size_t>(columns_));
+    /// Takes what stands before the next semicolon.
+    static std::string_view cut_field(std::string_view &text) {
+        const std::string_view field = text.substr(0, text.find(';'));
+        text.remove_prefix(std::min(field.size() + 1, text.size()));
+        return field;
+    }
+
+    void set_title(std::uint64_t which, std::string_view text) {
+        std::size_t length = std::min(text.size(), kMostTitle);
+        while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80) --length;
+        if (which != 1) title_.window = text.substr(0, length);
+        if (which != 2) title_.icon = text.substr(0, length);
+    }
+
+    void stack_title(bool push, int which) {
+        if (push) {
+            if (titles_.size() == kMostTitles) titles_.erase(titles_.begin());
+            return titles_.push_back(title_);
         }
-        rows.back().wrapped = false;
-        screen.rows = std::move(rows);
-        screen.order.resize(screen.rows.size());
-        std::iota(screen.order.begin(), screen.order.end(), std::uint16_t{0});
-        screen.saved.row = std::min(screen.saved.row, rows_ - 1);
-        screen.saved.column = std::min(screen.saved.column, columns_ - 1);
+        if (titles_.empty()) return;
+        if (which != 1) title_.window = titles_.back().window;
+        if (which != 2) title_.icon = titles_.back().icon;
+        titles_.pop_back();
+    }
+
+    void set_colour(const std::string &which, std::string_view colour) {
+        if (!colour.empty() && colour != "?" && colour.size() < kMostColour) settings_.colours[which] = colour;
+    }
+    /// OSC 4: pairs of an index and a colour.
+    void set_palette(std::string_view text) {
+        while (!text.empty()) {
+            const auto index = parse_number(cut_field(text));
+            const std::string_view colour = cut_field(text);
+            if (index && *index < 256) set_colour("4;" + std::to_string(*index), colour);
+        }
+    }
+    void reset_palette(std::string_view text) {
+        const auto is_palette = [](const auto &colour) { return colour.first.starts_with("4;"); };
+        if (text.empty()) std::erase_if(settings_.colours, is_palette);
+        while (!text.empty()) settings_.colours.erase("4;" + std::string(cut_field(text)));
+    }
+    /// OSC 10 to 19: a colour, and those that follow it.
+    void set_colours(std::uint64_t number, std::string_view text) {
+        for (; number <= 19 && !text.empty(); ++number) set_colour(std::to_string(number), cut_field(text));
+    }
+
+    /// OSC 8: parameters, a semicolon, and the address; without an address it closes the link.
+    void open_link(std::string_view text) {
+        const std::size_t semicolon = text.find(';');
+        cursor_.pen.link = 0;
+        if (semicolon == std::string_view::npos || semicolon + 1 == text.size() || text.size() > kMostLinkLength) return;
+        if (!ink_.has_room_for_links()) return relieve();
+        cursor_.pen.link = ink_.add_link(text);
     }
 
     int columns_ = 0, rows_ = 0;
+    int top_ = 0, bottom_ = 0, left_ = 0, right_ = 0;  // margins
+    bool alternate_ = false;                           // which screen is shown
+    bool addressed_ = false;   // the program has made use of where on the main screen something is
+    bool written_ = false;     // the cursor stands right behind what was written last
+    bool is_translated_ = false;  // the character set in use is not ASCII
+    bool tabs_cleared_ = false;   // all of them, also those that a wider window will show
+    char32_t last_ = 0;           // what was written last, when nothing has come since: for REP
+    std::size_t single_ = 0;      // the set for the next character only (SS2, SS3); 0: none
     std::array<Screen, 2> screens_;  // main, alternate
-    bool alternate_ = false;         // which of them is shown
+    Ink ink_;
+    Cursor cursor_;
     History history_;
     std::size_t history_most_;
-    Cursor cursor_;
-    bool written_ = false;  // the cursor stands right behind what was written last
-    char32_t last_ = 0;     // that character, when nothing has come since: for REP
-    std::size_t single_ = 0;     // the set for the next character only (SS2, SS3); 0: none
-    bool is_translated_ = false;  // the set in use is not ASCII
-    int top_ = 0, bottom_ = 0, left_ = 0, right_ = 0;  // margins
-    bool addressed_ = false;  // the program has made use of where on the main screen something is
-    std::vector<bool> tabs_;
-    bool tabs_cleared_ = false;  // all of them, also those that a wider window will show
+    std::vector<char> tabs_ = std::vector<char>(kMostColumns);
     Settings settings_;
-    std::array<signed char, kModes.size()> kept_ = make_kept();  // XTSAVE: 0, 1; -1 for not saved
+    std::map<int, bool> kept_;  // modes that XTSAVE has saved
     Title title_;
     std::vector<Title> titles_;
-    std::vector<Pen> pens_{Pen{}};
-    std::array<std::uint32_t, 256> recent_pens_{};  // where to find them
-    std::u32string pool_;                           // characters with marks: each behind its length
-    std::vector<std::string> links_{""};
-    std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10;  // then what is not needed is thrown away
-    static constexpr std::size_t kMostPool = 512 << 10;
-    unsigned refused_ = 0;
     Sequences sequences_{false};
     std::string character_;  // a UTF-8 sequence that is not whole yet
     int missing_ = 0;        // ... and how many bytes it lacks
     std::string osc_;        // a string that ESC has ended, if a backslash follows
+    unsigned refused_ = 0;   // for relieve()
     Watcher watcher_;
     Micros now_ = 0;
-
-    static constexpr std::array<signed char, kModes.size()> make_kept() {
-        std::array<signed char, kModes.size()> none{};
-        none.fill(-1);
-        return none;
-    }
 };
 
-void Model::resize(int columns, int rows) {
-    const int old_rows = rows_, old_columns = columns_;
-    columns_ = std::clamp(columns, 1, kMostColumns);
-    rows_ = std::clamp(rows, 1, std::max(kMostCells / columns_, 1));
-    if (rows_ == old_rows && columns_ == old_columns) return;
-    const int gone = std::max(cursor_.row - (rows_ - 1), 0);
-    std::vector<Row> back;
-    if (!alternate_) {
-        for (int y = 0; y < gone; ++y) {
-            tell(Change::row_leaves, &at(y));
-            history_.push(at(y), pens_, history_most_);
-            addressed_ = true;
-        }
-        for (int y = old_rows; y < rows_ && history_.size() > 0; ++y) {
-            back.insert(back.begin(), history_.pop());
-            tell(Change::row_returns);
-        }
-    }
-    cursor_.row = std::min(cursor_.row - gone + static_cast<int>(back.size()), rows_ - 1);
-    refit(screen(), gone, std::move(back));
-    refit(screens_[!alternate_], 0, {});
-    reset_margins();
-    set_usual_tabs(columns_);
-    cursor_.origin = false;
-    settings_.modes[mode_index(6)] = 0;
-    cursor_.column = std::min(cursor_.column, columns_ - 1);
-    if (columns_ == old_columns) return;
-    stay();
-    for (Screen &each : screens_) each.saved.wrap = false;
-}
-
-void Model::collect() {
-    constexpr std::uint32_t kNone = UINT32_MAX;
-    std::vector<Pen> pens{Pen{}};
-    std::vector<std::uint32_t> new_pens(pens_.size(), kNone);
-    std::vector<std::string> links{""};
-    std::vector<std::uint16_t> new_links(links_.size(), 0);
-    std::u32string pool;
-    const auto keep_link = [&](Pen &pen) {
-        if (pen.link == 0) return;
-        std::uint16_t &link = new_links[pen.link];
-        if (link == 0) {
-            link = static_cast<std::uint16_t>(links.size());
-            links.push_back(std::move(links_[pen.link]));
-        }
-        pen.link = link;
-    };
-    const auto keep_pen = [&](std::uint32_t &index) {
-        std::uint32_t &pen = new_pens[index];
-        if (pen == kNone) {
-            pen = static_cast<std::uint32_t>(pens.size());
-            pens.push_back(pens_[index]);
-            keep_link(pens.back());
-        }
-        index = pen;
-    };
-    const auto keep_cell = [&](Cell &cell) {
-        keep_pen(cell.pen);
-        if (cell.code < Cell::kPool) return;
-        const std::size_t place = cell.code - Cell::kPool;
-        cell.code = static_cast<char32_t>(Cell::kPool + pool.size());
-        pool.append(pool_, place, pool_[place] + 1);
-    };
-    new_pens[0] = 0;
-    for (Screen &each : screens_) {
-        keep_link(each.saved.pen);
-        for (Row &row : each.rows) {
-            keep_pen(row.fill);
-            std::for_each_n(row.cells.begin(), row.used, keep_cell);
-        }
-    }
-    std::ranges::for_each(history_.all_cells(), keep_cell);
-    history_.for_each_fill(keep_pen);
-    keep_link(cursor_.pen);
-    pens_ = std::move(pens);
-    pool_ = std::move(pool);
-    links_ = std::move(links);
-    recent_pens_.fill(0);
-    most_pens_ = std::max<std::size_t>(16 << 10, 2 * pens_.size());
-    most_pool_ = std::max<std::size_t>(64 << 10, 2 * pool_.size());
-}
-
-// === 6. Painting =====================================================================================================
+// === 7. Painting =====================================================================================================
 // How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. It prints
 // the lines that scrolled off and then those of the screen, as a program would: so all that the user had on the terminal
 // scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has only ever printed lines,
@@ -2927,9 +2848,98 @@ void Model::collect() {
 // change what is printed, and 'pending wrap' comes only from printing the last column again. What is unfinished, half a
 // character or a sequence, is begun again at the very end.
 
+/// Writes characters and lines with their renditions.
+class Brush {
+public:
+    Brush(const Ink &ink, int columns) : ink_(ink), columns_(static_cast<std::size_t>(columns)) {}
+
+    [[nodiscard]] std::string &out() { return out_; }
+    /// The pen that the terminal has, though nobody here set it.
+    void assume(const Pen &pen) { pen_ = pen; }
+
+    void set_pen(const Pen &pen) {
+        const unsigned changed = pen.flags ^ pen_.flags;
+        if (pen.link != pen_.link) out_ += "\x1B]8;" + (pen.link == 0 ? ";" : ink_.link(pen.link)) + "\x1B\\";
+        if ((changed & Pen::guarded) != 0) out_ += (pen.flags & Pen::guarded) != 0 ? "\x1B[1\"q" : "\x1B[0\"q";
+        const bool same_colours = pen.foreground == pen_.foreground && pen.background == pen_.background &&
+                                  pen.underline_colour == pen_.underline_colour;
+        pen_ = pen;
+        if (!same_colours || (changed & ~unsigned{Pen::guarded}) != 0) put_rendition();
+    }
+
+    /// SGR, though nothing may have changed.
+    void put_rendition() {
+        constexpr std::array<std::pair<int, const char *>, 8> kNumbers{
+            {{Pen::bold, ";1"}, {Pen::faint, ";2"}, {Pen::italic, ";3"}, {Pen::blink, ";5"}, {Pen::inverse, ";7"},
+             {Pen::hidden, ";8"}, {Pen::struck, ";9"}, {Pen::overline, ";53"}}};
+        std::string text;
+        for (const auto &[flag, number] : kNumbers) text += (pen_.flags & flag) != 0 ? number : "";
+        const int underline = (pen_.flags & Pen::underline) / Pen::underline_once;
+        if (underline == 1) text += ";4";
+        if (underline == 2) text += ";21";  // xterm does not know 4:2
+        if (underline > 2) text += ";4:" + std::to_string(underline);
+        text += colour_text(30, pen_.foreground) + colour_text(40, pen_.background);
+        if (pen_.underline_colour != 0) text += underline_colour_text(pen_.underline_colour);
+        out_ += "\x1B[" + (text.empty() ? "" : "0" + text) + "m";
+    }
+
+    void put_cell(const Cell &cell) {
+        set_pen(ink_.pen(cell.pen));
+        ink_.append_text(cell, out_);
+    }
+
+    /// One line. `text_goes_on`: it is filled to the last column, and what follows makes it wrap. `from_wrap`: it is
+    /// itself where the one before wrapped to, which may have given all of it a background.
+    void put_line(std::span<const Cell> cells, std::uint32_t fill, char size, bool from_wrap, bool text_goes_on) {
+        const std::size_t columns = size == '5' ? columns_ : columns_ / 2;
+        const Cell blank{' ', cells.size() >= columns ? 0 : fill};
+        const Pen &rest = ink_.pen(blank.pen);
+        const auto is_rest = [&](const Cell &cell) { return cell.code == ' ' && ink_.pen(cell.pen) == rest; };
+        const auto has_background = [&](const Cell &cell) { return ink_.pen(cell.pen).background != 0; };
+        while (!text_goes_on && !cells.empty() && is_rest(cells.back())) cells = cells.first(cells.size() - 1);
+        const bool coloured = (from_wrap || cells.size() > columns) && std::ranges::any_of(cells, has_background);
+        std::size_t length = from_wrap ? 1 : 0;
+        if (from_wrap) put_cell(cells.empty() ? blank : cells[0]);  // only a character makes it wrap
+        if (size != '5') out_ += std::string("\x1B#") + size;
+        for (; length < cells.size(); ++length) put_cell(cells[length]);
+        for (; text_goes_on && length < columns; ++length) put_cell(blank);
+        const bool full = length > 0 && length % columns == 0;
+        if (text_goes_on) return;
+        if (!full && (rest.background != 0 || coloured)) {
+            set_pen(rest);
+            out_ += "\x1B[K";
+        }
+        set_pen(Pen());
+    }
+
+private:
+    /// `base`: 30 for the foreground, 40 for the background.
+    static std::string colour_text(std::uint32_t base, std::uint32_t colour) {
+        const auto number = [](std::uint32_t n) { return ";" + std::to_string(n); };
+        if (colour == 0) return "";
+        if (colour >= Pen::kRgb) {
+            return number(base + 8) + ";2" + number(colour >> 16 & 255) + number(colour >> 8 & 255) + number(colour & 255);
+        }
+        if (colour <= 8) return number(base + colour - 1);
+        return colour <= 16 ? number(base + 60 + colour - 9) : number(base + 8) + ";5" + number(colour - 1);
+    }
+    /// With colons: who does not know it takes it for one thing.
+    static std::string underline_colour_text(std::uint32_t colour) {
+        const auto number = [](std::uint32_t n) { return ":" + std::to_string(n); };
+        if (colour < Pen::kRgb) return ";58:5" + number(colour - 1);
+        return ";58:2:" + number(colour >> 16 & 255) + number(colour >> 8 & 255) + number(colour & 255);
+    }
+
+    const Ink &ink_;
+    std::size_t columns_;
+    Pen pen_;
+    std::string out_;
+};
+
 class Painter {
 public:
-    explicit Painter(const Model &model) : model_(model), aligned_(model.addressed_) {}
+    explicit Painter(const Model &model)
+        : model_(model), brush_(model.ink_, model.columns_), out_(brush_.out()), aligned_(model.addressed_) {}
 
     std::string paint(std::size_t history_bytes) {
         const Model::Screen &main = model_.screens_[0];
@@ -2937,7 +2947,7 @@ public:
         put_history(history_bytes);
         const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, main.saved.row);
         const int last = aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor);
-        put_rows(main, last);
+        put_rows(main, last, model_.history_.wraps());
         row_ = last;
         put_keyboard(main.keyboard);
         if (model_.alternate_) enter_alternate();
@@ -2964,106 +2974,14 @@ public:
         put_settings(model_.settings_, Settings(), true);
         if (left.origin) out_ += "\x1B[?6l";
         if (left.origin || (margins && !model_.alternate_)) go(left.row, left.column);
-        pen_ = left.pen;
-        set_pen(Pen());
+        brush_.assume(left.pen);
+        brush_.set_pen(Pen());
         put_sets(left, Cursor());
         return out_;
     }
 
-    /// A row on its own, for any terminal.
-    std::string line(const Row &row) {
-        const bool fills = row.used < static_cast<std::size_t>(model_.columns_) && model_.pens_[row.fill].background != 0;
-        put_line(row.text(), row.fill, '5', false, fills);
-        set_pen(Pen());
-        return std::move(out_);
-    }
-
 private:
-    // --- pens and characters
-
-    static std::string colour_text(int base, std::uint32_t colour) {
-        const auto number = [](std::uint32_t n) { return std::to_string(n); };
-        if (colour == 0) return "";
-        const bool underline = base == 58;
-        if (colour >= Pen::kRgb) {
-            const std::string red = number(colour >> 16 & 255), green = number(colour >> 8 & 255), blue = number(colour & 255);
-            if (underline) return ";58:2::" + red + ":" + green + ":" + blue;
-            return ";" + std::to_string(base) + ";2;" + red + ";" + green + ";" + blue;
-        }
-        const std::uint32_t n = colour - 1;
-        if (underline) return ";58:5:" + number(n);
-        if (n < 8) return ";" + number(static_cast<std::uint32_t>(base) - 8 + n);
-        if (n < 16) return ";" + number(static_cast<std::uint32_t>(base) + 52 + n - 8);
-        return ";" + std::to_string(base) + ";5;" + number(n);
-    }
-
-    void set_pen(const Pen &pen) {
-        if (pen == pen_) return;
-        if (pen.link != pen_.link) out_ += "\x1B]8;" + (pen.link == 0 ? ";" : model_.links_[pen.link]) + "\x1B\\";
-        if ((pen.flags ^ pen_.flags) & Pen::guarded) out_ += (pen.flags & Pen::guarded) != 0 ? "\x1B[1\"q" : "\x1B[0\"q";
-        const auto visible = [](Pen other) {
-            other.flags &= static_cast<std::uint16_t>(~Pen::guarded);
-            other.link = 0;
-            return other;
-        };
-        if (visible(pen) != visible(pen_)) put_rendition(pen);
-        pen_ = pen;
-    }
-
-    void put_rendition(const Pen &pen) {
-        constexpr std::array<std::pair<int, const char *>, 8> kNumbers{
-            {{Pen::bold, ";1"}, {Pen::faint, ";2"}, {Pen::italic, ";3"}, {Pen::blink, ";5"}, {Pen::inverse, ";7"},
-             {Pen::hidden, ";8"}, {Pen::struck, ";9"}, {Pen::overline, ";53"}}};
-        std::string text;
-        for (const auto &[flag, number] : kNumbers) text += (pen.flags & flag) != 0 ? number : "";
-        const int underline = (pen.flags & Pen::underline) / Pen::underline_once;
-        if (underline == 1) text += ";4";
-        if (underline == 2) text += ";21";
-        if (underline > 2) text += ";4:" + std::to_string(underline);
-        text += colour_text(38, pen.foreground) + colour_text(48, pen.background) + colour_text(58, pen.underline_colour);
-        out_ += "\x1B[" + (text.empty() ? "" : "0" + text) + "m";
-    }
-
-    void put_cells(std::span<const Cell> cells) {
-        for (const Cell &cell : cells) {
-            set_pen(model_.pens_[cell.pen]);
-            model_.add_text(cell, out_);
-        }
-    }
-
     // --- lines
-
-    /// One line; `text_goes_on`: it is filled to the last column, and what follows makes it wrap. `from_wrap`: it is
-    /// itself where the one before wrapped to, which may have given all of it a background.
-    void put_line(std::span<const Cell> cells, std::uint32_t fill, char size, bool from_wrap, bool text_goes_on) {
-        const auto all = static_cast<std::size_t>(model_.columns_);
-        const std::size_t columns = size == '5' ? all : std::max<std::size_t>(all / 2, 1);
-        const auto has_background = [this](const Cell &cell) { return model_.pens_[cell.pen].background != 0; };
-        if (cells.size() >= columns) fill = 0;  // nothing is left to fill
-        const Pen &blank = model_.pens_[fill];
-        while (!text_goes_on && !cells.empty() && cells.back().code == ' ' && model_.pens_[cells.back().pen] == blank) {
-            cells = cells.first(cells.size() - 1);
-        }
-        const bool coloured = (from_wrap || cells.size() > columns) && std::ranges::any_of(cells, has_background);
-        std::size_t length = cells.size();
-        if (from_wrap) {  // only a character makes it wrap
-            put_cells(cells.empty() ? std::array{Cell{' ', fill}} : std::array{cells[0]});
-            cells = cells.subspan(std::min<std::size_t>(length, 1));
-            length = std::max<std::size_t>(length, 1);
-        }
-        if (size != '5') out_ += std::string("\x1B#") + size;
-        put_cells(cells);
-        if (text_goes_on) {
-            for (; length < columns; ++length) put_cells(std::array{Cell{' ', fill}});
-            return;
-        }
-        const bool full = length > 0 && length % columns == 0;
-        if (!full && (blank.background != 0 || coloured)) {
-            set_pen(blank);
-            out_ += "\x1B[K";
-        }
-        set_pen(Pen());
-    }
 
     /// The lines that scrolled off, as many of the last as take `most` bytes.
     void put_history(std::size_t most) {
@@ -3079,45 +2997,37 @@ private:
         for (auto line = lines.rbegin(); line != lines.rend(); ++line) out_ += *line;
     }
 
-    std::string history_line(std::size_t i) const {
+    [[nodiscard]] std::string history_line(std::size_t i) const {
         const History &history = model_.history_;
         const History::Line &line = history.line(i);
-        const bool newest = i + 1 == history.size();
-        const auto columns = static_cast<std::size_t>(model_.columns_);
-        const bool goes_on = line.wrapped && (!newest || line.length <= columns);
-        const bool from_wrap = i > 0 && history.line(i - 1).wrapped;
-        Painter painter(model_);
-        painter.put_line(history.cells(line), line.fill, line.size, from_wrap, goes_on);
-        painter.set_pen(Pen());
-        return painter.out_ + (goes_on ? "" : "\r\n");
+        const bool newest = i + 1 == history.size(), fits = line.length <= static_cast<std::size_t>(model_.columns_);
+        const bool goes_on = line.wrapped && (!newest || fits);
+        Brush brush(model_.ink_, model_.columns_);
+        brush.put_line(history.cells(line), line.fill, line.size, i > 0 && history.line(i - 1).wrapped, goes_on);
+        brush.set_pen(Pen());
+        return brush.out() + (goes_on ? "" : "\r\n");
     }
 
-    void put_rows(const Model::Screen &screen, int last) {
-        bool from_wrap = &screen == &model_.screens_[0] && model_.history_.size() > 0 && model_.history_.line(model_.history_.size() - 1).wrapped;
+    void put_rows(const Model::Screen &screen, int last, bool from_wrap) {
         for (int y = 0; y <= last; ++y) {
-            const Row &row = Model::row_of(screen, y);
+            const Row &row = screen.row(y);
             const bool goes_on = row.wrapped && y < last;
-            put_line(row.text(), row.fill, row.size, from_wrap, goes_on);
-            if (!goes_on && y < last) {
-                set_pen(Pen());
-                out_ += "\r\n";
-            }
+            brush_.put_line(row.text(), row.fill, row.size, from_wrap, goes_on);
+            if (!goes_on && y < last) out_ += "\r\n";
             from_wrap = goes_on;
         }
-        set_pen(Pen());
     }
 
     /// The last row that must be printed: not before `least`; with text, or what text wraps into.
     [[nodiscard]] int last_row(const Model::Screen &screen, int least) const {
         int last = model_.rows_ - 1;
-        while (last > least && is_blank(Model::row_of(screen, last)) && !Model::row_of(screen, last - 1).wrapped) --last;
+        while (last > least && is_blank(screen.row(last)) && !screen.row(last - 1).wrapped) --last;
         return last;
     }
 
     [[nodiscard]] bool is_blank(const Row &row) const {
-        const auto blank = [this](const Cell &cell) { return cell.code == ' ' && model_.pens_[cell.pen] == Pen(); };
-        const bool full = row.used == static_cast<std::size_t>(model_.columns_);
-        return row.size == '5' && (full || model_.pens_[row.fill] == Pen()) && std::ranges::all_of(row.text(), blank);
+        const auto blank = [this](const Cell &cell) { return cell.code == ' ' && model_.ink_.pen(cell.pen) == Pen(); };
+        return row.size == '5' && std::ranges::all_of(row.text(), blank) && blank(row.at(row.columns - 1));
     }
 
     // --- the cursor
@@ -3133,21 +3043,6 @@ private:
             if (column > 0) put_number("\x1B[", column, 'C');
         }
         row_ = row;
-    }
-
-    /// Prints again what stands before the cursor, in the last column when a wrap is pending.
-    void put_written(const Cursor &cursor, const Model::Screen &screen, int column, int row_offset, int column_offset) {
-        const Row &row = Model::row_of(screen, cursor.row);
-        const auto x = static_cast<std::size_t>(column);
-        go(cursor.row - row_offset, column - column_offset);
-        if (x >= row.used) return put_cells(std::array{Cell{' ', row.fill}});
-        put_cells(row.text().subspan(x, 1));
-    }
-
-    static int written_column(const Cursor &cursor, const Model::Screen &screen) {
-        const Row &row = Model::row_of(screen, cursor.row);
-        const auto x = static_cast<std::size_t>(std::max(cursor.column - (cursor.wrap ? 0 : 1), 0));
-        return static_cast<int>(x) - (row.is_right(x) && x > 0 ? 1 : 0);
     }
 
     void put_sets(const Cursor &from, const Cursor &to) {
@@ -3170,17 +3065,19 @@ private:
     }
     void place_saved(const Cursor &saved) {
         const Model::Screen &screen = model_.screens_[on_alternate_];
+        const Row &row = screen.row(saved.row);
+        const bool wraps = saved.wrap && saved.column == row.last_column();
+        const int column = wraps ? Model::written_column(saved, row, true) : saved.column;
         if (saved.origin) out_ += "\x1B[?6h";
-        const int last = Model::row_of(screen, saved.row).size == '5' ? model_.columns_ - 1 : model_.columns_ / 2 - 1;
-        if (saved.wrap && saved.column == last) put_written(saved, screen, written_column(saved, screen), 0, 0);
-        else go(saved.row, saved.column);
-        set_pen(saved.pen);
+        go(saved.row, column);
+        if (wraps) brush_.put_cell(row.at(column));
+        brush_.set_pen(saved.pen);
         put_sets(Cursor(), saved);
     }
     void leave_saved(const Cursor &saved) {
         if (saved.origin) out_ += "\x1B[?6l";
         put_sets(saved, Cursor());
-        set_pen(Pen());
+        brush_.set_pen(Pen());
     }
 
     /// From the main screen, whose cursor 1049 saves.
@@ -3196,7 +3093,7 @@ private:
 
     void put_screen_of_alternate() {
         const Model::Screen &alternate = model_.screens_[1];
-        put_rows(alternate, last_row(alternate, 0));
+        put_rows(alternate, last_row(alternate, 0), false);
         put_keyboard(alternate.keyboard);
     }
 
@@ -3222,31 +3119,27 @@ private:
     /// it must be the last, and is the same character under the same modes as it was.
     void put_cursor() {
         const Cursor &cursor = model_.cursor_;
-        const Model::Screen &screen = model_.screens_[model_.alternate_];
-        const int top = cursor.origin ? model_.top_ : 0, left = cursor.origin ? model_.left_ : 0;
+        const Row &row = model_.row(cursor.row);
         const bool written = model_.written_ || cursor.wrap, repeatable = written && model_.last_ != 0;
-        const int column = written_column(cursor, screen);
-        if (!written) go(cursor.row - top, cursor.column - left);
-        else if (!repeatable) put_written(cursor, screen, column, top, left);
-        else go(cursor.row - top, column - left);
-        const bool inserts = repeatable && model_.is_on<-4>();
-        if (inserts) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
-        set_pen(cursor.pen);
-        if (written && !repeatable) put_rendition(pen_);  // a sequence: REP has nothing to repeat then
+        const int column = written ? Model::written_column(cursor, row, true) : cursor.column;
+        go(model_.shown_row(), column - (cursor.column - model_.shown_column()));
+        if (written && !repeatable) brush_.put_cell(row.at(column));
+        if (repeatable && model_.is_on<-4>()) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
+        brush_.set_pen(cursor.pen);
+        if (written && !repeatable) brush_.put_rendition();  // a sequence: REP has nothing to repeat then
         put_sets(Cursor(), cursor);
         for (const int mode : {-4, 7}) put_mode(Settings(), model_.settings_, mode_index(mode));
         if (model_.single_ != 0) out_ += model_.single_ == 2 ? "\x1BN" : "\x1BO";
-        if (!repeatable) return;
-        std::array<char, 4> bytes{};
-        out_.append(bytes.data(), put_utf8(bytes.data(), model_.last_));
-        put_marks(Model::row_of(screen, cursor.row), static_cast<std::size_t>(column));
+        if (repeatable) put_repeatable(row.at(column));
     }
 
-    void put_marks(const Row &row, std::size_t x) {
-        if (x >= row.used || row.cells[x].code < Cell::kPool) return;
+    /// The last character as the program wrote it (the character set makes it what stands in the cell), and its marks.
+    void put_repeatable(const Cell &cell) {
+        std::array<char, 4> bytes{};
         std::string text;
-        model_.add_text(row.cells[x], text);
-        out_ += text.substr(utf8_length(text.data(), text.data() + text.size()));
+        out_.append(bytes.data(), put_utf8(bytes.data(), model_.last_));
+        model_.ink_.append_text(cell, text);
+        if (cell.code >= Cell::kPool) out_ += text.substr(utf8_length(text.data(), text.data() + text.size()));
     }
 
     // --- the rest
@@ -3262,7 +3155,7 @@ private:
     void put_tabs() {
         if (model_.tabs_cleared_) out_ += "\x1B[3g";
         for (int x = 0; x < model_.columns_; ++x) {
-            const bool set = model_.tabs_[static_cast<std::size_t>(x)];
+            const bool set = model_.tabs_.data()[x] != 0;
             if (set == model_.usual_tab(x)) continue;
             put_number("\x1B[", x + 1, 'G');
             out_ += set ? "\x1BH" : "\x1B[g";
@@ -3290,12 +3183,10 @@ private:
     }
 
     void put_kept_modes() {
-        for (std::size_t i = 0; i < kModes.size(); ++i) {
-            if (model_.kept_[i] < 0) continue;
-            const int number = kModes[i].number;
-            put_number("\x1B[?", number, model_.kept_[i] == 1 ? 'h' : 'l');
+        for (const auto &[number, set] : model_.kept_) {
+            put_number("\x1B[?", number, set ? 'h' : 'l');
             put_number("\x1B[?", number, 's');
-            put_number("\x1B[?", number, kModes[i].initial == 1 ? 'h' : 'l');
+            put_number("\x1B[?", number, kModes[mode_index(number)].initial == 1 ? 'h' : 'l');
         }
     }
 
@@ -3336,25 +3227,24 @@ private:
     }
 
     const Model &model_;
-    bool aligned_;               // the terminal's rows are the model's
-    bool on_alternate_ = false;  // where what is printed goes to
+    Brush brush_;
+    std::string &out_;            // the brush's
+    bool aligned_;                // the terminal's rows are the model's
+    bool on_alternate_ = false;   // where what is printed goes to
     bool saved_another_ = false;  // the main screen's saved cursor is not what it was
-    int row_ = 0;                // the cursor's, of the model
-    Pen pen_;
-    std::string out_;
+    int row_ = 0;                 // of the model, where the cursor is
 };
 
 std::string Model::paint(std::size_t history_bytes) const { return Painter(*this).paint(history_bytes); }
 std::string Model::undo() const { return Painter(*this).undo(); }
 std::string Model::row_text(int y, bool colours) const {
-    if (colours) return Painter(*this).line(row(y));
-    std::string text = text_of(row(y));
-    return text.erase(text.find_last_not_of(' ') + 1);
-}
-std::string Model::text_of(const Row &row) const {
-    std::string text;
-    for (const Cell &cell : row.text()) add_text(cell, text);
-    return row.wrapped ? text : text.erase(text.find_last_not_of(' ') + 1);
+    const Row &row = this->row(y);
+    std::string text = text_of(row);
+    if (!colours) return text.erase(text.find_last_not_of(' ') + 1);
+    Brush brush(ink_, columns_);
+    brush.put_line(row.text(), row.fill, row.size, false, ink_.pen(row.at(row.last_column()).pen).background != 0);
+    brush.set_pen(Pen());
+    return brush.out();
 }
 
 constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";

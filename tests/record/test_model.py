@@ -93,7 +93,7 @@ SHOWN = {
     'lines between left and right margins': ('0123456789\r\nabcdefghij\x1b[?69h\x1b[3;6s\x1b[1;3H\x1b[M',
                                              ['01cdef6789', 'ab    ghij']),
     'columns': ('0123456789\r\nabcdefghij\x1b[1;3H\x1b[2\'~\x1b[\'}', ['01 456789', 'ab efghij']),
-    'an area is filled, copied and erased': ('\x1b[42;1;2;2;3$x\x1b[1;2;2;3;1;2;6;1$v\x1b[1;2;1;2$z', ['  *', ' **  **', '     **']),
+    'an area is filled and erased': ('\x1b[42;1;2;2;3$x\x1b[1;2;1;2$z', ['  *', ' **']),
     # --- screens and resets
     'the alternate screen hides the main one': ('main\x1b[?1049halt', ['    alt']),
     'and gives it back': ('main\x1b[?1049halt\x1b[?1049l!', ['main!']),
