@@ -376,12 +376,11 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     const auto number = [&](std::size_t n, std::size_t part = 0) {
         return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(1);
     };
-    const bool is_letter = key > 0 && key <= 26;
-    const auto code = static_cast<std::uint64_t>(key + (is_letter ? 0x60 : 0x40));
+    const auto character = static_cast<std::uint64_t>(key), code = character + (key > 0 && key <= 26 ? 0x60 : 0x40);
     const bool has_ctrl = ((number(1) - 1) & ~std::uint64_t{64 + 128}) == 4;
     if (final == 'u') return number(0) == code && has_ctrl && number(1, 1) != 3;
     if (final == '~') return number(0) == 27 && has_ctrl && number(2) == code;
-    return final == '_' && number(2) == static_cast<std::uint64_t>(key) && number(3) == 1;
+    return final == '_' && number(2) == character && number(3) == 1;
 }
 
 constexpr std::string_view kParameterBytes = "0123456789;:";
@@ -405,8 +404,8 @@ std::size_t cut_key(std::string_view typed) {
     const std::size_t at = typed.rfind('\033');
     if (at == std::string_view::npos || typed.size() - at > kLongestKey) return 0;
     const std::string_view rest = typed.substr(at + 1);
-    const bool is_cut = rest.empty() || (rest[0] == '[' && rest.find_first_not_of(kParameterBytes, 1) == rest.npos);
-    return is_cut ? typed.size() - at : 0;
+    const bool ends_in_parameters = rest.find_first_not_of(kParameterBytes, 1) == std::string_view::npos;
+    return rest.empty() || (rest[0] == '[' && ends_in_parameters) ? typed.size() - at : 0;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -696,14 +695,30 @@ bool is_own_peer(int fd) {
 
 bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
 
+/// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
+struct Server {
+    pid_t pid = 0;
+    uid_t user = ~uid_t{0};
+};
+
+Server unix_server(int fd) {
+    Server server;
 #if defined(__linux__)
-/// Who has made the Unix-domain socket at the other end: unix(7).
-ucred unix_server(int fd) {
-    ucred server{.pid = 0, .uid = ~uid_t{0}, .gid = 0};
-    socklen_t length = sizeof server;
-    ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &length);
+    ucred found{};
+    socklen_t length = sizeof found;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0) server = {.pid = found.pid, .user = found.uid};
+#else
+    gid_t group = 0;
+    ::getpeereid(fd, &server.user, &group);
+#endif
     return server;
 }
+
+#if defined(__linux__)
+constexpr bool kHasTable = true;
+#else
+constexpr bool kHasTable = false;  // no portable way to ask: the loopback interface is the wall
+#endif
 
 /// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
 /// the port: proc_pid_net(5). IPv4 inside IPv6 is written as IPv4.
@@ -727,15 +742,15 @@ struct TcpOwner {
 
 /// One line of that table, when it is of the socket with these two ends.
 std::optional<TcpOwner> parse_table_line(const char *line, const std::string &local, const std::string &remote) {
-    char here[48], there[48];
-    unsigned user = 0, inode = 0;
-    if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %u %*s %u", here, there, &user, &inode) != 4) return {};
+    char here[48], there[48], user[16], inode[16];
+    if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %15s %*s %15s", here, there, user, inode) != 4) return {};
     const auto is_same = [](std::string_view written, std::string_view wanted) {
         constexpr std::string_view kMapped = "0000000000000000FFFF0000";  // ::ffff:0.0.0.0/96
         return written == wanted || (written.starts_with(kMapped) && written.substr(kMapped.size()) == wanted);
     };
     if (!is_same(here, local) || !is_same(there, remote)) return {};
-    return TcpOwner{.user = user, .held = inode != 0};
+    const auto owner = static_cast<uid_t>(parse_number(user).value_or(~uid_t{0}));
+    return TcpOwner{.user = owner, .held = parse_number(inode) != 0};
 }
 
 /// Who owns the socket of this machine with these two ends, as table_text() writes them; nothing when it has none.
@@ -758,7 +773,8 @@ std::string distrust(int fd) {
     const auto judge = [](uid_t user) {
         return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
     };
-    if (!is_tcp(fd)) return judge(unix_server(fd).uid);
+    if (!is_tcp(fd)) return judge(unix_server(fd).user);
+    if (!kHasTable) return "";
     const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
     const auto host = numeric(peer).first;
     const bool is_here = host == numeric(own).first || host == "::1" || host.starts_with("127.");
@@ -774,9 +790,6 @@ std::string distrust(int fd) {
     }
     return "no process of this machine has the other end: nothing was sent (-R does not ask)";
 }
-#else
-std::string distrust(int) { return ""; }
-#endif
 
 /// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
 struct Connection {
@@ -808,6 +821,10 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
         const bool connected = fd && ::connect(fd.get(), address.get(), address.length) == 0;
         const int error = connected && is_own_peer(fd.get()) ? ECONNREFUSED : connected ? 0 : errno;
         std::string why = error != 0 ? explain(text, address, error) : trusting ? "" : distrust(fd.get());
+        if (why.empty() && fd.get() >= FD_SETSIZE) why = std::strerror(EMFILE);  // select(2) could not watch it
+        const int on = 1;
+        ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
+        ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // one that has vanished is noticed at last
         if (why.empty()) return {.socket = std::move(fd)};
         const bool nobody = error == ECONNREFUSED || error == ENOENT;
         if (result.why.empty() || (result.nobody && !nobody)) result.why = std::move(why);
@@ -919,10 +936,6 @@ Fd reach(const std::string &self, Options &options) {
     Connection there = connect_to(options.address, addresses, options.raw);
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
     if (!there.socket) fail(kExitNotAttached, options.address, there.why);
-    const int socket = there.socket.get(), on = 1;
-    if (socket >= FD_SETSIZE) fail(kExitNotAttached, options.address, std::strerror(EMFILE));
-    ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
-    ::setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a peer that has vanished is noticed at last
     return std::move(there.socket);
 }
 
@@ -1002,7 +1015,7 @@ int list_sessions() {
     for (const std::string &name : names) width = std::max(width, name.size());
     for (const std::string &name : names) {
         struct stat file{};
-        const Resolved found = resolve_path(folder + "/" + name);
+        const Resolved found = resolve(name);
         if (found.addresses.empty() || ::lstat(path_of(found.addresses[0]), &file) != 0) continue;
         if (!S_ISSOCK(file.st_mode)) continue;
         const Connection there = connect_to(name, found.addresses, true);
@@ -1022,7 +1035,8 @@ int kill_session(const Options &options) {
     const Connection there = connect_to(options.address, addresses, true);
     if (!there.socket) fail(kExitNotAttached, options.address, there.why);
     const pid_t pid = unix_server(there.socket.get()).pid;
-    if (pid <= 0 || ::kill(pid, SIGTERM) != 0)
+    if (pid <= 0) fail(kExitNotAttached, options.address, "this system does not tell whose it is: kill its pid");
+    if (::kill(pid, SIGTERM) != 0)
         fail(kExitNotAttached, options.address, "pid " + std::to_string(pid) + ": " + std::strerror(errno));
     const std::string first = window_change({.ws_row = 0, .ws_col = 0, .ws_xpixel = kForNobody, .ws_ypixel = 0});
     ::send(there.socket.get(), first.data(), first.size(), MSG_NOSIGNAL);
@@ -1278,7 +1292,7 @@ void attach_anew(Relay &r) {
     if (!r.terminal.has_screen() || r.options.raw || r.options.push || r.end != End::none) return;
     Connection there = connect_to(r.options.address, resolve(r.options.address).addresses, false);
     const std::string first = hello(r);
-    if (!there.socket || there.socket.get() >= FD_SETSIZE) return;
+    if (!there.socket) return;
     if (::send(there.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
     r.socket = std::move(there.socket);
     r.sending = true;
@@ -1400,7 +1414,7 @@ int report(const Relay &r) {
 /// us must come through.
 void reset_signals() {
     sigset_t none;
-    ::sigemptyset(&none);
+    sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     std::signal(SIGCHLD, SIG_DFL);
 }
