@@ -424,7 +424,7 @@ std::size_t cut_key(std::string_view typed) {
 constexpr char kKeep[] = "\033[?12;1007;1034;1036;1039s";
 constexpr std::string_view kTakeBack =
     "\030\033\\"                                   // ends what the output was cut in: a sequence (CAN), a string (ST)
-    "\033[?12;1007;1034;1036;1039r"                // what kKeep has kept
+    "\033[0 q\033[?12;1007;1034;1036;1039r"        // the cursor's shape (in xterm 0 blinks); what kKeep has kept
     "\033]8;;\033\\"                               // no hyperlink
     "\033[?1;5;45;66;69l\033>"                     // cursor keys, reverse video, reverse wrap, margins; keypad
     "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
@@ -433,8 +433,7 @@ constexpr std::string_view kTakeBack =
     "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF returns; no local echo
     "\0337\033[r\0338"                             // whole screen scrolls; that moves the cursor: kept and restored
     "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
-    "\033[=0u\033[>4m\033[m"                       // keys: kitty's, xterm's (which some take for a colour: 4 m)
-    "\033[0 q";                                    // the cursor's shape
+    "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
 
 class ScreenState {
 public:

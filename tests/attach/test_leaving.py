@@ -1,4 +1,4 @@
-"""What attach leaves behind on the user's terminal when it goes, and how it comes back after a stop (sections 5 and 7)."""
+"""What attach leaves behind on the user's terminal when it goes, and how it comes back after a stop (section 5)."""
 import os
 import re
 import signal
@@ -9,6 +9,7 @@ import pytest
 from attaching import Server, kept_terminal
 from common import NO_WINDOW, program
 from harness import ATTACH, alive, children, goodbye, hello, wait_until
+from oracles import Xterm, differences
 from panes import Pane
 from screens import Model
 
@@ -51,7 +52,8 @@ def text(shown):
 @pytest.mark.parametrize('way, message', [('detach', '[detached from ./fake.sock]'),
                                           ('end', '[./fake.sock ended with status 3]')])
 @pytest.mark.parametrize('printed, shown', [
-    (b'', ['before']), (b'$ ', ['before', '$']), (b'one\r\n', ['before', 'one']), (b'one\r\ntwo', ['before', 'one', 'two']),
+    (b'', ['before']), (b'$ ', ['before', '$']), (b'one\r\n', ['before', 'one']),
+    (b'one\r\ntwo', ['before', 'one', 'two']),
     (b'one\r\n50%\r', ['before', 'one']),
     (b'menu\r\n\r\n\r\n\r\nstatus\x1b[4A', ['before', 'menu']),
     (b'\x1b[?1049h\x1b[2J\x1b[5;5Hfull\x1b[?25l', ['before']),
@@ -66,29 +68,46 @@ def test_message_stands_on_a_clean_line_below_what_was_shown(pty, server, way, m
     assert got == shown + [message]
 
 
-@pytest.mark.parametrize('printed', [b'\x1b[?47h\x1b[5;5Hfull', b'\x1b[?1047h\x1b[5;5Hfull', b'\x1b[3;9r\x1b[?6h\x1b[2;2Hx'],
-                         ids=repr)
+@pytest.mark.parametrize('printed', [b'\x1b[?47h\x1b[5;5Hfull', b'\x1b[?1047h\x1b[5;5Hfull',
+                                     b'\x1b[3;9r\x1b[?6h\x1b[2;2Hx'], ids=repr)
 def test_where_the_cursor_is_lost_the_message_stands_at_the_bottom(pty, server, printed):
     """Modes 47 and 1047 do not restore the cursor, origin mode moves it: nothing that stands there is overwritten."""
     got = text(screen(leaves(pty, server, printed), b'before\r\n'))
     assert got[-1] == '[detached from ./fake.sock]' and len(got) == 23
 
 
-MODES = (b'\x1b[?1;3;5;9;12;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016;1034;1036;1039;2004;2026;2031;2048;9001h'
-         b'\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b]8;;http://x/\x1b\\')
+MODES = (b'\x1b[?1;5;9;12;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016h'
+         b'\x1b[?1034;1036;1039;2004;2026;2031;2048;9001h\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e'
+         b'\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b]8;;http://x/\x1b\\')
 
 
 def test_every_mode_is_taken_back(pty, server):
-    """One sequence does it, whatever was on; what is as the user likes it (a blinking cursor, the wheel, Meta) is kept by
-    the terminal itself and restored: XTSAVE, XTRESTORE."""
+    """One sequence does it, whatever was on; what is as the user likes it (a blinking cursor, the wheel, Meta) is kept
+    by the terminal itself and restored: XTSAVE, XTRESTORE."""
     terminal = leaves(pty, server, MODES + b'\x1b[?1049h\x1b[?6h\x1b[3;3H')
     fresh, state = Model().screen.state(), screen(terminal).state()
-    ignored = {3, 12, 1007, 1034, 1036, 1039}
+    ignored = {12, 1007, 1034, 1036, 1039}
     state['private'] = [n for n in state['private'] if n not in ignored]
     state.pop('cursor'), fresh.pop('cursor')
     assert state == fresh
     before, _, after = terminal.output.partition(MODES)
     assert KEPT in before and RESTORED in after and b'\x1b]8;;\x1b\\' in after
+
+
+@pytest.mark.parametrize('first', [b'', b'\x1b[?12;1007;1034h\x1b[?1036;1039l', b'\x1b[?12;1007;1034l\x1b[?1036;1039h'])
+@pytest.mark.parametrize('then', [b'', b'\x1b[?1049h\x1b[?6h\x1b[3;3H', b'\x1b[?6h\x1b[3;3H'],
+                         ids=['main', 'full', 'origin'])
+def test_xterm_is_as_it_was(pty, server, first, then):
+    """A terminal that nobody here wrote, asked by DECRQM, DECRQSS and DECCIR; however the user had set it before."""
+    terminal = leaves(pty, server, MODES + b'\x1b[?12;1007;1034h\x1b[?1036;1039l' + then)
+    xterm = Xterm()
+    pty.keep(xterm, xterm.end)
+    states = [xterm.state([first + written], deep=False) for written in (b'before', terminal.output)]
+    for state in states:
+        for key in ('cells', 'answers', 'other'):
+            state.pop(key, None)
+        state['cursor'] = state['cursor'].split(';')[2:]     # rendition, flags, character sets; not where it is
+    assert not differences(*reversed(states))
 
 
 def test_keyboard_modes_are_popped_as_often_as_they_were_pushed(pty, server):

@@ -1,4 +1,4 @@
-"""attach without an ADDRESS lists the sessions, -k ends one, and each message says what is and what to do (section 5)."""
+"""attach alone lists the sessions, -k ends one, and each message says what is and what to do (section 5)."""
 import os
 import re
 import shutil
@@ -46,7 +46,7 @@ def test_no_session_no_line(pty, folder):
 
 
 def test_list_tells_name_pid_beginning_command_and_recording(pty, folder):
-    """The kernel knows all of it: whose the socket is, what that process was started with, which file it holds locked."""
+    """The kernel knows all of it: whose the socket is, what that process was started with, which file it locks."""
     one = pty.shim('work', 'sh', '-c', 'sleep 1000; : two  words')
     two = pty.shim('-n', 'me@host', 'sleep', '1001')
     three = pty.shim('-r', 'own.cast', 'x', 'sleep', '1002')
@@ -59,7 +59,8 @@ def test_list_tells_name_pid_beginning_command_and_recording(pty, folder):
                         + re.escape(one.recording), lines[1])
     assert re.fullmatch(rf'x        pid {three.pid}  since {minute}  sleep 1002  recording '
                         + re.escape(pty.path('own.cast')), lines[2])
-    assert lines[0].split('since ')[1][:10] in (time.strftime('%F'), time.strftime('%F', time.localtime(time.time() - 60)))
+    days = [time.strftime('%F', time.localtime(time.time() - ago)) for ago in (0, 60)]
+    assert lines[0].split('since ')[1][:10] in days
 
 
 def test_list_prints_no_control_sequences(pty, folder):
@@ -177,7 +178,8 @@ def test_new_session_is_announced(pty, folder):
     terminal.send(ESCAPE)
     assert terminal.exit_status() == 0
     said = restored(pty)
-    assert re.fullmatch(r'\[work: new session, recording \S+\.cast, Ctrl-\\ leaves it\]\n\[detached from work\]\n', said), said
+    assert re.fullmatch(r'\[work: new session, recording \S+\.cast, Ctrl-\\ leaves it\]\n\[detached from work\]\n',
+                        said), said
     assert os.path.exists(os.path.join(pty.folder, re.search(r'recording (\S+),', said)[1]))
     terminal = kept_terminal(pty, *command)
     terminal.wait_output(b'here')
@@ -191,8 +193,8 @@ def test_announcement_names_the_key(pty, folder, key, name):
     """... as a user would call it."""
     terminal = kept_terminal(pty, '-e', key, 'work', 'true')
     assert terminal.exit_status() == 0 and folder
-    assert re.match(r'\[work: new session, recording \S+' + (f', {re.escape(name)} leaves it' if name else '') + r'\]\n',
-                    restored(pty))
+    way_out = f', {re.escape(name)} leaves it' if name else ''
+    assert re.match(r'\[work: new session, recording \S+' + way_out + r'\]\n', restored(pty))
 
 
 def test_announcement_may_be_hidden(pty, folder):
@@ -248,7 +250,8 @@ def test_messages_say_what_is_and_what_to_do(pty, folder):
         for pid in kids:
             os.kill(pid, signal.SIGKILL)
         shim.wait_gone()
-        assert says(pty, name) == f'{name}: nobody listens: its shim was killed (attach {name} PROGRAM starts a session)'
+        assert says(pty, name) == (f'{name}: nobody listens: its shim was killed '
+                                   f'(attach {name} PROGRAM starts a session)')
     with open(pty.path('a.cast'), 'w', encoding='ascii') as f:
         f.write('{"version": 2}\n')
     assert says(pty, './a.cast') == "./a.cast: a file, not a session's socket (record play shows a recording)"
