@@ -2108,6 +2108,7 @@ struct Client {
     bool viewer = false;          // came by --view, or has shut down its sending side
     bool input_ended = false;     // nothing more will come from it
     bool deaf = false;            // it takes nothing more; what it sent before it left is still read
+    bool unheard = false;         // it typed what nobody was there to read: as a viewer, or after the program's end
     bool copier = false;          // our own: what it takes goes to our standard output
     bool blocked = false;         // the last send did not take everything: ask select for room
     bool said_goodbye = false;    // everything is sent, and our sending side shut down
@@ -2185,6 +2186,7 @@ private:
     void follow_window();
     void introduce(Client &client);
     void serve(Client &client);
+    [[nodiscard]] bool is_ending(const Client &client) const;
     ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
     void send_output(Client &client);
     void paint(Client &client);
@@ -2451,7 +2453,12 @@ void Session::serve(Client &client) {
     else if (client.stage == Stage::live && client.cursor < ring_.head()) send_output(client);
     const bool done = client.socket && client.stage == Stage::live && client.record == 0 && !client.deaf &&
                       client.cursor == ring_.head();
-    if (phase_ == Phase::farewell && done) say_goodbye(client);
+    if (phase_ == Phase::farewell && done && !is_ending(client)) say_goodbye(client);
+}
+
+/// Whether a push is about to be over, and so has been taken: what it brought has perhaps ended the program.
+bool Session::is_ending(const Client &client) const {
+    return client.input.is_push() && !client.unheard && !client.input_ended && now_ - client.progress < kPaceGrace;
 }
 
 // --- input: clients -> program ---
@@ -2516,7 +2523,10 @@ void Session::settle_input(Client &client) {
 
 /// The client has said something: windows, and what it typed.
 void Session::take_typed(Client &client, std::span<const winsize> windows) {
-    if (client.viewer || phase_ == Phase::farewell) client.typed.clear();  // viewers cannot type
+    if (client.viewer || phase_ == Phase::farewell) {  // viewers cannot type
+        client.unheard = client.unheard || !client.typed.empty();
+        client.typed.clear();
+    }
     narrator_.said(terminal_, client.socket.get(), client.typed);
     take_windows(client, windows, !client.typed.empty());
 }
@@ -2530,7 +2540,7 @@ void Session::client_input_ended(Client &client) {
     client.input_ended = client.viewer = true;
     client.window = {};
     follow_window();
-    const bool taken = client.input.is_push() && phase_ != Phase::farewell;
+    const bool taken = client.input.is_push() && !client.unheard;
     if (taken) ::send(client.socket.get(), kTaken.data(), kTaken.size(), MSG_DONTWAIT);  // all it is ever sent: it fits
     if (left || taken) drop(client);
 }

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from attaching import Server, piped, start_piped
-from common import program
-from harness import ATTACH, TIMEOUT, goodbye, hello, wait_until
+from common import NO_WINDOW, program
+from harness import ATTACH, TIMEOUT, children, goodbye, hello, wait_until
 from told import DAEMON, Told, as_user, needs_root, open_folder
 
 PUSH = hello(0, 0, 2)
@@ -126,6 +126,54 @@ def test_push_raw_takes_an_empty_queue_for_an_answer(pty, server):
     process.stdin.close()
     assert server.accept().read_all() == b'words\n'
     assert process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize('address', ['0', './a.sock'])
+def test_push_whose_words_end_the_program_has_been_taken(pty, address):
+    """echo exit | attach -p: the end of the input may come after the program's, but nothing of it was lost."""
+    for _ in range(20):
+        shim = pty.shim('-n', address, 'sh', '-c', 'echo READY; read x; exit 7')
+        client = pty.client(shim.address if address == '0' else pty.path('a.sock'), NO_WINDOW)
+        client.read_until(b'READY')
+        process = start_piped(pty, '-p', shim.address)
+        process.stdin.write(b'exit\n')
+        process.stdin.flush()
+        client.read_until(b'exit')
+        process.stdin.close()
+        assert process.wait(TIMEOUT) == 0
+        client.close()
+        shim.wait_gone()
+
+
+def test_push_behind_the_programs_end_is_254(pty):
+    """What comes when the program has ended is read by nobody."""
+    shim = pty.shim('-n', './a.sock', 'sh', '-c', 'read x; exit 7')
+    process = start_piped(pty, '-p', './a.sock')
+    process.stdin.write(b'exit\n')
+    process.stdin.flush()
+    wait_until(lambda: not children(shim.pid), what='the end of the program')
+    try:
+        process.stdin.write(b'more\n')
+        process.stdin.close()
+    except BrokenPipeError:
+        pass
+    assert process.wait(TIMEOUT) == 254
+
+
+def test_push_that_stays_does_not_keep_an_ended_session(pty):
+    """Its input may never end: the session does not wait for long, and says that it has ended."""
+    shim = pty.shim('-n', './a.sock', 'sh', '-c', 'read x; exit 7')
+    process = start_piped(pty, '-p', './a.sock')
+    process.stdin.write(b'exit\n')
+    process.stdin.flush()
+    shim.wait_gone(5)
+    assert process.wait(TIMEOUT) == 254
+
+
+def test_push_to_viewers_is_254(pty):
+    """What is sent to shim -v's address is thrown away."""
+    pty.shim('-n', '-v', './view.sock', './a.sock', *program('hex.py'))
+    assert piped(pty, '-p', './view.sock', data=b'words\n')[0] == 254
 
 
 def test_push_begins_a_session(pty):
