@@ -1487,8 +1487,8 @@ private:
 // === 5. Rows and lines ===============================================================================================
 // What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
 // pool, where those with combining marks stand in full) and the index of its pen, the rendition. A row holds only the
-// cells that are in use, and the pen of all that follow: so to clear one takes no time. What has scrolled off the screen
-// is kept as cells, too; nothing is put into bytes before it is painted.
+// cells that are in use, and the pen of all that follow: so to clear one takes no time. What has scrolled off is kept as
+// cells, too; nothing is put into bytes before it is painted.
 
 constexpr std::size_t kMostMarks = 16, kMostPool = 512 << 10;     // on one character, in all of them
 constexpr std::size_t kMostLinks = 1000, kMostLinkLength = 2048;  // addresses, bytes of each
@@ -1636,9 +1636,9 @@ struct Row {
     [[nodiscard]] std::span<const Cell> text() const {
         return {cells.data(), static_cast<std::size_t>(std::min(used, last_column() + 1))};
     }
-    [[nodiscard]] bool is_right_half(int x) const { return x >= 0 && x < used && cells.data()[x].code == Cell::kRight; }
     /// The cell at `x`, or what is there when it is not in use.
-    [[nodiscard]] Cell at(int x) const { return x < used ? cells.data()[x] : Cell{' ', fill}; }
+    [[nodiscard]] Cell at(int x) const { return x < used ? *(cells.data() + x) : Cell{' ', fill}; }
+    [[nodiscard]] bool is_right_half(int x) const { return x >= 0 && at(x).code == Cell::kRight; }
 
     /// Cells before `to` are to be in use. Gives the first.
     Cell *reach(int to) {
@@ -1658,7 +1658,7 @@ struct Row {
 
     /// A wide character that lies across the left side of column `x` becomes two blanks: half of one is none.
     void split(int x, std::uint32_t pen) {
-        if (is_right_half(x) && x > 0) cells.data()[x - 1] = cells.data()[x] = {' ', pen};
+        if (is_right_half(x) && x > 0) std::fill_n(cells.data() + x - 1, 2, Cell{' ', pen});
     }
 
     /// Cells [from, to) are to be written, and come from there: gives the first.
@@ -1697,7 +1697,10 @@ struct Row {
         else std::fill(first, std::copy_backward(first, last - n, last), Cell{' ', pen});
     }
 
+    /// What comes to the right is blank, without a background.
     void set_columns(int count) {
+        if (count > columns && columns > 0) reach(fill == 0 ? 0 : columns);
+        if (count > columns) fill = 0;
         columns = count;
         split(count, fill);
         used = std::min(used, count);
@@ -1718,7 +1721,9 @@ public:
 
     [[nodiscard]] std::size_t size() const { return lines_.size() - first_; }
     [[nodiscard]] const Line &line(std::size_t i) const { return lines_[first_ + i]; }
-    [[nodiscard]] std::span<const Cell> cells(const Line &line) const { return {cells_.data() + line.begin, line.length}; }
+    [[nodiscard]] std::span<const Cell> cells(const Line &line) const {
+        return {cells_.data() + line.begin, line.length};
+    }
     /// Whether text goes on from the newest line to the screen.
     [[nodiscard]] bool wraps() const { return size() > 0 && lines_.back().wrapped; }
     void clear() { *this = History(); }
@@ -1773,9 +1778,9 @@ private:
 
 // === 6. The model ====================================================================================================
 // A terminal that shows nothing: what xterm would have on its two screens and in its head after some output. xterm,
-// because programs are written for it, and its manual (ctlseqs), DEC's and ECMA-48 say what each thing does. Here is what
-// can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes in any
-// state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
+// because programs are written for it, and its manual (ctlseqs), DEC's and ECMA-48 say what each thing does. It holds
+// what can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes in
+// any state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
 
 constexpr int kMostColumns = 8192, kMostCells = 256 << 10;  // of a screen: one that is larger is made smaller
 constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
@@ -1812,7 +1817,7 @@ constexpr std::size_t mode_index(int number) {
 /// What a terminal is told that concerns neither screen: to go from one state to another is to tell the differences.
 struct Settings {
     std::array<signed char, kModes.size()> modes;  // 0, 1, -1: as the user has it
-    std::array<int, 8> modify{}, format{};         // xterm's modifyOtherKeys and its relatives: n + 1; 0: unset; -1: off
+    std::array<int, 8> modify{}, format{};         // xterm's modifyOtherKeys and the like: n + 1; 0: unset; -1: off
     int shape = 0;                                 // of the cursor (DECSCUSR)
     std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): X11's names
 
@@ -1843,7 +1848,8 @@ public:
     enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate };
     using Watcher = std::function<void(Change, const Row *)>;
 
-    Model(int columns, int rows, std::size_t history_bytes = kHistory) : history_most_(std::max(history_bytes, kHistory)) {
+    Model(int columns, int rows, std::size_t history_bytes = kHistory)
+        : history_most_(std::max(history_bytes, kHistory)) {
         resize(columns, rows);
     }
 
@@ -1920,8 +1926,8 @@ private:
         Cursor saved;
         std::vector<int> keyboard{0};  // kitty's protocol: flags, pushed ones last
 
-        Row &row(int y) { return rows.data()[order.data()[y]]; }
-        [[nodiscard]] const Row &row(int y) const { return rows.data()[order.data()[y]]; }
+        Row &row(int y) { return rows[order[static_cast<std::size_t>(y)]]; }
+        [[nodiscard]] const Row &row(int y) const { return rows[order[static_cast<std::size_t>(y)]]; }
     };
 
     Screen &screen() { return screens_[alternate_]; }
@@ -1993,9 +1999,10 @@ private:
         return cursor_.column > right_ ? last : std::min(right_, last);
     }
 
+    char &tab(int x) { return tabs_[static_cast<std::size_t>(x)]; }
     [[nodiscard]] bool usual_tab(int x) const { return !tabs_cleared_ && x % 8 == 0; }
     void set_usual_tabs(int from) {
-        for (int x = from; x < kMostColumns; ++x) tabs_.data()[x] = usual_tab(x);
+        for (int x = from; x < kMostColumns; ++x) tab(x) = usual_tab(x);
     }
     void reset_tabs(bool cleared) {
         tabs_cleared_ = cleared;
@@ -2172,7 +2179,7 @@ private:
         int column = cursor_.column;
         for (; count > 0 && column < limit; --count) {
             do ++column;
-            while (column < limit && tabs_.data()[column] == 0);
+            while (column < limit && tab(column) == 0);
         }
         if (column > cursor_.column) set_column(column);  // else text that waits to wrap still does
     }
@@ -2181,7 +2188,7 @@ private:
         int column = cursor_.column;
         for (; count > 0 && column > limit; --count) {
             do --column;
-            while (column > limit && tabs_.data()[column] == 0);
+            while (column > limit && tab(column) == 0);
         }
         if (column < cursor_.column) set_column(column);
     }
@@ -2279,7 +2286,8 @@ private:
             const int from = cursor_.column, room = right_limit() + 1 - from;
             const int n = text.size() < static_cast<std::size_t>(room) ? static_cast<int>(text.size()) : room;
             Cell *const cells = open(from, from + n);
-            for (int i = 0; i < n; ++i) cells[i] = {static_cast<unsigned char>(text.data()[i]), pen};
+            const char *const written = text.data();
+            for (int i = 0; i < n; ++i) cells[i] = {static_cast<unsigned char>(written[i]), pen};
             text.remove_prefix(static_cast<std::size_t>(n));
             cursor_.wrap = n == room;
             cursor_.column = from + n - (cursor_.wrap ? 1 : 0);
@@ -2323,7 +2331,7 @@ private:
         return set == "A" && c == '#' ? U'£' : c;
     }
 
-    /// Where the character stands that was written last, if the cursor still stands behind it; else where the cursor does.
+    /// Where the character stands that was written last, if the cursor is still behind it; else where the cursor is.
     static int written_column(const Cursor &cursor, const Row &row, bool written) {
         const int x = std::max(cursor.column - (written && !cursor.wrap ? 1 : 0), 0);
         return x > 0 && row.is_right_half(x) ? x - 1 : x;
@@ -2397,7 +2405,7 @@ private:
         case 'E':
             index();
             return return_to_margin();
-        case 'H': tabs_.data()[cursor_.column] = 1; return;
+        case 'H': tab(cursor_.column) = 1; return;
         case 'M': return reverse_index();
         case 'N': case 'O': single_ = c == 'N' ? 2 : 3; return;  // SS2, SS3
         case 'n': case 'o': return use_set(c == 'n' ? 2 : 3);    // LS2, LS3
@@ -2626,7 +2634,7 @@ private:
             note_place();
             return scroll(top_, key == 'S' ? n : -n);
         case 'g':
-            if (mode == 0) tabs_.data()[cursor_.column] = 0;
+            if (mode == 0) tab(cursor_.column) = 0;
             return mode == 3 ? reset_tabs(true) : void();
         case 't': return mode == 22 || mode == 23 ? stack_title(mode == 22, csi.at(1, 0)) : void();
         default: return;
@@ -2802,9 +2810,9 @@ private:
 
     /// OSC 8: parameters, a semicolon, and the address; without an address it closes the link.
     void open_link(std::string_view text) {
-        const std::size_t semicolon = text.find(';');
+        const bool has_address = text.find(';') < text.size() - 1;
         cursor_.pen.link = 0;
-        if (semicolon == std::string_view::npos || semicolon + 1 == text.size() || text.size() > kMostLinkLength) return;
+        if (text.empty() || !has_address || text.size() > kMostLinkLength) return;
         if (!ink_.has_room_for_links()) return relieve();
         cursor_.pen.link = ink_.add_link(text);
     }
@@ -2838,11 +2846,11 @@ private:
 };
 
 // === 7. Painting =====================================================================================================
-// How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. It prints
-// the lines that scrolled off and then those of the screen, as a program would: so all that the user had on the terminal
-// scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has only ever printed lines,
-// that is all, and they stand under the command. Else all rows are printed, the blank ones too: then each stands where
-// the program thinks it does, whatever row the cursor was in.
+// How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. The lines
+// that scrolled off and then those of the screen are printed, as a program would: so all that the user had on the
+// terminal scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has only ever
+// printed lines, that is all, and they stand under the command. Else all rows are printed, the blank ones too: then each
+// stands where the program thinks it does, whatever row the cursor was in.
 //
 // The order is that of what disturbs what: margins and origin mode move the cursor, insert mode and character sets
 // change what is printed, and 'pending wrap' comes only from printing the last column again. What is unfinished, half a
@@ -2918,7 +2926,8 @@ private:
         const auto number = [](std::uint32_t n) { return ";" + std::to_string(n); };
         if (colour == 0) return "";
         if (colour >= Pen::kRgb) {
-            return number(base + 8) + ";2" + number(colour >> 16 & 255) + number(colour >> 8 & 255) + number(colour & 255);
+            const std::string red = number(colour >> 16 & 255), green = number(colour >> 8 & 255);
+            return number(base + 8).append(";2").append(red).append(green).append(number(colour & 255));
         }
         if (colour <= 8) return number(base + colour - 1);
         return colour <= 16 ? number(base + 60 + colour - 9) : number(base + 8) + ";5" + number(colour - 1);
@@ -2994,7 +3003,8 @@ private:
             if (bytes > most) break;
             lines.push_back(std::move(line));
         }
-        for (auto line = lines.rbegin(); line != lines.rend(); ++line) out_ += *line;
+        std::ranges::reverse(lines);
+        for (const std::string &line : lines) out_ += line;
     }
 
     [[nodiscard]] std::string history_line(std::size_t i) const {
@@ -3115,8 +3125,8 @@ private:
         row_ = row;
     }
 
-    /// The cursor that is. What is printed at it comes before the modes that would change it; but when REP could follow,
-    /// it must be the last, and is the same character under the same modes as it was.
+    /// The cursor that is. What is printed at it comes before the modes that would change it; but when REP could
+    /// follow, it must be the last, and is the same character under the same modes as it was.
     void put_cursor() {
         const Cursor &cursor = model_.cursor_;
         const Row &row = model_.row(cursor.row);
@@ -3149,13 +3159,14 @@ private:
         for (std::size_t i = 1; i < stack.size(); ++i) put_number("\x1B[>", stack[i], 'u');
     }
     static std::string undo_keyboard(const std::vector<int> &stack) {
-        return (stack.size() > 1 ? "\x1B[<" + std::to_string(stack.size() - 1) + "u" : "") + (stack[0] != 0 ? "\x1B[=0u" : "");
+        const std::string popped = stack.size() > 1 ? "\x1B[<" + std::to_string(stack.size() - 1) + "u" : "";
+        return popped + (stack[0] != 0 ? "\x1B[=0u" : "");
     }
 
     void put_tabs() {
         if (model_.tabs_cleared_) out_ += "\x1B[3g";
         for (int x = 0; x < model_.columns_; ++x) {
-            const bool set = model_.tabs_.data()[x] != 0;
+            const bool set = model_.tabs_[static_cast<std::size_t>(x)] != 0;
             if (set == model_.usual_tab(x)) continue;
             put_number("\x1B[", x + 1, 'G');
             out_ += set ? "\x1BH" : "\x1B[g";
@@ -3204,7 +3215,9 @@ private:
             if (to.colours.contains(which)) continue;
             out_ += "\x1B]1" + (which.size() > 2 ? "0" + which : which) + "\x1B\\";  // 4;n by 104;n, 10 by 110
         }
-        for (const auto &[which, colour] : to.colours) out_ += "\x1B]" + which + ";" + colour + "\x1B\\";
+        for (const auto &[which, colour] : to.colours) {
+            out_.append("\x1B]").append(which).append(";").append(colour).append("\x1B\\");
+        }
     }
 
     void put_modifiers(const std::array<int, 8> &from, const std::array<int, 8> &to, char final) {
@@ -4234,11 +4247,16 @@ int play(const Options &options) {
 //   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
 // At the end, what is on the screen is written. Lost are colours, and changes to lines that were written already.
 
+/// A model as large as the recording's first window.
+Model model_for(const Header &header, std::uint64_t history = 0) {
+    return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24, history};
+}
+
 class Transcript {
 public:
     /// With `start` (seconds since 1970), each line stands behind the time of day when it was changed last.
     Transcript(Output &out, const Header &header, std::optional<std::int64_t> start)
-        : out_(out), start_(start), model_(header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24) {
+        : out_(out), start_(start), model_(model_for(header)) {
         model_.watch([this](Model::Change change, const Row *row) { heed(change, row); });
     }
 
@@ -4309,8 +4327,9 @@ private:
 
     /// One more than the last row with text.
     [[nodiscard]] int last_row(bool main) const {
+        const auto row = [&](int y) -> const Row & { return main ? model_.main_row(y) : model_.row(y); };
         int end = model_.rows();
-        while (end > page_.written && model_.text_of(main ? model_.main_row(end - 1) : model_.row(end - 1)).empty()) --end;
+        while (end > page_.written && model_.text_of(row(end - 1)).empty()) --end;
         return end;
     }
 
@@ -4626,10 +4645,11 @@ int convert(const Options &options) {
 // The model is fed up to some place in the recording, and says what it looks like there. A keyframe is a recording of
 // its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
 
-/// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before the
-/// time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if it is not all there.
+/// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before
+/// the time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if it is not all there.
 template <typename Take>
-bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until, Take &&take) {
+bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
+                Take &&take) {
     Event event;
     Got got;
     while ((got = recording.next(event)) == Got::some && event.time <= until) {
@@ -4644,10 +4664,6 @@ bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std
         if (bytes.size() < event.bytes.size()) return true;
     }
     return got != Got::bad && (to == UINT64_MAX || position >= to);
-}
-
-Model model_for(const Header &header, std::uint64_t history) {
-    return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24, history};
 }
 
 /// The state at the place that the options name. With `out`, the output on the way there is written to it, but for
@@ -4669,7 +4685,8 @@ std::optional<Model> model_at(const Options &options, Recording &recording, Micr
     std::uint64_t position = options.skip.second;
     recording.jump(options.skip.first);
     if (feed_model(recording, model, position, options.to, until, write)) return model;
-    if (position < options.to && options.to != UINT64_MAX) complain(recording.name(), "there is less output than asked for");
+    const bool too_short = position < options.to && options.to != UINT64_MAX;
+    if (too_short) complain(recording.name(), "there is less output than asked for");
     return std::nullopt;
 }
 
@@ -4700,7 +4717,9 @@ std::string encode_base64(std::string_view bytes) {
     std::string text;
     for (std::size_t i = 0; i < bytes.size(); i += 3) {
         std::uint32_t bits = 0;
-        for (std::size_t k = i; k < i + 3; ++k) bits = bits << 8 | (k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0);
+        for (std::size_t k = i; k < i + 3; ++k) {
+            bits = bits << 8 | (k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0);
+        }
         for (int shift = 18; shift >= 0; shift -= 6) text += kDigits[bits >> shift & 63];
     }
     const std::size_t padding = (3 - bytes.size() % 3) % 3;
@@ -4714,10 +4733,10 @@ int keyframe(const Options &options) {
     if (!model) return 1;
     const std::string bytes = model->paint(options.history), text = to_utf8(bytes);
     const std::int64_t timestamp = std::max<std::int64_t>(recording.header().timestamp, 0);
-    out.put("{\"version\": 2, \"width\": " + std::to_string(model->columns()) + ", \"height\": " +
-            std::to_string(model->rows()) + ", \"timestamp\": " + std::to_string(timestamp) + "}\n");
-    if (text != bytes) out.put("[0.000000, \"b\", \"" + encode_base64(bytes) + "\"]\n");
-    out.put("[0.000000, \"o\", " + json_quote(text) + "]\n");
+    out.put(R"({"version": 2, "width": )" + std::to_string(model->columns()) + R"(, "height": )" +
+            std::to_string(model->rows()) + R"(, "timestamp": )" + std::to_string(timestamp) + "}\n");
+    if (text != bytes) out.put(R"([0.000000, "b", ")" + encode_base64(bytes) + "\"]\n");
+    out.put(R"([0.000000, "o", )" + json_quote(text) + "]\n");
     out.flush();
     return out.status();
 }
@@ -4842,11 +4861,11 @@ constexpr char kPaintHelp[] =
     "Usage: record paint [OPTION]... FILE\n"
     "       record keyframe [OPTION]... FILE\n"
     "Writes what brings a terminal of the session's size to the state that it has at the end of the recording: lines\n"
-    "that have scrolled off, the screen, cursor and modes. This is how the shim shows a session to a client that comes\n"
-    "late. keyframe writes the same as a recording of one event, at which a later run can begin.\n"
+    "that have scrolled off, the screen, cursor and modes. So the shim shows a session to a client that comes late.\n"
+    "keyframe writes the same as a recording of one event, at which a later run can begin.\n"
     "\n"
-    "  -H, --history SIZE  bytes of lines that scrolled off (K, M, G; default 64K), none, or all: then the whole output\n"
-    "                      is written first, without questions to the terminal\n"
+    "  -H, --history SIZE  bytes of lines that scrolled off (K, M, G; default 64K), none, or all: the whole output is\n"
+    "                      written first, without questions to the terminal\n"
     "      --key KEYFRAME  begin in the state of this keyframe, and go on with FILE\n"
     "      --skip O:P      read FILE from byte O on, before which stand P bytes of output\n"
     "      --to N          the state before byte N of the output\n";
