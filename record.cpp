@@ -7,10 +7,12 @@
 //   record screen  [-e] [-t TIME] FILE                              what is on the screen
 //   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
 //
-//                    ┌────────┐ lines ┌───────────┐ events ┌─────────────────────┐ bytes
-//   session.cast ───►│ Window ├──────►│ Recording ├───────►│ cat info play       ├───────► standard output
-//                    └────────┘       │ (by Json) │        │ convert (by Screen) │
-//                                     └───────────┘        └─────────────────────┘
+//                    ┌────────┐ lines ┌───────────┐ events ┌─────────────────────────┐ bytes
+//   session.cast ───►│ Window ├──────►│ Recording ├───────►│ cat info convert        ├───────► standard output
+//                    └────────┘       │ (by Json) │        │ play screen paint:      │
+//                                     └───────────┘        │ Model (a terminal that  │
+//                                                          │ shows nothing), Painter │
+//                                                          └─────────────────────────┘
 // Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more than
 // one of a second. An event of more than 1 MiB (shim's have 400 KiB at most) comes in parts.
 //
@@ -21,8 +23,8 @@
 // The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
 //
-// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 cat · 6 info · 7 play · 8 the screen
-// as text · 9 convert · 10 the command line
+// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model · 7 painting ·
+// 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen · 14 the command line
 //
 // FILE may be the name of a session: its newest recording is meant.
 //
@@ -3262,7 +3264,7 @@ std::string Model::row_text(int y, bool colours) const {
 
 constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 
-// === 5. cat ==========================================================================================================
+// === 8. cat ==========================================================================================================
 
 /// What the command line says; each command looks at its own.
 struct Options {
@@ -3344,7 +3346,7 @@ int cat(const Options &options) {
     return status;
 }
 
-// === 6. info =========================================================================================================
+// === 9. info =========================================================================================================
 // A session runs for as long as its shim holds the lock: no pid file that could be stale, no process to ask.
 
 struct Summary {
@@ -3599,7 +3601,7 @@ int info(const Options &options) {
     return std::max(status, out.status());
 }
 
-// === 7. play =========================================================================================================
+// === 10. play ========================================================================================================
 // Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An event
 // is shown when the second has reached the first.
 //
@@ -4238,7 +4240,7 @@ int play(const Options &options) {
     return status;
 }
 
-// === 8. The screen as text ===========================================================================================
+// === 11. The screen as text ==========================================================================================
 // What a person would have read: a small terminal keeps the screen, and a line is written when it scrolls off the top,
 // as it looked last. Three rules make text of what was never lines:
 //   * a line that the terminal wrapped is one line;
@@ -4349,7 +4351,7 @@ private:
     Micros now_ = 0;    // in the recording
 };
 
-// === 9. convert ======================================================================================================
+// === 12. convert =====================================================================================================
 // Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2, since
 // the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are renamed.
 
@@ -4641,7 +4643,7 @@ int convert(const Options &options) {
     return status;
 }
 
-// === 10. paint, keyframe, screen =====================================================================================
+// === 13. paint, keyframe, screen =====================================================================================
 // The model is fed up to some place in the recording, and says what it looks like there. A keyframe is a recording of
 // its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
 
@@ -4751,7 +4753,7 @@ int screen(const Options &options) {
     return out.status();
 }
 
-// === 11. The command line ============================================================================================
+// === 14. The command line ============================================================================================
 
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
