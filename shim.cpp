@@ -2542,7 +2542,7 @@ void Session::client_input_ended(Client &client) {
     follow_window();
     const bool taken = client.input.is_push() && !client.unheard;
     if (taken) ::send(client.socket.get(), kTaken.data(), kTaken.size(), MSG_DONTWAIT);  // all it is ever sent: it fits
-    if (left || taken) drop(client);
+    if (left || client.input.is_push()) drop(client);
 }
 
 /// Reads what the client has sent, whatever the queue is like: its hello, a new size and its end are news at any time.

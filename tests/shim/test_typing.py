@@ -73,7 +73,7 @@ def test_shim_usage_errors(pty, argv):
 
 
 @pytest.mark.parametrize('argv', [
-    [], ['--'], ['-x', '0'], ['--no-such', '0'], ['-e'], ['--escape'], ['--quiet=1', '0'], ['-e', '', '0'],
+    ['--'], ['-x', '0'], ['--no-such', '0'], ['-e'], ['--escape'], ['--quiet=1', '0'], ['-e', '', '0'],
     ['-e', '^\\^\\', '0'], ['-e', 'word', '0'], ['-e', '^1', '0'], ['-e', 'ä', '0'], ['-']])
 def test_attach_usage_errors(pty, argv):
     """Missing operands, unknown options and escape keys that are none: usage, status 2."""
