@@ -60,6 +60,7 @@
 #include <fcntl.h>
 #include <getopt.h>  // getopt_long: not POSIX, but in every libc
 #include <poll.h>
+#include <pwd.h>
 #include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
 #include <sys/stat.h>
@@ -214,6 +215,13 @@ std::size_t utf8_length(const char *at, const char *end) {
     if (room < 3 || !in(1, low, high) || !in(2, 0x80, 0xBF)) return 0;
     if (first < 0xF0) return 3;
     return room > 3 && in(3, 0x80, 0xBF) ? 4 : 0;
+}
+
+/// The character of the well-formed sequence of `length` bytes at `at`.
+char32_t decode_utf8(const char *at, std::size_t length) {
+    char32_t code = static_cast<unsigned char>(*at) & (length == 1 ? 0x7FU : 0x7FU >> length);
+    for (std::size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(at[i]) & 0x3F);
+    return code;
 }
 
 /// Writes `code` as UTF-8 at `out` (4 bytes of room); gives back the place after it.
@@ -672,16 +680,22 @@ template <typename Take> bool find_entry(const std::string &folder, Take &&take)
     return false;
 }
 
-/// The folder in which the shim keeps the recordings of named sessions.
+// >>> recordings of named sessions: the same in shim.cpp and record.cpp
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
+/// wants state to be kept.
 std::string records_folder() {
     const auto variable = [](const char *name) {
-        const char *const value = std::getenv(name);
+        const char *value = std::getenv(name);
         return std::string(value != nullptr ? value : "");
     };
-    const std::string folder = variable("SHIM_RECORDS"), state = variable("XDG_STATE_HOME");
-    if (!folder.empty()) return folder;
-    return (state.empty() ? variable("HOME") + "/.local/state" : state) + "/shim";
+    if (const std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
+    if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
+    const std::string home = variable("HOME");
+    if (!home.empty()) return home + "/.local/state/shim";
+    const passwd *user = ::getpwuid(::geteuid());  // a service may have no HOME
+    return std::string(user != nullptr ? user->pw_dir : "") + "/.local/state/shim";
 }
+// <<< recordings of named sessions
 
 /// A recording of a named session, and what its file's name says: SESSION-<UTC time>.cast, or SESSION-<UTC time>-2.cast
 /// for the second one that began in a second.
@@ -2264,9 +2278,8 @@ private:
 
     static char32_t decode(const std::string &bytes) {
         const std::size_t length = utf8_length(bytes.data(), bytes.data() + bytes.size());
-        char32_t code = static_cast<unsigned char>(bytes[0]) & (0x7FU >> length);
-        for (std::size_t i = 1; i < length; ++i) code = code << 6 | (static_cast<unsigned char>(bytes[i]) & 0x3F);
-        return length == 0 || code == 0xFFFE ? U'\uFFFD' : code;
+        const char32_t code = length == 0 ? U'\uFFFD' : decode_utf8(bytes.data(), length);
+        return code == 0xFFFE ? U'\uFFFD' : code;
     }
 
     void end_broken_character() {
@@ -3540,14 +3553,16 @@ std::string format_bytes(std::uint64_t bytes) {
     return text.data() + std::string(unit > 0 ? 1 : 0, " KMGTPE"[unit]);
 }
 
-/// `text` in at most `columns`: what does not fit is cut off.
+/// `text` in at most `columns` of a terminal: what does not fit is cut off.
 std::string fit(const std::string &text, std::size_t columns) {
     const char *const end = text.data() + text.size();
-    const char *at = text.data(), *cut = at;
-    for (std::size_t used = 0; at < end; ++used) {
-        if (used + 1 == columns) cut = at;
-        if (used == columns) return text.substr(0, static_cast<std::size_t>(cut - text.data())) + "…";
-        at += std::max<std::size_t>(utf8_length(at, end), 1);
+    const char *at = text.data(), *cut = at;  // the beginning up to `cut` leaves room for the ellipsis
+    for (std::size_t used = 0; at < end && used <= columns;) {
+        const std::size_t length = std::max<std::size_t>(utf8_length(at, end), 1);
+        if (used < columns) cut = at;
+        used += static_cast<std::size_t>(width_of(decode_utf8(at, length)));
+        if (used > columns) return text.substr(0, static_cast<std::size_t>(cut - text.data())) + "…";
+        at += length;
     }
     return text;
 }

@@ -1,8 +1,8 @@
 """Recordings that nobody here made: those of asciinema, its player, its server and agg, of termtosvg and of
 r-lib/asciicast, each read by every command and by a decoder that owes nothing to record.cpp.
 
-The files are others' and not kept here, only facts about them (foreign.json beside this: whose, how large, the hashes of
-the file and of its output). Put them, under any name, into a folder that PTYME_FOREIGN names, and this reads them.
+The files are others' and not kept here, only facts about them (foreign.json beside this: whose, how large, the hashes
+of the file and of its output). Put them, under any name, into a folder that PTYME_FOREIGN names, and this reads them.
 """
 import hashlib
 import json
@@ -33,7 +33,7 @@ def files(refused=False):
 
 
 def decoded(path):
-    """Header, events and output of a recording. In v2 a clock may have been set back: time does not go back for that."""
+    """Header, events and output of a recording. Where v2's clock was set back, time stands still."""
     with open(path, 'rb') as f:
         head, events = load(f.read())
     now = 0
@@ -90,7 +90,8 @@ def test_every_command_says_what_an_independent_decoder_says(pty, path, fact):
     assert [piece for _, piece in frames(convert('ttyrec', path))] == [piece for _, piece in pieces]
     text = convert('txt', path).decode()
     assert not any(c < ' ' and c not in '\n\t' or '\x7f' <= c < '\xa0' for c in text)
-    good('screen', path), good('screen', '-e', path), good('paint', path)            # pylint: disable=expression-not-assigned
+    for command in (['screen'], ['screen', '-e'], ['paint']):
+        good(*command, path)
 
     convert('script', '-o', pty.path('script'), path)
     with open(pty.path('script.timing'), encoding='utf-8') as f:
@@ -108,7 +109,7 @@ def test_a_recording_of_others_that_is_cut_anywhere_gives_what_is_left(pty, path
     with open(path, 'rb') as f:
         whole = f.read()
     data = good('cat', path)
-    first = whole.index(b'\n') + 1 if not whole.lstrip().startswith(b'{"version": 1') and b'"stdout"' not in whole else 0
+    first = 0 if b'"stdout"' in whole else whole.index(b'\n') + 1               # the header of v2 and v3
     for part in range(1, 8):
         cut = first + (len(whole) - first) * part // 8
         torn = pty.path('torn.cast')
@@ -122,7 +123,7 @@ def test_a_recording_of_others_that_is_cut_anywhere_gives_what_is_left(pty, path
 
 @pytest.mark.parametrize(('path', 'fact'), files(refused=True))
 def test_what_is_no_recording_is_refused_with_its_line(pty, path, fact):
-    """The invalid examples of asciinema's server, and a size that is a sentence: one error, the same for each command."""
+    """The invalid examples of asciinema's server, a size that is a sentence: one error, the same for each command."""
     said = {command: record(*command.split(), path) for command in ('cat', 'info', 'play -s 1000', 'convert -t v3')}
     found = ERROR.match(said['cat'].stderr.decode())
     assert found and found['file'] == path and int(found['line']) == fact['refused'] and pty

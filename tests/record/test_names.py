@@ -147,13 +147,16 @@ def test_the_list_fits_the_terminal_and_is_whole_in_a_pipe(pty, sessions):
     for number, name in enumerate(('a', 'a-name-of-thirty-characters-xx', 'x' * 64)):
         sessions(f'{name}-{TIMES[number]}.cast', event(1, 'x', '0'), command=long)
     sessions(f'caf-{TIMES[0]}.cast', event(1, 'x', '0'), command='\u00e9' * 300)
+    sessions(f'wide-{TIMES[0]}.cast', event(1, 'x', '0'), command='x' + '\u4f60' * 100)
     assert good('info').decode().count(long) == 3
     for columns in (80, 132, 60, 1):
         shown = on_screen(pty.terminal(RECORD, 'info', cols=columns), columns, 24)
         assert shown.exit_status() == 0
-        lines = shown.output.decode().replace('\r', '').split('\n')[:4]
-        assert all(len(line) == columns and line.endswith('\u2026') for line in lines), lines
-        assert columns < 80 or 'sh -c "word' in lines[3] and 'x' * 64 in lines[0]
+        lines = shown.output.decode().replace('\r', '').split('\n')[:5]
+        widths = [len(line) + line.count('\u4f60') for line in lines]           # each of those takes two columns
+        assert all(line.endswith('\u2026') for line in lines), lines
+        assert all(width in (columns, columns - 1) for width in widths), lines
+        assert columns < 80 or any('sh -c "word' in line for line in lines) and 'x' * 64 in lines[0]
     shown = on_screen(pty.terminal('/bin/sh', '-c', f'stty cols 0; exec {RECORD} info'))
     assert shown.exit_status() == 0 and len(shown.output.decode().split('\r\n')[0]) == 80
 
