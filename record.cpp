@@ -1211,6 +1211,9 @@ bool parse_size(std::string_view text, int &columns, int &rows) {
 /// A part of the output, as Sequences cuts it.
 enum class Part { text, control, sequence };
 
+/// (What starts_with() would say, and in the time that this may take.)
+inline bool begins_csi(std::string_view bytes) { return bytes.size() > 1 && bytes[0] == '\x1B' && bytes[1] == '['; }
+
 class Sequences {
 public:
     /// `eight_bit`: whether U+0080 to U+009F are controls. Some terminals have them so; xterm ignores them in UTF-8.
@@ -1301,7 +1304,7 @@ private:
     /// The length of the control sequence that begins `bytes`, when it is there whole and nothing odd is in it: the
     /// short way for the most common of all. Else 0.
     static std::size_t length_of_csi(std::string_view bytes) {
-        if (!bytes.starts_with("\x1B[")) return 0;
+        if (!begins_csi(bytes)) return 0;
         std::size_t at = 2;
         while (at < bytes.size() && (bytes[at] & 0xE0) == 0x20) ++at;
         return at < bytes.size() && bytes[at] >= '@' && bytes[at] < '\x7F' && at < kLongest ? at + 1 : 0;
@@ -1374,7 +1377,7 @@ struct Csi {
 /// A prefix or a number where none may stand makes it none: a terminal then takes nothing but its end.
 Csi parse_csi(std::string_view bytes) {
     Csi csi;
-    bool misplaced = !bytes.starts_with("\x1B[");
+    bool misplaced = !begins_csi(bytes);
     for (std::size_t i = 2; i < bytes.size() && !misplaced; ++i) {
         const char c = bytes[i];
         if (c >= '0' && c <= ';') {
@@ -2397,13 +2400,16 @@ private:
     }
 
     void take_sequence(std::string_view bytes, char32_t last) {
+        if (begins_csi(bytes)) {
+            osc_.clear();
+            return take_csi(parse_csi(bytes), last);
+        }
         std::string osc;
         osc.swap(osc_);
         if (bytes[0] != '\x1B' || bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;  // a very long one
         if (bytes == "\x1B\\") return take_osc(osc);
         if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return;
         switch (bytes[1]) {
-        case '[': return take_csi(parse_csi(bytes), last);
         case ']':
             if (bytes.ends_with('\a')) take_osc(bytes.substr(2, bytes.size() - 3));
             else osc_ = bytes.substr(2);  // whether it was ended or cut short shows next
@@ -2692,19 +2698,32 @@ private:
         cursor_.pen.flags = static_cast<std::uint16_t>((cursor_.pen.flags & ~cleared) | set);
     }
 
-    void set_rendition(int n) {
-        struct Flag {
-            int number, cleared, set;
-        };
+    /// The flags that each number of SGR clears and sets.
+    static constexpr auto kRenditions = [] {
         constexpr int once = Pen::underline_once;
-        static constexpr std::array kFlags{
-            Flag{1, 0, Pen::bold}, Flag{2, 0, Pen::faint}, Flag{3, 0, Pen::italic},
-            Flag{4, Pen::underline, once}, Flag{5, 0, Pen::blink}, Flag{6, 0, Pen::blink},
-            Flag{7, 0, Pen::inverse}, Flag{8, 0, Pen::hidden}, Flag{9, 0, Pen::struck},
-            Flag{21, Pen::underline, 2 * once}, Flag{22, Pen::bold | Pen::faint, 0}, Flag{23, Pen::italic, 0},
-            Flag{24, Pen::underline, 0}, Flag{25, Pen::blink, 0}, Flag{27, Pen::inverse, 0},
-            Flag{28, Pen::hidden, 0}, Flag{29, Pen::struck, 0}, Flag{53, 0, Pen::overline},
-            Flag{55, Pen::overline, 0}};
+        std::array<std::pair<int, int>, 56> table{};
+        table[1] = {0, Pen::bold};
+        table[2] = {0, Pen::faint};
+        table[3] = {0, Pen::italic};
+        table[4] = {Pen::underline, once};
+        table[5] = table[6] = {0, Pen::blink};
+        table[7] = {0, Pen::inverse};
+        table[8] = {0, Pen::hidden};
+        table[9] = {0, Pen::struck};
+        table[21] = {Pen::underline, 2 * once};
+        table[22] = {Pen::bold | Pen::faint, 0};
+        table[23] = {Pen::italic, 0};
+        table[24] = {Pen::underline, 0};
+        table[25] = {Pen::blink, 0};
+        table[27] = {Pen::inverse, 0};
+        table[28] = {Pen::hidden, 0};
+        table[29] = {Pen::struck, 0};
+        table[53] = {0, Pen::overline};
+        table[55] = {Pen::overline, 0};
+        return table;
+    }();
+
+    void set_rendition(int n) {
         Pen &pen = cursor_.pen;
         const auto colour = [n](int base) { return static_cast<std::uint32_t>(n - base + 1); };
         const int tens = n / 10, unit = n % 10;
@@ -2714,8 +2733,9 @@ private:
         else if (tens == 9 && unit < 8) pen.foreground = colour(90 - 8);
         else if (tens == 10 && unit < 8) pen.background = colour(100 - 8);
         else if (n == 59) pen.underline_colour = 0;
-        else for (const Flag &flag : kFlags) {
-            if (flag.number == n) set_flags(flag.cleared, flag.set);
+        else if (n < std::ssize(kRenditions)) {
+            const auto &[cleared, set] = kRenditions[static_cast<std::size_t>(n)];
+            set_flags(cleared, set);
         }
     }
 
