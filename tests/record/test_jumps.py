@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-from harness import RECORD, TIMEOUT, children, wait_until
-from record_tools import CASTS, V2, Growing, chunks, event, header, load, output, read_until, write
+from harness import BUILD, RECORD, TIMEOUT, children, wait_until
+from record_tools import CASTS, V2, Growing, chunks, event, header, load, output, read_until, resident, write
 from screens import Model, differences
 
 LEFT, RIGHT = '\x1b[D', '\x1b[C'
@@ -120,6 +120,7 @@ def test_jumps_in_a_long_recording_go_on_from_what_is_kept(pty):
         wanted.feed(b''.join(data for when, data in pieces if at - 1 < when <= at))
         wait_model(shown, wanted)
     assert last and len(shown.output) < MIB
+    assert 'sanitize' in BUILD or resident(shown.child.pid) < 16 * MIB, 'the states that are kept, 4 MiB at most'
     shown.send('q')
     assert shown.exit_status() == 0
 

@@ -5,7 +5,6 @@ Authorities: sections 4 and 6 of the contract, the asciicast documentation (v1, 
 import json
 import os
 import random
-import subprocess
 
 import pytest
 
