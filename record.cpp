@@ -3706,8 +3706,8 @@ public:
     std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
         sigset_t blocked, before;
         fd_set readable, writable;
-        ::sigemptyset(&blocked);
-        for (const int number : kSignals) ::sigaddset(&blocked, number);
+        sigemptyset(&blocked);  // without ::, for it may be a macro
+        for (const int number : kSignals) sigaddset(&blocked, number);
         ::sigprocmask(SIG_BLOCK, &blocked, &before);
         FD_ZERO(&readable);
         FD_ZERO(&writable);
