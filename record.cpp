@@ -2121,7 +2121,7 @@ private:
         const int first = y + csi.at(index, 1) - 1, left = x + csi.at(index + 1, 1) - 1;
         const int last = std::min(y + csi.at(index + 2, rows_), cursor_.origin ? bottom_ + 1 : rows_);
         const int right = std::min(x + csi.at(index + 3, columns_), cursor_.origin ? right_ + 1 : columns_);
-        if (left >= right || c < ' ' || c == 0x7F || c > 0xFF) return;
+        if (left >= right || c < ' ' || (c >= 0x7F && c < 0xA0) || c > 0xFF) return;
         for (int row = first; row < last; ++row) {
             std::fill_n(at(row).open(left, right, pen), right - left, Cell{static_cast<char32_t>(c), pen});
         }
