@@ -227,4 +227,4 @@ def test_program_does_not_notice_that_attach_was_stopped(pty):
     assert sum('{24 80}' in row for row in before) == sum('{24 80}' in row for row in pane.rows())
     pane.type('Q')
     pane.wait('ended with status 9')
-    assert not alive(attach)
+    wait_until(lambda: not alive(attach), what='the end of attach')
