@@ -21,10 +21,12 @@ if [ "${1:-}" != tour ]; then
     need iputils-ping have ping
     for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
     need man-db have man
-# The terminals that the painted screens are compared in.
-need xterm have xterm
-need xvfb have Xvfb
-need libvterm-dev test -e /usr/include/vterm.h
+    # Programs that late clients see, and terminals that what they see is compared in.
+    for tool in screen tig w3m fzf xterm; do need $tool have $tool; done
+    need kakoune have kak
+    need neovim have nvim
+    need xvfb have Xvfb
+    need libvterm-dev test -e /usr/include/vterm.h
 need groff-base have groff
 need mandoc have mandoc
 need bash-completion test -e /usr/share/bash-completion/bash_completion

@@ -22,7 +22,7 @@ import tty
 
 from pyte import charsets
 
-from harness import ROOT, TIMEOUT
+from harness import ROOT, TIMEOUT, wait_until
 
 PRIVATE = (
     1,
@@ -60,6 +60,8 @@ ANSI = (2, 4, 12, 20)
 RUNS = re.compile(rb'[\x00-\x7f]+|[\x80-\xff]+')
 SEVERAL = re.compile(rb'\x1b\[\?([0-9]+(?:;[0-9]+)+)([hl])')
 RESTORED = ('12', '25')  # libvterm's DECRC restores how the cursor looks, too
+# What allows a program to make the window 132 columns wide, and what ends UTF-8.
+NOT_FED = re.compile(rb'\x1b\[\?4[02]h')
 SGR_SHOWN_ON_BLANK = {'4', '7', '9', '21'}
 
 
@@ -210,7 +212,7 @@ class Xterm:
         answers, run = b'', b''
         for step in [*steps, None]:
             if isinstance(step, bytes):
-                run += step.replace(b'\x1b[?40h', b'')  # (what allows a program to make the window 132 columns wide)
+                run += NOT_FED.sub(b'', step)
                 continue
             if step:
                 # (xterm reads in order, but the window's size comes by another way: the bytes first. An unfinished
@@ -513,26 +515,13 @@ class Tmux:
 class TmuxPane:
     def __init__(self, server, name, size):
         self.server, self.name = server, name
-        self.path = (
-            server.run(
-                'new-session',
-                '-d',
-                '-P',
-                '-F',
-                '#{pane_tty}',
-                '-x',
-                str(size[1]),
-                '-y',
-                str(size[0]),
-                '-s',
-                name,
-                'exec sleep 1000000',
-            )
-            .decode()
-            .strip()
-        )
-        self.tty = os.open(self.path, os.O_RDWR | os.O_NOCTTY)
-        tty.setraw(self.tty)
+        # tmux's child sets the terminal up after the command has returned: only what runs then knows that it is raw.
+        ready = os.path.join(server.folder, f'{server.name}-{name}')
+        idle = f'stty raw -echo; >{ready}; exec sleep 1000000'
+        size_options = ('-x', str(size[1]), '-y', str(size[0]))
+        said = server.run('new-session', '-d', '-P', '-F', '#{pane_tty}', *size_options, '-s', name, idle)
+        wait_until(lambda: os.path.exists(ready), what='the pane')
+        self.tty = os.open(said.decode().strip(), os.O_RDWR | os.O_NOCTTY)
         os.set_blocking(self.tty, False)
 
     def end(self):

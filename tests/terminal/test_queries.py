@@ -1,11 +1,10 @@
 """Issue 5, item 2: what a terminal answers to old questions never reaches the program."""
-import re
 import time
 
 import pytest
 
-from harness import ATTACH, RECORD
-from listener import Listener, listen, print_and_see
+from harness import ATTACH, RECORD, goodbye, hello
+from listener import Listener, listen
 from screens import Model
 from sessions import BUDGET, Watcher, read_quiet, wait_for
 
@@ -101,66 +100,16 @@ def test_late_client_is_not_asked_what_was_asked_before(pty, history, aware):
     ask_live(listener, late)
 
 
-def test_sequence_that_was_half_printed_when_the_client_came_is_not_torn(pty):
-    """The first half is history, the second is live: a client that got the second half alone would show it as text."""
-    listener, always = listen(pty, '-H', '1K')
-    for sequence in (b'\x1b[?2026$p', b'\x1b]11;?\x1b\\', b'\x1bP$qm\x1b\\', b'\x1b[1;38;5;196m', b'\x1b(0',
-                     b'\x1b]0;title\x07'):
-        for cut in range(1, len(sequence)):
-            mark = f'{sequence[1:].hex()[:20]}-{cut}'.encode()
-            listener.print(b'\r\n' + mark + sequence[:cut])
-            always.read_until(lambda mark=mark, cut=cut: always.got.endswith(mark + sequence[:cut]))
-            late = answering(listener, pty, aware=False)
-            late.read_until(lambda mark=mark: mark in late.got)
-            listener.print(sequence[cut:] + b'\x1b(BEND')
-            late.read_until(lambda: late.got.endswith(b'\x1b(BEND'))
-            last = [row.rstrip() for row in late.model.screen.text().split('\n') if row.strip()][-1]
-            assert last == mark.decode() + 'END', (sequence, cut)
-            late.close()
-
-
-def test_history_cut_anywhere_in_a_query_shows_and_asks_nothing(pty):
-    """Wherever the cut falls, the history begins at a safe place: no part of a sequence appears as text, and no
-    terminal answers (the filler is digits, so whatever else is on the screen came out of a torn sequence)."""
-    listener, always = listen(pty, '-H', '1K')
-    number = 0
-    assert len(EVERYTHING) < 1000
-    for first in range(3):                      # a step moves the cut by three bytes: three rounds for every byte
-        print_and_see(listener, always, EVERYTHING + b'7' * (1024 - len(EVERYTHING) + first))
-        for _ in range(len(EVERYTHING) // 3 + 2):
-            number = (number + 1) % 1000
-            late, mark = answering(listener, pty, aware=False), b'%03d' % number
-            late.read_until(lambda late=late: late.got)
-            listener.print(mark)
-            late.read_until(lambda mark=mark: late.got.endswith(mark))
-            assert not late.answers, (number, late.answers, late.got[:100])
-            text = late.model.screen.text().replace('READY', '')
-            assert re.fullmatch(r'[0-9\s]*', text), (number, late.got[:100], text)
-            late.close()
-    assert listener.input() == b''
-
-
-def test_sequences_that_ask_nothing_stay_in_the_history(pty):
-    """Only queries are left out: titles, colours, the clipboard's contents and pictures are what was printed."""
-    listener, always = listen(pty)
-    listener.print(b'\r\n'.join([b'', *NOT_QUERIES, b'END']))
-    always.read_until(lambda: always.got.endswith(b'END'))
-    late = listener.watch(pty)
-    late.read_until(lambda: b'END' in late.got)
-    for sequence in NOT_QUERIES:
-        assert sequence in late.got, sequence
-
-
 def test_live_bytes_and_recording_keep_the_queries(pty):
     """Queries are left out of what is replayed, never out of the live bytes, the recording or `record cat`."""
     listener = Listener(pty)
-    always = pty.client(listener.shim.address)
+    always = pty.client(listener.shim.address, hello(0, 0))
     always.read_until(b'READY')
     printed = b'\r\n'.join(QUERIES)
     listener.print(printed)
     assert always.read_bytes(len(printed)) == printed
     listener.end()
-    assert always.read_all() == b''
+    assert always.read_all() == goodbye(0)
     listener.shim.wait_gone()
     run = pty.run(RECORD, 'cat', listener.shim.recording, text=False)
     assert (run.returncode, run.stdout) == (0, b'READY' + printed)

@@ -1,0 +1,453 @@
+"""What a client that comes late is sent: the lines that have scrolled off, then the screen, then live bytes; to each
+kind of client what is meant for it, and when `record` fails, what the ring has (contract, section 7, 'Who gets what').
+
+Painted terminals are compared in xterm with one that was there from the first byte (lib/late.py, lib/oracles.py)."""
+import os
+import re
+import shutil
+import signal
+import stat
+import time
+
+import pytest
+
+from harness import RECORD, SHIM, TIMEOUT, Shim, alive, hello, wait_until
+from late import Screen, Session, read_quiet
+from listener import Listener
+from oracles import differences, text_of
+
+PIPE, WATCHES = hello(0, 0), hello(0, 0, 1)
+LINES = b''.join(b'\x1b[3%dmline %06d\x1b[m of the output\r\n' % (n % 8, n) for n in range(3000))
+SHELL = ('bash', '--norc', '--noprofile', '-i')
+
+
+class Printer:
+    """A session whose program prints what the test says, with a client that was there from the first byte."""
+
+    def __init__(self, pty, *options):
+        self.listener, self.pty, self.late, self.marks = Listener(pty, *options), pty, [], 0
+        self.shim = self.listener.shim
+        self.always = Screen(self.shim.address, first=b'.')
+        pty.keep(self.always, self.always.close)
+        while b'READY' not in self.always.got:  # (it was printed before the client came, and may be no history)
+            self.listener.print(b'READY')
+            read_quiet([self.always], time.monotonic() + 0.2)
+
+    def come(self, size=(24, 80), first=None, steps=()):
+        late = Screen(self.shim.address, size, first, steps)
+        self.late.append(self.pty.keep(late, late.close))
+        return late
+
+    def until(self, client, wanted):
+        end = time.monotonic() + TIMEOUT
+        while wanted not in client.got:
+            assert time.monotonic() < end and client.open, f'{wanted!r} did not come; got {client.got[-300:]!r}'
+            read_quiet([self.always, *self.late], end, 0.02)
+
+    def mark(self):
+        """Prints something that nobody sees, and that nobody has seen before."""
+        self.marks += 1
+        sign = b'\x1b]7777;%d\x07' % self.marks
+        self.listener.print(sign)
+        return sign
+
+    def print(self, data):
+        """Prints, and waits until the client that was always there has it."""
+        self.listener.print(data)
+        self.until(self.always, self.mark())
+
+    def wrong(self, late, oracle):
+        """What the late client's terminal shows otherwise, once both have all."""
+        end = time.monotonic() + TIMEOUT
+        while True:  # (what is printed before it is painted is in the paint, and cannot be seen)
+            live = self.mark()
+            read_quiet([self.always, *self.late], time.monotonic() + 0.1, 0.03)
+            if live in late.got and live in self.always.got:
+                break
+            assert time.monotonic() < end, f'nothing live came; got {late.got[-300:]!r}'
+        return differences(late.state(oracle), self.always.state(oracle), ('answers', 'scrolled'))
+
+
+def scrolled(client, vterm):
+    state = vterm.state(client.steps, client.size, deep=False)
+    return text_of(state['scrolled']) + text_of(state['cells'])
+
+
+@pytest.mark.parametrize('history, least, most', [('1K', 10, 40), ('64K', 900, 2500), ('all', 2976, 2977)])
+def test_lines_that_scrolled_off_come_first(pty, vterm, history, least, most):
+    """`-H SIZE`: SIZE bytes of lines, as they looked, end where the screen begins; `all`: every one."""
+    session = Printer(pty, '-H', history)
+    session.print(b'\r\n' + LINES)
+    late = session.come()
+    assert not session.wrong(late, vterm)
+    got = [row for row in scrolled(late, vterm) if row]
+    shown = [row for row in scrolled(session.always, vterm) if row]
+    assert got[-len(got) :] == shown[-len(got) :] if history != 'all' else got[-1000:] == shown[-1000:]
+    if history != 'all':
+        assert least <= len(got) - 23 <= most, len(got)
+    else:
+        assert b'READY\r\n' + LINES in late.got
+
+
+@pytest.mark.parametrize('first', [hello(24, 80), b'', WATCHES, PIPE], ids=['window', 'nc', 'attach -r', 'pipe'])
+def test_no_history_is_not_one_old_byte(pty, first):
+    """`-H none`: a late client begins with the live bytes."""
+    session = Printer(pty, '-H', 'none')
+    session.print(b'\x1b[?1049hold' * 100)
+    late = session.come(first=first)
+    read_quiet([late], time.monotonic() + 1, 0.5)
+    session.listener.print(b'live')
+    session.until(late, b'live')
+    assert late.got == b'live'
+
+
+@pytest.mark.parametrize('history', ['1K', '1M', 'all'])
+@pytest.mark.parametrize('recording', [(), ('-n',), ('-m', '5K')], ids=['recorded', 'not recorded', 'recorded in part'])
+def test_screen_is_the_same_however_much_history_and_whatever_is_recorded(pty, xterm, history, recording):
+    """A picture drawn long ago, behind an alternate screen with another, after more than a ring of output."""
+    session = Printer(pty, '-H', history, *recording)
+    session.print(
+        b'\x1b[2J\x1b[5;5H\x1b[44mdrawn long ago\x1b[m\x1b[9;9H\x1b[?1049h\x1b[?1002;1006h\x1b[3;20r\x1b[20;1H'
+    )
+    for _ in range(3):
+        session.print(b'\x1b[20;1H' + LINES * 2)
+    late = session.come()
+    assert not session.wrong(late, xterm)
+    session.print(b'\x1b[r\x1b[?1002;1006l\x1b[?1049lback')
+    assert not session.wrong(late, xterm)
+    assert 'drawn long ago' in late.text(xterm)
+
+
+@pytest.mark.parametrize(
+    'first', [hello(24, 80), WATCHES, b'', b'typed'], ids=['window', 'attach -r', 'nc', 'nc that types']
+)
+def test_every_kind_of_terminal_is_painted(pty, xterm, first):
+    """A client with a window, one that only watches at a terminal, a raw one, once it has said nothing for 200 ms."""
+    session = Printer(pty, '-H', '1K')
+    session.print(b'\x1b[2J\x1b[5;5H\x1b[44mold\x1b[m\x1b[?25l' + b'\r%06d' * 1000 % tuple(range(1000)))
+    assert not session.wrong(session.come(first=first), xterm)
+
+
+def test_viewer_is_painted(pty, xterm):
+    """... and one at `--view`, whatever window it says it has."""
+    session = Printer(pty, '-v', pty.path('view.sock'))
+    session.print(b'\x1b[?1049h\x1b[2J\x1b[5;5H\x1b[44mold\x1b[m\x1b[?25l')
+    for first in (b'', hello(40, 100), b'typed'):
+        viewer = Screen(session.shim.view, first=first)
+        session.late.append(pty.keep(viewer, viewer.close))
+        assert not session.wrong(viewer, xterm)
+    assert (session.listener.input(), session.listener.sizes()) == (b'.', ['24x80'])
+
+
+def test_client_whose_output_is_a_pipe_gets_the_last_bytes_as_they_were(pty):
+    """`attach </dev/null | grep`: the last -H bytes, from the start of a line; there is no terminal to be told."""
+    session = Printer(pty, '-H', '1K')
+    session.print(b'\r\n' + LINES)
+    late = session.come(first=PIPE)
+    session.until(late, b'line 002999')
+    session.print(b'live')
+    session.until(late, b'live')
+    whole = session.always.got
+    begin = whole.index(late.got[:200])
+    assert whole[begin - 1 : begin] == b'\n' and whole[begin : begin + len(late.got)] == late.got
+    assert 900 < len(late.got) - len(b'\x1b]7777;99\x07live') <= 1100
+
+
+def test_client_that_comes_in_a_flood_is_painted_and_misses_nothing(pty, xterm):
+    """Between the paint and the live bytes there is neither a gap nor a repeat."""
+    session = Printer(pty, '-H', '1K')
+    session.listener.print(b'\r\n' + LINES[:60000])
+    lates = [session.come() for _ in range(5)]
+    session.print(LINES[60000:])
+    for late in lates:
+        assert not session.wrong(late, xterm)
+
+
+HALVES = (b'\x1b[1;38;5;196mx', b'\x1b]2;title\x07x', b'\x1bP1;2qabc\x1b\\x', b'\x1b(0q', b'\x1b[?25lx')
+
+
+def test_sequence_that_was_half_printed_goes_on(pty, xterm):
+    """What is unfinished where the client goes on is begun again, so that the live bytes complete it."""
+    session = Printer(pty)
+    for whole in HALVES:
+        for cut in {1, 2, len(whole) // 2, len(whole) - 1}:
+            session.print(b'\x1b[2J\x1b[m\x1b(B')
+            want = len(session.always.got) + cut
+            session.listener.print(whole[:cut])
+            wait_until(
+                lambda want=want: read_quiet([session.always], time.monotonic() + 1, 0.01)
+                and len(session.always.got) == want,
+                what='the first part',
+            )
+            late = session.come()
+            read_quiet([late], time.monotonic() + 1, 0.1)
+            session.listener.print(whole[cut:])
+            assert not session.wrong(late, xterm), (whole, cut)
+            late.close()
+            session.late.remove(late)
+
+
+def test_attach_at_the_same_size_is_not_noticed_by_the_program(pty):
+    """No signal, no size, no byte: three attaches, and three leave."""
+    listener = Listener(pty)
+    wait_until(lambda: listener.sizes() == ['24x80'], what='the first size')
+    before = listener.events()
+    for _ in range(3):
+        terminal = pty.attach(listener.shim.address)
+        terminal.wait_output(b'READY')
+        terminal.send(b'\x1c')
+        assert terminal.exit_status() == 0
+    last = pty.keep(Screen(listener.shim.address), lambda: None)
+    read_quiet([last], time.monotonic() + 2, 0.5)
+    last.close()
+    assert b'READY' in last.got and listener.events() == before
+
+
+def test_attach_at_another_size_is_one_size(pty):
+    """One TIOCSWINSZ, before the client is painted; another when it has left and there is somebody else."""
+    listener = Listener(pty)
+    wait_until(lambda: listener.sizes() == ['24x80'], what='the first size')
+    stays, other = Screen(listener.shim.address), Screen(listener.shim.address, (30, 100))
+    read_quiet([stays, other], time.monotonic() + 2, 0.5)
+    assert b'READY' in other.got and listener.sizes() == ['24x80', '30x100']
+    other.close()
+    wait_until(lambda: listener.sizes() == ['24x80', '30x100', '24x80'], what='the size that remains')
+    read_quiet([stays], time.monotonic() + 2, 0.5)
+    stays.close()
+    assert len(listener.sizes()) == 3
+
+
+QUESTIONS = [
+    b'\x1b[c',
+    b'\x1b[>c',
+    b'\x1b[=c',
+    b'\x1bZ',
+    b'\x1b[5n',
+    b'\x1b[6n',
+    b'\x1b[?6n',
+    b'\x1b[?15n',
+    b'\x1b[?996n',
+    b'\x1b[?2026$p',
+    b'\x1b[4$p',
+    b'\x1bP$qm\x1b\\',
+    b'\x1bP+q544e\x1b\\',
+    b'\x1b]4;1;?\x07',
+    b'\x1b]10;?\x1b\\',
+    b'\x1b]11;?\x07',
+    b'\x1b]52;c;?\x07',
+    b'\x1b]60\x1b\\',
+    b'\x1b]61;?\x1b\\',
+    b'\x1b]21;foreground=?\x1b\\',
+    b'\x1b]22;?__current__\x1b\\',
+    b'\x1b]99;i=1:p=?;\x1b\\',
+    b'\x1b[>q',
+    b'\x1b[?u',
+    b'\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\',
+    b'\x1b[?4m',
+    b'\x1b[x',
+    b'\x1b[14t',
+    b'\x1b[18t',
+    b'\x1b[21t',
+    b'\x1b[1$w',
+    b'\x1b[1;1;1;1;24;80*y',
+    b'\x1b[?1;1;0S',
+    b'\x1b[#R',
+    b'\x1b[# R',
+    b'\x1b[1;1;1;1#|',
+    b'\x1b[>0;1s',
+    b'\x1b]1337;ReportCellSize\x07',
+    b'\x05',
+    b'\xc2\x9bc',
+    b'\x1b[?1001s',
+]
+QUESTION_BYTES = re.compile(
+    rb'\x1b\[(?:[>=?]?[0-9;]*[cn]|>[0-9]*q|\?u|[0-9?]*\$p|[0-9;]*\*y|[0-9;]*#[|R]|'
+    rb'1[1-9]t|2[01]t|\?[0-9]*m|[0-9]*x|[0-9]\$w|\?[0-9;]*S)'
+    rb'|\x1bP[$+]q|\x1bZ|\x05|\x1b\][0-9;]*\?|\x1b\](?:60|99|21|22)\b|\x1b_G'
+)
+
+
+@pytest.mark.parametrize('history', ['64K', 'all'])
+@pytest.mark.parametrize('first', [hello(24, 80), WATCHES, b''], ids=['window', 'attach -r', 'nc'])
+def test_terminal_that_has_just_come_is_asked_nothing(pty, xterm, history, first):
+    """Whatever was asked before, whole or in pieces: not a byte of a question, and xterm has nothing to answer."""
+    session = Printer(pty, '-H', history)
+    for question in QUESTIONS:
+        session.print(b'text ' + question + b' more text\r\n')
+        session.print(question[:2])
+        session.print(question[2:] + b'\x18\x1b\\')
+    late = session.come(first=first)
+    read_quiet([late], time.monotonic() + 5, 0.5)
+    assert b'more text' in late.got
+    assert not QUESTION_BYTES.search(late.got), QUESTION_BYTES.search(late.got)[0]
+    assert xterm.state([late.got], deep=False)['answers'] == b''
+    assert session.listener.input() == b'.'
+
+
+def fake_record(pty, script):
+    """A shim with another `record` beside it."""
+    folder = pty.path('bin')
+    os.mkdir(folder)
+    shutil.copy(SHIM, folder)
+    if script:
+        path = os.path.join(folder, 'record')
+        with open(path, 'w', encoding='ascii') as f:
+            f.write('#!/bin/sh\n' + script + '\n')
+        os.chmod(path, stat.S_IRWXU)
+    return os.path.join(folder, 'shim')
+
+
+FAILURES = {
+    'absent': '',
+    'fails at once': 'exit 1',
+    'prints half and fails': 'printf "\\033[2Jhalf"; exit 1',
+    'killed': 'kill -KILL $$',
+    'no memory': f'ulimit -v 3000; exec {RECORD} "$@"',
+    'says something': 'echo oops >&2; exit 3',
+}
+
+
+@pytest.mark.parametrize('why', FAILURES)
+def test_when_record_fails_a_late_client_gets_the_rings_bytes(pty, why):
+    """Never a lost client, never a lost session: old bytes from the start of a line, then the live ones."""
+    shim = fake_record(pty, FAILURES[why])
+    run = pty.run(
+        shim,
+        '-r',
+        'x.cast',
+        '-s',
+        '80x24',
+        pty.path('sock'),
+        'sh',
+        '-c',
+        'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo old line $i; done; while read x; do echo "<$x>"; done',
+    )
+    session = Shim(run, pty.folder)
+    pty.keep(session, session.stop)
+    wait_until(lambda: b'old line 300' in open(session.recording, 'rb').read(), what='the output')
+    for first in (hello(24, 80), b'', PIPE):
+        late = pty.client(session.address, first)
+        got = late.read_until(b'old line 300\r\n')
+        assert b'old line 299\r\n' in got
+        late.send(b'live\r')
+        late.read_until(b'<live>')
+        late.close()
+    assert alive(session.pid)
+
+
+def test_when_record_hangs_others_are_served_and_the_client_is_not_lost(pty):
+    """A `record` that is stopped costs the client that waits for it, and nobody else; killed, its client goes on."""
+    shim = fake_record(pty, f'echo $$ >> {pty.path("pids")}; exec sleep 1000')
+    run = pty.run(
+        shim,
+        '-r',
+        'x.cast',
+        '-s',
+        '80x24',
+        pty.path('sock'),
+        'sh',
+        '-c',
+        'echo READY; while read x; do echo "<$x>"; done',
+    )
+    session = Shim(run, pty.folder)
+    pty.keep(session, session.stop)
+    wait_until(lambda: b'READY' in open(session.recording, 'rb').read(), what='the output')
+    waits = pty.client(session.address, hello(24, 80))
+    pids = wait_until(lambda: os.path.exists(pty.path('pids')) and open(pty.path('pids')).read().split(), what='record')
+    quick = pty.client(session.address, PIPE)
+    quick.read_until(b'READY')
+    quick.send(b'one\r')
+    quick.read_until(b'<one>')
+    os.kill(int(pids[0]), signal.SIGKILL)
+    waits.read_until(b'<one>')
+    waits.send(b'two\r')
+    waits.read_until(b'<two>')
+
+
+def test_recording_that_was_cut_short_loses_no_client(pty):
+    """Somebody truncated the file: what it does not hold any more cannot be painted; the ring's bytes are there."""
+    session = Printer(pty)
+    session.print(LINES)
+    os.truncate(session.shim.recording, 500)
+    for first in (hello(24, 80), b''):
+        late = session.come(first=first)
+        session.until(late, b'line 002999')
+        session.print(b'live')
+        session.until(late, b'live')
+
+
+def test_half_typed_command_is_not_run_by_an_attach(pty, xterm):
+    """tig runs what stands at its prompt when the window changes: that somebody attached must not be a change."""
+    session = Session(pty, xterm)
+    session.type(b'cd repo; tig -C .\r')
+    session.type(b':!touch x')
+    session.come()
+    session.quiet()
+    assert not session.wrong(xterm, session.late[0])
+    assert ':!touch x' in session.late[0].text(xterm)
+    assert not os.path.exists(pty.path('home/repo/x'))
+
+
+def test_key_that_nobody_pressed_does_not_come(pty, xterm):
+    """read -n1 and curses' getch() give back a key: an attach is none."""
+    session = Session(pty, xterm)
+    session.type(b'dialog --pause waiting 10 40 1000 2>/dev/null; echo ended\r')
+    late = session.come()
+    session.quiet()
+    assert 'ended' not in late.text(xterm) and 'waiting' in late.text(xterm)
+
+
+def test_shells_screen_is_there_after_a_hundred_pages_of_vim(pty, xterm):
+    """bash, echo, vim, 100 pages (far more than the history), detach, attach, `:q!`: the README's first daily use."""
+    session = Session(pty, xterm)
+    session.type(b'echo IMPORTANT\r', 'IMPORTANT')
+    session.type(b'vim.tiny -u NONE text\r', 'line 20 of')
+    for page in range(100):
+        session.type(b'\x06' if page % 40 < 30 else b'\x02' * 3) if page < 10 else session.always.send(b'\x06\x02')
+    session.quiet()
+    assert len(session.always.got) > 1 << 16
+    session.always.close()
+    late = session.come()
+    came = len(session.late)
+    read_quiet([late], time.monotonic() + 5, 0.5)
+    assert late.text(xterm).count('of a text file') > 15
+    late.send(b':q!\r')
+    read_quiet([late], time.monotonic() + 5, 0.5)
+    text = late.text(xterm).split('\n')
+    assert 'IMPORTANT' in text and text[-1] == '' and [row for row in text if row][-1] == '$', text
+    assert came == 1
+
+
+def test_counter_in_place_leaves_what_stands_above_it(pty, xterm):
+    """A progress line over more than the history's 64 KiB: the other rows are still there."""
+    session = Session(pty, xterm)
+    session.type(b'seq 15\r')
+    session.type(b'for i in `seq 9000`; do printf "\\rstep %d of 9000" $i; done\r', 'step 9000 of')
+    assert len(session.always.got) > 1 << 16
+    late = session.come()
+    assert not session.wrong(xterm, late)
+    assert all(str(n) in late.text(xterm).split('\n') for n in range(1, 16))
+
+
+def test_ten_clients_at_once_are_all_painted(pty, xterm):
+    """... of two sizes; each has what there is, in the size that it was painted for."""
+    session = Session(pty, xterm)
+    session.type(b'vim.tiny -u NONE text\r', 'line 20 of')
+    lates = [session.come() for _ in range(10)]
+    for late in lates:
+        assert not session.wrong(xterm, late)
+
+
+def test_paint_that_begins_at_a_keyframe_is_the_same(pty, xterm):
+    """After 16 MiB and a pause of a second the shim lets `record keyframe` write how the terminal stands."""
+    session = Printer(pty, '-H', '1K')
+    session.print(b'\x1b]2;kept\x07\x1b[2J\x1b[5;5Hdrawn long ago\x1b[6;20r\x1b[20;1H')
+    first = session.always.got
+    lines = LINES * 34
+    for _ in range(4):
+        session.always.steps.clear()
+        session.print(b'\x1b[20;1H' + lines)
+    session.always.steps = [first, session.always.got[-100000:]]
+    read_quiet([session.always], time.monotonic() + 3, 2)
+    session.print(b'\x1b[2;2H\xe4\xb8\xad')
+    assert not session.wrong(session.come(), xterm)
