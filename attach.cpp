@@ -16,8 +16,8 @@
 // on attach is a pipe with two ends, and most of what it does is about leaving: whatever way it ends (the detach key,
 // the program's end, a lost connection, a signal, even a stop), the terminal must be as it was.
 //
-// Sections: 1 options, 2 the wire, 3 what the terminal was told, 4 the terminal, 5 connecting, 6 the sessions that run,
-// 7 signals, 8 the relay.
+// Sections: 1 options, 2 the wire, 3 what the terminal was told, 4 the terminal, 5 who listens, 6 connecting,
+// 7 the sessions that run, 8 signals, 9 the relay.
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); the shim's last five bytes are its goodbye:
@@ -26,9 +26,9 @@
 //     goodbye  FF FF 'x' 'x'  STATUS                         the program's exit status, 128 + n for signal n
 //     taken    FF FF 'o' 'k'                                 the answer to a push (-p)
 //
-// Exit status: the program's own when it ended; 0 detached, or pushed with -p; 254 connection lost; 255 could not
-// attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125, 126, 127) when it had
-// to be started and could not.
+// Exit status: the program's own when it ended; 0 detached, pushed, killed or listed; 254 connection lost, or a push
+// cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125,
+// 126, 127) when it had to be started and could not.
 //
 // Read beside it: termios(3), tty_ioctl(4), pselect(2), signal(7), console_codes(4), credentials(7), and XTerm
 // Control Sequences ("ctlseqs").
@@ -345,6 +345,7 @@ constexpr std::size_t kGoodbyeBytes = 5;
 constexpr unsigned short kForPipe = 0, kForTerminal = 1, kForNobody = 2;
 constexpr std::string_view kTaken = "\xFF\xFFok";  // all that the shim answers to kForNobody: the input's end has come
 
+/// The message; without a window, rows and columns are 0.
 std::string window_change(const winsize &window) {
     std::string message = "\xFF\xFFss";
     for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
@@ -626,16 +627,16 @@ winsize window_size() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 5. Connecting
+// 5. Who listens
 //
-// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
-// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
+// When a shim has ended, any user may listen at its port, and what is typed would be his. So nothing is sent before the
+// kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP sockets (the shim
+// asks the same one by sock_diag(7), for it has to answer quickly and often) tells whose the other end is.
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
-constexpr milliseconds kAccept{10000};     // for a server to accept the connection
-constexpr int kLongestLook = 50;           // milliseconds between two looks at who has accepted it
-constexpr int kMissed = 5;                 // looks in which the table, read while it changes, may lack a socket
+constexpr milliseconds kAccept{10000};  // for a server to accept the connection
+constexpr int kLongestLook = 50;        // milliseconds between two looks at who has accepted it
+constexpr int kMissed = 5;              // looks in which the table, read while it changes, may lack a socket
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
 std::pair<std::string, std::string> numeric(const SocketAddress &address) {
@@ -649,32 +650,6 @@ std::pair<std::string, std::string> numeric(const SocketAddress &address) {
 /// The file of a Unix-domain socket.
 const char *path_of(const SocketAddress &address) {
     return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
-}
-
-/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
-/// the loopback interface too.
-bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
-    if (one.storage.ss_family == AF_UNIX && other.storage.ss_family == AF_UNIX) {
-        struct stat a{}, b{};
-        return ::stat(path_of(one), &a) == 0 && ::stat(path_of(other), &b) == 0 && a.st_dev == b.st_dev &&
-               a.st_ino == b.st_ino;
-    }
-    const auto [one_host, one_port] = numeric(one);
-    const auto [host, port] = numeric(other);
-    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
-    const bool loopback = host == "::1" || host.starts_with("127.");
-    return !port.empty() && port == one_port && (host == one_host || (everywhere && loopback));
-}
-
-/// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
-/// would come back as its output, for ever.
-bool is_this_session(const std::vector<SocketAddress> &addresses) {
-    const char *name = std::getenv("SHIM_ADDRESS");
-    if (name == nullptr) return false;
-    for (const SocketAddress &own : resolve(name).addresses)
-        for (const SocketAddress &there : addresses)
-            if (is_same_place(own, there)) return true;
-    return false;
 }
 
 /// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
@@ -766,8 +741,7 @@ std::optional<TcpOwner> tcp_owner(const std::string &local, const std::string &r
 }
 
 /// Why nothing must be sent to the server that we are connected to: "" when a process of ours or of root has accepted
-/// the connection. When a shim has ended, any user may listen at its port, and would read what is typed. Waits until
-/// somebody has accepted: before, the connection belongs to nobody. A server on another machine is not known here.
+/// the connection. Waits until somebody has, for before it belongs to nobody. Other machines' servers are not known.
 std::string distrust(int fd) {
     const auto judge = [](uid_t user) {
         return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
@@ -788,6 +762,41 @@ std::string distrust(int fd) {
         if (!owner) ++missed;
     }
     return "no process of this machine has the other end: nothing was sent (-R does not ask)";
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 6. Connecting
+//
+// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
+// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
+
+/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
+/// the loopback interface too.
+bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
+    if (one.storage.ss_family == AF_UNIX && other.storage.ss_family == AF_UNIX) {
+        struct stat a{}, b{};
+        return ::stat(path_of(one), &a) == 0 && ::stat(path_of(other), &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
+    }
+    const auto [one_host, one_port] = numeric(one);
+    const auto [host, port] = numeric(other);
+    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
+    const bool loopback = host == "::1" || host.starts_with("127.");
+    return !port.empty() && port == one_port && (host == one_host || (everywhere && loopback));
+}
+
+/// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
+/// would come back as its output, for ever.
+bool is_this_session(const std::vector<SocketAddress> &addresses) {
+    const char *name = std::getenv("SHIM_ADDRESS");
+    if (name == nullptr) return false;
+    for (const SocketAddress &own : resolve(name).addresses)
+        for (const SocketAddress &there : addresses)
+            if (is_same_place(own, there)) return true;
+    return false;
 }
 
 /// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
@@ -939,7 +948,7 @@ Fd reach(const std::string &self, Options &options) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 6. The sessions that run
+// 7. The sessions that run
 //
 // There is no list of them anywhere: a session is a socket in a folder, the kernel knows whose it is (SO_PEERCRED), and
 // /proc what that process runs and which file it holds the lock of: its recording.
@@ -1048,7 +1057,7 @@ int kill_session(const Options &options) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 7. Signals
+// 8. Signals
 //
 // They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
 // done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
@@ -1098,7 +1107,7 @@ void do_default(int number) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 8. The relay
+// 9. The relay
 //
 // Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
 // behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither

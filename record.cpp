@@ -1406,7 +1406,7 @@ bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
     if (intermediate == '*') return final == 'y';                                  // DECRQCRA
     if (intermediate == '&') return final == 'u';                                  // DECRQUPSS
     if (intermediate == '\'') return final == '|';                                 // DECRQLP
-    if (intermediate == '#') return final == '|' || final == 'R';                  // XTREPORTSGR, XTREPORTCOLORS
+    if (intermediate == '#') return final == 'R' || final == '|';                  // XTREPORTCOLORS, XTREPORTSGR
     if (intermediate != 0) return false;
     switch (final) {
     case 'c': return prefix != '?';                                                // DA1, DA2, DA3
@@ -1419,50 +1419,43 @@ bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
     }
 }
 
-/// The same for a string: `kind` is P (DCS), ] (OSC), _ (APC) or another; `intermediate` a DCS's; `text` how it begins,
-/// for a DCS with the final byte; `field`: one of its fields, which semicolons separate, is just a question mark.
-/// Questions are such an OSC (colours, clipboard), but for titles and links; OSC 60 and 61 (what xterm allows), and those
-/// of kitty's with a question mark (21 colours, 22 pointers, 99 notifications); the DCS $q (DECRQSS), +q (XTGETTCAP) and
-/// +Q; and a graphics command of kitty's that is a query or will be acknowledged.
-bool string_asks(char kind, char intermediate, std::string_view text, bool field) {
-    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
-    if (kind == ']') {
-        const auto number = parse_number(text.substr(0, text.find(';')));
-        const bool label = number && (*number <= 2 || *number == 8);
-        const bool kittys = number && (*number == 21 || *number == 22 || *number == 99);
-        if (number && (*number == 60 || *number == 61)) return true;
-        return (field && !label) || (kittys && holds("?")) || text.starts_with("1337;Report");
-    }
-    const bool q = text.starts_with('q') || text.starts_with('Q');
-    if (kind == 'P') return q && (intermediate == '$' || intermediate == '+');
-    return kind == '_' && text.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
-}
-
-/// Whether a prefix or a parameter of a CSI or DCS stands where none may: a terminal then takes nothing but its end.
+/// Whether a prefix or a parameter of a DCS stands where none may: a terminal then takes nothing but its end.
 bool is_misplaced(std::string_view header) {
     const std::size_t middle = std::min(header.find_first_of(" !\"#$%&'()*+,-./"), header.size());
     constexpr auto kNone = std::string_view::npos;
     return header.find_first_of("<=>?", 1) != kNone || header.find_first_of("0123456789:;", middle) != kNone;
 }
 
-/// The same for a whole string with the ESC and the letter that begin it.
+/// The same for the text of an OSC: a question mark that begins a field or a value (colours, clipboard, kitty's pointer
+/// shapes and notifications), but for titles and links; xterm's features (60, 61); a report of iTerm2's.
+bool osc_asks(std::string_view text) {
+    const auto number = parse_number(text.substr(0, text.find(';')));
+    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
+    if (number && (*number <= 2 || *number == 8)) return false;
+    if (number && (*number == 60 || *number == 61)) return true;
+    return holds(";?") || holds("=?") || text.starts_with("1337;Report");
+}
+
+/// The same for a whole string with the ESC and the letter that begin it: also the DCS $q (DECRQSS), +q (XTGETTCAP) and
+/// +Q, and a graphics command of kitty's that is a query or will be acknowledged.
 bool string_asks(std::string_view bytes) {
-    constexpr std::size_t kLooked = 24;  // bytes of its text
+    constexpr std::size_t kLooked = 24;  // bytes of a graphics command
     const char kind = bytes[1];
     bytes.remove_prefix(2);
     if (kind == 'P') {
         const std::size_t middle = std::min(bytes.find_first_not_of("0123456789:;<=>?"), bytes.size());
         const std::size_t final = std::min(bytes.find_first_not_of(" !\"#$%&'()*+,-./", middle), bytes.size());
-        if (final == middle || is_misplaced(bytes.substr(0, final))) return false;
-        return string_asks(kind, bytes[final - 1], bytes.substr(final, 1), false);
+        if (final == middle || final == bytes.size() || is_misplaced(bytes.substr(0, final))) return false;
+        const bool q = bytes[final] == 'q' || bytes[final] == 'Q';
+        return q && (bytes[final - 1] == '$' || bytes[final - 1] == '+');
     }
     if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return false;
     if (kind == ']' && bytes.ends_with('\a')) bytes.remove_suffix(1);
     if (bytes.ends_with("\xC2\x9C")) bytes.remove_suffix(2);
-    std::string text(bytes);
-    std::erase(text, '\xC2');  // as the shim has it: an 8-bit control counts as a byte
-    const bool field = text.ends_with(";?") || text.find(";?;") != std::string::npos;
-    return string_asks(kind, 0, std::string_view(text).substr(0, kLooked), field);
+    if (kind == ']') return osc_asks(bytes);
+    const std::string_view command = bytes.substr(0, kLooked);
+    const auto holds = [command](std::string_view part) { return command.find(part) != std::string_view::npos; };
+    return kind == '_' && command.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
 }
 
 /// Whether a sequence is a question.
@@ -2125,7 +2118,7 @@ private:
         const int first = y + csi.at(index, 1) - 1, left = x + csi.at(index + 1, 1) - 1;
         const int last = std::min(y + csi.at(index + 2, rows_), cursor_.origin ? bottom_ + 1 : rows_);
         const int right = std::min(x + csi.at(index + 3, columns_), cursor_.origin ? right_ + 1 : columns_);
-        if (left >= right || c < ' ' || c == 0x7F || c > 0xFF) return;
+        if (left >= right || c < ' ' || (c >= 0x7F && c < 0xA0) || c > 0xFF) return;
         for (int row = first; row < last; ++row) {
             std::fill_n(at(row).open(left, right, pen), right - left, Cell{static_cast<char32_t>(c), pen});
         }

@@ -9,7 +9,7 @@ import pytest
 from attaching import Server, kept_terminal
 from common import NO_WINDOW, program
 from harness import ATTACH, alive, children, goodbye, hello, wait_until
-from oracles import Xterm, differences
+from oracles import differences
 from panes import Pane
 from screens import Model
 
@@ -97,11 +97,9 @@ def test_every_mode_is_taken_back(pty, server):
 @pytest.mark.parametrize('first', [b'', b'\x1b[?12;1007;1034h\x1b[?1036;1039l', b'\x1b[?12;1007;1034l\x1b[?1036;1039h'])
 @pytest.mark.parametrize('then', [b'', b'\x1b[?1049h\x1b[?6h\x1b[3;3H', b'\x1b[?6h\x1b[3;3H'],
                          ids=['main', 'full', 'origin'])
-def test_xterm_is_as_it_was(pty, server, first, then):
+def test_xterm_is_as_it_was(pty, server, xterm, first, then):
     """A terminal that nobody here wrote, asked by DECRQM, DECRQSS and DECCIR; however the user had set it before."""
     terminal = leaves(pty, server, MODES + b'\x1b[?12;1007;1034h\x1b[?1036;1039l' + then)
-    xterm = Xterm()
-    pty.keep(xterm, xterm.end)
     states = [xterm.state([first + written], deep=False) for written in (b'before', terminal.output)]
     for state in states:
         for key in ('cells', 'answers', 'other'):
@@ -227,4 +225,4 @@ def test_program_does_not_notice_that_attach_was_stopped(pty):
     assert sum('{24 80}' in row for row in before) == sum('{24 80}' in row for row in pane.rows())
     pane.type('Q')
     pane.wait('ended with status 9')
-    assert not alive(attach)
+    wait_until(lambda: not alive(attach), what='the end of attach')

@@ -111,10 +111,7 @@ def main():
     printed = terminal_bytes()
     corpus = {
         "input": input_seeds(),
-        "follower": printed,
-        "history": {name: PIECES + bytes([choice, 1, 44]) + text[:700]
-                    for name, text, choice in zip(printed, printed.values(), (4, 5, 2, 3, 4, 4, 5, 5, 7, 0))}
-                   | {"long-ago": WHOLE + b"\xff\x01\x2c" + printed["modes"]},
+        "model": {name: PIECES + text[:700] for name, text in printed.items()},
         "encoder": encoder_seeds(printed),
         "reader": reader_seeds(printed),
         "options": option_seeds(),

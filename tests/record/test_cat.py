@@ -163,7 +163,8 @@ def test_queries_are_left_out_when_asked(pty):
                b'\x1b[?2026$p', b'\x1b[4$p',
                b'\x1b]10;?\x07', b'\x1b]11;?\x1b\\', b'\x1b]4;1;?\x07', b'\x1b[>q', b'\x1bP$qm\x1b\\',
                b'\x1bP+q544e\x1b\\', b'\x05', b'\x1b[14t', b'\x1b[18t',
-               b'\x1b[?u', b'\x1bZ']
+               b'\x1b[?u', b'\x1bZ', b'\x1b[#R', b'\x1b[1;1;1;1#|', b'\x1b]60\x1b\\', b'\x1b]61\x07',
+               b'\x1b]21;foreground=?\x1b\\', b'\x1b]22;?__current__\x1b\\', b'\x1b]99;i=1:p=?;\x1b\\']
     kept = [b'\x1b[0m', b'\x1b[1;31mred', b'\x1b]0;title?\x07', b'\x1b]11;#000000\x1b\\', b'\x1b[2J', b'\x1b[>1u',
             b'\x1b[4 q', b'\x1b[?25h', b'c6n',
             b'\x1b[22;0t', b'\x1b(B', b'\x1b7', b'\xff\xfe', '\u00e9'.encode()]
