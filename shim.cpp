@@ -58,7 +58,6 @@
 #include <pwd.h>  // getpwuid
 #include <sys/file.h>  // flock
 #include <sys/ioctl.h>
-#include <sys/mman.h>      // memfd_create
 #include <sys/resource.h>  // setpriority
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -68,21 +67,33 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-#if __has_include(<sys/syscall.h>)
-#include <sys/syscall.h>  // SYS_close_range
-#endif
 
-#if defined(__linux__)
-#include <linux/inet_diag.h>  // who owns a TCP socket of this machine
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>  // whether an address is this machine's
-#include <linux/sock_diag.h>
-#include <linux/sockios.h>  // SIOCOUTQ
-#include <pty.h>            // openpty
-#elif defined(__APPLE__) || defined(__NetBSD__) || defined(__OpenBSD__)
-#include <util.h>  // openpty
+// What not every system has; the section of that name tells what is done without it.
+#if __has_include(<pty.h>)
+#include <pty.h>  // openpty: Linux
+#elif __has_include(<libutil.h>)
+#include <libutil.h>  // FreeBSD
 #else
-#include <libutil.h>  // openpty
+#include <util.h>  // macOS, NetBSD, OpenBSD
+#endif
+#if __has_include(<linux/sock_diag.h>)
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#endif
+#if __has_include(<sys/syscall.h>)
+#include <sys/syscall.h>
+#endif
+#include <sys/mman.h>
+#if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
+#undef IUTF8
+#undef MFD_CLOEXEC
+#undef SCM_CREDENTIALS
+#undef SIOCOUTQ
+#undef SOCK_DIAG_BY_FAMILY
+#undef SYS_close_range
 #endif
 
 namespace {
@@ -250,6 +261,213 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // ---------------------------------------------------------------------------------------------------------------------
+// What not every system has
+//
+// All else in this file is POSIX, openpty(3), getopt_long(3) and flock(2). What stands here is asked for by the macros
+// that headers define, not by a system's name where that can be, and has something in its place:
+//
+//   openpty(3)      its header has three names: above
+//   close_range(2)  Linux, FreeBSD; NetBSD and OpenBSD have calls of their own. Else a loop: a descriptor that stands
+//                   above 65,535 stays open
+//   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
+//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
+//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
+//   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
+//                   come in at a port. Names and paths are safe there
+//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD. Else a client that takes a little at a time, and is owed
+//                   more than its socket holds when the session ends, may be given up too early
+//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
+//                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
+// ---------------------------------------------------------------------------------------------------------------------
+
+#if defined(PORTABLE)
+constexpr char kProc[] = "/proc-is-not-used";
+#else
+constexpr char kProc[] = "/proc";
+#endif
+
+#if defined(IUTF8)
+constexpr tcflag_t kUtf8Input = IUTF8;
+#else
+constexpr tcflag_t kUtf8Input = 0;
+#endif
+
+/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would else
+/// inherit it: a session would never end for who reads its other end, and its program could type into others. With one
+/// thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring nothing more.
+int close_on_exec(int fd) {
+    if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
+
+/// Closes all descriptors from `first` on.
+void close_from(int first) {
+#if defined(SYS_close_range)  // the system call: not every C library has a function for it
+    if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
+#elif defined(F_CLOSEM)  // NetBSD
+    if (::fcntl(first, F_CLOSEM) == 0) return;
+#elif defined(__OpenBSD__)
+    if (::closefrom(first) == 0) return;
+#endif
+    constexpr long kMost = 65536;  // there may be no limit, or one that takes minutes
+    const long limit = ::sysconf(_SC_OPEN_MAX);
+    for (int fd = static_cast<int>(limit < 0 ? kMost : std::min(limit, kMost)) - 1; fd >= first; --fd) ::close(fd);
+}
+
+/// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
+Fd unlinked_file() {
+#if defined(MFD_CLOEXEC)
+    return Fd(close_on_exec(::memfd_create("shim", 0)));
+#else
+    const char *folder = std::getenv("TMPDIR");
+    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
+    Fd fd(::mkstemp(path.data()));
+    if (fd) ::unlink(path.c_str());
+    close_on_exec(fd.get());
+    return fd;
+#endif
+}
+
+/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
+int unsent_bytes([[maybe_unused]] int fd) {
+    int bytes = -1;
+#if defined(SIOCOUTQ)
+    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
+#elif defined(FIONWRITE)
+    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
+#endif
+    return bytes;
+}
+
+/// This program's file, with its whole path, or "". `name` is what it was started as.
+std::string own_file(const std::string &name) {
+    std::array<char, PATH_MAX> path{};
+    if (::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size() - 1) > 0) return path.data();
+    if (name.find('/') != std::string::npos) return ::realpath(name.c_str(), path.data()) != nullptr ? path.data() : "";
+    const char *variable = std::getenv("PATH");
+    for (std::string_view folders = variable != nullptr ? variable : ""; !folders.empty();) {
+        const std::size_t colon = std::min(folders.find(':'), folders.size());
+        const std::string file = std::string(folders.substr(0, colon)) + "/" + name;
+        if (colon > 0 && ::access(file.c_str(), X_OK) == 0) return file;
+        folders.remove_prefix(std::min(colon + 1, folders.size()));
+    }
+    return "";
+}
+
+/// Whether the process has a handler for the signal: proc(5), SigCgt. Where nobody tells, no.
+bool catches(pid_t pid, int number) {
+    const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
+    const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
+    std::array<char, 4096> text{};
+    const ssize_t n = ::read(status.get(), text.data(), text.size());
+    const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+    constexpr std::string_view kLabel = "SigCgt:\t";
+    const std::size_t at = all.find(kLabel);
+    if (at == std::string_view::npos) return false;
+    std::uint64_t mask = 0;
+    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), mask, 16);
+    return (mask >> (number - 1) & 1) != 0;
+}
+
+bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
+
+/// Whether the process at the other end of a Unix-domain socket is ours.
+bool unix_peer_is_ours(int fd) {
+#if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && is_ours(peer.uid);
+#elif defined(PORTABLE)
+    return fd >= 0;
+#else
+    uid_t user = 0;
+    gid_t group = 0;
+    return ::getpeereid(fd, &user, &group) == 0 && is_ours(user);
+#endif
+}
+
+/// Who owns a TCP socket of this machine. `here`: there is such a socket; `held`: a process has it open.
+struct TcpOwner {
+    bool here = false, held = false;
+    uid_t user = 0;
+};
+
+#if defined(SOCK_DIAG_BY_FAMILY)
+constexpr bool kHasTcpTable = true;
+
+/// A socket to ask with.
+Fd open_tcp_table() { return Fd(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG))); }
+
+void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
+    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    port = in->sin_port;  // at the same place in both
+    if (address.storage.ss_family == AF_INET) words[0] = in->sin_addr.s_addr;
+    else std::memcpy(words, &in6->sin6_addr, 16);
+}
+
+/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)):
+/// packets to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell
+/// less: it fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
+bool is_elsewhere(const SocketAddress &address) {
+    struct {
+        nlmsghdr head;
+        rtmsg body;
+        rtattr attribute;
+        std::array<__be32, 4> destination;
+    } question{};
+    const std::size_t bytes = address.storage.ss_family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr);
+    question.head.nlmsg_len = static_cast<std::uint32_t>(offsetof(decltype(question), destination) + bytes);
+    question.head.nlmsg_type = RTM_GETROUTE;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.rtm_family = static_cast<unsigned char>(address.storage.ss_family);
+    question.body.rtm_dst_len = static_cast<unsigned char>(bytes * 8);
+    question.attribute.rta_type = RTA_DST;
+    question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(bytes));
+    __be16 port = 0;
+    put_endpoint(address, port, question.destination.data());
+    const Fd routes(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)));
+    if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
+    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
+    const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || head->nlmsg_type != RTM_NEWROUTE) return false;
+    return reinterpret_cast<const rtmsg *>(answer.data() + NLMSG_HDRLEN)->rtm_type == RTN_UNICAST;
+}
+
+/// The owner of the socket whose ends are `peer` and `own`, the other way round than ours, asked through `diag`.
+TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own) {
+    struct {
+        nlmsghdr head;
+        inet_diag_req_v2 body;
+    } question{};
+    question.head.nlmsg_len = sizeof question;
+    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.sdiag_family = static_cast<std::uint8_t>(peer.storage.ss_family);
+    question.body.sdiag_protocol = IPPROTO_TCP;
+    question.body.idiag_states = ~0U;
+    question.body.id.idiag_cookie[0] = question.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+    put_endpoint(peer, question.body.id.idiag_sport, question.body.id.idiag_src);
+    put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
+    if (::send(diag, &question, sizeof question, 0) < 0) return {};
+    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
+    const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
+    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return {};
+    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
+    const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
+    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
+    return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
+}
+#else
+constexpr bool kHasTcpTable = false;
+Fd open_tcp_table() { return {}; }
+bool is_elsewhere(const SocketAddress &) { return true; }
+TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress &) { return {}; }
+#endif
+
+// ---------------------------------------------------------------------------------------------------------------------
 // 1. The command line
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -286,6 +504,7 @@ constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExit
 constexpr std::uint64_t kUnlimited = UINT64_MAX;
 
 struct Options {
+    std::string self;            // argv[0]
     std::string address;
     std::string view;            // "" for none
     char **program = nullptr;    // PROGRAM [ARG]..., ended by a null pointer: a part of main's argv
@@ -427,14 +646,6 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr seconds kStartWait{1};  // for a lock that somebody else holds
-
-/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would else
-/// inherit it: a session would never end for who reads its other end, and its program could type into others. With one
-/// thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring nothing more.
-int close_on_exec(int fd) {
-    if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return fd;
-}
 
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
@@ -759,20 +970,6 @@ std::size_t write_some(int fd, std::string_view bytes) {
     for (ssize_t n = 1; n > 0 && done < bytes.size(); done += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
         n = ::write(fd, bytes.data() + done, bytes.size() - done);
     return done;
-}
-
-/// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
-Fd unlinked_file() {
-#if defined(MFD_CLOEXEC)
-    return Fd(close_on_exec(::memfd_create("shim", 0)));
-#else
-    const char *folder = std::getenv("TMPDIR");
-    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
-    Fd fd(::mkstemp(path.data()));
-    if (fd) ::unlink(path.c_str());
-    close_on_exec(fd.get());
-    return fd;
-#endif
 }
 
 /// The end of a session in an unlinked file, a recording like any other: at most kMemoryBytes of it.
@@ -1219,13 +1416,11 @@ bool Terminal::open(const winsize &size, std::optional<termios> settings) {
     master_.reset(close_on_exec(master));
     slave_.reset(close_on_exec(slave));
     set_nonblocking(master);
-#if defined(IUTF8)
     termios own{};  // the kernel's settings, but that Backspace on an edited line takes a whole character: termios(3)
     if (!settings && ::tcgetattr(slave, &own) == 0) {
-        own.c_iflag |= IUTF8;
+        own.c_iflag |= kUtf8Input;
         ::tcsetattr(slave, TCSANOW, &own);
     }
-#endif
     size_ = size;
     return true;
 }
@@ -1258,20 +1453,6 @@ void Terminal::signal(int number, bool program_too) const {
     const pid_t group = ::tcgetpgrp(master_.get());  // on the master: the slave's foreground group
     if (group > 0) ::kill(-group, number);
     if (program_too && pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
-}
-
-/// Whether the process has a handler for the signal: proc(5), SigCgt. Where nobody tells, no.
-bool catches(pid_t pid, int number) {
-    const Fd status(close_on_exec(::open(("/proc/" + std::to_string(pid) + "/status").c_str(), O_RDONLY)));
-    std::array<char, 4096> text{};
-    const ssize_t n = ::read(status.get(), text.data(), text.size());
-    const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
-    constexpr std::string_view kLabel = "SigCgt:\t";
-    const std::size_t at = all.find(kLabel);
-    if (at == std::string_view::npos) return false;
-    std::uint64_t mask = 0;
-    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), mask, 16);
-    return (mask >> (number - 1) & 1) != 0;
 }
 
 /// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). Who has a handler for just one
@@ -1665,26 +1846,10 @@ void ClientInput::settle(std::string &program) {
 // 9. Who may come in
 //
 // The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
-// the kernel's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time):
-// the peer's own socket has an owner, and an inode as long as a process holds it.
+// Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
+// peer's own socket has an owner, and an inode as long as a process holds it. 'What not every system has' asks for both.
 // ---------------------------------------------------------------------------------------------------------------------
 
-bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
-
-/// Whether the process at the other end of a Unix-domain socket is ours.
-bool unix_peer_is_ours(int fd) {
-#if defined(__linux__)
-    ucred peer{};
-    socklen_t length = sizeof peer;
-    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && is_ours(peer.uid);
-#else
-    uid_t user = 0;
-    gid_t group = 0;
-    return ::getpeereid(fd, &user, &group) == 0 && is_ours(user);
-#endif
-}
-
-#if defined(__linux__)
 /// IPv4 inside IPv6 (::ffff:1.2.3.4) as plain IPv4.
 SocketAddress unmapped(const SocketAddress &address) {
     const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
@@ -1696,76 +1861,6 @@ SocketAddress unmapped(const SocketAddress &address) {
     std::memcpy(&in->sin_addr, &in6->sin6_addr.s6_addr[12], 4);
     return plain;
 }
-
-void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
-    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
-    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
-    port = in->sin_port;  // at the same place in both
-    if (address.storage.ss_family == AF_INET) words[0] = in->sin_addr.s_addr;
-    else std::memcpy(words, &in6->sin6_addr, 16);
-}
-
-/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)):
-/// packets to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell
-/// less: it fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
-bool is_elsewhere(const SocketAddress &address) {
-    struct {
-        nlmsghdr head;
-        rtmsg body;
-        rtattr attribute;
-        std::array<__be32, 4> destination;
-    } question{};
-    const std::size_t bytes = address.storage.ss_family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr);
-    question.head.nlmsg_len = static_cast<std::uint32_t>(offsetof(decltype(question), destination) + bytes);
-    question.head.nlmsg_type = RTM_GETROUTE;
-    question.head.nlmsg_flags = NLM_F_REQUEST;
-    question.body.rtm_family = static_cast<unsigned char>(address.storage.ss_family);
-    question.body.rtm_dst_len = static_cast<unsigned char>(bytes * 8);
-    question.attribute.rta_type = RTA_DST;
-    question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(bytes));
-    __be16 port = 0;
-    put_endpoint(address, port, question.destination.data());
-    const Fd routes(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)));
-    if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
-    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
-    const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
-    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || head->nlmsg_type != RTM_NEWROUTE) return false;
-    return reinterpret_cast<const rtmsg *>(answer.data() + NLMSG_HDRLEN)->rtm_type == RTN_UNICAST;
-}
-
-/// Who owns the socket at the other end of a TCP connection, asked of the kernel through `diag`, a sock_diag(7) socket.
-/// `here`: it is a socket of this machine; `held`: a process has it open.
-struct TcpOwner {
-    bool here = false, held = false;
-    uid_t user = 0;
-};
-
-TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own) {
-    struct {
-        nlmsghdr head;
-        inet_diag_req_v2 body;
-    } question{};
-    question.head.nlmsg_len = sizeof question;
-    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-    question.head.nlmsg_flags = NLM_F_REQUEST;
-    question.body.sdiag_family = static_cast<std::uint8_t>(peer.storage.ss_family);
-    question.body.sdiag_protocol = IPPROTO_TCP;
-    question.body.idiag_states = ~0U;
-    question.body.id.idiag_cookie[0] = question.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
-    put_endpoint(peer, question.body.id.idiag_sport, question.body.id.idiag_src);
-    put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
-    if (::send(diag, &question, sizeof question, 0) < 0) return {};
-    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
-    const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
-    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return {};
-    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
-    const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
-    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
-    return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
-}
-#endif
 
 /// The peers of our clients.
 class Gate {
@@ -1793,49 +1888,36 @@ Ends ends_of(int fd) {
     Ends ends;
     ends.known = ::getsockname(fd, reinterpret_cast<sockaddr *>(&ends.own.storage), &ends.own.length) == 0 &&
                  ::getpeername(fd, reinterpret_cast<sockaddr *>(&ends.peer.storage), &ends.peer.length) == 0;
-#if defined(__linux__)
     ends.own = unmapped(ends.own);
     ends.peer = unmapped(ends.peer);
-#endif
     return ends;
 }
 
 bool Gate::open(bool allow_remote) {
     allow_remote_ = allow_remote;
-#if defined(__linux__)
-    diag_.reset(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)));
-    if (!diag_) complain_errno("sock_diag (needed to know who connects)");
-    return static_cast<bool>(diag_);
-#else
-    return true;
-#endif
+    diag_ = open_tcp_table();
+    if (kHasTcpTable && !diag_) complain_errno("sock_diag (needed to know who connects)");
+    return !kHasTcpTable || static_cast<bool>(diag_);
 }
 
 bool Gate::admits(int fd) const {
     const Ends ends = ends_of(fd);
     if (!ends.known) return false;  // it has gone already
     if (ends.own.storage.ss_family == AF_UNIX) return unix_peer_is_ours(fd);
-#if defined(__linux__)
+    if (!kHasTcpTable) return true;  // the loopback interface is the wall
     const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
     if (owner.here) return owner.held && is_ours(owner.user);
     return allow_remote_ && is_elsewhere(ends.peer);  // a socket of this machine would have an owner: doubt means no
-#else
-    return true;  // no portable way to ask; the loopback interface is the wall
-#endif
 }
 
 bool Gate::has_left(int fd) const {
     pollfd entry{.fd = fd, .events = 0, .revents = 0};
     if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
-#if defined(__linux__)
     const Ends ends = ends_of(fd);
     if (!ends.known) return true;
-    if (ends.own.storage.ss_family == AF_UNIX) return false;
+    if (ends.own.storage.ss_family == AF_UNIX || !kHasTcpTable) return false;
     const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
     return owner.here ? !owner.held : !(allow_remote_ && is_elsewhere(ends.peer));
-#else
-    return false;
-#endif
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2333,17 +2415,6 @@ void Session::lose(Client &client) {
     client.deaf = true;
     client.blocked = false;
     client.window = {};
-}
-
-/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
-int unsent_bytes(int fd) {
-    int bytes = -1;
-#if defined(SIOCOUTQ)
-    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
-#elif defined(FIONWRITE)
-    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
-#endif
-    return bytes;
 }
 
 /// Gives `parts` to the client's socket, as much as it takes: bytes, 0 when it is full, -1 when the client is gone.
@@ -2935,16 +3006,10 @@ std::optional<termios> first_settings() {
     return std::nullopt;
 }
 
-/// `record` in the folder of this program, or "".
-std::string find_record() {
-    std::array<char, PATH_MAX> self{};
-#if defined(__linux__)
-    const ssize_t n = ::readlink("/proc/self/exe", self.data(), self.size() - 1);
-#else
-    const ssize_t n = -1;
-#endif
-    const std::string_view path(self.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
-    const std::string record = std::string(path.substr(0, path.rfind('/') + 1)) + "record";
+/// `record` in the folder of this program, which was started as `self_name`; or "".
+std::string find_record(const std::string &self_name) {
+    const std::string self = own_file(self_name);
+    const std::string record = self.substr(0, self.rfind('/') + 1) + "record";
     return record.find('/') != std::string::npos && ::access(record.c_str(), X_OK) == 0 ? record : "";
 }
 
@@ -3049,7 +3114,7 @@ int Session::start(const Options &options, int caller) {
     narrator_.tell(Actor::shim, "listens on " + listener_.name(), "socket(7)");
     if (!gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
-    painter_.open(find_record());
+    painter_.open(find_record(options.self));
     ::setenv("TERM", "xterm-256color", 0);
     ::setenv("SHIM_ADDRESS", listener_.address().c_str(), 1);
     const winsize size = options.size.ws_row != 0 ? options.size : first_window();
@@ -3085,10 +3150,7 @@ bool close_inherited() {
         complain_errno("/dev/null");
         return false;
     }
-#if defined(SYS_close_range)  // the system call: not every C library has a function for it
-    if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) == 0) return true;
-#endif
-    for (fd = static_cast<int>(::sysconf(_SC_OPEN_MAX)) - 1; fd > STDERR_FILENO; --fd) ::close(fd);
+    close_from(STDERR_FILENO + 1);
     return true;
 }
 
@@ -3164,6 +3226,7 @@ int run_shim(const Options &options) {
 int main(int argc, char **argv) {
     Options options;
     if (const auto status = parse_command_line(argc, argv, options)) return *status;
+    options.self = argv[0];
     if (!close_inherited()) return kExitFailed;
     ::signal(SIGCHLD, SIG_DFL);  // a caller may have it ignored, and then no status of a child can be had: wait(2)
     return run_shim(options);
