@@ -58,7 +58,7 @@
 #include <netinet/tcp.h>  // TCP_NODELAY
 #include <poll.h>
 #include <sys/file.h>   // flock
-#include <sys/ioctl.h>  // TIOCGWINSZ, TIOCOUTQ
+#include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -66,6 +66,19 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
+
+// What not every system has; the section of that name tells what is done without it.
+#if __has_include(<linux/sockios.h>)
+#include <linux/sockios.h>  // SIOCOUTQ
+#endif
+#if __has_include(<sys/ucred.h>)
+#include <sys/ucred.h>  // xucred: FreeBSD
+#endif
+#if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
+#undef SCM_CREDENTIALS
+#undef SIOCOUTQ
+#undef SO_PEERCRED
+#endif
 
 namespace {
 
@@ -229,6 +242,83 @@ void say(bool quiet, const std::string &text) {
     pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
     if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What not every system has
+//
+// All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that headers
+// define, and has something in its place:
+//
+//   SO_PEERCRED  Linux, OpenBSD; LOCAL_PEEREID on NetBSD, LOCAL_PEERPID on macOS, LOCAL_PEERCRED on FreeBSD. With none,
+//                the mode of the folder alone tells that a session is ours, and `attach -k` cannot know whom to kill
+//   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits as long as it takes
+//   /proc        Linux. Else nobody tells who listens at a port: any user of this machine may, when a shim has ended.
+//                The list of sessions has no commands and recordings; `shim` is looked for beside argv[0] and on PATH
+// ---------------------------------------------------------------------------------------------------------------------
+
+#if defined(PORTABLE)
+constexpr char kProc[] = "/proc-is-not-used";
+#else
+constexpr char kProc[] = "/proc";
+#endif
+#if defined(__linux__) && !defined(PORTABLE)  // a system that has this table: where it cannot be read, that is doubt
+constexpr bool kHasTcpTable = true;
+#else
+constexpr bool kHasTcpTable = false;
+#endif
+
+/// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
+struct Server {
+    pid_t pid = 0;
+    uid_t user = ~uid_t{0};
+};
+
+Server unix_server([[maybe_unused]] int fd) {
+#if defined(SCM_CREDENTIALS)  // Linux
+    ucred found{};
+    socklen_t length = sizeof found;
+    const bool told = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0;
+    return told ? Server{.pid = found.pid, .user = found.uid} : Server{};
+#elif defined(SO_PEERCRED)  // OpenBSD
+    sockpeercred found{};
+    socklen_t length = sizeof found;
+    const bool told = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0;
+    return told ? Server{.pid = found.pid, .user = found.uid} : Server{};
+#elif defined(LOCAL_PEEREID)  // NetBSD: unix(4)
+    unpcbid found{};
+    socklen_t length = sizeof found;
+    const bool told = ::getsockopt(fd, 0, LOCAL_PEEREID, &found, &length) == 0;
+    return told ? Server{.pid = found.unp_pid, .user = found.unp_euid} : Server{};
+#elif defined(LOCAL_PEERPID)  // macOS
+    Server server;
+    gid_t group = 0;
+    socklen_t length = sizeof server.pid;
+    ::getpeereid(fd, &server.user, &group);
+    ::getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &server.pid, &length);
+    return server;
+#elif defined(LOCAL_PEERCRED)  // FreeBSD: unix(4)
+    xucred found{};
+    socklen_t length = sizeof found;
+    const bool told = ::getsockopt(fd, SOL_LOCAL, LOCAL_PEERCRED, &found, &length) == 0;
+    return told ? Server{.pid = found.cr_pid, .user = found.cr_uid} : Server{};
+#else
+    return {.pid = 0, .user = ::geteuid()};
+#endif
+}
+
+/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
+int unsent_bytes([[maybe_unused]] int fd) {
+    int bytes = -1;
+#if defined(SIOCOUTQ)
+    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
+#elif defined(FIONWRITE)
+    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
+#elif defined(SO_NWRITE)
+    socklen_t length = sizeof bytes;
+    if (::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) != 0) return -1;
+#endif
+    return bytes;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -669,31 +759,6 @@ bool is_own_peer(int fd) {
 
 bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
 
-/// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
-struct Server {
-    pid_t pid = 0;
-    uid_t user = ~uid_t{0};
-};
-
-Server unix_server(int fd) {
-    Server server;
-#if defined(__linux__)
-    ucred found{};
-    socklen_t length = sizeof found;
-    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0) server = {.pid = found.pid, .user = found.uid};
-#else
-    gid_t group = 0;
-    ::getpeereid(fd, &server.user, &group);
-#endif
-    return server;
-}
-
-#if defined(__linux__)
-constexpr bool kHasTable = true;
-#else
-constexpr bool kHasTable = false;  // no portable way to ask: the loopback interface is the wall
-#endif
-
 /// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
 /// the port: proc_pid_net(5). IPv4 inside IPv6 is written as IPv4.
 std::string table_text(const SocketAddress &address) {
@@ -730,8 +795,8 @@ std::optional<TcpOwner> parse_table_line(const char *line, const std::string &lo
 /// Who owns the socket of this machine with these two ends, as table_text() writes them; nothing when it has none.
 std::optional<TcpOwner> tcp_owner(const std::string &local, const std::string &remote) {
     std::optional<TcpOwner> owner;
-    for (const char *name : {"/proc/net/tcp", "/proc/net/tcp6"}) {
-        std::FILE *table = std::fopen(name, "re");
+    for (const char *name : {"tcp", "tcp6"}) {
+        std::FILE *table = std::fopen((std::string(kProc) + "/net/" + name).c_str(), "re");
         char line[512];
         while (table != nullptr && !owner && std::fgets(line, sizeof line, table) != nullptr)
             owner = parse_table_line(line, local, remote);
@@ -747,7 +812,7 @@ std::string distrust(int fd) {
         return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
     };
     if (!is_tcp(fd)) return judge(unix_server(fd).user);
-    if (!kHasTable) return "";
+    if (!kHasTcpTable) return "";
     const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
     const auto host = numeric(peer).first;
     const bool is_here = host == numeric(own).first || host == "::1" || host.starts_with("127.");
@@ -845,7 +910,7 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 std::vector<std::string> shim_places(const std::string &self) {
     std::vector<std::string> places;
     std::string path(PATH_MAX, '\0');
-    const ssize_t n = ::readlink("/proc/self/exe", path.data(), path.size());  // where there is a /proc
+    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
     path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     for (const std::string &beside : {path, self})
         if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
@@ -968,7 +1033,7 @@ std::vector<std::string> entries(const std::string &folder) {
 /// The command of the session `name`: what stands behind it in the words that its shim was started with. They end in
 /// zeros; what could be a control sequence is not printed.
 std::string command_of(pid_t pid, const std::string &name) {
-    const Fd file(::open(("/proc/" + std::to_string(pid) + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
+    const Fd file(::open((std::string(kProc) + "/" + std::to_string(pid) + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
     std::string words = read_all(file.get());
     const std::string mark = '\0' + name + '\0';
     const std::size_t at = words.find(mark);
@@ -981,7 +1046,7 @@ std::string command_of(pid_t pid, const std::string &name) {
 
 /// The file that a shim writes, by its lock (fcntl(2), F_GETLK tells the owner's pid), or "".
 std::string recording_of(pid_t pid) {
-    const std::string folder = "/proc/" + std::to_string(pid) + "/fd/";
+    const std::string folder = std::string(kProc) + "/" + std::to_string(pid) + "/fd/";
     for (const std::string &number : entries(folder)) {
         char path[PATH_MAX];
         struct stat file{};
@@ -1005,9 +1070,12 @@ std::string describe(const std::string &name, std::size_t width, int socket, con
     const pid_t pid = unix_server(socket).pid;
     ::stat(path_of(address), &file);
     std::strftime(since, sizeof since, "%F %R", std::localtime(&file.st_mtime));
+    const std::string line = name + std::string(width - name.size(), ' ') +
+                             (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  since " + since;
+    if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0) return line + "\n";  // more is not told here
     const std::string recording = recording_of(pid);
-    return name + std::string(width - name.size(), ' ') + "  pid " + std::to_string(pid) + "  since " + since + "  " +
-           command_of(pid, name) + "  " + (recording.empty() ? "not recording" : "recording " + recording) + "\n";
+    return line + "  " + command_of(pid, name) + "  " +
+           (recording.empty() ? "not recording" : "recording " + recording) + "\n";
 }
 
 /// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which a
@@ -1279,10 +1347,9 @@ void send_pending(Relay &r) {
 /// After all was pushed: waits for the answer as long as the kernel still gets rid of some of it, for a program that
 /// reads slowly holds up the whole queue. A server that is no shim gives no answer; then an empty queue must do.
 void look_at_push(Relay &r) {
-    int bytes = 0;
-    ::ioctl(r.socket.get(), TIOCOUTQ, &bytes);  // Linux, tcp(7), the shutdown counts as one more; elsewhere it may fail
-    if (bytes < std::exchange(r.unacknowledged, bytes)) r.deadline = Clock::now() + kStall;
-    if (r.options.raw && bytes == 0) r.end = End::pushed;
+    const int bytes = unsent_bytes(r.socket.get());  // tcp(7): the shutdown counts as one more
+    if (bytes < std::exchange(r.unacknowledged, bytes) || bytes < 0) r.deadline = Clock::now() + kStall;
+    if (r.options.raw && bytes <= 0) r.end = End::pushed;
 }
 
 void write_screen(Relay &r) {

@@ -126,6 +126,16 @@ constexpr int kPollMillis = 50;                         // how often a growing f
 
 volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
 
+// === What not every system has =======================================================================================
+// /proc. All else in this file is POSIX and getopt_long(3). Without it nobody tells who writes a recording that is no
+// shim's (a shim's has a lock): `cat -f` and `play -f` follow such a one until Ctrl-C.
+
+#if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
+constexpr char kProc[] = "/proc-is-not-used";
+#else
+constexpr char kProc[] = "/proc";
+#endif
+
 // === 1. Bytes out ====================================================================================================
 // write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen enough,
 // which is no error of anybody's.
@@ -756,15 +766,15 @@ public:
     /// True also where that cannot be known.
     bool check(int fd) {
         struct stat file {};
-        if (::access("/proc/self/fd", X_OK) != 0 || ::fstat(fd, &file) != 0) return true;
+        if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0 || ::fstat(fd, &file) != 0) return true;
         if (writes_to(found_, file)) return true;
         const auto try_link = [&](const std::string &link) {
             if (writes_to(link, file)) found_ = link;
             return found_ == link;
         };
         found_.clear();
-        const std::string self = "/proc/" + std::to_string(::getpid());
-        return find_entry("/proc", [&](const std::string &process) {
+        const std::string self = std::string(kProc) + "/" + std::to_string(::getpid());
+        return find_entry(kProc, [&](const std::string &process) {
             const bool other = process[6] >= '0' && process[6] <= '9' && process != self;
             return other && find_entry(process + "/fd", try_link);
         });

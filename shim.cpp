@@ -274,8 +274,8 @@ using std::chrono::seconds;
 //   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
 //   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
 //                   come in at a port. Names and paths are safe there
-//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD. Else a client that takes a little at a time, and is owed
-//                   more than its socket holds when the session ends, may be given up too early
+//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at a
+//                   time, and is owed more than its socket holds when the session ends, may be given up too early
 //   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
 //                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
 // ---------------------------------------------------------------------------------------------------------------------
@@ -335,6 +335,9 @@ int unsent_bytes([[maybe_unused]] int fd) {
     if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
 #elif defined(FIONWRITE)
     if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
+#elif defined(SO_NWRITE)
+    socklen_t length = sizeof bytes;
+    if (::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) != 0) return -1;
 #endif
     return bytes;
 }

@@ -76,6 +76,19 @@ def test_licence_is_mit():
     assert text.startswith('MIT License') and 'WITHOUT WARRANTY OF ANY KIND' in text
 
 
+@pytest.mark.parametrize('source', SOURCES)
+def test_what_not_every_system_has_stands_in_one_place(source):
+    """Guards stand with the includes and in the section 'What not every system has', nowhere else: what is left is
+    POSIX for every reader. They ask for a feature; where a system is named, the section has no better question."""
+    text = read(source)
+    includes, _, rest = text.partition('\nnamespace {\n')
+    section = re.search(r'^// (=== )?What not every system has.*?(?=^// (-{50,}\n// |=== )\d)', rest, re.M | re.S)[0]
+    rest = rest.replace(section, '')
+    assert not re.search(r'^ *#|"/proc|__linux__|__APPLE__|BSD__', rest, re.M)
+    assert not re.search(r'__linux__|__APPLE__|BSD__', includes)
+    assert len(re.findall(r'__\w+__\b', section)) <= 1
+
+
 # ---- make
 
 
