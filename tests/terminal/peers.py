@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What a late client sees, measured for this program and its peers: prints the Markdown table of the README.
 
+peers.py --notice: what an attach makes the program notice, and what is there after vim's `:q!`.
 peers.py [PROGRAM...]: each program starts after 1 MB of output and is driven to each of its states
 (lib/sessions.py) by a client on a terminal of 80x24 that was there from the start, and then another comes on a
 terminal of its own: once with the same size, and once, in a session where one of 100x30 was there from the start too,
@@ -204,8 +205,80 @@ def measure(kind, name, other):
     return (sum(shares) / len(shares) if shares else 0.0), right and len(shares) == len(states)
 
 
+def notice(kind):
+    """What a program notices of three attaches at its size, and of one at another: its log (programs/listener.py)."""
+    folder = tempfile.mkdtemp(prefix='late-peers-')
+    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8', 'SHELL': '/bin/sh'}
+    log, fifo = os.path.join(folder, 'log'), os.path.join(folder, 'fifo')
+    os.mkfifo(fifo)
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'programs', 'listener.py')
+    peer = kind(folder, env)
+    peer.start(['/usr/bin/python3', '-SE', script, log, fifo])
+    first = Terminal(peer.attach(), peer.env)
+    counts = []
+    try:
+        read([first], 3, 1.0)
+        for size, times in (((24, 80), 3), ((30, 100), 1)):
+            with open(log, encoding='ascii') as f:
+                before = len(f.readlines())
+            for _ in range(times):
+                late = Terminal(peer.attach(), peer.env, size)
+                read([first, late], 2, 1.0)
+                late.end()
+                if times > 1:
+                    read([first], 2, 1.0)
+            with open(log, encoding='ascii') as f:
+                counts.append([line.split()[0] + ' ' + line.split()[1][:12] for line in f.readlines()[before:]])
+    finally:
+        first.end()
+        peer.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    return counts
+
+
+def after_quit(kind):
+    """bash, a line, vim and a hundred pages, detached, attached again, `:q!`: what is on the screen then."""
+    folder = tempfile.mkdtemp(prefix='late-peers-')
+    with open(os.path.join(folder, 'text'), 'w', encoding='ascii') as f:
+        f.writelines(f'line {i} of a text file, with some words\n' for i in range(1, 3001))
+    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8', 'SHELL': '/bin/sh'}
+    peer = kind(folder, env)
+    peer.start(['sh', '-c', f'cd {folder}; export "PS1=$ "; exec bash --norc --noprofile -i'])
+    terminals = [Terminal(peer.attach(), peer.env)]
+    try:
+        read(terminals, 2, 0.5)
+        for keys in (b'echo IMPORTANT\r', b'vim.tiny -u NONE text\r', *[b'\x06'] * 100):
+            os.write(terminals[0].fd, keys)
+            read(terminals, 1, 0.1)
+        terminals.pop().end()
+        terminals.append(Terminal(peer.attach(), peer.env))
+        read(terminals, 2, 0.5)
+        os.write(terminals[0].fd, b':q!\r')
+        read(terminals, 2, 0.5)
+        screen = terminals[0].model.screen
+        return [row for row in screen.text().split('\n') if row.strip()], screen.cursor.y
+    finally:
+        for terminal in terminals:
+            terminal.end()
+        peer.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tell_notice(peers):
+    """The second table: what an attach makes the program notice, and the shell's screen after vim."""
+    print('| | 3 attaches at the same size | one at 100x30 | after `:q!` |\n| --- | --- | --- | --- |')
+    for kind in peers:
+        same, other = notice(kind)
+        rows, cursor = after_quit(kind)
+        noticed = ', '.join(same) or 'nothing', ', '.join(other) or 'nothing'
+        print(f'| {kind.name} | {noticed[0]} | {noticed[1]} | {rows[:6]}, cursor in row {cursor} |', flush=True)
+
+
 def main():
     peers = [Ours, Dtach, Tmux, Screen]
+    if sys.argv[1:] == ['--notice']:
+        tell_notice(peers)
+        return
     wanted = sys.argv[1:] or list(PROGRAMS)
     print('| program | ' + ' | '.join(f'{p.name} | other size' for p in peers) + ' |')
     print('| --- |' + ' --- | --- |' * len(peers))
