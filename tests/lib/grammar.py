@@ -1,8 +1,8 @@
 """Random output for terminals: sentences of the grammar of control sequences, so that most of them do something.
 
 `stream(random, size)` gives a list of tokens (bytes), whole characters or sequences most of them. Left out is what
-makes xterm (379) contradict itself or its manual: SS2 and SS3 before a combining character (it dies of that), DECSCA, saved
-cursors after RIS, `ESC ( A`, DECRC of colours, both kinds of underline at once, hidden characters, ICH and DCH that cut
+makes xterm (379) contradict itself or its manual: SS2 and SS3 before a combining character (it dies of that), DECSCA,
+saved cursors after RIS, `ESC ( A`, DECRC of colours, both kinds of underline at once, hidden characters, ICH and DCH that cut
 wide characters, CSI 0 T, `CSI 0 SP q`, reverse wrap (45)."""
 
 ESC, ST = b'\x1b', b'\x1b\\'

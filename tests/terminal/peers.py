@@ -205,10 +205,14 @@ def measure(kind, name, other):
     return (sum(shares) / len(shares) if shares else 0.0), right and len(shares) == len(states)
 
 
+def environment(folder):
+    return {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8'}
+
+
 def notice(kind):
     """What a program notices of three attaches at its size, and of one at another: its log (programs/listener.py)."""
     folder = tempfile.mkdtemp(prefix='late-peers-')
-    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8', 'SHELL': '/bin/sh'}
+    env = environment(folder)
     log, fifo = os.path.join(folder, 'log'), os.path.join(folder, 'fifo')
     os.mkfifo(fifo)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'programs', 'listener.py')
@@ -241,7 +245,7 @@ def after_quit(kind):
     folder = tempfile.mkdtemp(prefix='late-peers-')
     with open(os.path.join(folder, 'text'), 'w', encoding='ascii') as f:
         f.writelines(f'line {i} of a text file, with some words\n' for i in range(1, 3001))
-    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8', 'SHELL': '/bin/sh'}
+    env = environment(folder)
     peer = kind(folder, env)
     peer.start(['sh', '-c', f'cd {folder}; export "PS1=$ "; exec bash --norc --noprofile -i'])
     terminals = [Terminal(peer.attach(), peer.env)]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How long a late client waits for its screen, and what the others notice: prints a table.
 
-speed.py [SIZE...]: sizes of the recordings in MB (100 KB, 5 MB and 1 GiB if none is given; the last takes minutes). By hand,
-on a quiet machine; the numbers asked for are those of issue 11. A paint's time is from the connection to its last byte."""
+speed.py [SIZE...]: sizes of the recordings in MB (100 KB, 5 MB and 1 GiB if none is given; the last takes minutes). By
+hand, on a quiet machine. A paint's time is from the connection to its last byte."""
 import os
 import select
 import signal
@@ -15,7 +15,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 from harness import RECORD, SHIM, Client, hello
 
 KB, MB = 1000, 1000 * 1000
-LINE = '\x1b[2m2026-11-25 05:%02d:%02d.%03d\x1b[m \x1b[%dm%s\x1b[m worker-%d: request %06d took \x1b[1m%d ms\x1b[m, path /a/b\n'
+LINE = (
+    '\x1b[2m2026-11-25 05:%02d:%02d.%03d\x1b[m \x1b[%dm%s\x1b[m worker-%d: request %06d took \x1b[1m%d ms\x1b[m, '
+    'path /a/b\n'
+)
 BLOCK = ''.join(
     LINE % (n // 60 % 60, n % 60, n % 1000, 31 + n % 6, ('INFO', 'WARN', 'DEBUG')[n % 3], n % 16, n, n % 700)
     for n in range(5000)
@@ -140,7 +143,8 @@ def measure(size):
         time.sleep(2.5 if size > 16 * MB else 0.3)
         times = sorted(painted(session.sock)[0] for _ in range(7))
         print(
-            f'| late attach, {size / MB:.1f} MB, median (most) of 7 | {times[3] * 1000:.0f} ({times[-1] * 1000:.0f}) ms |'
+            f'| late attach, {size / MB:.1f} MB, median (most) of 7 '
+            f'| {times[3] * 1000:.0f} ({times[-1] * 1000:.0f}) ms |'
         )
         took, memory = paint_alone(session.recording)
         rate = f'{took * 1000:.0f} ms, {size / MB / took:.0f} MB/s, {memory:.1f} MiB'
@@ -159,7 +163,8 @@ def measure_flood(size):
     try:
         times = sorted(first_line_in_flood(session.sock) for _ in range(3))
         print(
-            f'| late attach in a flood after {size / MB:.0f} MB, median (most) of 3 | {times[1]:.1f} ({times[-1]:.1f}) s |'
+            f'| late attach in a flood after {size / MB:.0f} MB, median (most) of 3 '
+            f'| {times[1]:.1f} ({times[-1]:.1f}) s |'
         )
     finally:
         session.end()

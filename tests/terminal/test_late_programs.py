@@ -1,8 +1,8 @@
 """A client that comes late sees what one who never left sees, in every state of many programs, from then on, and when
-the program has been left: a new one, one whose terminal showed something else, one of another size, one that comes back.
+the program has been left: a new one, one whose terminal showed something else, one of another size.
 
 Every cell, rendition, cursor, mode, and what stands behind the alternate screen, in xterm (lib/oracles.py): one has
-been fed the live bytes from the first one on, the other what the shim sent to a client that came late (contract, section 7).
+been fed the live bytes from the first one on, the other what the shim sent to one that came late (contract, section 7).
 """
 import os
 import shlex
