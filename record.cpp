@@ -1516,7 +1516,8 @@ private:
 // cells that are in use, and the pen of all that follow: so to clear one takes no time. What has scrolled off is kept as
 // cells, too; nothing is put into bytes before it is painted.
 
-constexpr std::size_t kMostMarks = 16, kMostPool = 512 << 10;     // on one character, in all of them
+constexpr std::size_t kMostPens = 192 << 10;                      // different ones, of all cells that are kept
+constexpr std::size_t kMostMarks = 16, kMostPool = 256 << 10;     // on one character, in all of them
 constexpr std::size_t kMostLinks = 1000, kMostLinkLength = 2048;  // addresses, bytes of each
 
 /// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
@@ -1548,15 +1549,18 @@ struct Cell {
     bool operator==(const Cell &) const = default;
 };
 
-/// What the numbers in cells and pens stand for.
+/// What the numbers in cells and pens stand for. When there are more than may be, the last go without: a rendition is the
+/// default one, a mark or a link is left out.
 class Ink {
 public:
     [[nodiscard]] const Pen &pen(std::uint32_t index) const { return pens_[index]; }
     [[nodiscard]] const std::string &link(std::uint16_t index) const { return links_[index]; }
-    [[nodiscard]] bool has_room_for_marks() const { return pool_.size() < kMostPool; }
-    [[nodiscard]] bool has_room_for_links() const { return links_.size() <= kMostLinks; }
-    /// Whether much has come since the last time that what is not needed was thrown away.
-    [[nodiscard]] bool is_crowded() const { return pens_.size() > most_pens_ || pool_.size() > most_pool_; }
+    /// Whether much has come since the last time that what is not needed was thrown away (which takes as long as there
+    /// are cells).
+    [[nodiscard]] bool is_crowded() const {
+        const bool grown = pens_.size() > most_pens_ || pool_.size() > most_pool_ || links_.size() > most_links_;
+        return grown || refused_ > kMostRefused;
+    }
 
     /// The index of a pen. One that was looked for lately is found; another is entered, perhaps twice.
     std::uint32_t index_of(const Pen &pen) {
@@ -1564,17 +1568,19 @@ public:
         const std::uint32_t mixed = colours + pen.flags * 7U + pen.link;
         std::uint32_t &known = recent_[(mixed ^ mixed >> 8 ^ mixed >> 16) % recent_.size()];
         if (pens_[known] == pen) return known;
-        pens_.push_back(pen);
-        return known = static_cast<std::uint32_t>(pens_.size() - 1);
+        if (pens_.size() > kMostPens) return refuse<std::uint32_t>(0);
+        return known = enter(pen);
     }
 
     std::uint16_t add_link(std::string_view link) {
+        if (links_.size() > kMostLinks) return refuse<std::uint16_t>(0);
         if (links_.back() != link) links_.emplace_back(link);
         return static_cast<std::uint16_t>(links_.size() - 1);
     }
 
     /// The code for a character with one more mark on it.
     char32_t add_mark(char32_t code, char32_t mark) {
+        if (pool_.size() > kMostPool) return refuse(code);
         std::u32string all = code < Cell::kPool ? std::u32string(1, code) : pooled(code);
         if (all.size() > kMostMarks) return code;
         return add_to_pool(all += mark);
@@ -1592,6 +1598,19 @@ public:
     class Renewal;
 
 private:
+    static constexpr std::size_t kMostRefused = 16 << 10;
+
+    template <typename T> T refuse(T instead) {
+        ++refused_;
+        return instead;
+    }
+
+    std::uint32_t enter(const Pen &pen) {
+        if (pens_.size() == pens_.capacity()) pens_.reserve(pens_.size() + pens_.size() / 4 + 64);  // not twice as many
+        pens_.push_back(pen);
+        return static_cast<std::uint32_t>(pens_.size() - 1);
+    }
+
     /// A character with its marks: the pool has its length before it.
     [[nodiscard]] std::u32string pooled(char32_t code) const {
         const std::size_t place = code - Cell::kPool;
@@ -1608,7 +1627,8 @@ private:
     std::array<std::uint32_t, 256> recent_{};  // where to find them
     std::u32string pool_;
     std::vector<std::string> links_{""};
-    std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10;
+    std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10, most_links_ = kMostLinks / 2;
+    std::size_t refused_ = 0;
 };
 
 /// Takes over what is still needed of `old`: to be told all pens and cells that there are, which are changed.
@@ -1624,8 +1644,7 @@ public:
     void keep(std::uint32_t &index) {
         std::uint32_t &pen = pens_[index];
         if (index != 0 && pen == 0) {
-            pen = static_cast<std::uint32_t>(fresh_.pens_.size());
-            fresh_.pens_.push_back(old_.pens_[index]);
+            pen = fresh_.enter(old_.pens_[index]);
             keep(fresh_.pens_.back());
         }
         index = pen;
@@ -1635,8 +1654,9 @@ public:
         if (cell.code >= Cell::kPool) cell.code = fresh_.add_to_pool(old_.pooled(cell.code));
     }
     void finish() {
-        fresh_.most_pens_ = std::max(fresh_.most_pens_, 2 * fresh_.pens_.size());
-        fresh_.most_pool_ = std::max(fresh_.most_pool_, 2 * fresh_.pool_.size());
+        fresh_.most_pens_ += fresh_.pens_.size() + fresh_.pens_.size() / 4;
+        fresh_.most_pool_ += fresh_.pool_.size() + fresh_.pool_.size() / 4;
+        fresh_.most_links_ += fresh_.links_.size();
         old_ = std::move(fresh_);
     }
 
@@ -1808,7 +1828,7 @@ private:
 // what can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes in
 // any state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
 
-constexpr int kMostColumns = 8192, kMostCells = 256 << 10;  // of a screen: one that is larger is made smaller
+constexpr int kMostColumns = 8192, kMostCells = 128 << 10;  // of a screen: one that is larger is made smaller
 constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
 
 /// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (3, 47, 1047 to
@@ -1985,11 +2005,6 @@ private:
         history_.renew(renewal);
         renewal.keep(cursor_.pen);
         renewal.finish();
-    }
-
-    /// When something is full: throws away, but not every time. The caller goes without.
-    void relieve() {
-        if (++refused_ % 100 == 0) tidy();
     }
 
     // --- the size, margins and tab stops
@@ -2364,7 +2379,6 @@ private:
 
     /// Puts a mark on the character that was written last; else, as xterm does, on what stands under the cursor.
     void combine(char32_t mark) {
-        if (!ink_.has_room_for_marks()) return relieve();
         const int x = written_column(cursor_, cursor_row(), written_);
         char32_t &code = cursor_row().reach(x + 1)[x].code;
         code = ink_.add_mark(code, mark);
@@ -2855,7 +2869,6 @@ private:
         const bool has_address = text.find(';') < text.size() - 1;
         cursor_.pen.link = 0;
         if (text.empty() || !has_address || text.size() > kMostLinkLength) return;
-        if (!ink_.has_room_for_links()) return relieve();
         cursor_.pen.link = ink_.add_link(text);
     }
 
@@ -2882,7 +2895,6 @@ private:
     std::string character_;  // a UTF-8 sequence that is not whole yet
     int missing_ = 0;        // ... and how many bytes it lacks
     std::string osc_;        // a string that ESC has ended, if a backslash follows
-    unsigned refused_ = 0;   // for relieve()
     Watcher watcher_;
     Micros now_ = 0;
 };
@@ -3012,7 +3024,8 @@ public:
         put_cursor();
         out_ += model_.character_;
         out_ += model_.osc_.empty() ? "" : "\x1B]" + model_.osc_;
-        return out_ + model_.sequences_.unfinished();
+        out_ += model_.sequences_.unfinished();
+        return std::move(out_);
     }
 
     std::string undo() {
