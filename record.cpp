@@ -2208,8 +2208,13 @@ private:
         for (n -= cursor_.wrap ? 1 : 0; n > 0; --n) {
             const int above = any && row == top_ ? bottom_ : row - 1;
             if (column <= left && (above < 0 || (!any && !at(above).wrapped))) break;
-            row = column > left ? row : above;
-            column = column > left ? column - 1 : right_;
+            if (column > left) {
+                --column;
+                continue;
+            }
+            if (above > row) note_place();
+            row = above;
+            column = std::min(right_, at(row).last_column());
         }
         cursor_.row = row;
         set_column(column);
@@ -3104,8 +3109,7 @@ private:
             out_ += "\x1B[" + std::to_string(row + 1) + ";" + std::to_string(column + 1) + "H";
         } else {
             if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
-            out_ += '\r';
-            if (column > 0) put_number("\x1B[", column, 'C');
+            put_number("\x1B[", column + 1, 'G');
         }
         row_ = row;
     }
