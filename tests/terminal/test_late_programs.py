@@ -19,9 +19,8 @@ SUITE = (
     *('vim', 'less', 'htop', 'mc', 'dialog', 'tmux', 'screen', 'nvim', 'tig', 'kak', 'w3m', 'fzf'),
     *('never-redraws', 'alternates', 'regions'),
 )
-# In xterm what is erased with a colour does not go on with it when the window grows, and a saved cursor moves with
-# lines that come back from the scrollback; the model's do otherwise until the program draws.
-OTHERWISE = ('lynx', 'alternates', 'fzf')
+# Where a window grows on the main screen, xterm and the model have lines that come back from the scrollback otherwise.
+OTHERWISE = ('fzf',)
 
 
 @pytest.mark.parametrize('name', FULL_SCREEN if os.environ.get('LATE_PROGRAMS') == 'all' else SUITE)
