@@ -23,8 +23,8 @@
 // The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
 //
-// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model · 7 painting ·
-// 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen · 14 the command line
+// Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
+// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen · 14 the command line
 //
 // FILE may be the name of a session: its newest recording is meant.
 //
@@ -1377,6 +1377,7 @@ struct Csi {
         return index < count && numbers[index] > 0 ? numbers[index] : missing;
     }
 
+    void add_digit(int digit) { numbers[count - 1] = std::min(numbers[count - 1] * 10 + digit, 99999); }
     void begin_number(bool is_part_of_last) {
         count = std::min(count + 1, numbers.size());
         numbers[count - 1] = 0;
@@ -1393,8 +1394,7 @@ Csi parse_csi(std::string_view bytes) {
         if (c >= '0' && c <= ';') {
             misplaced = csi.intermediate != 0;
             if (csi.count == 0) csi.numbers[csi.count++] = 0;
-            int &number = csi.numbers[csi.count - 1];
-            if (c <= '9') number = std::min(number * 10 + (c - '0'), 99999);
+            if (c <= '9') csi.add_digit(c - '0');
             else csi.begin_number(c == ':');
         } else if (c >= '<' && c <= '?') {
             misplaced = csi.prefix != 0 || csi.intermediate != 0 || csi.count > 0;
@@ -1513,8 +1513,8 @@ private:
 // === 5. Rows and lines ===============================================================================================
 // What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
 // pool, where those with combining marks stand in full) and the index of its pen, the rendition. A row holds only the
-// cells that are in use, and the pen of all that follow: so to clear one takes no time. What has scrolled off is kept as
-// cells, too; nothing is put into bytes before it is painted.
+// cells that are in use, and the pen of all that follow: so to clear one takes no time. Lines that scrolled off are kept
+// as cells, too; nothing is put into bytes before it is painted.
 
 constexpr std::size_t kMostPens = 192 << 10;                      // different ones, of all cells that are kept
 constexpr std::size_t kMostMarks = 16, kMostPool = 256 << 10;     // on one character, in all of them
@@ -1549,8 +1549,8 @@ struct Cell {
     bool operator==(const Cell &) const = default;
 };
 
-/// What the numbers in cells and pens stand for. When there are more than may be, the last go without: a rendition is the
-/// default one, a mark or a link is left out.
+/// What the numbers in cells and pens stand for. When there are more than may be, the last go without: a rendition is
+/// the default one, a mark or a link is left out.
 class Ink {
 public:
     [[nodiscard]] const Pen &pen(std::uint32_t index) const { return pens_[index]; }
@@ -1669,6 +1669,7 @@ private:
 
 /// A row of a screen. Columns count from 0, and `to` is one more than the last.
 struct Row {
+    static constexpr int kFewestDoubled = 8;  // columns that a row must have to be shown twice as wide
     int columns = 0;
     int used = 0;             // the cells in use; what comes after them is blank
     std::uint32_t fill = 0;   // ... with this pen
@@ -1751,7 +1752,7 @@ struct Row {
         split(count, fill);
         used = std::min(used, count);
         if (!cells.empty()) cells.resize(static_cast<std::size_t>(count));
-        if (last_column() < 0) size = '5';
+        if (columns < kFewestDoubled) size = '5';
     }
 };
 
@@ -2284,10 +2285,14 @@ private:
     void take_text(std::string_view text) {
         while (!text.empty()) {
             const std::size_t n = plain_length(text);
-            if (n > 0) end_broken_character();
-            if (n > 0) put_ascii({text.data(), n});
-            else take_byte(static_cast<unsigned char>(text[0]));
-            text.remove_prefix(std::max<std::size_t>(n, 1));
+            if (n == 0) {
+                take_byte(static_cast<unsigned char>(text[0]));
+                text.remove_prefix(1);
+                continue;
+            }
+            end_broken_character();
+            put_ascii({text.data(), n});
+            text.remove_prefix(n);
         }
     }
 
@@ -2467,7 +2472,7 @@ private:
     /// ESC # n: DECDHL, DECSWL, DECDWL, DECALN.
     void set_line_size(char what) {
         if (what == '8') return align();
-        if (what < '3' || what > '6' || is_on<69>() || columns_ < 2) return;
+        if (what < '3' || what > '6' || is_on<69>() || columns_ < Row::kFewestDoubled) return;
         Row &row = cursor_row();
         row.size = what;
         if (what == '5') return;
@@ -2908,8 +2913,8 @@ private:
 // How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. The lines
 // that scrolled off and then those of the screen are printed, as a program would: so all that the user had on the
 // terminal scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has only ever
-// printed lines, that is all, and they stand under the command. Else all rows are printed, the blank ones too: then each
-// stands where the program thinks it does, whatever row the cursor was in.
+// printed lines, that is all, and they stand under the command. Else all rows are printed, the blank ones too: then
+// each stands where the program thinks it does, whatever row the cursor was in.
 //
 // The order is that of what disturbs what: margins and origin mode move the cursor, insert mode and character sets
 // change what is printed, and 'pending wrap' comes only from printing the last column again. What is unfinished, half a
@@ -4707,7 +4712,7 @@ int convert(const Options &options) {
 // its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
 
 /// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before
-/// the time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if it is not all there.
+/// the time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if not all is there.
 template <typename Take>
 bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
                 Take &&take) {
