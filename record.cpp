@@ -2424,7 +2424,7 @@ private:
     void designate(std::string_view bytes) {
         constexpr std::string_view kSets = "()*+", kLongSets = "?-./";
         const std::size_t set = kSets.find(bytes[0]), long_set = kLongSets.find(bytes[0]);
-        if (bytes.size() > 4) return;
+        if (bytes.size() > 4 || bytes.back() < '0') return;  // cut short
         if (set != std::string_view::npos) cursor_.sets[set] = bytes.substr(1);
         if (long_set != std::string_view::npos) cursor_.sets[long_set] = bytes;
         note_sets();
@@ -2476,6 +2476,7 @@ private:
         Row &row = cursor_row();
         row.size = what;
         if (what == '5') return;
+        row.split(row.last_column() + 1, blank());
         row.used = std::min(row.used, row.last_column() + 1);
         row.wrapped = false;
         if (cursor_.column > row.last_column()) set_column(row.last_column());
