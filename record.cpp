@@ -1909,7 +1909,7 @@ public:
             const char32_t last = std::exchange(last_, 0);
             if (part == Part::control) take_control(piece[0]);
             else take_sequence(piece, last);
-            if (cursor_.wrap && cursor_.column != right_limit()) stay();  // it is not the last column any more
+            settle();
             if (ink_.is_crowded()) tidy();
         });
     }
@@ -2146,19 +2146,29 @@ private:
         const int right = std::min(x + csi.at(index + 3, columns_), cursor_.origin ? right_ + 1 : columns_);
         if (left >= right || c < ' ' || (c >= 0x7F && c < 0xA0) || c > 0xFF) return;
         for (int row = first; row < last; ++row) {
-            std::fill_n(at(row).open(left, right, pen), right - left, Cell{static_cast<char32_t>(c), pen});
+            const int end = std::min(right, at(row).last_column() + 1);
+            if (left >= end) continue;
+            std::fill_n(at(row).open(left, end, pen), end - left, Cell{static_cast<char32_t>(c), pen});
         }
     }
 
     /// In each row of the region, from column `from` to the right margin.
     void shift_columns(int from, int count) {
         if (!is_in_region()) return;
-        for (int y = top_; y <= bottom_; ++y) at(y).shift(from, right_ + 1, count, blank());
+        for (int y = top_; y <= bottom_; ++y) {
+            at(y).shift(from, std::min(right_, at(y).last_column()) + 1, count, blank());
+        }
     }
 
     // --- the cursor
 
     void stay() { cursor_.wrap = written_ = false; }
+    /// Rows, margins or sizes have perhaps changed under the cursor: no wrap is pending but in the last column, and the
+    /// cursor is not behind a character that it stands on.
+    void settle() {
+        if (cursor_.wrap && cursor_.column != right_limit()) stay();
+        if (written_ && !cursor_.wrap && cursor_row().is_right_half(cursor_.column)) written_ = false;
+    }
     void set_row(int row) {
         cursor_.row = row;
         stay();
