@@ -1746,8 +1746,12 @@ struct Row {
 
     /// What comes to the right is blank, without a background.
     void set_columns(int count) {
-        if (count > columns && columns > 0) reach(fill == 0 ? 0 : columns);
-        if (count > columns) fill = 0;
+        const int seen = last_column() + 1;
+        if (count > columns && fill != 0) {
+            reach(seen);
+            fill = 0;
+        }
+        if (size != '5') used = std::min(used, seen);
         columns = count;
         split(count, fill);
         used = std::min(used, count);
@@ -1761,6 +1765,7 @@ class History {
 public:
     struct Line {
         std::size_t begin, length;  // in cells_
+        int columns;                // of the screen that it was on
         std::uint32_t fill;
         bool wrapped;
         char size;
@@ -1779,7 +1784,7 @@ public:
     void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
         while (!row.wrapped && !text.empty() && text.back() == Cell{' ', row.fill}) text = text.first(text.size() - 1);
-        lines_.push_back({cells_.size(), text.size(), row.fill, row.wrapped, row.size});
+        lines_.push_back({cells_.size(), text.size(), row.columns, row.fill, row.wrapped, row.size});
         cells_.insert(cells_.end(), text.data(), text.data() + text.size());
         weight_ += weight(lines_.back());
         while (weight_ > most && size() > 1) weight_ -= weight(lines_[first_++]);
@@ -1790,9 +1795,9 @@ public:
     Row pop() {
         const Line line = lines_.back();
         const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
-        const int length = static_cast<int>(line.length);
-        Row row{.columns = length, .used = length, .fill = line.fill, .wrapped = line.wrapped, .size = line.size,
-                .cells = {first, cells_.end()}};
+        Row row{.columns = line.columns, .used = static_cast<int>(line.length), .fill = line.fill,
+                .wrapped = line.wrapped, .size = line.size, .cells = {first, cells_.end()}};
+        row.cells.resize(static_cast<std::size_t>(line.columns));
         cells_.erase(first, cells_.end());
         lines_.pop_back();
         weight_ -= weight(line);
