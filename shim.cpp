@@ -389,6 +389,20 @@ bool unix_peer_is_ours(int fd) {
 #endif
 }
 
+/// The same for --explain: who that is, and the question that the kernel answers it to.
+std::pair<std::string, const char *> describe_unix_peer([[maybe_unused]] int fd) {
+#if defined(SCM_CREDENTIALS)
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
+    return {"process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid), "SO_PEERCRED, unix(7)"};
+#elif defined(PORTABLE)
+    return {"it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
+#else
+    return {"the user there", "getpeereid(3)"};
+#endif
+}
+
 /// Who owns a TCP socket of this machine. `here`: there is such a socket; `held`: a process has it open.
 struct TcpOwner {
     bool here = false, held = false;
@@ -1929,6 +1943,10 @@ bool Gate::has_left(int fd) const {
 // Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event, indented
 // by who acts. The session's events pass it in one-line calls; when nobody listens each returns at once. It looks, and
 // changes nothing: a standard error that takes nothing costs lines, and makes nobody wait.
+//
+// Nobody is told when a program changes its terminal. The narrator looks once a turn and before each write to the
+// master, so that a key is explained by the settings that it meets; a change and its opposite between two looks are
+// not seen.
 // ---------------------------------------------------------------------------------------------------------------------
 
 enum class Actor { shim, kernel, program, client };
@@ -1961,33 +1979,47 @@ constexpr std::array kSpecialKeys = {
     SpecialKey{VINTR, &termios::c_lflag, ISIG, "VINTR", "SIGINT"},
     SpecialKey{VQUIT, &termios::c_lflag, ISIG, "VQUIT", "SIGQUIT"},
     SpecialKey{VSUSP, &termios::c_lflag, ISIG, "VSUSP", "SIGTSTP"},
-    SpecialKey{VEOF, &termios::c_lflag, ICANON, "VEOF", "gives the line as it is to read(2): an empty one is the end of file"},
+    SpecialKey{VEOF, &termios::c_lflag, ICANON, "VEOF", "ends the line so far: an empty one is the end of file"},
     SpecialKey{VERASE, &termios::c_lflag, ICANON, "VERASE", "takes the last character of the line back"},
+    SpecialKey{VWERASE, &termios::c_lflag, ICANON | IEXTEN, "VWERASE", "takes the last word of the line back"},
     SpecialKey{VKILL, &termios::c_lflag, ICANON, "VKILL", "takes the whole line back"},
-    SpecialKey{VSTOP, &termios::c_iflag, IXON, "VSTOP", "stops output until VSTART, Ctrl-Q"},
+    SpecialKey{VLNEXT, &termios::c_lflag, ICANON | IEXTEN, "VLNEXT", "the next byte is passed on, whatever it is"},
+    SpecialKey{VSTOP, &termios::c_iflag, IXON, "VSTOP", "stops output until VSTART (Ctrl-Q)"},
     SpecialKey{VSTART, &termios::c_iflag, IXON, "VSTART", "lets output go on"},
 };
 
-/// Bytes as a person reads them: 'ls\r', at most `most` of them.
-std::string quoted(std::string_view bytes, std::size_t most = 40) {
+/// Bytes as a person reads them: 'ls\r', at most 40 of them, and no control characters (of 8 bits neither).
+std::string quoted(std::string_view bytes) {
+    const std::string_view first = bytes.substr(0, 40);
     std::string text = "'";
-    for (const char c : bytes.substr(0, most)) {
+    for (const char c : first.substr(0, first.size() - (first == bytes ? 0 : cut_tail(first)))) {
         const auto byte = static_cast<unsigned char>(c);
         if (c == '\r' || c == '\n' || c == '\t' || c == '\x1B')
             text += c == '\r' ? "\\r" : c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\e";
         else if (byte < 0x20 || byte == 0x7F) text.append({'^', static_cast<char>(c ^ 0x40)});
+        else if (byte >= 0x80 && byte < 0xA0 && (text.back() == '\xC2' || (text.back() & 0x80) == 0)) text.back() = '?';
         else text += c;
     }
-    return text + (bytes.size() > most ? "'..." : "'");
+    return text + (first == bytes ? "'" : "'...");
 }
 
 std::string count_of(std::size_t n, const char *what) {
     return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
 }
 
+/// A password is being read, it seems: lines that the kernel does not show.
+bool is_secret(const termios &settings) { return (settings.c_lflag & (ICANON | ECHO)) == ICANON; }
+
+/// Who is at the other end, and which question the kernel answers it to.
+std::pair<std::string, const char *> describe_peer(int socket) {
+    if (ends_of(socket).own.storage.ss_family == AF_UNIX) return describe_unix_peer(socket);
+    if (kHasTcpTable) return {"the owner of the socket at the other end", "sock_diag(7)"};
+    return {"who comes to a port of this machine, it cannot say", "accept(2)"};
+}
+
 class Narrator {
 public:
-    void listen() { on_ = true; }
+    void listen();
     [[nodiscard]] bool is_on() const { return on_; }
 
     /// One line: who does what, and in which manual page it stands.
@@ -1996,43 +2028,70 @@ public:
     void made(const Terminal &terminal);
     /// The program runs on its terminal.
     void started(const Terminal &terminal, char **argv);
+    /// What happens to the client behind the descriptor `socket`.
+    void client(int socket, const char *what, const char *page = "");
+    /// A client is there; or was sent away.
+    void came(int socket, bool admitted);
+    /// A client has said what size its window is.
+    void window(const Terminal &terminal, int socket, const winsize &size);
+    /// The terminal's window has got another size.
+    void resized(const Terminal &terminal);
     /// A client has typed `bytes`.
     void said(const Terminal &terminal, int socket, std::string_view bytes);
-    /// `bytes` that clients typed are in the master now, and the kernel does with them what the terminal's settings say.
+    /// `bytes` that clients typed are in the master now, and the kernel does with them what the settings said that
+    /// look() saw just before.
     void typed(const Terminal &terminal, std::string_view bytes);
-    /// The window has got another size.
-    void resized(const Terminal &terminal);
-    /// A client is there, behind the descriptor `socket`; or was sent away.
-    void came(int socket, bool admitted);
-    /// The program has to wait for its clients, or no longer.
-    void paced(bool now);
     /// The program has printed `bytes`, which `clients` are shown; `recorded`: after they were recorded.
     void printed(std::string_view bytes, std::size_t clients, bool recorded);
-    /// Looks whether settings or the foreground group have changed: once a turn.
+    /// The program has to wait for its clients, or no longer; `behind` is whether there is one that it could wait for.
+    void paced(bool now, bool behind);
+    /// The program has been reaped.
+    void ended(const Terminal &terminal, int status);
+    /// The last read of the master gave this error, 0: the end of file.
+    void drained(int error);
+    /// Looks whether settings or the foreground group have changed.
     void look(const Terminal &terminal);
 
 private:
-    [[nodiscard]] std::string shown(std::string_view bytes) const;
-    void explain_key(const Terminal &terminal, const SpecialKey &key, unsigned char byte);
-    void explain_plain(std::string_view bytes);
+    void write_out();
+    void explain_key(const SpecialKey &key, char byte);
+    void explain_plain(std::string_view bytes, bool secret);
 
     bool on_ = false;
-    std::size_t missed_ = 0;  // lines that standard error did not take
+    Fd own_;                  // standard error, when it is a terminal, opened anew with O_NONBLOCK
+    std::string line_;        // what it has not taken yet of a line
+    std::size_t missed_ = 0;  // lines that it did not take at all
     bool paced_ = false;
+    bool literal_ = false;    // VLNEXT was typed
     termios settings_{};      // as last seen
     pid_t foreground_ = -1;
 };
 
+/// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and make us wait with the
+/// rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened once more.
+void Narrator::listen() {
+    std::array<char, PATH_MAX> name{};
+    if (::ttyname_r(STDERR_FILENO, name.data(), name.size()) == 0)
+        own_.reset(close_on_exec(::open(name.data(), O_WRONLY | O_NOCTTY | O_NONBLOCK)));
+    on_ = true;
+}
+
+void Narrator::write_out() {
+    pollfd ready{.fd = own_ ? own_.get() : STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (line_.empty() || ::poll(&ready, 1, 0) != 1) return;
+    const ssize_t n = ::write(ready.fd, line_.data(), line_.size());
+    if (n > 0) line_.erase(0, static_cast<std::size_t>(n));
+}
+
 void Narrator::tell(Actor actor, const std::string &what, const char *page) {
     if (!on_) return;
+    write_out();
+    if (!line_.empty()) return void(++missed_);
     constexpr std::array kNames = {"shim", "  kernel", "    program", "      client"};
-    std::string line = kNames[static_cast<std::size_t>(actor)] + std::string(": ") + what;
-    if (*page != '\0') line += std::string("  [") + page + "]";
-    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-    if (::poll(&ready, 1, 0) != 1) return void(++missed_);
-    if (missed_ > 0) line.insert(0, "(" + count_of(std::exchange(missed_, 0), "line") + " left out)\n");
-    line += '\n';
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+    if (missed_ > 0) line_ = "(" + count_of(std::exchange(missed_, 0), "line") + " left out)\n";
+    line_ += kNames[static_cast<std::size_t>(actor)] + std::string(": ") + what;
+    line_ += *page == '\0' ? "\n" : std::string("  [") + page + "]\n";
+    write_out();
 }
 
 void Narrator::made(const Terminal &terminal) {
@@ -2054,29 +2113,24 @@ void Narrator::started(const Terminal &terminal, char **argv) {
     tell(Actor::program, std::string("execvp ") + argv[0] + ": isatty(3) says yes to it", "exec(3)");
 }
 
-/// What is typed, in words; not a line that the kernel does not show either: it is a password.
-std::string Narrator::shown(std::string_view bytes) const {
-    const bool secret = (settings_.c_lflag & ICANON) != 0 && (settings_.c_lflag & ECHO) == 0;
-    return secret ? count_of(bytes.size(), "byte") + " that are nobody's business" : quoted(bytes);
+void Narrator::client(int socket, const char *what, const char *page) {
+    if (on_ && socket >= 0) tell(Actor::shim, "client " + std::to_string(socket) + " " + what, page);
 }
 
-void Narrator::explain_key(const Terminal &terminal, const SpecialKey &key, unsigned char byte) {
-    const std::string name = quoted({reinterpret_cast<const char *>(&byte), 1}) + " is " + key.name;
-    if (key.flag == ISIG)
-        tell(Actor::kernel, name + ": " + key.what + " to process group " +
-                                std::to_string(::tcgetpgrp(terminal.master())) +
-                                ", the one in the foreground; no byte is passed on", "termios(3), signal(7)");
-    else tell(Actor::kernel, name + ": " + key.what, "termios(3)");
+void Narrator::came(int socket, bool admitted) {
+    if (!on_) return;
+    const auto [who, page] = describe_peer(socket);
+    tell(Actor::client, std::to_string(socket) + " connects: so the shim calls it, by its descriptor", "accept(2)");
+    tell(Actor::shim, "asks the kernel who that is: " + who + ": " +
+                          (admitted ? "let in" : "sent away, for only this user and root may come in"), page);
 }
 
-void Narrator::explain_plain(std::string_view bytes) {
-    if (bytes.empty()) return;
-    const bool lines = (settings_.c_lflag & ICANON) != 0, echo = (settings_.c_lflag & ECHO) != 0;
-    const bool ends = bytes.find_first_of("\r\n") != std::string_view::npos;
-    tell(Actor::kernel, shown(bytes) + (echo ? ": shown to whoever looks (ECHO)" : ": not shown (no ECHO)") +
-                            (!lines ? ", and passed on at once (no ICANON)"
-                             : ends ? ", and the line is complete: the program may read it (ICANON)"
-                                    : ", and kept until Enter (ICANON)"), "termios(3)");
+void Narrator::window(const Terminal &terminal, int socket, const winsize &size) {
+    if (!on_) return;
+    const bool same = size.ws_row == terminal.size().ws_row && size.ws_col == terminal.size().ws_col;
+    const std::string grid = std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row);
+    tell(Actor::client, std::to_string(socket) + (size.ws_row == 0 ? " has no window" : " has a window of " + grid) +
+                            (same ? ", as the terminal has: the program is not disturbed" : ""));
 }
 
 void Narrator::resized(const Terminal &terminal) {
@@ -2084,77 +2138,116 @@ void Narrator::resized(const Terminal &terminal) {
     const winsize &size = terminal.size();
     tell(Actor::shim, "sets the window to " + std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row),
          "TIOCSWINSZ, ioctl_tty(2)");
-    if (const pid_t group = ::tcgetpgrp(terminal.master()); group > 0)
-        tell(Actor::kernel, "it was another size: SIGWINCH to process group " + std::to_string(group) +
-             ", the one in the foreground", "signal(7)");
-}
-
-void Narrator::came(int socket, bool admitted) {
-    if (!on_) return;
-    sockaddr_storage own{};
-    socklen_t length = sizeof own;
-    ::getsockname(socket, reinterpret_cast<sockaddr *>(&own), &length);
-    tell(Actor::client, std::to_string(socket) + " connects", "accept(2)");
-    tell(Actor::shim, std::string("asks the kernel whose process that is: ") +
-         (admitted ? "this user's (or root's), so it may come in" : "another's, or nobody knows, so it may not"),
-         own.ss_family == AF_UNIX ? "SO_PEERCRED, unix(7)" : "sock_diag(7)");
-}
-
-void Narrator::paced(bool now) {
-    if (!on_ || std::exchange(paced_, now) == now) return;
-    tell(Actor::shim, now ? "does not read the master while its fastest client is behind: the program's write(2) will wait"
-                          : "reads the master again: the client has caught up", "pty(7)");
+    const pid_t group = ::tcgetpgrp(terminal.master());
+    tell(Actor::kernel, group > 0 ? "it was another size: SIGWINCH to process group " + std::to_string(group) +
+                                        ", the one in the foreground"
+                                  : "nobody is in the foreground yet: no SIGWINCH", "ioctl_tty(2), signal(7)");
 }
 
 void Narrator::said(const Terminal &terminal, int socket, std::string_view bytes) {
     if (!on_ || bytes.empty()) return;
     look(terminal);
-    tell(Actor::client, std::to_string(socket) + " types " + shown(bytes));
+    tell(Actor::client, std::to_string(socket) + " types " +
+                            (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
+}
+
+void Narrator::explain_key(const SpecialKey &key, char byte) {
+    const std::string name = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
+    if (key.flag != ISIG) return tell(Actor::kernel, name, "termios(3)");
+    const bool flush = (settings_.c_lflag & NOFLSH) == 0;
+    tell(Actor::kernel, name + " to process group " + std::to_string(foreground_) + ", the one in the foreground; no "
+                            "byte is passed on" + (flush ? ", and what is unread is thrown away (no NOFLSH)" : ""),
+         "termios(3), signal(7)");
+}
+
+void Narrator::explain_plain(std::string_view bytes, bool secret) {
+    const bool lines = (settings_.c_lflag & ICANON) != 0, echo = (settings_.c_lflag & ECHO) != 0;
+    const std::size_t end = bytes.find_last_of((settings_.c_iflag & ICRNL) != 0 ? "\r\n" : "\n") + 1;
+    const bool ends = lines && end > 0;
+    const std::string_view part = bytes.substr(0, ends ? end : bytes.size());
+    if (part.empty()) return;
+    tell(Actor::kernel, (secret ? count_of(part.size(), "secret byte") : quoted(part)) +
+                            (echo ? ": echoed, so the master gives it back (ECHO)" : ": not echoed (no ECHO)") +
+                            (!lines ? ", and passed on at once (no ICANON)"
+                             : ends ? ", and the line is complete: the program may read it (ICANON)"
+                                    : ", and kept until Enter (ICANON)"), "termios(3)");
+    explain_plain(bytes.substr(part.size()), secret);
 }
 
 void Narrator::typed(const Terminal &terminal, std::string_view bytes) {
     if (!on_ || bytes.empty()) return;
-    look(terminal);
+    termios now = settings_;
+    ::tcgetattr(terminal.slave(), &now);
+    const bool secret = is_secret(settings_) || is_secret(now);  // it may have become one in between
     std::size_t begin = 0;
-    for (std::size_t i = 0; i < bytes.size(); ++i)
-        for (const SpecialKey &key : kSpecialKeys) {
-            const auto byte = static_cast<unsigned char>(bytes[i]);
-            if (byte == 0 || (settings_.*key.field & key.flag) == 0 || settings_.c_cc[key.index] != byte) continue;
-            explain_plain(bytes.substr(begin, i - begin));
-            explain_key(terminal, key, byte);
-            begin = i + 1;
-            break;
-        }
-    explain_plain(bytes.substr(begin));
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        const auto acts = [&](const SpecialKey &key) {
+            const bool on = (settings_.*key.field & key.flag) == key.flag;
+            return on && settings_.c_cc[key.index] == byte && byte != static_cast<unsigned char>(_POSIX_VDISABLE);
+        };
+        const auto *key = std::find_if(kSpecialKeys.begin(), kSpecialKeys.end(), acts);
+        if (std::exchange(literal_, false) || key == kSpecialKeys.end()) continue;
+        explain_plain(bytes.substr(begin, i - begin), secret);
+        explain_key(*key, bytes[i]);
+        literal_ = key->index == VLNEXT;
+        begin = i + 1;
+    }
+    explain_plain(bytes.substr(begin), secret);
 }
 
 void Narrator::printed(std::string_view bytes, std::size_t clients, bool recorded) {
     if (!on_ || bytes.empty()) return;
     tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") + ") from the master, " +
-         (recorded ? "records, then shows it to " : "shows it to ") + count_of(clients, "client"));
+         (recorded ? "records it, then shows it to " : "shows it to ") + count_of(clients, "client"));
+}
+
+void Narrator::paced(bool now, bool behind) {
+    if (!on_ || std::exchange(paced_, now) == now) return;
+    tell(Actor::shim, now ? "reads the master no more while the client that paces the program is behind: when the "
+                            "kernel's buffer is full, the program's write(2) waits"
+                  : behind ? "reads the master again: the client has caught up"
+                           : "reads the master again: a client that takes nothing for a second paces nobody", "pty(7)");
+}
+
+void Narrator::ended(const Terminal &terminal, int status) {
+    if (!on_) return;
+    look(terminal);
+    tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
+    tell(Actor::shim, "drains: reads what the terminal still holds, closes its own slave, and reads on", "pty(7)");
+}
+
+void Narrator::drained(int error) {
+    if (!on_) return;
+    const bool ended = error == EIO || error == 0;
+    tell(Actor::kernel, std::string("the master gives no more: ") +
+         (error == EIO ? "EIO" : error == 0 ? "end of file" : std::strerror(error)) +
+         (ended ? ", no process has the slave open"
+          : error == EAGAIN ? ", another process still has the slave open" : ""),
+         "pty(7)");
 }
 
 void Narrator::look(const Terminal &terminal) {
-    termios now{};
+    termios now;
     if (!on_ || terminal.slave() < 0 || ::tcgetattr(terminal.slave(), &now) != 0) return;
+    write_out();
     std::string changes;
     for (const SettingText &text : kSettingTexts) {
         const bool is = (now.*text.field & text.flag) != 0, was = (settings_.*text.field & text.flag) != 0;
-        if (is != was)
-            changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": " +
-                       (is ? text.on : text.off);
+        if (is == was) continue;
+        changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": ";
+        changes += is ? text.on : text.off;
     }
     settings_ = now;
-    const bool lines = (now.c_lflag & ICANON) != 0, echo = (now.c_lflag & ECHO) != 0;
-    const char *meaning = lines && echo ? " (a usual terminal)" : lines ? " (a password?)"
-                          : echo ? "" : " (raw: an editor, or a shell's own line editing)";
-    if (!changes.empty())
-        tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
-    const pid_t foreground = ::tcgetpgrp(terminal.master());
-    if (foreground > 0 && std::exchange(foreground_, foreground) != foreground)
-        tell(Actor::program, "process group " + std::to_string(foreground) +
-                                 " is in the foreground now: it may read, and Ctrl-C is for it",
-             "tcsetpgrp(3), credentials(7)");
+    const tcflag_t mode = now.c_lflag & (ICANON | ECHO | ISIG);
+    const char *meaning = (mode & ICANON) != 0 ? ((mode & ECHO) != 0 ? " (a usual terminal)" : " (a password?)")
+                          : mode == 0 ? " (raw: an editor)" : mode == ISIG ? " (a shell's own line editing?)" : "";
+    if (!changes.empty()) tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
+    const pid_t group = ::tcgetpgrp(terminal.master()), before = foreground_;
+    if (group <= 0 || std::exchange(foreground_, group) == group) return;
+    tell(Actor::program, "process group " + std::to_string(group) + (before < 0 ? ", its own, is in the foreground"
+                                                                                : " is in the foreground now") +
+         ": only that may read, and Ctrl-C is for it", before < 0 ? "ioctl_tty(2)" : "tcsetpgrp(3), credentials(7)");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2401,6 +2494,7 @@ bool Session::paced() const {
 
 void Session::drop(Client &client) {
     queue_typed(client);  // its last words
+    narrator_.client(client.socket.get(), "is no more: its connection is closed", "close(2)");
     if (client.record > 0) ::kill(client.record, SIGKILL);
     client.socket.reset();
     client.window = {};
@@ -2483,7 +2577,7 @@ void Session::paint(Client &client) {
     if (painter_.is_waiting(recording_) || !has_place()) return;
     client.progress = now_;
     client.record_to = ring_.head();
-    narrator_.tell(Actor::shim, "lets record paint the screen for client " + std::to_string(client.socket.get()));
+    narrator_.client(client.socket.get(), "is new on a terminal that has a past: record paints it the screen");
     client.record = painter_.paint(recording_, client.socket.get(), options_.history, client.record_to);
     if (client.record < 0) record_ended(client, -1);
 }
@@ -2496,11 +2590,13 @@ void Session::catch_up(Client &client) {
         if (!has_place()) return;
         client.progress = now_;
         client.record_to = ring_.head();
-        narrator_.tell(Actor::shim, "client " + std::to_string(client.socket.get()) +
-                       " was too slow for the ring: record brings it up to it");
+        narrator_.client(client.socket.get(), "needs bytes that have left the ring: record sends them from the file");
         client.record = painter_.replay(recording_, client.socket.get(), client.cursor, client.record_to);
         if (client.record < 0) record_ended(client, -1);
-    } else if (!client.input.has_screen()) drop(client);
+    } else if (!client.input.has_screen()) {
+        narrator_.client(client.socket.get(), "has missed bytes that nobody holds any more");
+        drop(client);
+    }
     else if (painter_.can_paint(recording_)) client.stage = Stage::unpainted;
     else client.cursor = line_start(options_.history);
 }
@@ -2508,6 +2604,7 @@ void Session::catch_up(Client &client) {
 /// The client's `record` is done. One that failed has lost nothing but its work: a terminal goes on with what the ring
 /// has.
 void Session::record_ended(Client &client, int wait_status) {
+    narrator_.client(client.socket.get(), wait_status == 0 ? "goes on from the ring" : "got no help: record failed");
     client.record = 0;
     client.blocked = false;
     client.progress = now_;
@@ -2546,6 +2643,7 @@ void Session::write_input() {
     };
     queue_all();
     if (input_.empty() || phase_ != Phase::running) return;
+    narrator_.look(terminal_);  // at the settings that the bytes will meet: the program may answer them with others
     const ssize_t n = ::write(terminal_.master(), input_.data(), input_.size());
     if (n > 0) narrator_.typed(terminal_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
     if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
@@ -2582,6 +2680,7 @@ void Session::take_windows(Client &client, std::span<const winsize> windows, boo
     if (client.viewer || client.deaf || (windows.empty() && !typed)) return;
     client.active = ++activity_;
     for (const winsize &window : windows) {
+        narrator_.window(terminal_, client.socket.get(), window);
         const bool comes = client.window.ws_row == 0;
         client.window = comes && same_grid(window, terminal_.size()) ? terminal_.size() : window;
         follow_window();
@@ -2733,14 +2832,12 @@ void Session::reap() {
 /// holds another. But it is read before as well: macOS and FreeBSD throw away what is unread when the last slave closes.
 void Session::program_ended(int status) {
     status_ = status;
-    narrator_.tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
+    if (phase_ == Phase::running) narrator_.ended(terminal_, status);
     drain();
     terminal_.ended();
     const int error = drain();
     publish(true);
-    narrator_.tell(Actor::kernel, std::string("the master gives no more: ") + std::strerror(error) +
-                   (error == EAGAIN ? " (another process still has the slave open)" : " (no process has the slave open)"),
-                   "pty(7)");
+    narrator_.drained(error);
     phase_ = Phase::farewell;
     kill_at_.reset();
     give_up_at_.reset();
@@ -2759,11 +2856,12 @@ void Session::program_ended(int status) {
 int Session::drain() {
     for (std::uint64_t end = ring_.head() + kDrainBytes; ring_.head() < end;) {
         const std::size_t before = turn_used_;
+        errno = 0;  // the end of file sets none
         read_master();
-        if (turn_used_ == before) break;
+        if (turn_used_ == before) return errno;
         publish(false);
     }
-    return errno;
+    return EAGAIN;
 }
 
 /// SIGTERM, SIGINT or SIGQUIT: the program is asked to end, and has the grace for it. The next one does not wait: it
@@ -2776,6 +2874,7 @@ void Session::end(int number) {
     over_at_ = now_ + grace + kOverGrace;
     if (phase_ == Phase::waiting) return program_ended(128 + number);
     if (phase_ == Phase::farewell) return;
+    narrator_.tell(Actor::shim, again ? "waits no longer: SIGKILL" : "asks for the end: SIGTERM or SIGHUP", "kill(2)");
     if (!again) terminal_.ask_to_end();
     if (!give_up_at_) kill_at_ = now_ + grace;
 }
@@ -2783,6 +2882,7 @@ void Session::end(int number) {
 /// SIGHUP: the terminal hangs up, as a modem line would, and what comes of it is the program's affair.
 void Session::hang_up() {
     if (phase_ == Phase::waiting) return program_ended(128 + SIGHUP);
+    narrator_.tell(Actor::shim, "hangs up: SIGHUP and SIGCONT to program and foreground group", "termios(3)");
     terminal_.signal(SIGHUP, true);
     terminal_.signal(SIGCONT, true);  // one that is stopped learns of it when it goes on
 }
@@ -2812,7 +2912,7 @@ void Session::say_goodbye(Client &client) {
     }
     if (client.goodbye_sent < length || std::exchange(client.said_goodbye, true)) return;
     ::shutdown(client.socket.get(), SHUT_WR);
-    narrator_.tell(Actor::shim, "client " + std::to_string(client.socket.get()) + " has had everything: goodbye");
+    narrator_.client(client.socket.get(), "has had everything: goodbye", "shutdown(2)");
 }
 
 // --- the loop ---
@@ -2828,7 +2928,7 @@ void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
     const bool running = phase_ == Phase::running && terminal_.is_open();
     const bool waits = running && paced();
     if (running && !waits) watch(readable, terminal_.master());
-    narrator_.paced(waits);
+    narrator_.paced(waits, narrator_.is_on() && pace());
     if (running && !input_.empty()) watch(writable, terminal_.master());
     if (open && !accept_again_) watch(readable, listener_.fd());
     if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
@@ -3114,7 +3214,7 @@ int Session::start(const Options &options, int caller) {
     int status = listener_.open(options.address, where, options.allow_remote);
     if (status == 0 && viewers) status = view_listener_.open(options.view, view_where, options.allow_remote);
     if (status != 0) return status;
-    narrator_.tell(Actor::shim, "listens on " + listener_.name(), "socket(7)");
+    narrator_.tell(Actor::shim, "listens on " + listener_.name(), "listen(2)");
     if (!gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     painter_.open(find_record(options.self));
