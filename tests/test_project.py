@@ -8,7 +8,7 @@ import pytest
 
 from checkout import ENVIRONMENT, SOURCES, make
 from common import processes_with, program
-from harness import BUILD, ROOT, alive, wait_until
+from harness import BUILD, ROOT, STATIC, alive, wait_until
 
 SANITIZED = 'sanitize' in BUILD
 
@@ -61,8 +61,12 @@ def test_each_file_compiles_alone_by_the_one_line_command(pty):
 
 @pytest.mark.parametrize('name', ['shim', 'attach', 'record'])
 def test_programs_need_the_c_library_and_nothing_else(pty, name):
-    """ldd of each program: libc (and libm), the loader, the kernel's vdso; the C++ runtime is inside."""
+    """ldd of each program: libc (and libm), the loader, the kernel's vdso; the C++ runtime is inside. Of a static one,
+    nothing at all."""
     run = pty.run('ldd', os.path.join(BUILD, name))
+    if STATIC:
+        assert 'not a dynamic executable' in run.stderr
+        return
     allowed = {'linux-vdso', 'libc', 'libm', 'ld-linux-x86-64', 'ld-linux-aarch64', 'ld-linux'}
     if SANITIZED:
         allowed |= {'libasan', 'libubsan', 'libstdc++', 'libgcc_s'}

@@ -19,6 +19,8 @@ COMPLETIONS = {
     'shim -n -s 80x24 --vi': 'shim -n -s 80x24 --view ',
     'shim -r he': 'shim -r here.cast ',
     'shim -n work ech': 'shim -n work echo ',
+    'attach wo': 'attach work ',
+    'attach -q me@h': 'attach -q me@home ',
     'attach ./b': 'attach ./by.sock ',
     'attach -r --qu': 'attach -r --quiet ',
     'record conv': 'record convert ',

@@ -19,6 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
 SHIM, ATTACH, RECORD = (os.path.join(BUILD, name) for name in ('shim', 'attach', 'record'))
 PYTHON = '/usr/bin/python3'
+STATIC, PORTABLE = 'static' in BUILD, 'portable' in BUILD    # make STATIC=1, PORTABLE=1
 TIMEOUT = 20 if 'sanitize' in BUILD else 10      # seconds; generous: it is only reached when something is wrong
 READY = re.compile(r'^shim: listening on (?P<address>.+?), pid (?P<pid>\d+), '
                    r'(?:recording (?P<recording>.+?)|not recording)(?:, viewers on (?P<view>.+))?$')

@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from harness import BUILD, PYTHON, RECORD, ROOT, SHIM, TIMEOUT, Shim, children, wait_until
+from harness import BUILD, PYTHON, RECORD, ROOT, SHIM, STATIC, TIMEOUT, Shim, children, wait_until
 
 PROGRAMS = os.path.join(ROOT, 'tests', 'programs')
 MIB = 1 << 20
@@ -215,6 +215,8 @@ def compiled(pty, name, *flags):
 def faulty(pty):
     """The environment of a shim whose system calls fail when the test says so, and the saying: `fault('eio')`,
     `fault('eio', off=True)`, `fault('fork', 2)`. See programs/faults.c."""
+    if STATIC:
+        pytest.skip('a static program loads no library that could make its system calls fail')
     library, folder = compiled(pty, 'faults', '-shared', '-fPIC', '-ldl'), pty.path('wanted')
     os.mkdir(folder)
 
