@@ -2350,7 +2350,7 @@ private:
     [[nodiscard]] std::optional<std::uint64_t> pace() const;
     [[nodiscard]] bool paces(const Client &client) const;
     [[nodiscard]] bool can_catch_up(std::uint64_t from) const;
-    [[nodiscard]] std::uint64_t line_start(std::uint64_t history) const;
+    [[nodiscard]] std::uint64_t line_start(std::uint64_t position) const;
     // clients
     void accept_from(const Listener &listener, bool viewer, int most);
     void renew_sockets();
@@ -2424,8 +2424,13 @@ private:
 /// worker has put there; it puts the next ones there while we are busy with these. So each piece is encoded at once,
 /// between two reads, and in a flood no read has to wait. But one that finds nothing waits for the worker, which costs
 /// more than it brings: a short piece, an echo say, goes out by itself.
+///
+/// What a large turn saves is one send for each client and piece; while it is gathered, the program and the worker wait
+/// for us. So with a client or none a turn is one piece, and with more it grows.
 void Session::read_master() {
-    for (const auto until = Clock::now() + kTurnTime; turn_used_ + kPiece <= turn_.size();) {
+    const std::size_t pieces = clients_.size() < 2 ? 1 : 2 * (clients_.size() - 1);
+    const std::size_t end = std::min(turn_.size(), turn_used_ + pieces * kPiece);
+    for (const auto until = Clock::now() + kTurnTime; turn_used_ + kPiece <= end;) {
         const ssize_t n = ::read(terminal_.master(), turn_.data() + turn_used_, kPiece);
         if (n <= 0) break;
         turn_used_ += static_cast<std::size_t>(n);
@@ -2547,36 +2552,38 @@ bool Session::waits_for_place(const Client &client) const {
     return client.socket && !client.deaf && client.record == 0 && wants;
 }
 
-/// Where the last `history` bytes of output that the ring holds begin, from the start of a line on if one starts there.
-std::uint64_t Session::line_start(std::uint64_t history) const {
-    const std::uint64_t first = ring_.head() - std::min(history, ring_.head() - ring_.tail());
+/// Where the bytes that a client at `position` is shown from the ring begin: as much of the history as it holds, from the
+/// start of a line on if one starts there.
+std::uint64_t Session::line_start(std::uint64_t position) const {
+    const std::uint64_t first = std::max(ring_.tail(), position - std::min(options_.history, position));
     if (first == 0) return first;
-    for (std::uint64_t at = first; at < ring_.head(); ++at)
+    for (std::uint64_t at = first; at < position; ++at)
         if (ring_.at(at) == '\n') return at + 1;
     return first;
 }
 
 /// What a client is sent before the live bytes, as soon as it is known what it shows them on (section 3 of the wire):
-/// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were.
+/// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. One that came
+/// before the first byte needs nothing; one that has said nothing gets each byte that was printed since it came.
 void Session::introduce(Client &client) {
     const ClientInput::Screen screen = client.input.screen();
-    if (screen == ClientInput::Screen::unknown && now_ < client.came + kOpeningGrace) return;
+    const bool needs_nothing = client.cursor == 0 || options_.history == 0 || client.input.is_push();
+    if (!needs_nothing && screen == ClientInput::Screen::unknown && now_ < client.came + kOpeningGrace) return;
     client.progress = now_;
     client.stage = Stage::live;
-    client.cursor = ring_.head();
-    if (ring_.head() == 0 || options_.history == 0 || client.input.is_push()) return;
-    const std::uint64_t first = ring_.head() - std::min(options_.history, ring_.head());
-    if (screen == ClientInput::Screen::none && first < ring_.tail() && can_catch_up(first)) client.cursor = first;
-    else if (screen == ClientInput::Screen::none || !painter_.can_paint(recording_))
-        client.cursor = line_start(options_.history);
-    else client.stage = Stage::unpainted;
+    if (needs_nothing) return;
+    const std::uint64_t first = client.cursor - std::min(options_.history, client.cursor);
+    if (screen != ClientInput::Screen::none && painter_.can_paint(recording_)) client.stage = Stage::unpainted;
+    else client.cursor = first < ring_.tail() && can_catch_up(first) ? first : line_start(client.cursor);
 }
 
-/// Has `record` paint the client's screen; later, when all of its places are taken.
+/// Has `record` paint the client's screen; later, when all of its places are taken. One that has a window is shown the
+/// screen of now, as it may just have been given another size.
 void Session::paint(Client &client) {
     if (painter_.is_waiting(recording_) || !has_place()) return;
     client.progress = now_;
-    client.record_to = ring_.head();
+    if (client.input.has_screen()) client.cursor = ring_.head();  // it may just have been given another window
+    client.record_to = client.cursor;
     narrator_.client(client.socket.get(), "is new on a terminal that has a past: record paints it the screen");
     client.record = painter_.paint(recording_, client.socket.get(), options_.history, client.record_to);
     if (client.record < 0) record_ended(client, -1);
@@ -2596,9 +2603,8 @@ void Session::catch_up(Client &client) {
     } else if (!client.input.has_screen()) {
         narrator_.client(client.socket.get(), "has missed bytes that nobody holds any more");
         drop(client);
-    }
-    else if (painter_.can_paint(recording_)) client.stage = Stage::unpainted;
-    else client.cursor = line_start(options_.history);
+    } else if (painter_.can_paint(recording_)) client.stage = Stage::unpainted;
+    else client.cursor = line_start(ring_.head());
 }
 
 /// The client's `record` is done. One that failed has lost nothing but its work: a terminal goes on with what the ring
@@ -2610,7 +2616,7 @@ void Session::record_ended(Client &client, int wait_status) {
     client.progress = now_;
     const bool was_painted = std::exchange(client.stage, Stage::live) == Stage::unpainted;
     if (wait_status == 0) client.cursor = client.record_to;
-    else if (was_painted || client.input.has_screen()) client.cursor = line_start(options_.history);
+    else if (was_painted || client.input.has_screen()) client.cursor = line_start(ring_.head());
     else drop(client);
 }
 
@@ -2752,6 +2758,7 @@ void Session::welcome(Fd socket, bool viewer) {
     client.socket = std::move(socket);
     client.viewer = viewer;
     client.came = client.progress = now_;
+    client.cursor = ring_.head();
     clients_.push_back(std::move(client));
 }
 
