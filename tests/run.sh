@@ -12,7 +12,7 @@ part() {  # part NAME FILE...: runs these tests, keeps the output and the status
     echo "$status" >"$logs/$name.status"
 }
 cd "$(dirname "$0")" || exit 1
-part one "$@" test_project.py install attach record bench &
+part one "$@" test_project.py test_readme.py install attach record bench &
 part two "$@" shim tour &
 part three "$@" terminal &
 wait

@@ -21,6 +21,7 @@ if [ "${1:-}" != tour ]; then
     need iputils-ping have ping
     for tool in less htop nano mc dialog asciinema ttyrec gcc git; do need $tool have $tool; done
     need man-db have man
+    need systemd have systemd-analyze
     # Programs that late clients see, and terminals that what they see is compared in.
     for tool in screen tig w3m fzf xterm; do need $tool have $tool; done
     need kakoune have kak

@@ -122,15 +122,22 @@ function first_line(line) {
         section("DESCRIPTION")
     } else {
         section("COMMANDS")
-        put(".SS \"" roff(line) "\"")
+        skipped = line in told  # two commands may have one text
+        told[line] = 1
+        if (!skipped) put(".SS \"" roff(line) "\"")
     }
 }
 function name_it(line) {  # NAME: the first sentence
     sub(/[.;:].*/, "", line)
     body["NAME"] = roff(program) " \\- " tolower(substr(line, 1, 1)) roff(substr(line, 2)) "\n"
 }
+function more_usage(line) {  # a second way to write it, under the first
+    sub(/^ */, "", line)
+    body[at] = substr(body[at], 1, length(body[at]) - 2) " or " roff(line) "\"\n"
+}
 function help_line(line) {
-    if (line == "") {
+    if (line ~ /^       [a-z]/) more_usage(line)
+    else if (line == "") {
         end_list()
         open = 0
     } else if (line ~ /^  [^ ]/ || line ~ /^      --/) {
@@ -143,7 +150,7 @@ function help_line(line) {
             sub(/^[^:]*: /, "", line)
             open = 0
         }
-        if (!open || line ~ /^[A-Z][A-Z]+[: ]/) paragraph()
+        if (!open || line ~ /^[A-Z][A-Z]+:? /) paragraph()
         open = 1
         if (body["NAME"] == "") name_it(line)
         put_text(line)
@@ -212,8 +219,8 @@ function readme_line(line) {
 /^@readme$/ { readme = 1; next }
 { gsub(/\342\200\246/, "...") }
 readme { readme_line($0); next }
-!usage { usage = 1; open = 0; first_line($0); next }
-{ help_line($0) }
+!usage { usage = 1; open = skipped = 0; first_line($0); next }
+!skipped { help_line($0) }
 
 END {
     section("SEE ALSO")

@@ -47,6 +47,12 @@ def man(pty, program, readme='README.md'):
     return run.stdout
 
 
+def given_by_readme(program):
+    """The sections of a page that tables of the README are."""
+    with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as f:
+        return re.findall(rf'^<!-- man [^:]*\b{program}\b[^:]*: (.*) -->', f.read(), re.M)
+
+
 def installed(folder):
     """What stands there: {path from the folder: permissions}."""
     return {os.path.relpath(os.path.join(parent, name), folder):
@@ -97,10 +103,12 @@ def test_manual_page_says_what_help_says(pty, program):
     shown = re.sub('.\b', '', shown)  # bold and underlined characters: printed over others
     titles = re.findall(r'^[A-Z][A-Z ]+$', shown, re.M)
     assert titles[:3] == ['NAME', 'SYNOPSIS', 'DESCRIPTION'] and titles[-1] == 'SEE ALSO'
-    assert {'OPTIONS', 'EXIT STATUS'} <= set(titles)
+    assert {'OPTIONS', 'EXIT STATUS', 'ENVIRONMENT', *given_by_readme(program)} <= set(titles)
     said = help_of(pty, program)
     for command in COMMANDS.findall(said):
         said += help_of(pty, program, command)
+    for title in given_by_readme(program):  # a table says the same, in other words
+        said = re.sub(rf'^{title}: .*\n(?:(?![A-Z]\w+: ).+\n)*', '', said, flags=re.M | re.I)
     said = re.sub(r'^(Usage|Signals|Exit status): ', '', said, flags=re.M)  # ... which are sections of the page
     missing = set(said.split()) - set(shown.split())
     assert not missing, shown
