@@ -3225,6 +3225,7 @@ int Session::start(const Options &options, int caller) {
     if (!gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     painter_.open(find_record(options.self));
+    if (!painter_.is_open()) complain("record", "none beside shim: late clients get the last bytes as they were");
     ::setenv("TERM", "xterm-256color", 0);
     ::setenv("SHIM_ADDRESS", listener_.address().c_str(), 1);
     const winsize size = options.size.ws_row != 0 ? options.size : first_window();

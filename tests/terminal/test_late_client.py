@@ -309,7 +309,8 @@ FAILURES = {
 
 @pytest.mark.parametrize('why', FAILURES)
 def test_when_record_fails_a_late_client_gets_the_rings_bytes(pty, why):
-    """Never a lost client, never a lost session: old bytes from the start of a line, then the live ones."""
+    """Never a lost client, never a lost session: old bytes from the start of a line, then the live ones. That there is
+    no `record` at all is said at the start."""
     shim = fake_record(pty, FAILURES[why])
     run = pty.run(
         shim,
@@ -322,6 +323,7 @@ def test_when_record_fails_a_late_client_gets_the_rings_bytes(pty, why):
         '-c',
         'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo old line $i; done; while read x; do echo "<$x>"; done',
     )
+    assert run.stderr.startswith('shim: record: none beside shim') == (why == 'absent') and run.stderr.count('\n') <= 1
     session = Shim(run, pty.folder)
     pty.keep(session, session.stop)
     wait_until(lambda: b'old line 300' in open(session.recording, 'rb').read(), what='the output')
