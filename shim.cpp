@@ -1586,9 +1586,11 @@ public:
     /// Writes to `socket` the output's bytes [from, to). Gives the pid of the process, or -1.
     pid_t replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const;
 
-    /// When the next keyframe is to be made, if nothing more is printed; none while there is no need of one.
-    [[nodiscard]] std::optional<Clock::time_point> keyframe_due(const Recording &recording, Clock::time_point printed) const;
-    void start_keyframe(const Recording &recording, Clock::time_point now);
+    /// When the next keyframe is to be made, if nothing more is printed; none while there is no need of one. `crowded`:
+    /// clients wait to be painted.
+    [[nodiscard]] std::optional<Clock::time_point> keyframe_due(const Recording &recording, Clock::time_point printed,
+                                                                bool crowded) const;
+    void start_keyframe(const Recording &recording, Clock::time_point now, bool crowded);
     /// Whether `pid` was making a keyframe: then takes it into use if it was made.
     bool finish_keyframe(pid_t pid, int wait_status, Recording &recording);
     /// At the end: nothing of ours is left running.
@@ -1618,6 +1620,7 @@ private:
 constexpr std::uint64_t kKeyframeStep = 16 << 20;        // bytes of output, when it pauses
 constexpr std::uint64_t kKeyframeMost = 256 << 20;       // and when it does not
 constexpr std::uint64_t kMemoryStep = 4 << 20, kMemoryMost = 8 << 20;  // the same, with a recording in memory
+constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many clients wait, for each of whom it saves reading that
 constexpr seconds kKeyframePause{1};
 constexpr int kLowestPriority = 19;
 
@@ -1656,19 +1659,22 @@ pid_t Painter::replay(const Recording &recording, int socket, std::uint64_t from
                         {.output = socket, .recording = recording.fd(), .keyframe = -1}, 0);
 }
 
-std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recording, Clock::time_point printed) const {
+std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recording, Clock::time_point printed,
+                                                       bool crowded) const {
     if (!can_paint(recording) || next_pid_ > 0) return std::nullopt;
     const bool in_memory = recording.memory().is_open();
     const std::uint64_t since = recording.here().position - tried_at_;
-    if (begins_memory(recording)) return Clock::time_point{};
+    if (begins_memory(recording) || (crowded && since >= kCrowdStep)) return Clock::time_point{};
     if (since >= (in_memory ? kMemoryMost : kKeyframeMost)) return tried_ + kKeyframePause;
     if (since >= (in_memory ? kMemoryStep : kKeyframeStep)) return printed + kKeyframePause;
     return std::nullopt;
 }
 
 /// The next keyframe stands at the end of what is recorded now; or, when a memory has just begun, where that begins: up
-/// to there the file knows everything.
-void Painter::start_keyframe(const Recording &recording, Clock::time_point now) {
+/// to there the file knows everything. It is made in the time that nobody else wants; but not while somebody waits, nor
+/// in a flood, where nobody leaves any and the next paint would have ever more to read.
+void Painter::start_keyframe(const Recording &recording, Clock::time_point now, bool crowded) {
+    const bool hurried = crowded || recording.here().position - tried_at_ >= kKeyframeMost;
     const Memory &memory = recording.memory();
     next_is_first_ = begins_memory(recording);
     next_ = {.file = unlinked_file(),
@@ -1679,7 +1685,7 @@ void Painter::start_keyframe(const Recording &recording, Clock::time_point now) 
     tried_at_ = recording.here().position;
     tried_ = now;
     uses_memory_ = memory.is_open();
-    next_pid_ = next_.file ? start_record(program_, std::move(words), files, kLowestPriority) : 0;
+    next_pid_ = next_.file ? start_record(program_, std::move(words), files, hurried ? 0 : kLowestPriority) : 0;
 }
 
 bool Painter::finish_keyframe(pid_t pid, int wait_status, Recording &recording) {
@@ -2370,7 +2376,7 @@ private:
     void paint(Client &client);
     void catch_up(Client &client);
     [[nodiscard]] bool has_place() const;
-    [[nodiscard]] bool waits_for_place(const Client &client) const;
+    [[nodiscard]] bool is_crowded() const;
     void record_ended(Client &client, int wait_status);
     void drop(Client &client);
     void drop_all();
@@ -2547,9 +2553,12 @@ bool Session::has_place() const {
     return static_cast<std::size_t>(busy) < kMostRecords;
 }
 
-bool Session::waits_for_place(const Client &client) const {
-    const bool wants = client.stage == Stage::unpainted || (client.stage == Stage::live && client.cursor < ring_.tail());
-    return client.socket && !client.deaf && client.record == 0 && wants;
+/// Whether clients wait for a `record`, and all places are taken.
+bool Session::is_crowded() const {
+    return !has_place() && std::any_of(clients_.begin(), clients_.end(), [this](const Client &client) {
+        const bool fell_out = client.stage == Stage::live && client.cursor < ring_.tail();
+        return client.socket && !client.deaf && client.record == 0 && (client.stage == Stage::unpainted || fell_out);
+    });
 }
 
 /// Where the bytes that a client at `position` is shown from the ring begin: as much of the history as it holds, from the
@@ -2957,13 +2966,12 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(give_up_at_);
     at(over_at_);
     at(accept_again_);
-    if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_));
+    const bool crowded = is_crowded();
+    if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_, crowded));
     if (narrator_.is_on()) at(now_ + kLookTick);
     if (cut_since_) at(*cut_since_ + kCutGrace);
     if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
     const bool waits = phase_ == Phase::running && paced();
-    const bool crowded = !has_place() && std::any_of(clients_.begin(), clients_.end(),
-                                                     [this](const Client &c) { return waits_for_place(c); });
     for (const Client &client : clients_) {
         if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
         if (waits && paces(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
@@ -2993,9 +3001,10 @@ void Session::take_time() {
     if (due(kill_at_)) kill_program();
     if (due(give_up_at_)) program_ended(128 + SIGKILL);
     if (due(over_at_)) drop_all();
-    if (const auto keyframe = painter_.keyframe_due(recording_, printed_);
+    const bool crowded = is_crowded();
+    if (const auto keyframe = painter_.keyframe_due(recording_, printed_, crowded);
         phase_ == Phase::running && keyframe && now_ >= *keyframe)
-        painter_.start_keyframe(recording_, now_);
+        painter_.start_keyframe(recording_, now_, crowded);
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
         if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
@@ -3012,9 +3021,7 @@ void Session::look_at_progress(Client &client) {
     const int unsent = unsent_bytes(client.socket.get());
     if (std::exchange(client.unsent, unsent) != unsent) client.progress = now_;
     const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
-    const bool crowds = client.record > 0 && !has_place() &&
-                        std::any_of(clients_.begin(), clients_.end(), [this](const Client &c) { return waits_for_place(c); });
-    const bool in_the_way = phase_ == Phase::farewell || crowds;
+    const bool in_the_way = phase_ == Phase::farewell || (client.record > 0 && is_crowded());
     const bool stuck = in_the_way && !client.copier && now_ - client.progress > kTakesNothing;
     if (delivered || stuck) drop(client);
 }
@@ -3067,10 +3074,14 @@ int Session::run() {
         if (ready > 0) let_signals_in(inside_);
         now_ = Clock::now();
 
-        // Dispatch: signals, what is due, clients -> program, program -> clients, and newcomers.
+        // Dispatch: signals, what is due, newcomers, clients -> program, and program -> clients. In this order: who has
+        // connected before the program printed gets that as live bytes.
         take_signals_sent();
         take_time();
         if (phase_ == Phase::running) narrator_.look(terminal_);
+        for (const Listener *listener : {&listener_, &view_listener_})
+            if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
+                accept_from(*listener, listener == &view_listener_, kAcceptFew);
         for (Client &client : clients_)
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
         recording_.commit();
@@ -3079,9 +3090,6 @@ int Session::run() {
             read_master();
             publish(false);
         }
-        for (const Listener *listener : {&listener_, &view_listener_})
-            if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
-                accept_from(*listener, listener == &view_listener_, kAcceptFew);
 
         // Flush: to each client what it has room for; and forget those that are gone.
         for (Client &client : clients_)

@@ -25,6 +25,7 @@ static int connected(const char *path, int client)
     const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     strncpy(address.sun_path, path, sizeof address.sun_path - 1);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) die("connect", client);
+    if (write(fd, "\xFF\xFFss\0\0\0\0\0\0\0", 12) != 12) die("write", client); /* a pipe: every byte counts */
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
 }

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from common import NO_WINDOW
 from harness import PYTHON, SHIM, TIMEOUT, alive, hello, wait_until
 from told import (DAEMON, NOBODY, PROGRAMS, SLACK, Told, as_user, cpu_seconds, descriptors, needs_root, open_folder,
                    programs_for_all, stranger, until_calm)
@@ -98,7 +99,7 @@ def test_tcp_peer_of_another_user_is_refused(pty, address):
     closed, sees no output, and types nothing."""
     told = guarded(pty, address)
     assert stranger(pty, NOBODY, told.shim.address, 'talk', EVIL.hex(), '', hello(24, 80).hex()) == [['', 'closed']] * 3
-    assert told.typed_before(pty.client(told.shim.address)) == b''
+    assert told.typed_before(pty.client(told.shim.address, NO_WINDOW)) == b''
 
 
 @needs_root
@@ -107,7 +108,7 @@ def test_tcp_peers_of_a_shim_that_is_not_roots(pty, address):
     """A shim of another user than root lets that user and root in, and no third one."""
     told = guarded(pty, address, uid=NOBODY)
     assert stranger(pty, DAEMON, told.shim.address, 'talk', EVIL.hex(), '') == [['', 'closed']] * 2
-    root = pty.client(told.shim.address)
+    root = pty.client(told.shim.address, NO_WINDOW)
     assert root.read_until(b'secret\n') and told.typed_before(root) == b''
     (got, _), = stranger(pty, NOBODY, told.shim.address, 'talk', b'mine\n'.hex())
     assert b'secret' in bytes.fromhex(got)
@@ -124,7 +125,7 @@ def test_unix_peer_of_another_user_is_refused(pty, uid):
     assert stranger(pty, DAEMON, told.shim.address, 'talk', EVIL.hex()) == [['', 'not connected: PermissionError']]
     os.chmod(told.shim.address, 0o777)
     assert stranger(pty, DAEMON, told.shim.address, 'talk', EVIL.hex(), '') == [['', 'closed']] * 2
-    root = pty.client(told.shim.address)
+    root = pty.client(told.shim.address, NO_WINDOW)
     assert root.read_until(b'secret\n') and told.typed_before(root) == b''
     if uid:
         assert b'secret' in bytes.fromhex(stranger(pty, uid, told.shim.address, 'talk', b'mine\n'.hex())[0][0])
@@ -146,7 +147,7 @@ def test_closed_socket_of_another_user_gets_nothing_in(pty, address, uid, how):
         assert stranger(pty, DAEMON, told.shim.address, how, '8', EVIL.hex()) == 8
     finally:
         os.kill(told.shim.pid, signal.SIGCONT)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     assert told.typed_before(client) == b''
     assert told.typed_before(client) == b''
 
@@ -156,7 +157,7 @@ def test_viewers_address_asks_for_the_user_too(pty):
     """Output is as private as input: another user is refused at the viewers' address as well."""
     told = guarded(pty, '127.0.0.1:0', '-v', '127.0.0.1:0')
     assert stranger(pty, NOBODY, told.shim.view, 'talk', '', EVIL.hex()) == [['', 'closed']] * 2
-    assert pty.client(told.shim.view).read_until(b'secret\n')
+    assert pty.client(told.shim.view, NO_WINDOW).read_until(b'secret\n')
 
 
 @needs_root
@@ -166,7 +167,7 @@ def test_mapped_peers_are_looked_up_where_they_are(pty):
     told = guarded(pty, '127.0.0.1:0')
     mapped = '[::ffff:127.0.0.1]:' + told.shim.address.rsplit(':', 1)[1]
     assert stranger(pty, NOBODY, mapped, 'talk', EVIL.hex()) == [['', 'closed']]
-    own = pty.client(mapped)
+    own = pty.client(mapped, NO_WINDOW)
     assert own.read_until(b'secret\n') and told.typed_before(own) == b''
 
 
@@ -186,7 +187,7 @@ def test_what_a_browser_sends_is_closed_before_it_reaches_the_program(pty, name)
     """A web page can make a browser of the same user connect to a loopback port; the connection is closed on its first
     bytes, whole or cut at any byte, and nothing of it is typed."""
     told = Told(pty, '-n', '0')
-    legit, opening = pty.client(told.shim.address), OPENINGS[name]
+    legit, opening = pty.client(told.shim.address, NO_WINDOW), OPENINGS[name]
     for cut in range(min(len(opening), 48)):
         opens_in_two(told, legit, opening[:cut], opening[cut:])
 
@@ -199,7 +200,7 @@ def test_http_comes_byte_by_byte(pty):
         send_to(sock, bytes([byte]))
     assert closed(sock)
     sock.close()
-    assert told.typed_before(pty.client(told.shim.address)) == b''
+    assert told.typed_before(pty.client(told.shim.address, NO_WINDOW)) == b''
 
 
 @pytest.mark.parametrize('head', [
@@ -208,7 +209,7 @@ def test_http_comes_byte_by_byte(pty):
 def test_http_requests_with_long_targets_and_methods_of_their_own(pty, head):
     """The page chooses the path, of any length, and under a name of its own (DNS rebinding) the method too."""
     told = Told(pty, '-n', '0')
-    legit = pty.client(told.shim.address)
+    legit = pty.client(told.shim.address, NO_WINDOW)
     for cut in (0, len(head) // 2):
         opens_in_two(told, legit, head[:cut], head[cut:] + b'\r\nHost: localhost\r\n\r\n' + EVIL)
 
@@ -217,7 +218,7 @@ def test_stun_message_in_the_frame_of_ice_over_tcp(pty):
     """A page can name any port as an ICE-TCP candidate: RFC 4571 puts two bytes of length before the STUN message,
     whose user name the page has chosen."""
     told = Told(pty, '-n', '0')
-    legit, message = pty.client(told.shim.address), STUN['stun binding']
+    legit, message = pty.client(told.shim.address, NO_WINDOW), STUN['stun binding']
     framed = len(message).to_bytes(2, 'big') + message
     for cut in range(24):
         opens_in_two(told, legit, framed[:cut], framed[cut:])
@@ -232,7 +233,7 @@ def test_text_that_merely_looks_like_it_gets_through_soon(pty, text):
     """Bytes for the program are never lost for a likeness: whatever could still become an opening is held back for a
     moment only."""
     told = Told(pty, '-n', '0')
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     begun = time.monotonic()
     client.send(text)
     assert told.typed_until(text) == text
@@ -258,7 +259,7 @@ def test_viewers_cannot_type(pty):
     told.meet_clients(*viewers)
     for viewer in viewers:
         viewer.send(EVIL * 1000 + hello(51, 133) + b'\x03\x04')
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     assert told.typed_before(client) == b''
     told.meet_clients(client, *viewers)
     assert told.typed_before(client) == b''
@@ -268,7 +269,7 @@ def test_viewers_cannot_type(pty):
 def test_silent_connections_are_cheap(pty):
     """Three hundred connections that send nothing take no time while nothing happens, and delay nobody."""
     told = Told(pty, '-n', '0')
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     silent = [visitor(told.shim.address) for _ in range(300)]
     assert told.typed_before(client) == b''
     before, begun = cpu_seconds(told.shim.pid), time.monotonic()
@@ -289,7 +290,7 @@ def test_flood_of_refused_connections_leaves_the_shim_serving(pty, how):
     """Another user connects as fast as it can, for a second or two: who is attached notices nothing, and no descriptor
     remains."""
     told = guarded(pty, '127.0.0.1:0')
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     before = descriptors(told.shim.pid)
     with open(os.path.join(PROGRAMS, 'stranger.py'), encoding='utf-8') as f:
@@ -303,7 +304,7 @@ def test_flood_of_refused_connections_leaves_the_shim_serving(pty, how):
         slowest = max(slowest, time.monotonic() - begun)
     assert flood.returncode == 0
     assert slowest < 0.5 * SLACK
-    late = pty.client(told.shim.address)
+    late = pty.client(told.shim.address, NO_WINDOW)
     assert told.typed_before(late) == b''
     late.close()
     until_calm(lambda: descriptors(told.shim.pid) == before, 'the number of descriptors before')

@@ -96,7 +96,7 @@ def test_client_that_comes_just_before_the_end_gets_the_output_and_the_goodbye(p
     late.send(NO_WINDOW)
     for client in (*said, late):
         assert client.read_all() == b'words' + goodbye(128 + signal.SIGTERM)
-    assert raw.read_all() == b'words'
+    assert b'words' in raw.read_all()                            # on a terminal, as far as we know: it is painted
 
 
 def test_goodbye_of_a_client_whose_hello_came_when_the_queue_was_full(pty):

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from common import NO_WINDOW
 from harness import RECORD, SHIM, TIMEOUT, alive, children, goodbye, hello, wait_until
 from told import (MIB, NOBODY, SLACK, Drain, Recording, Told, cpu_seconds, descriptors, faulty, many_descriptors,
                    needs_root, open_folder, pattern, programs_for_all, resident, same, until_calm)
@@ -98,7 +99,7 @@ def test_client_that_falls_out_after_a_gap_gets_no_wrong_byte(pty):
     with open(os.path.join(disk, 'filler'), 'wb') as filler:
         filler.write(bytes(23 * MIB + (900 << 10)))
     told = Told(pty, '-r', os.path.join(disk, 'cast'), pty.path('sock'))
-    fast, early = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, early = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, early)
     drain = Drain(fast, MIB)
     told.flood(MIB)
@@ -106,7 +107,7 @@ def test_client_that_falls_out_after_a_gap_gets_no_wrong_byte(pty):
     os.unlink(os.path.join(disk, 'filler'))
     missing_told(told)
     told.prints(b'|')
-    late = pty.client(told.shim.address)
+    late = pty.client(told.shim.address, NO_WINDOW)
     late.read_until(b'|')
     fast.read_until(b'|')
     start = len(told.output())
@@ -166,7 +167,7 @@ def test_write_error_of_the_recording_is_survived(pty):
     """EIO from the file is the same: no byte is kept from the clients, and a marker tells what is missing."""
     env, fault = faulty(pty)
     told = Told(pty, pty.path('sock'), env=env)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     told.flood(100000)
     fault('eio')
@@ -186,7 +187,7 @@ def test_short_writes_are_finished(pty):
     env, fault = faulty(pty)
     fault('half')
     told = Told(pty, pty.path('sock'), env=env)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     told.flood(300000)
     same(client.read_bytes(300000), pattern(300000))
@@ -203,7 +204,7 @@ def test_recording_whose_folder_is_removed_still_catches_up(pty):
     folder = pty.path('folder')
     os.mkdir(folder)
     told = Told(pty, '-r', os.path.join(folder, 'cast'), pty.path('sock'))
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late)
     shutil.rmtree(folder)
     drain = Drain(fast, 6 * MIB)
@@ -220,7 +221,7 @@ def test_no_more_descriptors_does_not_spin(pty, where):
     """accept(2) fails with EMFILE while the connection stays pending, so its listener stays readable: the shim waits
     without using the processor, serves who is there, and takes the others in when there is room."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     limit = max(int(fd) for fd in os.listdir(f'/proc/{told.shim.pid}/fd')) + 6
     hard = resource.prlimit(told.shim.pid, resource.RLIMIT_NOFILE)[1]
@@ -236,7 +237,7 @@ def test_no_more_descriptors_does_not_spin(pty, where):
     told.prints(b'room\n')
     client.read_until(b'room\n')
     resource.prlimit(told.shim.pid, resource.RLIMIT_NOFILE, (hard, hard))
-    assert told.typed_before(pty.client(told.shim.address)) == b''
+    assert told.typed_before(pty.client(told.shim.address, NO_WINDOW)) == b''
 
 
 @pytest.mark.parametrize('error', [errno.ENFILE, errno.ENOMEM, errno.EPROTO])
@@ -245,7 +246,7 @@ def test_accept_that_fails_does_not_spin(pty, error):
     The listener stays readable; the shim waits, serves who is there, and takes the newcomer in when it can."""
     env, fault = faulty(pty)
     told = Told(pty, '0', env=env)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     fault('accept', error)
     late = pty.client(told.shim.address, b'late\n')
@@ -263,7 +264,7 @@ def test_clients_over_fd_setsize_are_refused_at_once(pty):
     once, the others are served, and there is room again when one leaves."""
     many_descriptors()
     told = Told(pty, pty.path('sock'))
-    clients = [pty.client(told.shim.address) for _ in range(1150)]
+    clients = [pty.client(told.shim.address, NO_WINDOW) for _ in range(1150)]
     told.prints(b'hear\n')
     served, refused = [], []
     for client in clients:
@@ -272,7 +273,7 @@ def test_clients_over_fd_setsize_are_refused_at_once(pty):
     assert all(client.buffer == b'hear\n' for client in served)
     assert told.typed_before(served[0]) == b'' and told.typed_before(served[-1]) == b''
     served[5].close()
-    assert until_calm(lambda: pty.client(told.shim.address).read_some(), 'room for one more')
+    assert until_calm(lambda: pty.client(told.shim.address, NO_WINDOW).read_some(), 'room for one more')
 
 
 @needs_root
@@ -321,7 +322,7 @@ def test_no_process_to_catch_a_client_up(pty):
     notice nothing and no time is spent."""
     env, fault = faulty(pty)
     told = Told(pty, pty.path('sock'), env=env)
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late)
     fault('fork', 1)
     drain = Drain(fast, 6 * MIB)
@@ -367,7 +368,7 @@ def test_stopped_and_continued_shim_has_lost_nothing(pty):
     """SIGSTOP amid a flood holds the session still; after SIGCONT every byte is there, and who came meanwhile is let
     in."""
     told = Told(pty, pty.path('sock'))
-    client, newcomers = pty.client(told.shim.address), []
+    client, newcomers = pty.client(told.shim.address, NO_WINDOW), []
     told.meet_clients(client)
     drain = Drain(client, 24 * MIB)
     told.flood(24 * MIB, wait=False)
@@ -420,7 +421,7 @@ def test_program_that_ignores_the_request_to_end_is_killed_after_ten_seconds(pty
     client.read_until(b'READY\r\n')
     program, begun = shim.program(), time.monotonic()
     os.kill(shim.pid, signal.SIGTERM)
-    assert client.read_all() == goodbye(137)
+    assert client.read_all().endswith(goodbye(137))
     assert 9 < time.monotonic() - begun < 10 + 2 * SLACK
     shim.wait_gone()
     assert not alive(program) and not os.path.exists(pty.path('sock'))
@@ -455,7 +456,7 @@ def test_grandchild_that_prints_for_ever_and_a_client_that_does_not_read(pty):
     """Neither of both together: what is owed to a client that takes nothing is bounded in time."""
     forever = 'sh -c \'trap "" HUP; echo $$; exec yes\' & read line; exit 3'
     shim = pty.shim('-n', '-w', pty.path('sock'), 'sh', '-c', forever)  # -w: or the pid is out of the history already
-    client, dead = pty.client(shim.address), pty.client(shim.address)
+    client, dead = pty.client(shim.address, NO_WINDOW), pty.client(shim.address, NO_WINDOW)
     grandchild = int(re.search(rb'(\d+)\r\n', client.read_until(b'\r\ny\r\n'))[1])
     drain = Drain(client)
     client.send(b'\n')
@@ -472,7 +473,7 @@ def test_program_that_never_reads(pty):
     """Input is bounded: while the program does not read, its clients are not read either, output goes on flowing, the
     shim does not grow; and when the program reads, it gets every byte."""
     told = Told(pty, pty.path('sock'))
-    paster, other = pty.client(told.shim.address), pty.client(told.shim.address)
+    paster, other = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(paster, other)
     before = resident(told.shim.pid)
     paste = pattern(6 * MIB)
@@ -502,7 +503,7 @@ def test_paste_is_echoed_without_a_deadlock(pty):
     """A program that prints what it reads, a client that sends 3 MiB before it reads: each waits for the other unless
     the shim keeps both directions going."""
     told = Told(pty, pty.path('sock'))
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     drain = Drain(client, 3 * MIB)
     told.start('echo', 3 * MIB)
@@ -526,7 +527,7 @@ def test_program_that_closes_its_terminal_and_lives_on(pty):
     told.prints(b'back\n')
     client.read_until(b'back\n', 3)
     assert told.typed_before(client) == b''
-    late = pty.client(told.shim.address)
+    late = pty.client(told.shim.address, NO_WINDOW)
     assert b'back\n' in late.read_until(b'back\n')
     told.tell('close')
     told.start('exit', 7)
@@ -548,7 +549,7 @@ def test_program_that_closes_its_terminal_still_ends_on_sigterm(pty):
 def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
     """A reset ends that client only (ECONNRESET, EPIPE, never SIGPIPE): thirty of them, at random moments."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     before = descriptors(told.shim.pid)
     drain = Drain(client, 16 * MIB)
@@ -562,14 +563,14 @@ def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
     same(drain.wait(), pattern(16 * MIB))
     assert told.answer() == str(16 * MIB)
     assert told.typed_before(client).replace(HELLO[:5], b'') == b''      # a torn hello is no message: it may be typed
-    until_calm(lambda: descriptors(told.shim.pid) == before, 'the number of descriptors before')
+    until_calm(lambda: descriptors(told.shim.pid) <= before + 1, 'the descriptors before, and a keyframe')
 
 
 @pytest.mark.parametrize('where', ['0', 'sock'])
 def test_clients_that_vanish_before_they_are_accepted(pty, where):
     """Connections that were closed or reset while they waited in the backlog cost nothing and stop nothing."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     before = descriptors(told.shim.pid)
     os.kill(told.shim.pid, signal.SIGSTOP)
@@ -590,18 +591,20 @@ def test_clients_that_half_close_and_then_leave_are_noticed(pty, where):
     """select(2) shows a half-closed connection and one whose other end is gone alike, for ever. With no output to fail
     on, those who left are still found, at the latest when the next client comes."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address)
+    client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     before = descriptors(told.shim.pid)
     halves = [pty.client(told.shim.address, (b'', HELLO)[n % 2]) for n in range(40)]
-    told.meet_clients(*halves)
+    told.prints(b'<all>')
+    for half in halves:
+        half.read_until(b'<all>')
     for half in halves:
         half.half_close()
     assert told.typed_before(client) == b'' and told.typed_before(client) == b''
     assert descriptors(told.shim.pid) == before + 40
     for half in halves:
         half.close()
-    newcomer = pty.client(told.shim.address)
+    newcomer = pty.client(told.shim.address, NO_WINDOW)
     assert told.typed_before(newcomer) == b''
     newcomer.close()
     until_calm(lambda: descriptors(told.shim.pid) == before, 'the number of descriptors before')
@@ -610,7 +613,7 @@ def test_clients_that_half_close_and_then_leave_are_noticed(pty, where):
 def test_idle_shim_makes_no_system_call(pty):
     """With nothing to do the loop waits, for as long as it takes: no poll, no timer, though clients are there."""
     told = Told(pty, '-i', '-v', '0', '0')
-    clients = [pty.client(told.shim.address, HELLO), pty.client(told.shim.address), pty.client(told.shim.view)]
+    clients = [pty.client(told.shim.address, HELLO), pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.view, NO_WINDOW)]
     told.meet_clients(*clients)
     assert told.typed_before(clients[0]) == b'' and told.typed_before(clients[1]) == b''
     assert clients[0].nothing_comes(1.5)         # whatever was to be done a moment later has been

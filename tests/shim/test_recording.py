@@ -68,7 +68,7 @@ def test_header_is_strict_json_whatever_the_command_and_the_environment_hold(pty
     """Arguments are bytes: quotes, newlines, control characters and what is not UTF-8 still make one JSON line."""
     odd = b'"\\\n\t\x01\x7f\xff\xc3\xa9\xed\xa0\x80</script>'
     run = pty.run('sh', '-c', 'exec "$0" -f -r a.cast 0 echo "$1"', SHIM,
-                  os.fsdecode(odd), env=dict(os.environ, TERM=os.fsdecode(b'x\xfe"y'), SHELL='\x1b'))
+                  os.fsdecode(odd), env=dict(os.environ, TERM=os.fsdecode(b'x\xfe"y'), SHELL='\x1b'), text=False)
     assert run.returncode == 0
     recording = Recording(pty.path('a.cast'))
     assert 'é' in recording.header['command'] and recording.header['env']['SHELL'] == '\x1b'

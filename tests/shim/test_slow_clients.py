@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from common import NO_WINDOW
 from harness import TIMEOUT, goodbye, hello, wait_until
 from told import (MIB, RING, SLACK, Drain, Recording, Told, descriptors, helpers, open_folder, pattern,
                    programs_for_all, same, until_calm)
@@ -37,7 +38,7 @@ def test_recorded_program_is_paced_by_its_fastest_client(pty):
     """With a recording the program runs ahead of its fastest client by no more than the ring, while one that reads on,
     but slower, is left behind by more than that."""
     told = Told(pty, pty.path('sock'))
-    fast, slow = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, slow = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, slow)
     start = told.written
     told.start('flood', ENDLESS)
@@ -54,7 +55,7 @@ def test_recorded_program_is_paced_by_its_fastest_client(pty):
 def test_unrecorded_program_is_paced_by_its_slowest_client(pty):
     """Without a recording nobody could catch a slow client up, so the program waits for it as long as it reads."""
     told = Told(pty, '-n', pty.path('sock'))
-    fast, slow = Drain(pty.client(told.shim.address)), pty.client(told.shim.address)
+    fast, slow = Drain(pty.client(told.shim.address, NO_WINDOW)), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(slow)
     start = told.written
     told.start('flood', ENDLESS)
@@ -72,7 +73,7 @@ def test_slow_client_that_reads_all_the_time_makes_progress(pty, where, speed):
     only every few seconds: it is not dead, so without a recording the program waits for it. (TCP on the loopback
     interface shows what was read in steps of half a window: slower than here, nothing can be seen for a second.)"""
     told = Told(pty, '-n', pty.path(where) if where == 'sock' else where)
-    fast, slow = Drain(pty.client(told.shim.address)), pty.client(told.shim.address)
+    fast, slow = Drain(pty.client(told.shim.address, NO_WINDOW)), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(slow)
     start = told.written
     told.start('flood', ENDLESS)
@@ -87,7 +88,7 @@ def test_slow_client_that_reads_all_the_time_makes_progress(pty, where, speed):
 def test_dead_clients_hold_the_program_up_for_a_second_at_most(pty, option, dead):
     """A client that took nothing for 1 s paces nobody, and the seconds of several do not add up."""
     told = Told(pty, option, pty.path('sock'))
-    clients = [pty.client(told.shim.address) for _ in range(dead)]
+    clients = [pty.client(told.shim.address, NO_WINDOW) for _ in range(dead)]
     told.meet_clients(*clients)
     begun = time.monotonic()
     told.flood(16 * MIB)
@@ -117,7 +118,7 @@ def test_without_a_recording_a_client_that_fell_out_is_disconnected(pty):
     """Its bytes are gone from the ring and stand nowhere else: it is told so by the end of the connection, after a
     part of the output that has no hole."""
     told = Told(pty, '-n', pty.path('sock'))
-    good, dead = pty.client(told.shim.address), pty.client(told.shim.address)
+    good, dead = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(good, dead)
     drain = Drain(good, 12 * MIB)
     told.flood(12 * MIB)
@@ -131,7 +132,7 @@ def test_without_a_recording_a_client_that_fell_out_is_disconnected(pty):
 def test_client_that_fell_out_is_caught_up_and_goes_on_live(pty):
     """With a recording it loses no byte and none comes twice; afterwards it is a live client like any other."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late)
     drain = Drain(fast, 20 * MIB)
     begun = time.monotonic()
@@ -149,7 +150,7 @@ def test_client_that_fell_out_is_caught_up_and_goes_on_live(pty):
 def test_clients_are_caught_up_again_and_again(pty):
     """Six clients fall out and are caught up four times over, beside one that keeps pace."""
     told = Told(pty, pty.path('sock'))
-    fast, *late = [pty.client(told.shim.address) for _ in range(7)]
+    fast, *late = [pty.client(told.shim.address, NO_WINDOW) for _ in range(7)]
     told.meet_clients(fast, *late)
     for turn in range(4):
         drain = Drain(fast, 4 * MIB)
@@ -165,7 +166,7 @@ def test_clients_are_caught_up_again_and_again(pty):
 def test_client_is_caught_up_while_the_flood_goes_on(pty):
     """A client that reads at half the speed of the flood falls out over and over, and still gets every byte."""
     told = Told(pty, '-H', 'none', pty.path('sock'))
-    fast, slow = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, slow = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     assert told.typed_before(fast) == b'' and told.typed_before(slow) == b''   # both attached: no history comes
     told.meet_clients(fast, slow)
     drain = Drain(fast, 48 * MIB)
@@ -188,7 +189,7 @@ def test_client_is_caught_up_while_the_flood_goes_on(pty):
 def test_bytes_that_are_not_text_are_caught_up_exactly(pty):
     """Random bytes, UTF-8 cut anywhere: the recording has them exact (`b` events), and so has who is caught up."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late)
     choose, wanted = random.Random(7), b''
     drain = Drain(fast)
@@ -206,13 +207,13 @@ def test_bytes_that_are_not_text_are_caught_up_exactly(pty):
 def test_end_of_the_program_waits_for_a_client_that_is_being_caught_up(pty):
     """What each client still has to get is delivered before the goodbye, also from the recording."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address, HELLO)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, HELLO)
     told.meet_clients(fast, late)
     drain = Drain(fast)
     told.flood(16 * MIB)
     told.start('exit', 7)
     until_calm(lambda: drain.ended, 'the end of the fast client')
-    same(bytes(drain.data), pattern(16 * MIB))
+    same(bytes(drain.data), pattern(16 * MIB) + goodbye(7))
     same(late.read_all(), pattern(16 * MIB) + goodbye(7))
     told.shim.wait_gone()
     assert not os.path.exists(pty.path('sock'))
@@ -221,7 +222,7 @@ def test_end_of_the_program_waits_for_a_client_that_is_being_caught_up(pty):
 def test_client_can_type_while_it_is_caught_up(pty):
     """Only its output is late: what it sends goes to the program at once."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address, HELLO)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, HELLO)
     told.meet_clients(fast, late)
     drain = Drain(fast, 8 * MIB)
     told.flood(8 * MIB)
@@ -236,10 +237,10 @@ def test_client_can_type_while_it_is_caught_up(pty):
 def test_client_that_leaves_while_it_is_caught_up_leaves_nothing(pty):
     """No descriptor and no `record` remains of clients that reset, close or half-close amid being caught up."""
     told = Told(pty, pty.path('sock'))
-    fast = pty.client(told.shim.address)
+    fast = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast)
     before = descriptors(told.shim.pid)
-    late = [pty.client(told.shim.address) for _ in range(8)]
+    late = [pty.client(told.shim.address, NO_WINDOW) for _ in range(8)]
     told.meet_clients(fast, *late)
     drain = Drain(fast, 8 * MIB)
     told.flood(8 * MIB)
@@ -258,7 +259,7 @@ def test_client_that_leaves_while_it_is_caught_up_leaves_nothing(pty):
 def test_half_closed_client_is_caught_up_too(pty):
     """`echo … | attach` closes its sending side, stays as a viewer, and must get every byte all the same."""
     told = Told(pty, pty.path('sock'))
-    fast, half = pty.client(told.shim.address), pty.client(told.shim.address, HELLO)
+    fast, half = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, HELLO)
     told.meet_clients(fast, half)
     half.half_close()
     drain = Drain(fast, 8 * MIB)
@@ -273,8 +274,8 @@ def test_many_dead_clients_neither_fill_the_machine_nor_starve_one_that_reads(pt
     """`record` processes are bounded in number, and clients that fell out and never read do not keep one that does
     from being caught up."""
     told = Told(pty, pty.path('sock'))
-    fast, *dead = [pty.client(told.shim.address) for _ in range(61)]
-    late = pty.client(told.shim.address)
+    fast, *dead = [pty.client(told.shim.address, NO_WINDOW) for _ in range(61)]
+    late = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late, *dead)
     drain = Drain(fast, 6 * MIB)
     told.flood(6 * MIB)
@@ -296,8 +297,8 @@ def test_clients_that_stop_reading_while_they_are_caught_up_do_not_starve_anothe
     """Each `record` that has begun waits for its client, for ever if need be; there is a bounded number of them. Forty
     clients that read until theirs has begun and then no more must not keep the next one waiting for ever."""
     told = Told(pty, pty.path('sock'))
-    fast, *stuck = [pty.client(told.shim.address) for _ in range(41)]
-    late = pty.client(told.shim.address)
+    fast, *stuck = [pty.client(told.shim.address, NO_WINDOW) for _ in range(41)]
+    late = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late, *stuck)
     drain = Drain(fast, 8 * MIB)
     told.flood(8 * MIB)
@@ -322,7 +323,7 @@ def test_without_record_beside_the_shim_a_client_that_fell_out_is_disconnected(p
     os.unlink(os.path.join(folder, 'record'))
     assert shutil.which('record', path=folder) is None
     told = Told(pty, pty.path('sock'), shim=shim)
-    fast, late = pty.client(told.shim.address), pty.client(told.shim.address)
+    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, late)
     drain = Drain(fast, 6 * MIB)
     told.flood(6 * MIB)
@@ -338,10 +339,11 @@ def test_history_all_after_much_output(pty):
     then go on live."""
     told = Told(pty, '-H', 'all', pty.path('sock'))
     told.flood(20 * MIB)
-    late = [pty.client(told.shim.address, first) for first in (b'', HELLO, b'', hello(0, 0))]
+    same(Drain(pty.client(told.shim.address, NO_WINDOW), 20 * MIB).wait(), pattern(20 * MIB))
+    late = [pty.client(told.shim.address, first) for first in (b'', HELLO, b'', NO_WINDOW)]
     drains = [Drain(client, 20 * MIB) for client in late]
     for drain in drains:
-        same(drain.wait(), pattern(20 * MIB))
+        same(drain.wait()[:20 * MIB], pattern(20 * MIB))
     told.meet_clients(*late)
     told.start('exit', 3)
     assert [client.read_all() for client in late] == [b'', goodbye(3), b'', goodbye(3)]
@@ -350,12 +352,12 @@ def test_history_all_after_much_output(pty):
 def test_history_all_while_the_output_goes_on(pty):
     """Attachers who come amid a flood get every byte from the first: no gap between the history and the live bytes."""
     told = Told(pty, '-H', 'all', pty.path('sock'))
-    fast = pty.client(told.shim.address)
+    fast = pty.client(told.shim.address, NO_WINDOW)
     drains = [Drain(fast, 30 * MIB)]
     told.flood(30 * MIB, wait=False)
     for part in (1, 8, 16, 24):
         until_calm(lambda p=part: len(drains[0].data) > p * MIB, 'that much output')
-        drains.append(Drain(pty.client(told.shim.address), 30 * MIB))
+        drains.append(Drain(pty.client(told.shim.address, NO_WINDOW), 30 * MIB))
     wanted = pattern(30 * MIB)
     for drain in drains:
         same(drain.wait(), wanted)
