@@ -2368,6 +2368,7 @@ private:
     void client_input_ended(Client &client);
     void take_windows(Client &client, std::span<const winsize> windows, bool typed);
     void follow_window();
+    [[nodiscard]] bool is_known(const Client &client) const;
     void introduce(Client &client);
     void serve(Client &client);
     [[nodiscard]] bool is_ending(const Client &client) const;
@@ -2571,13 +2572,18 @@ std::uint64_t Session::line_start(std::uint64_t position) const {
     return first;
 }
 
+/// Whether the client has said what it is, or has had the time to.
+bool Session::is_known(const Client &client) const {
+    return client.input.screen() != ClientInput::Screen::unknown || now_ >= client.came + kOpeningGrace;
+}
+
 /// What a client is sent before the live bytes, as soon as it is known what it shows them on (section 3 of the wire):
 /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. One that came
 /// before the first byte needs nothing; one that has said nothing gets each byte that was printed since it came.
 void Session::introduce(Client &client) {
     const ClientInput::Screen screen = client.input.screen();
     const bool needs_nothing = client.cursor == 0 || options_.history == 0 || client.input.is_push();
-    if (!needs_nothing && screen == ClientInput::Screen::unknown && now_ < client.came + kOpeningGrace) return;
+    if (!needs_nothing && !is_known(client)) return;
     client.progress = now_;
     client.stage = Stage::live;
     if (needs_nothing) return;
@@ -2639,7 +2645,7 @@ void Session::serve(Client &client) {
     else if (client.stage == Stage::live && client.cursor < ring_.head()) send_output(client);
     const bool done = client.socket && client.stage == Stage::live && client.record == 0 && !client.deaf &&
                       client.cursor == ring_.head();
-    if (phase_ == Phase::farewell && done && !is_ending(client)) say_goodbye(client);
+    if (phase_ == Phase::farewell && done && is_known(client) && !is_ending(client)) say_goodbye(client);
 }
 
 /// Whether a push is about to be over, and so has been taken: what it brought has perhaps ended the program.

@@ -110,5 +110,5 @@ def test_unknown_lesson_is_a_usage_error(pty):
 
 def test_make_tour_gives_one_lesson(pty):
     """make tour LESSON=1, without the installing that make tour does first."""
-    plan = pty.run('make', '-n', 'tour', 'LESSON=1', cwd=ROOT)
+    plan = pty.run('make', '-n', '--no-print-directory', 'tour', 'LESSON=1', cwd=ROOT)
     assert plan.returncode == 0 and re.search(r'setup\.sh tour\n.*tests/tour/tour\.py 1$', plan.stdout.rstrip(), re.S)
