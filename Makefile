@@ -49,7 +49,7 @@ static:
 	@$(MAKE) --no-print-directory STATIC=1 all
 
 $(ZIG): tests/cross/package-lock.json
-	@tests/setup.sh cross
+	@tests/setup.sh zig
 	mkdir -p build/zig && cp tests/cross/package*.json build/zig
 	cd build/zig && npm ci --silent --no-audit --no-fund
 	touch $@
@@ -100,6 +100,7 @@ lint:
 
 # Compiled, not run: for the systems and compilers that the sources are written for, as far as they can be had here.
 cross: $(ZIG)
+	@tests/setup.sh cross
 	tests/cross/run.sh $(ZIG)
 
 # What --help and the README say, as manual pages and as bash completion: tests/install/ makes them.

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need and that are not there yet (tour: what the lessons need, which is
-# little); says nothing when all are.
-#     setup.sh [tour|browser|fuzz|bench]      for make test, or for another target
+# Installs the Debian packages that the tests need and that are not there yet; says nothing when all are.
+#     setup.sh [tour|browser|fuzz|bench|zig|cross]    for make test, or for another target; zig: for make static
 set -eu
 packages=''
 need() {  # need PACKAGE COMMAND...: the package is missing when the command fails
@@ -10,11 +9,14 @@ need() {  # need PACKAGE COMMAND...: the package is missing when the command fai
     "$@" >/dev/null 2>&1 || packages="$packages $package"
 }
 have() { command -v "$1"; }
-need strace have strace
-need procps have ps
-need netcat-openbsd have nc
-need vim-tiny have vim.tiny
-if [ "${1:-}" != tour ]; then
+lessons() {
+    need strace have strace
+    need procps have ps
+    need netcat-openbsd have nc
+    need vim-tiny have vim.tiny
+}
+suite() {
+    lessons
     for module in pytest pexpect pyte; do need python3-$module /usr/bin/python3 -c "import $module"; done
     need tmux have tmux
     need iproute2 have ip
@@ -28,27 +30,37 @@ if [ "${1:-}" != tour ]; then
     need neovim have nvim
     need xvfb have Xvfb
     need libvterm-dev test -e /usr/include/vterm.h
-need groff-base have groff
-need mandoc have mandoc
-need bash-completion test -e /usr/share/bash-completion/bash_completion
+    need groff-base have groff
+    need mandoc have mandoc
+    need bash-completion test -e /usr/share/bash-completion/bash_completion
     need bsdutils have scriptreplay
-fi
-case ${1:-} in
-browser)
-    need chromium have chromium
-    need npm have npm
-    ;;
+}
+case ${1:-suite} in
+suite) suite ;;
+tour) lessons ;;
+zig) need npm have npm ;;
 cross)
     need npm have npm
     need g++-11 have g++-11
     ;;
+browser)
+    suite
+    need chromium have chromium
+    need npm have npm
+    ;;
 fuzz)
+    suite
     need clang have clang++
     need libclang-rt-14-dev sh -c 'ls /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
     ;;
 bench)
+    suite
     for tool in dtach screen; do need $tool have $tool; done
     need bsdutils have script
+    ;;
+*)
+    echo "setup.sh: $1: nothing of that name" >&2
+    exit 2
     ;;
 esac
 [ -n "$packages" ] || exit 0

@@ -154,7 +154,7 @@ def test_grandchild_that_keeps_the_slave_is_told(told):
 
 def test_viewers_end_and_the_requests_to_end_are_told(told):
     """A detach closes a client's connection and nothing else; SIGHUP is what a hang-up is for the program."""
-    narrator, attach = told('sh', '-c', 'trap "echo hung up" HUP; echo ready; while :; do read x; done')
+    narrator, attach = told('sh', '-c', 'trap "echo hung up" HUP; echo ready; while [ -t 0 ]; do read x; done')
     attach.expect('ready')
     attach.send('\x1c')
     narrator.expect(r'client \d+ is no more: its connection is closed')
