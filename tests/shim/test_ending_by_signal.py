@@ -7,7 +7,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, Recording
-from harness import SHIM, alive, goodbye, wait_until
+from harness import SHIM, alive, children, goodbye, wait_until
 from told import MIB, NOBODY, Drain, Told, as_user, compiled, helpers, needs_root, open_folder, programs_for_all
 
 LOOP = 'echo READY; while :; do read x; done'
@@ -48,12 +48,22 @@ def test_program_without_handlers_ends_by_sigterm(pty):
     assert asked_to_end(pty, 'echo READY; exec sleep 1000', signal.SIGTERM) == goodbye(128 + signal.SIGTERM)
 
 
+def sleeps(pid):
+    """True when the process waits in a system call, proc_pid_stat(5)."""
+    with open(f'/proc/{pid}/stat', encoding='ascii') as f:
+        return f.read().rsplit(')', 1)[1].split()[0] == 'S'
+
+
 def test_interactive_shell_ends_by_the_hang_up(pty):
-    """An interactive bash ignores SIGTERM; the hang-up ends it at once, and not the grace."""
+    """An interactive bash ignores SIGTERM; the hang-up ends it at once, and not the grace. (It must wait for a key: what
+    comes between its prompt and its pselect is noticed at the next key only, on any pseudoterminal: bash 5.2.)"""
     shim = pty.shim('-n', './a.sock', 'bash', '--norc', '-i')
     client = pty.client(pty.path('a.sock'), NO_WINDOW)
     client.send(b'echo RE""ADY\n')
     client.read_until(b'READY\r\n')
+    client.read_until(b'# ')
+    [bash] = children(shim.pid)
+    wait_until(lambda: sleeps(bash), what='its wait for a key')
     began = time.monotonic()
     os.kill(shim.pid, signal.SIGTERM)
     assert client.read_all().endswith(goodbye(128 + signal.SIGHUP))

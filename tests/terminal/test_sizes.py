@@ -41,6 +41,8 @@ def types(listener, client, text):
 def start(pty, *options):
     listener = Listener(pty, '-H', 'none', *options)
     wait_until(lambda: listener.sizes() == ['24x80'], what='the first size')
+    with open(listener.shim.recording, encoding='utf-8') as recording:
+        wait_until(lambda: 'READY' in recording.read(), what='what it prints')     # none of it is live output later
     listener.seen = 1
     return listener
 
