@@ -11,13 +11,14 @@
 //     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
 //                                   └──────────────────┘
 //
-// A terminal driver ('line discipline') usually edits lines, echoes, and makes signals of Ctrl-C and Ctrl-Z. The
-// session has a line discipline of its own that does all this, so the one here must stand aside: raw mode. From then
-// on attach is a pipe with two ends, and most of what it does is about leaving: whatever way it ends (the detach key,
-// the program's end, a lost connection, a signal, even a stop), the terminal must be as it was.
+// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving:
+// whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal must
+// be as it was. What one comes for stands first:
 //
-// Sections: 1 options, 2 the wire, 3 what the terminal was told, 4 the terminal, 5 who listens, 6 connecting,
-// 7 the sessions that run, 8 signals, 9 the relay.
+//   1  raw mode          5  keys: the one that detaches     9  connecting, starting a session   13  first to last
+//   2  signals           6  what the terminal was told     10  the sessions that run
+//   3  the wire          7  names and addresses            11  a push
+//   4  the copy loop     8  who listens                    12  the command line
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); the shim's last five bytes are its goodbye:
@@ -131,6 +132,738 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
+// ---------------------------------------------------------------------------------------------------------------------
+// What all sections use
+// ---------------------------------------------------------------------------------------------------------------------
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
+constexpr int kNoKey = -1;
+constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
+
+/// What the command line asks for: section 12 reads it.
+struct Options {
+    std::string address{};          // as the user wrote it
+    std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
+    int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
+    bool read_only = false;
+    bool raw = false;
+    bool push = false;
+    bool kill = false;
+    bool quiet = false;
+};
+
+/// The end of an attach that has not touched the terminal yet.
+[[noreturn]] void fail(int status, std::string_view what, std::string_view why) {
+    complain(what, why);
+    std::exit(status);
+}
+
+/// Writes a message that is no error to standard error; not to a terminal that stands still (Ctrl-S).
+void say(bool quiet, const std::string &text) {
+    const std::string line = "[" + text + "]\n";
+    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+/// Whether a system call failed for no other reason than that it is not the time.
+bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 1. Raw mode
+//
+// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and makes
+// signals of some keys. The session's terminal has a line discipline that does so for its program. Were the one of the
+// user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C would end attach.
+//
+// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else runs
+// there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when select(2)
+// says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal
+// promises no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
+//
+// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as long as
+// it stands still in the middle of a write.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
+termios raw_mode(termios settings) {
+    settings.c_lflag &= ~tcflag_t(ECHO | ECHONL);    // the session echoes
+    settings.c_lflag &= ~tcflag_t(ICANON);           // each key at once: the session makes the lines
+    settings.c_lflag &= ~tcflag_t(IEXTEN);           // Ctrl-V and Ctrl-O are keys
+    settings.c_lflag &= ~tcflag_t(ISIG);             // Ctrl-C, Ctrl-Z, Ctrl-\ are keys: the session makes the signals
+    settings.c_iflag &= ~tcflag_t(INLCR | IGNCR | ICRNL);  // Return is CR: the session makes the NL
+    settings.c_iflag &= ~tcflag_t(IXON);             // Ctrl-S and Ctrl-Q are keys
+    settings.c_iflag &= ~tcflag_t(ISTRIP);           // all eight bits: UTF-8
+    settings.c_iflag &= ~tcflag_t(IGNBRK | BRKINT | PARMRK);  // a break on a serial line is a zero byte
+    settings.c_oflag &= ~tcflag_t(OPOST);            // the session has made CR NL of NL already
+    settings.c_cflag &= ~tcflag_t(CSIZE | PARENB);   // eight bits and no parity, on a serial line
+    settings.c_cflag |= CS8;
+    settings.c_cc[VMIN] = 1;                         // read(2) gives what there is, from one byte on,
+    settings.c_cc[VTIME] = 0;                        // and waits for that byte as long as it takes
+    return settings;
+}
+
+/// What the program has done to the user's terminal that must be known to undo it: section 6.
+class ScreenState {
+public:
+    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
+    void follow(std::string_view written) {
+        for (const char c : written) step(c);
+    }
+    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
+    [[nodiscard]] std::string undo() const;
+
+private:
+    enum class State { text, escape, control, string };
+    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
+
+    void step(char c);
+    void begin_sequence(char c);
+    void end_control_sequence();
+    void set_mode(std::uint64_t number, bool on);
+    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const;
+
+    State state_ = State::text;
+    std::string sequence_;          // what came after ESC [
+    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
+    bool origin_ = false;           // rows count from the top of the scroll region
+    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
+    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
+    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
+};
+
+/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them, and
+/// XTRESTORE (in kTakeBack) restores them. Cursor blinks; the wheel sends arrow keys; Meta sets the eighth bit, Meta or
+/// Alt sends ESC.
+constexpr char kKeep[] = "\033[?12;1007;1034;1036;1039s";
+
+/// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
+class UserTerminal {
+public:
+    /// `for_keys`: standard input is for a person's keys, if it is a terminal at all.
+    explicit UserTerminal(bool for_keys);
+
+    void enter_raw_mode();
+    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is called.
+    void restore();
+    /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
+    ssize_t write(std::string_view bytes);
+
+    [[nodiscard]] bool has_screen() const { return has_screen_; }
+    [[nodiscard]] bool has_keys() const { return has_keys_; }
+    [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
+
+private:
+    void write_own(std::string_view text) const;
+
+    bool has_keys_;
+    bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
+    bool entered_ = false;
+    bool has_settings_ = false;  // settings_ are what standard input had before
+    termios settings_{};
+    Fd output_anew_;             // standard output's terminal, opened once more
+    ScreenState screen_;
+};
+
+UserTerminal::UserTerminal(bool for_keys) : has_keys_(for_keys && ::isatty(STDIN_FILENO) == 1) {
+    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
+    if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
+}
+
+/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program.
+void UserTerminal::enter_raw_mode() {
+    entered_ = true;
+    has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+    const termios raw = raw_mode(settings_);
+    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    if (has_screen_) write_own(kKeep);
+}
+
+void UserTerminal::restore() {
+    if (!std::exchange(entered_, false)) return;
+    if (has_screen_) write_own(screen_.undo());
+    screen_ = ScreenState();
+    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+}
+
+ssize_t UserTerminal::write(std::string_view bytes) {
+    const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
+    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
+    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
+    return n;
+}
+
+/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
+void UserTerminal::write_own(std::string_view text) const {
+    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
+    while (!text.empty() && ::poll(&ready, 1, static_cast<int>(kLastWords.count())) == 1) {
+        const ssize_t n = ::write(output(), text.data(), text.size());
+        if (n <= 0) return;
+        text.remove_prefix(static_cast<std::size_t>(n));
+    }
+}
+
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial line, a
+/// container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there is none.
+winsize window_size() {
+    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
+        winsize window{};
+        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
+    }
+    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 2. Signals
+//
+// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
+// done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
+//
+// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process group
+// when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: tty_ioctl(4).
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr int kSignals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+
+volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
+volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
+volatile std::sig_atomic_t g_continued = 0;  // SIGCONT
+volatile std::sig_atomic_t g_resized = 0;    // SIGWINCH
+
+extern "C" void note_signal(int number) {
+    if (number == SIGTSTP) g_stopping = 1;
+    else if (number == SIGCONT) g_continued = 1;
+    else if (number == SIGWINCH) g_resized = 1;
+    else g_ending = number;
+}
+
+/// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
+void mask_signal(int how, int number) {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    ::sigprocmask(how, &one, nullptr);
+}
+
+void handle_signal(int number) {
+    struct sigaction action{}, before{};
+    action.sa_handler = note_signal;
+    sigemptyset(&action.sa_mask);
+    mask_signal(SIG_BLOCK, number);
+    ::sigaction(number, &action, &before);
+    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH) ::sigaction(number, &before, nullptr);
+}
+
+void handle_signals() {
+    for (const int number : kSignals) handle_signal(number);
+    std::signal(SIGPIPE, SIG_IGN);  // write(2) says EPIPE
+}
+
+/// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
+void let_signals_in() {
+    sigset_t none, before;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, &before);
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it was.
+void obey_default(int number) {
+    std::signal(number, SIG_DFL);
+    ::kill(::getpid(), number);
+    mask_signal(SIG_UNBLOCK, number);
+    handle_signal(number);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 3. The wire
+//
+// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that end
+// tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kGoodbyeBytes = 5;
+constexpr std::string_view kTaken = "\xFF\xFFok";  // the answer to a push
+
+/// What a hello without a window says in its x pixels: the output is a pipe or a file; a terminal that only watches;
+/// or not wanted.
+constexpr unsigned short kIsPipe = 0, kWatches = 1, kPushOnly = 2;
+
+/// The window-change message, which is the hello too; without a window, rows and columns are 0.
+std::string window_change(const winsize &window) {
+    std::string message = "\xFF\xFFss";
+    for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
+        message += static_cast<char>(number >> 8);
+        message += static_cast<char>(number & 0xFF);
+    }
+    return message;
+}
+
+std::string hello_without_window(unsigned short kind) {
+    return window_change({.ws_row = 0, .ws_col = 0, .ws_xpixel = kind, .ws_ypixel = 0});
+}
+
+/// How many bytes at the end of `received` (0 to 5) may be the goodbye or its beginning; 5 is all of it.
+std::size_t bytes_of_goodbye(std::string_view received) {
+    constexpr std::string_view kMagic = "\xFF\xFFxx";
+    for (std::size_t n = std::min(kGoodbyeBytes, received.size()); n > 0; --n)
+        if (received.substr(received.size() - n).starts_with(kMagic.substr(0, n))) return n;
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 4. The copy loop
+//
+// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
+// behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither
+// stops the other.
+//
+// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a flag
+// that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
+constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
+constexpr milliseconds kStall{10000};          // for the shim to take some more of a push
+constexpr milliseconds kLook{5};               // how often the kernel is asked what is left of a push
+
+/// Why the copying has ended.
+enum class End { none, detached, pushed, ended, lost, no_output, signal };
+
+class Relay {
+public:
+    /// The hello is queued, nothing has been sent.
+    Relay(const Options &options, UserTerminal &terminal, Fd socket);
+
+    /// Copies until one side ends.
+    void run();
+    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted yet
+    /// when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
+    [[nodiscard]] bool has_come_too_late() const {
+        return end_ == End::lost && !has_copied_ && !options_.raw && !options_.program.empty();
+    }
+    /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
+    [[nodiscard]] int report() const;
+
+private:
+    // The steps of run().
+    bool obey_signals();
+    void read_input();
+    void read_socket();
+    void write_socket();
+    void write_screen();
+    [[nodiscard]] bool is_finished() const;
+    [[nodiscard]] std::optional<timespec> time_left() const;
+
+    [[nodiscard]] std::string hello() const;
+    [[nodiscard]] std::size_t showable() const;
+    void queue(std::string_view bytes);
+    void read_goodbye();
+    void attach_anew();  // section 9
+
+    // Keys: section 5.
+    void take_typed(std::string_view typed);
+    void release_key_part();
+    void detach();
+
+    // A push: section 11.
+    [[nodiscard]] bool is_awaiting_answer() const {
+        return options_.push && end_ == End::none && all_queued_ && !sending_;
+    }
+    void read_answer();
+    void look_at_push();
+
+    const Options &options_;
+    UserTerminal &terminal_;
+    Fd socket_;
+    bool has_window_;         // its size is sent, now and when it changes
+    bool input_open_;         // standard input is still read
+    bool all_queued_;         // nothing more comes for the shim: when to_shim_ is empty, the sending side is shut down
+    bool sending_ = true, receiving_ = true;  // the two directions of the socket
+    bool has_copied_ = false;                 // something has been read, on either side
+    int unsent_ = INT_MAX;    // what the kernel still had for the shim, at the last look at a push
+    std::string to_shim_, to_screen_;
+    std::string key_part_;    // typed last: perhaps the beginning of an encoded detach key
+    Clock::time_point key_part_until_{};
+    End end_ = End::none;
+    int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
+    std::optional<Clock::time_point> deadline_;  // leave then, come what may
+};
+
+void Relay::run() {
+    sigset_t none;
+    sigemptyset(&none);
+    obey_signals();
+    write_socket();
+    while (!is_finished()) {
+        // Build the sets: who may be read, who has something to be written.
+        fd_set readable, writable;
+        FD_ZERO(&readable);
+        FD_ZERO(&writable);
+        const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
+        if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
+        if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
+        if (!to_shim_.empty()) FD_SET(socket_.get(), &writable);
+        if (showable() > 0) FD_SET(terminal_.output(), &writable);
+
+        // Wait, and let signals in.
+        const auto left = time_left();
+        const int highest = std::max(socket_.get(), terminal_.output());
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
+        let_signals_in();
+
+        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal meanwhile.
+        if (obey_signals() || ready < 0) {
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+        }
+        if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
+        if (FD_ISSET(socket_.get(), &readable)) read_socket();
+
+        // Flush. To send is tried each turn: a key goes out in the turn that has read it.
+        if (!key_part_.empty() && Clock::now() >= key_part_until_) release_key_part();
+        write_socket();
+        if (FD_ISSET(terminal_.output(), &writable)) write_screen();
+        if (is_awaiting_answer()) look_at_push();
+    }
+}
+
+Relay::Relay(const Options &options, UserTerminal &terminal, Fd socket)
+    : options_(options), terminal_(terminal), socket_(std::move(socket)),
+      has_window_((::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1) && !options.raw &&
+                  !options.read_only && !options.push),
+      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only) {
+    if (!options.raw) to_shim_ = hello();
+}
+
+/// What the shim is told first.
+std::string Relay::hello() const {
+    if (has_window_) return window_change(window_size());
+    if (options_.push) return hello_without_window(kPushOnly);
+    return hello_without_window(terminal_.has_screen() ? kWatches : kIsPipe);
+}
+
+/// From standard input to the buffer for the shim.
+void Relay::read_input() {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+    if (is_transient(n)) return;
+    if (n <= 0) {
+        input_open_ = false;
+        all_queued_ = true;
+        if (terminal_.has_keys()) detach();  // the terminal was hung up
+        return;
+    }
+    has_copied_ = true;
+    const std::string_view typed(bytes, static_cast<std::size_t>(n));
+    if (terminal_.has_keys()) take_typed(typed);
+    else queue(typed);
+}
+
+void Relay::queue(std::string_view bytes) {
+    if (sending_ && !all_queued_) to_shim_ += bytes;
+}
+
+/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to come.
+void Relay::write_socket() {
+    if (!to_shim_.empty()) {
+        const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
+        if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
+        else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
+    }
+    if (!sending_) to_shim_.clear();
+    if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
+    ::shutdown(socket_.get(), SHUT_WR);
+    sending_ = false;
+}
+
+/// From the shim to the buffer for the screen.
+void Relay::read_socket() {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
+    if (is_transient(n)) return;
+    if (n > 0) {
+        has_copied_ = true;
+        to_screen_.append(bytes, static_cast<std::size_t>(n));
+        if (options_.push) read_answer();
+        return;
+    }
+    receiving_ = sending_ = input_open_ = false;
+    to_shim_.clear();
+    if (end_ != End::none) return;
+    end_ = End::lost;
+    if (options_.push) to_screen_.clear();  // an answer that was not complete
+    else if (!options_.raw) read_goodbye();
+}
+
+/// The connection has ended: with a goodbye, the program has.
+void Relay::read_goodbye() {
+    if (bytes_of_goodbye(to_screen_) < kGoodbyeBytes) return;
+    end_ = End::ended;
+    status_ = static_cast<unsigned char>(to_screen_.back());
+    to_screen_.resize(to_screen_.size() - kGoodbyeBytes);
+}
+
+/// How much of the buffer may go to the screen now: not what may be a goodbye. The answer to a push never does.
+std::size_t Relay::showable() const {
+    if (options_.push) return 0;
+    const bool may_end = receiving_ && !options_.raw;
+    return to_screen_.size() - (may_end ? bytes_of_goodbye(to_screen_) : 0);
+}
+
+/// From the buffer to the screen.
+void Relay::write_screen() {
+    const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
+    if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
+    if (n >= 0 || is_transient(n)) return;
+    status_ = errno;
+    end_ = End::no_output;
+}
+
+/// Does what signals have asked for; whether there were any.
+bool Relay::obey_signals() {
+    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
+    if (g_ending != 0) end_ = End::signal;
+    if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
+    if (std::exchange(g_stopping, 0) != 0) {
+        terminal_.restore();
+        obey_default(SIGTSTP);
+        g_continued = 1;
+    }
+    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
+        terminal_.restore();
+        terminal_.enter_raw_mode();
+        attach_anew();
+    }
+    return any;
+}
+
+bool Relay::is_finished() const {
+    if (deadline_ && Clock::now() >= *deadline_) return true;
+    switch (end_) {
+    case End::none: return false;
+    case End::detached: return to_shim_.empty();
+    case End::ended:
+    case End::lost: return to_screen_.empty();
+    default: return true;
+    }
+}
+
+/// How long to wait for something to happen; nothing: for ever.
+std::optional<timespec> Relay::time_left() const {
+    std::optional<Clock::time_point> until = deadline_;
+    const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
+    if (is_awaiting_answer()) wake_at(Clock::now() + kLook);
+    if (!key_part_.empty()) wake_at(key_part_until_);
+    if (!until) return std::nullopt;
+    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 5. Keys
+//
+// The detach key is a byte of what is typed, and what is typed is a stream: the key may stand anywhere in it. A program
+// can also ask the terminal to write keys as control sequences, and those may be cut between two reads: what may be the
+// beginning of one is kept back for a moment, for a person may also have hit Escape and nothing else.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::string_view kParameterBytes = "0123456789;:";
+constexpr std::size_t kLongestKey = 32;   // bytes of an encoded key
+constexpr milliseconds kEscape{25};       // a lone ESC waits so long: Escape is a key
+constexpr milliseconds kCutKey{500};      // what is clearly the beginning of a sequence waits longer
+constexpr milliseconds kPaste{100};       // a pause so long ends what was pasted
+
+/// How a user would call the key that is this byte.
+std::string key_name(int key) {
+    if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
+    return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
+}
+
+/// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
+std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
+    for (; n > 0 && !text.empty(); --n) text.remove_prefix(std::min(text.find(separator), text.size() - 1) + 1);
+    return text.substr(0, text.find(separator));
+}
+
+/// Whether ESC [ `parameters` `final` is Ctrl with the key that is the control character `key` otherwise:
+///
+///     CODE:...;MODIFIERS:EVENT u       kitty's keyboard protocol; event 3 is the release of the key
+///     27;MODIFIERS;CODE ~              xterm's modifyOtherKeys
+///     ..;..;CHARACTER;DOWN;.. _        Win32 input; DOWN 0 is the release
+///
+/// The modifiers are 1 + 4 for Ctrl, + 64 and 128 while caps lock and num lock are on.
+bool is_encoded_key(std::string_view parameters, char final, int key) {
+    const auto number = [&](std::size_t n, std::size_t part = 0) {
+        return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(1);
+    };
+    const auto character = static_cast<std::uint64_t>(key), code = character + (key > 0 && key <= 26 ? 0x60 : 0x40);
+    const bool has_ctrl = ((number(1) - 1) & ~std::uint64_t{64 + 128}) == 4;
+    if (final == 'u') return number(0) == code && has_ctrl && number(1, 1) != 3;
+    if (final == '~') return number(0) == 27 && has_ctrl && number(2) == code;
+    return final == '_' && number(2) == character && number(3) == 1;
+}
+
+/// Where the detach key first stands in `typed`, as itself or encoded; npos when it does not.
+std::size_t find_key(std::string_view typed, int key) {
+    if (key == kNoKey) return std::string_view::npos;
+    const std::size_t plain = typed.find(static_cast<char>(key));
+    if (key >= 0x20) return plain;
+    for (std::size_t at = typed.find("\033["); at < plain; at = typed.find("\033[", at + 2)) {
+        const std::size_t end = typed.find_first_not_of(kParameterBytes, at + 2);
+        if (end == std::string_view::npos) break;
+        if (is_encoded_key(typed.substr(at + 2, end - at - 2), typed[end], key)) return at;
+    }
+    return plain;
+}
+
+/// How many bytes at the end of `typed` may be the beginning of an encoded key.
+std::size_t bytes_of_cut_key(std::string_view typed) {
+    const std::size_t at = typed.rfind('\033');
+    if (at == std::string_view::npos || typed.size() - at > kLongestKey) return 0;
+    const std::string_view rest = typed.substr(at + 1);
+    const bool ends_in_parameters = rest.find_first_not_of(kParameterBytes, 1) == std::string_view::npos;
+    return rest.empty() || (rest[0] == '[' && ends_in_parameters) ? typed.size() - at : 0;
+}
+
+/// Throws away what was typed behind the detach key: of a paste, it would become commands for the shell that reads this
+/// terminal next.
+void discard_typed(milliseconds pause) {
+    char bytes[kBufferBytes];
+    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    const auto end = Clock::now() + kFarewell;
+    while (::poll(&keyboard, 1, static_cast<int>(pause.count())) == 1 && Clock::now() < end)
+        if (::read(STDIN_FILENO, bytes, sizeof bytes) <= 0) return;
+}
+
+/// What a person has typed: keys for the program, up to the detach key.
+void Relay::take_typed(std::string_view typed) {
+    const std::string whole = std::exchange(key_part_, {}).append(typed);
+    const std::string_view keys = whole;
+    const std::size_t at = find_key(keys, options_.key);
+    if (at != std::string_view::npos) {
+        queue(keys.substr(0, at));
+        detach();
+        return discard_typed(keys.size() > kLongestKey ? kPaste : milliseconds(0));
+    }
+    const std::size_t kept = options_.key == kNoKey ? 0 : bytes_of_cut_key(keys);
+    queue(keys.substr(0, keys.size() - kept));
+    key_part_ = keys.substr(keys.size() - kept);
+    key_part_until_ = Clock::now() + (kept > 1 ? kCutKey : kEscape);
+}
+
+/// What may have been the beginning of the detach key, and was not continued, was a key for the program.
+void Relay::release_key_part() {
+    queue(key_part_);
+    key_part_.clear();
+}
+
+/// Nothing more is read; what was typed before goes out first, if the shim takes it.
+void Relay::detach() {
+    input_open_ = false;
+    end_ = End::detached;
+    deadline_ = Clock::now() + kFarewell;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 6. What the terminal was told
+//
+// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we detach, so
+// we take them back: nearly all by one sequence that does nothing where nothing was set. Two things must be known, and
+// for them the output is followed: whether the alternate screen is on (leaving it moves the cursor even when it is not;
+// origin mode does so too), and how many keyboard modes were pushed, for the shell may have pushed some before.
+//
+// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab stops.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::string_view kEndCut = "\030\033\\";  // ends what the output was cut in: a sequence (CAN), a string (ST)
+constexpr std::string_view kTakeBack =
+    "\033[0 q\033[?12;1007;1034;1036;1039r"        // the cursor's shape (in xterm 0 blinks); what kKeep has kept
+    "\033]8;;\033\\"                               // no hyperlink
+    "\033[?1;5;45;66;69l\033>"                     // cursor keys, reverse video, reverse wrap, margins; keypad
+    "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
+    "\033[?1005;1006;1015;1016l"                   // and how the mouse's place is written
+    "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
+    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF returns; no local echo
+    "\0337\033[r\0338"                             // whole screen scrolls; that moves the cursor: kept and restored
+    "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
+    "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
+
+void ScreenState::step(char c) {
+    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
+    else if (c == '\030' || c == '\032') state_ = State::text;
+    else if (state_ == State::escape) begin_sequence(c);
+    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
+    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
+    else if (sequence_.size() < kLongest) sequence_ += c;
+    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
+}
+
+/// The character behind ESC.
+void ScreenState::begin_sequence(char c) {
+    if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
+    if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
+    sequence_.clear();
+    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
+}
+
+/// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
+void ScreenState::end_control_sequence() {
+    state_ = State::text;
+    std::string_view numbers = sequence_;
+    const char final = numbers.back(), first = numbers.front(), prefix = first >= '<' && first <= '?' ? first : '\0';
+    numbers.remove_suffix(1);
+    if (prefix != '\0') numbers.remove_prefix(1);
+    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
+    if (prefix == '?' && (final == 'h' || final == 'l'))
+        for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+    std::uint64_t &pushed = pushed_[alternate_ != 0];
+    if (prefix == '>' && final == 'u') ++pushed;
+    if (prefix == '<' && final == 'u') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
+    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
+}
+
+/// A private mode (DECSET, DECRST): 6 is origin mode, the other three switch to the alternate screen and back.
+void ScreenState::set_mode(std::uint64_t number, bool on) {
+    if (number == 6) origin_ = on;
+    if (number != 47 && number != 1047 && number != 1049) return;
+    if (on && alternate_ == 0) main_at_margin_ = at_margin_;
+    if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
+    alternate_ = on ? number : 0;
+}
+
+std::string ScreenState::pop_keyboard(std::size_t screen) const {
+    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
+}
+
+std::string ScreenState::undo() const {
+    std::string out(kEndCut);
+    bool is_lost = origin_;  // the cursor's place
+    if (origin_) out += "\033[?6l";
+    if (alternate_ != 0) {
+        is_lost = alternate_ != 1049;
+        out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
+    }
+    out.append(pop_keyboard(0)).append(kTakeBack);
+    if (is_lost) return out + "\033[9999H\r\n";
+    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
+    return out + (at_margin ? "\r\033[J" : "\r\n\033[J");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 7. Names and addresses
+//
+// A session's name is a socket in a folder of its user's; everything else that an ADDRESS may be, shim and attach read
+// alike. So the two parts between fences are the same in both files.
+// ---------------------------------------------------------------------------------------------------------------------
+
 // >>> session names: the same in shim.cpp and attach.cpp
 /// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
 /// must go on.)
@@ -223,27 +956,6 @@ Resolved resolve(std::string_view text, bool make_folder = false) {
 }
 // <<< addresses
 
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
-
-constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
-
-/// The end of an attach that has not touched the terminal yet.
-[[noreturn]] void fail(int status, std::string_view what, std::string_view why) {
-    complain(what, why);
-    std::exit(status);
-}
-
-constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
-
-/// A message that is no error; not to a terminal that stands still.
-void say(bool quiet, const std::string &text) {
-    const std::string line = "[" + text + "]\n";
-    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-    if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // What not every system has
 //
@@ -322,7 +1034,478 @@ int unsent_bytes([[maybe_unused]] int fd) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 1. Options
+// 8. Who listens
+//
+// When a shim has ended, any user may listen at its port, and what is typed would be his. So nothing is sent before the
+// kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP sockets (the shim
+// asks the same one by sock_diag(7), for it has to answer quickly and often) tells whose the other end is.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kAccept{10000};  // for a server to accept the connection
+constexpr int kLongestLook = 50;        // milliseconds between two looks at who has accepted it
+constexpr int kMissed = 5;              // looks in which the table, read while it changes, may lack a socket
+
+/// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
+std::pair<std::string, std::string> host_and_port(const SocketAddress &address) {
+    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
+    if (address.storage.ss_family != AF_UNIX)
+        ::getnameinfo(address.get(), address.length, host, sizeof host, port, sizeof port,
+                      NI_NUMERICHOST | NI_NUMERICSERV);
+    return {host, port};
+}
+
+/// The file of a Unix-domain socket.
+const char *socket_path(const SocketAddress &address) {
+    return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+}
+
+/// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
+SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
+    SocketAddress end{.storage = {}, .length = sizeof end.storage};
+    which(fd, reinterpret_cast<sockaddr *>(&end.storage), &end.length);
+    return end;
+}
+
+bool is_tcp(int fd) { return end_of(fd, ::getsockname).storage.ss_family != AF_UNIX; }
+
+/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
+/// connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293, section 3.5).
+bool is_own_peer(int fd) {
+    return is_tcp(fd) && host_and_port(end_of(fd, ::getsockname)) == host_and_port(end_of(fd, ::getpeername));
+}
+
+bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
+
+/// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
+/// the port: proc_pid_net(5). IPv4 inside IPv6 is written as IPv4.
+std::string table_text(const SocketAddress &address) {
+    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    const bool is_v6 = address.storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+    std::uint32_t words[4] = {in->sin_addr.s_addr, 0, 0, 0};
+    if (address.storage.ss_family == AF_INET6) std::memcpy(words, &in6->sin6_addr, sizeof words);
+    if (!is_v6 && address.storage.ss_family == AF_INET6) words[0] = words[3];
+    char text[48], *at = text;
+    for (int i = 0; i < (is_v6 ? 4 : 1); ++i) at += std::snprintf(at, 9, "%08X", words[i]);
+    std::snprintf(at, 6, ":%04X", ntohs(in->sin_port));  // the port is at the same place in both
+    return text;
+}
+
+/// Whose one end of a TCP connection is.
+struct TcpOwner {
+    uid_t user;
+    bool held;  // a process has the socket: the connection is accepted, and not closed yet
+};
+
+/// One line of that table, when it is of the socket with these two ends.
+std::optional<TcpOwner> parse_table_line(const char *line, const std::string &local, const std::string &remote) {
+    char here[48], there[48], user[16], inode[16];
+    if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %15s %*s %15s", here, there, user, inode) != 4) return {};
+    const auto is_same = [](std::string_view written, std::string_view wanted) {
+        constexpr std::string_view kMapped = "0000000000000000FFFF0000";  // ::ffff:0.0.0.0/96
+        return written == wanted || (written.starts_with(kMapped) && written.substr(kMapped.size()) == wanted);
+    };
+    if (!is_same(here, local) || !is_same(there, remote)) return {};
+    const auto owner = static_cast<uid_t>(parse_number(user).value_or(~uid_t{0}));
+    return TcpOwner{.user = owner, .held = parse_number(inode) != 0};
+}
+
+/// Who owns the socket of this machine with these two ends, as table_text() writes them; nothing when it has none.
+std::optional<TcpOwner> tcp_owner(const std::string &local, const std::string &remote) {
+    std::optional<TcpOwner> owner;
+    for (const char *name : {"tcp", "tcp6"}) {
+        std::FILE *table = std::fopen((std::string(kProc) + "/net/" + name).c_str(), "re");
+        char line[512];
+        while (table != nullptr && !owner && std::fgets(line, sizeof line, table) != nullptr)
+            owner = parse_table_line(line, local, remote);
+        if (table != nullptr) std::fclose(table);
+    }
+    return owner;
+}
+
+std::string distrust_user(uid_t user) {
+    return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
+}
+
+/// Why nothing must be sent to the server that we are connected to: "" when a process of ours or of root has accepted
+/// the connection. Waits until somebody has, for before that the server's end belongs to nobody. Of a server on another
+/// machine nothing is known here.
+std::string distrust(int fd) {
+    if (!is_tcp(fd)) return distrust_user(unix_server(fd).user);
+    if (!kHasTcpTable) return "";
+    const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
+    const auto host = host_and_port(peer).first;
+    const bool is_here = host == host_and_port(own).first || host == "::1" || host.starts_with("127.");
+    const auto end = Clock::now() + kAccept;
+    for (int wait = 0, missed = 0; missed < kMissed; wait = std::min(wait + 1, kLongestLook)) {
+        if (Clock::now() > end) return "nobody has answered for 10 seconds";
+        pollfd socket{.fd = fd, .events = POLLIN, .revents = 0};
+        const bool answered = ::poll(&socket, 1, wait) > 0;
+        const auto owner = tcp_owner(table_text(peer), table_text(own));
+        if (owner && owner->held) return distrust_user(owner->user);
+        if (answered || (!owner && !is_here)) return "";  // whoever had accepted is gone: nobody reads what we send
+        if (!owner) ++missed;
+    }
+    return "no process of this machine has the other end: nothing was sent (-R does not ask)";
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 9. Connecting, and starting a session
+//
+// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
+// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kRaceWindow{2000};  // for another shim, which was started first, to listen
+
+/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
+/// the loopback interface too.
+bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
+    if (one.storage.ss_family == AF_UNIX && other.storage.ss_family == AF_UNIX) {
+        struct stat a{}, b{};
+        return ::stat(socket_path(one), &a) == 0 && ::stat(socket_path(other), &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
+    }
+    const auto [one_host, one_port] = host_and_port(one);
+    const auto [host, port] = host_and_port(other);
+    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
+    const bool loopback = host == "::1" || host.starts_with("127.");
+    return !port.empty() && port == one_port && (host == one_host || (everywhere && loopback));
+}
+
+/// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
+/// would come back as its output, for ever.
+bool is_this_session(const std::vector<SocketAddress> &addresses) {
+    const char *name = std::getenv("SHIM_ADDRESS");
+    if (name == nullptr) return false;
+    for (const SocketAddress &own : resolve(name).addresses)
+        for (const SocketAddress &there : addresses)
+            if (is_same_place(own, there)) return true;
+    return false;
+}
+
+/// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
+struct Connection {
+    Fd socket{};
+    std::string why{};
+    bool nobody = false;
+};
+
+/// Whether connecting fails for no other reason than that nobody listens there.
+bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
+
+/// What it means that connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
+std::string explain(const std::string &text, const SocketAddress &address, int error) {
+    struct stat file{};
+    const bool is_unix = address.storage.ss_family == AF_UNIX;
+    if (error == EACCES) return "another user's session: no permission";
+    if (is_session_name(text) && error == ENOENT)
+        return "no session of that name (record info " + text + ": how the last one ended)";
+    if (is_unix && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
+        return "a file, not a session's socket (record play shows a recording)";
+    const std::string advice = " (attach " + text + " PROGRAM starts a session)";
+    if (is_unix && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
+    return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+}
+
+/// A socket that is connected to `address`; else none, and errno tells why.
+Fd open_connection(const SocketAddress &address) {
+    Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
+    int error = fd && ::connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
+    if (error == 0 && is_own_peer(fd.get())) error = ECONNREFUSED;
+    if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
+    if (error != 0) {
+        fd.reset();
+        errno = error;
+        return fd;
+    }
+    const int on = 1;
+    ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a shim that has vanished is noticed at last
+    return fd;
+}
+
+/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
+Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
+    Connection failed{.nobody = true};
+    for (const SocketAddress &address : addresses) {
+        Fd socket = open_connection(address);
+        const int error = socket ? 0 : errno;
+        std::string why;
+        if (!socket) why = explain(text, address, error);
+        else if (!trusting) why = distrust(socket.get());
+        if (why.empty()) return {.socket = std::move(socket)};
+        if (failed.why.empty() || (failed.nobody && !is_nobody(error))) failed.why = std::move(why);
+        failed.nobody = failed.nobody && is_nobody(error);
+    }
+    return failed;
+}
+
+/// After a stop nobody knows what the terminal shows: we attach anew, and the shim paints the session's screen. Should
+/// the session have ended meanwhile, the old connection tells how. The new one says its size before the old one closes:
+/// to the program nothing has happened.
+void Relay::attach_anew() {
+    if (!terminal_.has_screen() || options_.raw || options_.push || end_ != End::none) return;
+    Connection there = connect_to(options_.address, resolve(options_.address).addresses, false);
+    if (!there.socket) return;
+    const std::string first = hello();
+    if (::send(there.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
+    socket_ = std::move(there.socket);
+    sending_ = true;
+    to_screen_.clear();
+}
+
+/// Where shim may be: beside this program, else on PATH.
+std::vector<std::string> shim_places(const std::string &self) {
+    std::vector<std::string> places;
+    std::string path(PATH_MAX, '\0');
+    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
+    path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+    for (const std::string &beside : {path, self})
+        if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
+    places.emplace_back("shim");
+    return places;
+}
+
+/// All that can be read from a descriptor, up to the end of file.
+std::string read_all(int fd) {
+    std::string all;
+    char bytes[4096];
+    for (ssize_t n = ::read(fd, bytes, sizeof bytes); n > 0; n = ::read(fd, bytes, sizeof bytes))
+        all.append(bytes, static_cast<std::size_t>(n));
+    return all;
+}
+
+/// The exit status of a process as a shell tells it: 128 + n when signal n ended it.
+int exit_status(int wait_status) {
+    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+struct ShimRun {
+    int status;        // its exit status
+    std::string said;  // what it wrote, to standard output and to standard error
+};
+
+/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps nothing
+/// of its caller's open, so the end of the pipe comes when shim returns.
+ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
+    std::string name = "shim", wait = "-w", where = address;
+    std::vector<char *> argv{name.data(), wait.data(), where.data()};
+    argv.insert(argv.end(), program.begin(), program.end());
+    argv.push_back(nullptr);
+    const std::vector<std::string> places = shim_places(self);
+
+    int pipe_ends[2];
+    if (::pipe(pipe_ends) != 0) fail(kExitNotAttached, "pipe", std::strerror(errno));
+    const pid_t pid = ::fork();
+    if (pid < 0) fail(kExitNotAttached, "fork", std::strerror(errno));
+    if (pid == 0) {
+        for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(pipe_ends[1], fd);
+        for (const int fd : pipe_ends) ::close(fd);
+        for (const std::string &place : places) ::execvp(place.c_str(), argv.data());
+        ::_exit(kExitNotAttached);  // a status that shim does not use
+    }
+    ::close(pipe_ends[1]);
+    const Fd from_shim(pipe_ends[0]);
+    ShimRun run{.status = 0, .said = read_all(from_shim.get())};
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    run.status = exit_status(status);
+    if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
+    return run;
+}
+
+/// What stands in `text` between `before` and `after`; "" when they are not there.
+std::string between(const std::string &text, std::string_view before, std::string_view after) {
+    const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
+    return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
+}
+
+/// Passes on what shim has warned of, and tells that a session is new, what it is recorded in, and the way out.
+void announce(const Options &options, const std::string &said) {
+    const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
+    const std::string rest = between(said, ", pid ", "\n");  // 1234, recording FILE
+    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
+    say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
+                           (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
+}
+
+/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
+/// the program with shim's own message and status when neither is to be had.
+Connection start_session(const std::string &self, Options &options) {
+    const ShimRun run = run_shim(self, options.address, options.program);
+    const std::string address = between(run.said, "shim: listening on ", ", pid ");
+    if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
+    const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
+                          run.said.find("a session runs there") != std::string::npos;
+    const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
+    const auto connect = [&] { return connect_to(options.address, resolve(options.address).addresses, options.raw); };
+    Connection there = connect();
+    while (there.nobody && Clock::now() < end) {
+        ::poll(nullptr, 0, 20);
+        there = connect();
+    }
+    if (run.status == 0) announce(options, run.said);
+    if (there.socket || run.status == 0) return there;
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
+    std::exit(run.status);
+}
+
+/// What ADDRESS names, or the end of the program with a message.
+std::vector<SocketAddress> resolve_or_fail(const std::string &address) {
+    Resolved found = resolve(address);
+    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, address, found.why);
+    return std::move(found.addresses);
+}
+
+/// A connected socket, or the end of the program with a message.
+Fd connect_or_fail(const std::string &self, Options &options) {
+    const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
+    if (!options.push && is_this_session(addresses))
+        fail(kExitNotAttached, options.address, "this terminal is that session");
+    Connection there = connect_to(options.address, addresses, options.raw);
+    if (there.nobody && !options.program.empty()) there = start_session(self, options);
+    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
+    return std::move(there.socket);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 10. The sessions that run: their list, and the end of one
+//
+// There is no list of sessions anywhere: a session is a socket in a folder. The kernel knows which process has made the
+// socket (SO_PEERCRED: unix(7)), and /proc what that process runs, and on which file it holds the lock: its recording.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// The names of what is in a folder, sorted.
+std::vector<std::string> names_in(const std::string &folder) {
+    std::vector<std::string> names;
+    DIR *open = ::opendir(folder.c_str());
+    for (const dirent *entry = open != nullptr ? ::readdir(open) : nullptr; entry != nullptr; entry = ::readdir(open))
+        names.emplace_back(entry->d_name);
+    if (open != nullptr) ::closedir(open);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+/// The command of the session `name`: what stands behind it in the words that its shim was started with. They end in
+/// zeros; what could be a control sequence is not printed.
+std::string command_of(pid_t pid, const std::string &name) {
+    const Fd file(::open((std::string(kProc) + "/" + std::to_string(pid) + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
+    std::string words = read_all(file.get());
+    const std::string mark = '\0' + name + '\0';
+    const std::size_t at = words.find(mark);
+    if (at == std::string::npos) return "?";
+    words = words.substr(at + mark.size());
+    if (!words.empty()) words.pop_back();
+    for (char &c : words) c = c == '\0' ? ' ' : (c > 0 && c < ' ') || c == 0x7F ? '?' : c;
+    return words;
+}
+
+/// The file that a shim writes, by its lock (fcntl(2), F_GETLK tells the owner's pid), or "".
+std::string recording_of(pid_t pid) {
+    const std::string folder = std::string(kProc) + "/" + std::to_string(pid) + "/fd/";
+    for (const std::string &number : names_in(folder)) {
+        char path[PATH_MAX];
+        struct stat file{};
+        const ssize_t n = ::readlink((folder + number).c_str(), path, sizeof path - 1);
+        if (n <= 0 || ::stat((folder + number).c_str(), &file) != 0 || !S_ISREG(file.st_mode)) continue;
+        path[n] = '\0';
+        struct flock lock{};
+        lock.l_type = F_WRLCK;
+        lock.l_whence = SEEK_SET;
+        const Fd recording(::open(path, O_WRONLY | O_CLOEXEC));
+        if (recording && ::fcntl(recording.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid == pid)
+            return path;
+    }
+    return "";
+}
+
+/// One line for a session: who listens at its socket, since when (the socket was made when it began), what, where.
+std::string describe_session(const std::string &name, std::size_t width, int socket, const SocketAddress &address) {
+    struct stat file{};
+    char since[32] = "";
+    const pid_t pid = unix_server(socket).pid;
+    ::stat(socket_path(address), &file);
+    std::strftime(since, sizeof since, "%F %R", std::localtime(&file.st_mtime));
+    const std::string line = name + std::string(width - name.size(), ' ') +
+                             (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  since " + since;
+    if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0) return line + "\n";  // more is not told here
+    const std::string recording = recording_of(pid);
+    return line + "  " + command_of(pid, name) + "  " +
+           (recording.empty() ? "not recording" : "recording " + recording) + "\n";
+}
+
+/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which a
+/// starting shim looks whether it may take the place of one.
+int list_sessions() {
+    const std::string folder = session_folder(), fault = folder_fault(folder, false);
+    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
+    std::vector<std::string> names = names_in(folder);
+    std::erase_if(names, [](const std::string &name) { return !is_session_name(name); });
+    std::size_t width = 0;
+    for (const std::string &name : names) width = std::max(width, name.size());
+    for (const std::string &name : names) {
+        struct stat file{};
+        const auto addresses = resolve(name).addresses;
+        if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode)) continue;
+        const Connection there = connect_to(name, addresses, true);
+        if (there.socket) std::fputs(describe_session(name, width, there.socket.get(), addresses[0]).c_str(), stdout);
+        else if (there.nobody && may_remove) ::unlink(socket_path(addresses[0]));
+    }
+    return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
+}
+
+/// Ends the session at ADDRESS as SIGTERM does, and waits until it has ended. As a client that wants no output, attach
+/// is told the program's status by the goodbye. The hello goes out after the signal: before it, the hello would start a
+/// program that waits for its first client (shim -w).
+int kill_session(const Options &options) {
+    const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
+    if (addresses[0].storage.ss_family != AF_UNIX)
+        fail(kExitNotAttached, options.address, "a port does not tell whose it is: kill the pid that shim told");
+    const Connection there = connect_to(options.address, addresses, true);
+    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
+    const pid_t pid = unix_server(there.socket.get()).pid;
+    if (pid <= 0) fail(kExitNotAttached, options.address, "this system does not tell whose it is: kill its pid");
+    if (::kill(pid, SIGTERM) != 0)
+        fail(kExitNotAttached, options.address, "pid " + std::to_string(pid) + ": " + std::strerror(errno));
+    const std::string first = hello_without_window(kPushOnly);
+    ::send(there.socket.get(), first.data(), first.size(), MSG_NOSIGNAL);
+    const std::string end = read_all(there.socket.get());
+    const bool told = bytes_of_goodbye(end) == kGoodbyeBytes;
+    while (!told && ::kill(pid, 0) == 0) ::poll(nullptr, 0, 20);
+    say(options.quiet, options.address + " ended" +
+                           (told ? " with status " + std::to_string(static_cast<unsigned char>(end.back())) : ""));
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 11. A push: attach -p
+//
+// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the shim
+// answers when it has read the end of the input. Only then has nothing been lost.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// What comes back when everything has been pushed. The answer is sent to the shim's client alone, and not shown. A
+/// session's end before it, or the end of the connection, means that some of the input may be lost.
+void Relay::read_answer() {
+    if (!options_.raw && !sending_ && to_screen_.ends_with(kTaken)) end_ = End::pushed;
+    to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size() - 1));
+}
+
+/// Waits for the answer as long as the kernel still gets rid of some of the input, for a program that reads slowly
+/// holds up the whole queue. A server that is no shim (-R) gives no answer; then an empty queue must do.
+void Relay::look_at_push() {
+    const int unsent = unsent_bytes(socket_.get());  // tcp(7): the shutdown counts as one more
+    if (unsent < unsent_ || unsent < 0) deadline_ = Clock::now() + kStall;
+    unsent_ = unsent;
+    if (options_.raw && unsent <= 0) end_ = End::pushed;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 12. The command line
 //
 // getopt_long(3) with a '+' stops at the first word that is not an option: ADDRESS ends the options of attach, and
 // PROGRAM keeps its own.
@@ -347,20 +1530,6 @@ constexpr char kUsage[] =
     "Exit status: the program's when it ended, 0 detached, pushed, killed or listed, 254 connection lost, 255 could\n"
     "not attach, 2 usage, 128 + n when signal n ended attach; 125, 126, 127 when shim could not start PROGRAM.\n";
 
-constexpr int kNoKey = -1;
-
-struct Options {
-    std::string address;            // as the user wrote it
-    bool list = false;              // ... or nothing: the sessions are listed
-    std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
-    int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
-    bool read_only = false;
-    bool raw = false;
-    bool push = false;
-    bool kill = false;
-    bool quiet = false;
-};
-
 /// The byte that KEY names: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII; kNoKey for `none`.
 std::optional<int> parse_key(std::string_view text) {
     if (text == "none") return kNoKey;
@@ -370,12 +1539,6 @@ std::optional<int> parse_key(std::string_view text) {
     if (text[1] == '?') return 0x7F;
     const int upper = text[1] >= 'a' && text[1] <= 'z' ? text[1] - 0x20 : byte(1);
     return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
-}
-
-/// How a user would call that key.
-std::string key_name(int key) {
-    if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
-    return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
 }
 
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
@@ -409,11 +1572,11 @@ Options parse_command_line(int argc, char **argv) {
     };
     Options options;
     opterr = 0;  // our own messages, in our own form
-    for (int option = 0; (option = ::getopt_long(argc, argv, "+:e:rRpkqhV", kLong, nullptr)) != -1;)
+    const auto next = [&] { return ::getopt_long(argc, argv, "+:e:rRpkqhV", kLong, nullptr); };
+    for (int option = next(); option != -1; option = next())
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl goes on over a value that is missing
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
-    options.list = argc <= 1;
-    if (options.list) return options;
+    if (argc <= 1) return options;
     if (optind >= argc) fail(kExitUsage, "usage", "an ADDRESS is missing (see attach --help)");
     options.address = argv[optind];
     options.program.assign(argv + optind + 1, argv + argc);
@@ -422,1071 +1585,33 @@ Options parse_command_line(int argc, char **argv) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 2. The wire
-//
-// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that end
-// tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// 13. From the first call to the last words
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr std::size_t kGoodbyeBytes = 5;
-
-/// What a hello without a window says of the output, in its x pixels: that it is for a pipe or a file, for a terminal
-/// that only watches, or not wanted.
-constexpr unsigned short kForPipe = 0, kForTerminal = 1, kForNobody = 2;
-constexpr std::string_view kTaken = "\xFF\xFFok";  // all that the shim answers to kForNobody: the input's end has come
-
-/// The message; without a window, rows and columns are 0.
-std::string window_change(const winsize &window) {
-    std::string message = "\xFF\xFFss";
-    for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
-        message += static_cast<char>(number >> 8);
-        message += static_cast<char>(number & 0xFF);
-    }
-    return message;
-}
-
-/// How many bytes at the end of `received` (0 to 5) may be the goodbye or its beginning; 5 is all of it.
-std::size_t maybe_goodbye(std::string_view received) {
-    constexpr std::string_view kMagic = "\xFF\xFFxx";
-    for (std::size_t n = std::min(kGoodbyeBytes, received.size()); n > 0; --n)
-        if (received.substr(received.size() - n).starts_with(kMagic.substr(0, n))) return n;
-    return 0;
-}
-
-/// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
-std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
-    for (; n > 0 && !text.empty(); --n) text.remove_prefix(std::min(text.find(separator), text.size() - 1) + 1);
-    return text.substr(0, text.find(separator));
-}
-
-/// Whether ESC [ `parameters` `final` is Ctrl with the key that is the control character `key` otherwise. A program can
-/// ask the terminal to write keys so: `code:...;modifiers:event u` (kitty's keyboard protocol, event 3 is the release),
-/// `27;modifiers;code ~` (xterm's modifyOtherKeys), `..;..;character;down;.. _` (Win32 input). The modifiers are 1 + 4
-/// for Ctrl, + 64 and 128 while caps lock and num lock are on.
-bool is_encoded_key(std::string_view parameters, char final, int key) {
-    const auto number = [&](std::size_t n, std::size_t part = 0) {
-        return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(1);
-    };
-    const auto character = static_cast<std::uint64_t>(key), code = character + (key > 0 && key <= 26 ? 0x60 : 0x40);
-    const bool has_ctrl = ((number(1) - 1) & ~std::uint64_t{64 + 128}) == 4;
-    if (final == 'u') return number(0) == code && has_ctrl && number(1, 1) != 3;
-    if (final == '~') return number(0) == 27 && has_ctrl && number(2) == code;
-    return final == '_' && number(2) == character && number(3) == 1;
-}
-
-constexpr std::string_view kParameterBytes = "0123456789;:";
-constexpr std::size_t kLongestKey = 32;  // bytes of an encoded key
-
-/// Where the detach key first stands in `typed`, as itself or encoded; npos when it does not.
-std::size_t find_key(std::string_view typed, int key) {
-    if (key == kNoKey) return std::string_view::npos;
-    const std::size_t plain = typed.find(static_cast<char>(key));
-    if (key >= 0x20) return plain;
-    for (std::size_t at = typed.find("\033["); at < plain; at = typed.find("\033[", at + 2)) {
-        const std::size_t end = typed.find_first_not_of(kParameterBytes, at + 2);
-        if (end == std::string_view::npos) break;
-        if (is_encoded_key(typed.substr(at + 2, end - at - 2), typed[end], key)) return at;
-    }
-    return plain;
-}
-
-/// How many bytes at the end of `typed` may be the beginning of an encoded key.
-std::size_t cut_key(std::string_view typed) {
-    const std::size_t at = typed.rfind('\033');
-    if (at == std::string_view::npos || typed.size() - at > kLongestKey) return 0;
-    const std::string_view rest = typed.substr(at + 1);
-    const bool ends_in_parameters = rest.find_first_not_of(kParameterBytes, 1) == std::string_view::npos;
-    return rest.empty() || (rest[0] == '[' && ends_in_parameters) ? typed.size() - at : 0;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 3. What the terminal was told
-//
-// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we detach, so
-// we take them back: nearly all by one sequence that does nothing where nothing was set. Two things must be known, and
-// for them the output is followed: whether the alternate screen is on (leaving it moves the cursor even when it is not;
-// origin mode does so too), and how many keyboard modes were pushed, for the shell may have pushed some before.
-//
-// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab stops.
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// Modes that are as the user likes them, so there is no telling what they were: XTSAVE and XTRESTORE. Cursor blinks;
-/// the wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC.
-constexpr char kKeep[] = "\033[?12;1007;1034;1036;1039s";
-constexpr std::string_view kTakeBack =
-    "\030\033\\"                                   // ends what the output was cut in: a sequence (CAN), a string (ST)
-    "\033[0 q\033[?12;1007;1034;1036;1039r"        // the cursor's shape (in xterm 0 blinks); what kKeep has kept
-    "\033]8;;\033\\"                               // no hyperlink
-    "\033[?1;5;45;66;69l\033>"                     // cursor keys, reverse video, reverse wrap, margins; keypad
-    "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
-    "\033[?1005;1006;1015;1016l"                   // and how the mouse's place is written
-    "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
-    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF returns; no local echo
-    "\0337\033[r\0338"                             // whole screen scrolls; that moves the cursor: kept and restored
-    "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
-    "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
-
-class ScreenState {
-public:
-    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
-    void follow(std::string_view written) {
-        for (const char c : written) step(c);
-    }
-    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
-    [[nodiscard]] std::string undo() const;
-
-private:
-    enum class State { text, escape, control, string };
-    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
-
-    void step(char c);
-    void begin(char c);
-    void control_sequence();
-    void private_mode(std::uint64_t number, bool set);
-    [[nodiscard]] std::string pop(std::size_t screen) const;
-
-    State state_ = State::text;
-    std::string sequence_;          // what came after ESC [
-    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
-    bool origin_ = false;           // rows count from the top of the scroll region
-    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
-    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
-    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
-};
-
-void ScreenState::step(char c) {
-    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
-    else if (c == '\030' || c == '\032') state_ = State::text;
-    else if (state_ == State::escape) begin(c);
-    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
-    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
-    else if (sequence_.size() < kLongest) sequence_ += c;
-    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) control_sequence();
-}
-
-/// The character behind ESC.
-void ScreenState::begin(char c) {
-    if (c == 'c') *this = ScreenState();  // RIS: everything as when it was switched on
-    if (c >= ' ' && c <= '/') return;     // one more belongs to it
-    sequence_.clear();
-    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
-}
-
-/// ESC [ and sequence_.
-void ScreenState::control_sequence() {
-    state_ = State::text;
-    std::string_view numbers = sequence_;
-    const char final = numbers.back(), first = numbers.front(), prefix = first >= '<' && first <= '?' ? first : '\0';
-    numbers.remove_suffix(1);
-    if (prefix != '\0') numbers.remove_prefix(1);
-    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
-    if (prefix == '?' && (final == 'h' || final == 'l'))
-        for (std::size_t n = 0; number(n); ++n) private_mode(*number(n), final == 'h');
-    std::uint64_t &pushed = pushed_[alternate_ != 0];
-    if (prefix == '>' && final == 'u') ++pushed;
-    if (prefix == '<' && final == 'u') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
-    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
-}
-
-void ScreenState::private_mode(std::uint64_t number, bool set) {
-    if (number == 6) origin_ = set;
-    if (number != 47 && number != 1047 && number != 1049) return;
-    if (set && alternate_ == 0) main_at_margin_ = at_margin_;
-    if (!set && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
-    alternate_ = set ? number : 0;
-}
-
-std::string ScreenState::pop(std::size_t screen) const {
-    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
-}
-
-std::string ScreenState::undo() const {
-    std::string out(kTakeBack.substr(0, 3));  // before anything else: what may be cut
-    bool is_lost = origin_;                   // the cursor's place
-    if (origin_) out += "\033[?6l";
-    if (alternate_ != 0) {
-        is_lost = alternate_ != 1049;
-        out += pop(1) + "\033[?" + std::to_string(alternate_) + "l";
-    }
-    out.append(pop(0)).append(kTakeBack);
-    if (is_lost) return out + "\033[9999H\r\n";
-    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-    return out + (at_margin ? "\r\033[J" : "\r\n\033[J");
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 4. The terminal
-//
-// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else runs
-// there: O_NONBLOCK set on it would be set for all of them. So what blocks stays blocking, is used only when select(2)
-// says that it is ready, and is written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal
-// promises no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
-//
-// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as long as
-// it stands still in the middle of a write.
-// ---------------------------------------------------------------------------------------------------------------------
-
-class Terminal {
-public:
-    /// `typing`: standard input is for a person's keys, if it is a terminal at all.
-    explicit Terminal(bool typing);
-
-    /// Raw mode.
-    void enter();
-    /// The terminal as it was.
-    void leave();
-    /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
-    ssize_t write(std::string_view bytes);
-
-    [[nodiscard]] bool has_screen() const { return has_screen_; }
-    [[nodiscard]] bool has_keys() const { return has_keys_; }
-    [[nodiscard]] int output() const { return anew_ ? anew_.get() : STDOUT_FILENO; }
-
-private:
-    void show(const std::string &text) const;
-
-    bool has_keys_;
-    bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
-    bool entered_ = false;
-    bool raw_ = false;       // settings_ are to be restored
-    termios settings_{};
-    Fd anew_;                // standard output opened once more
-    ScreenState screen_;
-};
-
-Terminal::Terminal(bool typing) : has_keys_(typing && ::isatty(STDIN_FILENO) == 1) {
-    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
-    if (name != nullptr) anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (anew_.get() >= FD_SETSIZE) anew_.reset();
-}
-
-/// Raw mode: what a terminal driver does for a program is done in the session already, and must not be done twice.
-void make_raw(termios &t) {
-    t.c_lflag &= ~tcflag_t(ECHO | ECHONL);            // the session echoes
-    t.c_lflag &= ~tcflag_t(ICANON | IEXTEN);          // each key at once: no lines, nothing edited (Ctrl-U, Ctrl-V)
-    t.c_lflag &= ~tcflag_t(ISIG);                     // Ctrl-C, Ctrl-Z and Ctrl-\ are bytes: the session signals
-    t.c_iflag &= ~tcflag_t(INLCR | IGNCR | ICRNL);    // Return is CR: the session makes the NL
-    t.c_iflag &= ~tcflag_t(IXON);                     // Ctrl-S and Ctrl-Q are keys
-    t.c_iflag &= ~tcflag_t(ISTRIP | IGNBRK | BRKINT | PARMRK);  // all eight bits; a break on the line is a zero byte
-    t.c_oflag &= ~tcflag_t(OPOST);                    // the session has made CR NL of NL
-    t.c_cflag = (t.c_cflag & ~tcflag_t(CSIZE | PARENB)) | CS8;
-    t.c_cc[VMIN] = 1;                                 // read(2) gives what there is, from one byte on
-    t.c_cc[VTIME] = 0;
-}
-
-void Terminal::enter() {
-    if (has_keys_ && !raw_) raw_ = ::tcgetattr(STDIN_FILENO, &settings_) == 0;
-    termios raw = settings_;
-    make_raw(raw);
-    if (raw_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    if (has_screen_ && !std::exchange(entered_, true)) show(kKeep);
-}
-
-void Terminal::leave() {
-    if (has_screen_ && std::exchange(entered_, false)) show(screen_.undo());
-    screen_ = ScreenState();
-    if (std::exchange(raw_, false)) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
-}
-
-ssize_t Terminal::write(std::string_view bytes) {
-    const std::size_t most = anew_ ? bytes.size() : PIPE_BUF;
-    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
-    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
-    return n;
-}
-
-/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void Terminal::show(const std::string &text) const {
-    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
-        const ssize_t n = ::write(output(), &text[done], text.size() - done);
-        if (n <= 0) return;
-        done += static_cast<std::size_t>(n);
-    }
-}
-
-/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial line, a
-/// container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there is none.
-winsize window_size() {
-    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
-        winsize window{};
-        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
-    }
-    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 5. Who listens
-//
-// When a shim has ended, any user may listen at its port, and what is typed would be his. So nothing is sent before the
-// kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP sockets (the shim
-// asks the same one by sock_diag(7), for it has to answer quickly and often) tells whose the other end is.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr milliseconds kAccept{10000};  // for a server to accept the connection
-constexpr int kLongestLook = 50;        // milliseconds between two looks at who has accepted it
-constexpr int kMissed = 5;              // looks in which the table, read while it changes, may lack a socket
-
-/// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
-std::pair<std::string, std::string> numeric(const SocketAddress &address) {
-    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
-    if (address.storage.ss_family != AF_UNIX)
-        ::getnameinfo(address.get(), address.length, host, sizeof host, port, sizeof port,
-                      NI_NUMERICHOST | NI_NUMERICSERV);
-    return {host, port};
-}
-
-/// The file of a Unix-domain socket.
-const char *path_of(const SocketAddress &address) {
-    return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
-}
-
-/// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
-SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
-    SocketAddress end{.storage = {}, .length = sizeof end.storage};
-    which(fd, reinterpret_cast<sockaddr *>(&end.storage), &end.length);
-    return end;
-}
-
-bool is_tcp(int fd) { return end_of(fd, ::getsockname).storage.ss_family != AF_UNIX; }
-
-/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
-/// connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293, section 3.5).
-bool is_own_peer(int fd) {
-    return is_tcp(fd) && numeric(end_of(fd, ::getsockname)) == numeric(end_of(fd, ::getpeername));
-}
-
-bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
-
-/// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
-/// the port: proc_pid_net(5). IPv4 inside IPv6 is written as IPv4.
-std::string table_text(const SocketAddress &address) {
-    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
-    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
-    const bool is_v6 = address.storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
-    std::uint32_t words[4] = {in->sin_addr.s_addr, 0, 0, 0};
-    if (address.storage.ss_family == AF_INET6) std::memcpy(words, &in6->sin6_addr, sizeof words);
-    if (!is_v6 && address.storage.ss_family == AF_INET6) words[0] = words[3];
-    char text[48], *at = text;
-    for (int i = 0; i < (is_v6 ? 4 : 1); ++i) at += std::snprintf(at, 9, "%08X", words[i]);
-    std::snprintf(at, 6, ":%04X", ntohs(in->sin_port));  // the port is at the same place in both
-    return text;
-}
-
-struct TcpOwner {
-    uid_t user;
-    bool held;  // a process has the socket: it is accepted, and not closed yet
-};
-
-/// One line of that table, when it is of the socket with these two ends.
-std::optional<TcpOwner> parse_table_line(const char *line, const std::string &local, const std::string &remote) {
-    char here[48], there[48], user[16], inode[16];
-    if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %15s %*s %15s", here, there, user, inode) != 4) return {};
-    const auto is_same = [](std::string_view written, std::string_view wanted) {
-        constexpr std::string_view kMapped = "0000000000000000FFFF0000";  // ::ffff:0.0.0.0/96
-        return written == wanted || (written.starts_with(kMapped) && written.substr(kMapped.size()) == wanted);
-    };
-    if (!is_same(here, local) || !is_same(there, remote)) return {};
-    const auto owner = static_cast<uid_t>(parse_number(user).value_or(~uid_t{0}));
-    return TcpOwner{.user = owner, .held = parse_number(inode) != 0};
-}
-
-/// Who owns the socket of this machine with these two ends, as table_text() writes them; nothing when it has none.
-std::optional<TcpOwner> tcp_owner(const std::string &local, const std::string &remote) {
-    std::optional<TcpOwner> owner;
-    for (const char *name : {"tcp", "tcp6"}) {
-        std::FILE *table = std::fopen((std::string(kProc) + "/net/" + name).c_str(), "re");
-        char line[512];
-        while (table != nullptr && !owner && std::fgets(line, sizeof line, table) != nullptr)
-            owner = parse_table_line(line, local, remote);
-        if (table != nullptr) std::fclose(table);
-    }
-    return owner;
-}
-
-/// Why nothing must be sent to the server that we are connected to: "" when a process of ours or of root has accepted
-/// the connection. Waits until somebody has, for before it belongs to nobody. Other machines' servers are not known.
-std::string distrust(int fd) {
-    const auto judge = [](uid_t user) {
-        return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
-    };
-    if (!is_tcp(fd)) return judge(unix_server(fd).user);
-    if (!kHasTcpTable) return "";
-    const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
-    const auto host = numeric(peer).first;
-    const bool is_here = host == numeric(own).first || host == "::1" || host.starts_with("127.");
-    const auto end = Clock::now() + kAccept;
-    for (int wait = 0, missed = 0; missed < kMissed; wait = std::min(wait + 1, kLongestLook)) {
-        if (Clock::now() > end) return "nobody has answered for 10 seconds";
-        pollfd socket{.fd = fd, .events = POLLIN, .revents = 0};
-        const bool answered = ::poll(&socket, 1, wait) > 0;
-        const auto owner = tcp_owner(table_text(peer), table_text(own));
-        if (owner && owner->held) return judge(owner->user);
-        if (answered || (!owner && !is_here)) return "";  // whoever had accepted is gone: nobody reads what we send
-        if (!owner) ++missed;
-    }
-    return "no process of this machine has the other end: nothing was sent (-R does not ask)";
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 6. Connecting
-//
-// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
-// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr milliseconds kRaceWindow{2000};  // for another shim, which came first, to listen
-
-/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
-/// the loopback interface too.
-bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
-    if (one.storage.ss_family == AF_UNIX && other.storage.ss_family == AF_UNIX) {
-        struct stat a{}, b{};
-        return ::stat(path_of(one), &a) == 0 && ::stat(path_of(other), &b) == 0 && a.st_dev == b.st_dev &&
-               a.st_ino == b.st_ino;
-    }
-    const auto [one_host, one_port] = numeric(one);
-    const auto [host, port] = numeric(other);
-    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
-    const bool loopback = host == "::1" || host.starts_with("127.");
-    return !port.empty() && port == one_port && (host == one_host || (everywhere && loopback));
-}
-
-/// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
-/// would come back as its output, for ever.
-bool is_this_session(const std::vector<SocketAddress> &addresses) {
-    const char *name = std::getenv("SHIM_ADDRESS");
-    if (name == nullptr) return false;
-    for (const SocketAddress &own : resolve(name).addresses)
-        for (const SocketAddress &there : addresses)
-            if (is_same_place(own, there)) return true;
-    return false;
-}
-
-/// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
-struct Connection {
-    Fd socket{};
-    std::string why{};
-    bool nobody = false;
-};
-
-/// What it means that connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
-std::string explain(const std::string &text, const SocketAddress &address, int error) {
-    struct stat file{};
-    const bool starts = error == ECONNREFUSED || error == ENOENT;
-    const bool is_unix = address.storage.ss_family == AF_UNIX;
-    if (error == EACCES) return "another user's session: no permission";
-    if (is_session_name(text) && error == ENOENT)
-        return "no session of that name (record info " + text + ": how the last one ended)";
-    if (is_unix && error == ECONNREFUSED && ::stat(path_of(address), &file) == 0 && !S_ISSOCK(file.st_mode))
-        return "a file, not a session's socket (record play shows a recording)";
-    const std::string advice = " (attach " + text + " PROGRAM starts a session)";
-    if (is_unix && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
-    return starts ? "nobody listens there" + advice : std::strerror(error);
-}
-
-/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
-Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
-    Connection result{.nobody = true};
-    for (const SocketAddress &address : addresses) {
-        Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
-        const bool connected = fd && ::connect(fd.get(), address.get(), address.length) == 0;
-        const int error = connected && is_own_peer(fd.get()) ? ECONNREFUSED : connected ? 0 : errno;
-        std::string why = error != 0 ? explain(text, address, error) : trusting ? "" : distrust(fd.get());
-        if (why.empty() && fd.get() >= FD_SETSIZE) why = std::strerror(EMFILE);  // select(2) could not watch it
-        const int on = 1;
-        ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
-        ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // one that has vanished is noticed at last
-        if (why.empty()) return {.socket = std::move(fd)};
-        const bool nobody = error == ECONNREFUSED || error == ENOENT;
-        if (result.why.empty() || (result.nobody && !nobody)) result.why = std::move(why);
-        result.nobody = result.nobody && nobody;
-    }
-    return result;
-}
-
-/// Where shim may be: beside this program, else on PATH.
-std::vector<std::string> shim_places(const std::string &self) {
-    std::vector<std::string> places;
-    std::string path(PATH_MAX, '\0');
-    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
-    path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    for (const std::string &beside : {path, self})
-        if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
-    places.emplace_back("shim");
-    return places;
-}
-
-/// All that can be read from a descriptor up to its end.
-std::string read_all(int fd) {
-    std::string all;
-    char bytes[4096];
-    for (ssize_t n = ::read(fd, bytes, sizeof bytes); n > 0; n = ::read(fd, bytes, sizeof bytes))
-        all.append(bytes, static_cast<std::size_t>(n));
-    return all;
-}
-
-struct ShimRun {
-    int status;        // its exit status
-    std::string said;  // what it wrote, to standard output and to standard error
-};
-
-/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to.
-ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
-    std::string name = "shim", wait = "-w", where = address;
-    std::vector<char *> argv{name.data(), wait.data(), where.data()};
-    argv.insert(argv.end(), program.begin(), program.end());
-    argv.push_back(nullptr);
-    const std::vector<std::string> places = shim_places(self);
-
-    int pipe_ends[2];
-    if (::pipe(pipe_ends) != 0) fail(kExitNotAttached, "pipe", std::strerror(errno));
-    const pid_t pid = ::fork();
-    if (pid < 0) fail(kExitNotAttached, "fork", std::strerror(errno));
-    if (pid == 0) {
-        for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(pipe_ends[1], fd);
-        for (const int fd : pipe_ends) ::close(fd);
-        for (const std::string &place : places) ::execvp(place.c_str(), argv.data());
-        ::_exit(kExitNotAttached);  // a status that shim does not use
-    }
-    ::close(pipe_ends[1]);
-    const Fd from_shim(pipe_ends[0]);
-    ShimRun run{.status = 0, .said = read_all(from_shim.get())};
-    int status = 0;
-    ::waitpid(pid, &status, 0);
-    run.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
-    return run;
-}
-
-/// What stands in `text` between `before` and `after`; "" when they are not there.
-std::string between(const std::string &text, std::string_view before, std::string_view after) {
-    const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
-    return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
-}
-
-/// Passes on what shim has warned of, and tells that a session is new, what it is recorded in, and the way out.
-void announce(const Options &options, const std::string &said) {
-    const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
-    const std::string rest = between(said, ", pid ", "\n");  // 1234, recording FILE
-    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
-    say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
-                           (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
-}
-
-/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
-/// the program with shim's own message and status when neither is to be had.
-Connection start_session(const std::string &self, Options &options) {
-    const ShimRun run = run_shim(self, options.address, options.program);
-    const std::string address = between(run.said, "shim: listening on ", ", pid ");
-    if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
-    const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
-                          run.said.find("a session runs there") != std::string::npos;
-    const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
-    Connection there;
-    do there = connect_to(options.address, resolve(options.address).addresses, options.raw);
-    while (there.nobody && Clock::now() < end && ::poll(nullptr, 0, 20) == 0);
-    if (run.status == 0) announce(options, run.said);
-    if (there.socket || run.status == 0) return there;
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
-    std::exit(run.status);
-}
-
-/// What ADDRESS names, or the end of the program with a message.
-std::vector<SocketAddress> addresses_of(const std::string &address) {
-    Resolved found = resolve(address);
-    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, address, found.why);
-    return std::move(found.addresses);
-}
-
-/// A connected socket, or the end of the program with a message.
-Fd reach(const std::string &self, Options &options) {
-    const std::vector<SocketAddress> addresses = addresses_of(options.address);
-    if (!options.push && is_this_session(addresses))
-        fail(kExitNotAttached, options.address, "this terminal is that session");
-    Connection there = connect_to(options.address, addresses, options.raw);
-    if (there.nobody && !options.program.empty()) there = start_session(self, options);
-    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
-    return std::move(there.socket);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 7. The sessions that run
-//
-// There is no list of them anywhere: a session is a socket in a folder, the kernel knows whose it is (SO_PEERCRED), and
-// /proc what that process runs and which file it holds the lock of: its recording.
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// The names of what is in a folder, sorted.
-std::vector<std::string> entries(const std::string &folder) {
-    std::vector<std::string> names;
-    DIR *open = ::opendir(folder.c_str());
-    for (const dirent *entry = open != nullptr ? ::readdir(open) : nullptr; entry != nullptr; entry = ::readdir(open))
-        names.emplace_back(entry->d_name);
-    if (open != nullptr) ::closedir(open);
-    std::sort(names.begin(), names.end());
-    return names;
-}
-
-/// The command of the session `name`: what stands behind it in the words that its shim was started with. They end in
-/// zeros; what could be a control sequence is not printed.
-std::string command_of(pid_t pid, const std::string &name) {
-    const Fd file(::open((std::string(kProc) + "/" + std::to_string(pid) + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
-    std::string words = read_all(file.get());
-    const std::string mark = '\0' + name + '\0';
-    const std::size_t at = words.find(mark);
-    if (at == std::string::npos) return "?";
-    words = words.substr(at + mark.size());
-    if (!words.empty()) words.pop_back();
-    for (char &c : words) c = c == '\0' ? ' ' : (c > 0 && c < ' ') || c == 0x7F ? '?' : c;
-    return words;
-}
-
-/// The file that a shim writes, by its lock (fcntl(2), F_GETLK tells the owner's pid), or "".
-std::string recording_of(pid_t pid) {
-    const std::string folder = std::string(kProc) + "/" + std::to_string(pid) + "/fd/";
-    for (const std::string &number : entries(folder)) {
-        char path[PATH_MAX];
-        struct stat file{};
-        const ssize_t n = ::readlink((folder + number).c_str(), path, sizeof path - 1);
-        if (n <= 0 || ::stat((folder + number).c_str(), &file) != 0 || !S_ISREG(file.st_mode)) continue;
-        path[n] = '\0';
-        struct flock lock{};
-        lock.l_type = F_WRLCK;
-        lock.l_whence = SEEK_SET;
-        const Fd recording(::open(path, O_WRONLY | O_CLOEXEC));
-        if (recording && ::fcntl(recording.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid == pid)
-            return path;
-    }
-    return "";
-}
-
-/// One line for a session: who listens at its socket, since when (the socket was made when it began), what, where.
-std::string describe(const std::string &name, std::size_t width, int socket, const SocketAddress &address) {
-    struct stat file{};
-    char since[32] = "";
-    const pid_t pid = unix_server(socket).pid;
-    ::stat(path_of(address), &file);
-    std::strftime(since, sizeof since, "%F %R", std::localtime(&file.st_mtime));
-    const std::string line = name + std::string(width - name.size(), ' ') +
-                             (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  since " + since;
-    if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0) return line + "\n";  // more is not told here
-    const std::string recording = recording_of(pid);
-    return line + "  " + command_of(pid, name) + "  " +
-           (recording.empty() ? "not recording" : "recording " + recording) + "\n";
-}
-
-/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which a
-/// starting shim looks whether it may take the place of one.
-int list_sessions() {
-    const std::string folder = session_folder(), fault = folder_fault(folder, false);
-    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
-    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
-    std::vector<std::string> names = entries(folder);
-    std::erase_if(names, [](const std::string &name) { return !is_session_name(name); });
-    std::size_t width = 0;
-    for (const std::string &name : names) width = std::max(width, name.size());
-    for (const std::string &name : names) {
-        struct stat file{};
-        const Resolved found = resolve(name);
-        if (found.addresses.empty() || ::lstat(path_of(found.addresses[0]), &file) != 0) continue;
-        if (!S_ISSOCK(file.st_mode)) continue;
-        const Connection there = connect_to(name, found.addresses, true);
-        if (there.socket) std::fputs(describe(name, width, there.socket.get(), found.addresses[0]).c_str(), stdout);
-        else if (there.nobody && may_remove) ::unlink(path_of(found.addresses[0]));
-    }
-    return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
-}
-
-/// Ends the session at ADDRESS as SIGTERM does, and waits until it has ended. We are there as a client that wants no
-/// output, and so we are told the program's status. The hello comes behind the signal: it would start a program that
-/// waits for its first client.
-int kill_session(const Options &options) {
-    const std::vector<SocketAddress> addresses = addresses_of(options.address);
-    if (addresses[0].storage.ss_family != AF_UNIX)
-        fail(kExitNotAttached, options.address, "a port does not tell whose it is: kill the pid that shim told");
-    const Connection there = connect_to(options.address, addresses, true);
-    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
-    const pid_t pid = unix_server(there.socket.get()).pid;
-    if (pid <= 0) fail(kExitNotAttached, options.address, "this system does not tell whose it is: kill its pid");
-    if (::kill(pid, SIGTERM) != 0)
-        fail(kExitNotAttached, options.address, "pid " + std::to_string(pid) + ": " + std::strerror(errno));
-    const std::string first = window_change({.ws_row = 0, .ws_col = 0, .ws_xpixel = kForNobody, .ws_ypixel = 0});
-    ::send(there.socket.get(), first.data(), first.size(), MSG_NOSIGNAL);
-    const std::string end = read_all(there.socket.get());
-    const bool told = maybe_goodbye(end) == kGoodbyeBytes;
-    while (!told && ::kill(pid, 0) == 0) ::poll(nullptr, 0, 20);
-    say(options.quiet, options.address + " ended" +
-                           (told ? " with status " + std::to_string(static_cast<unsigned char>(end.back())) : ""));
-    return 0;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 8. Signals
-//
-// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
-// done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr int kSignals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
-
-volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
-volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
-volatile std::sig_atomic_t g_continued = 0;  // SIGCONT
-volatile std::sig_atomic_t g_resized = 0;    // SIGWINCH
-
-void note_signal(int number) {
-    if (number == SIGTSTP) g_stopping = 1;
-    else if (number == SIGCONT) g_continued = 1;
-    else if (number == SIGWINCH) g_resized = 1;
-    else g_ending = number;
-}
-
-void block(int how, int number) {
-    sigset_t one;
-    sigemptyset(&one);
-    sigaddset(&one, number);
-    ::sigprocmask(how, &one, nullptr);
-}
-
-void handle(int number) {
-    struct sigaction action{}, before{};
-    action.sa_handler = note_signal;
-    sigemptyset(&action.sa_mask);
-    block(SIG_BLOCK, number);
-    ::sigaction(number, &action, &before);
-    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH) ::sigaction(number, &before, nullptr);
-}
-
-void handle_signals() {
-    for (const int number : kSignals) handle(number);
-    std::signal(SIGPIPE, SIG_IGN);  // write(2) says EPIPE
-}
-
-/// Does with `number` what it does by default: dies of it, or stops until SIGCONT.
-void do_default(int number) {
-    std::signal(number, SIG_DFL);
-    ::kill(::getpid(), number);
-    block(SIG_UNBLOCK, number);
-    handle(number);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 9. The relay
-//
-// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
-// behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither
-// stops the other.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
-constexpr milliseconds kEscape{25};            // for what follows ESC, if it begins a sequence; a person hits it alone
-constexpr milliseconds kCutKey{500};           // for the rest of a sequence that is clearly one
-constexpr milliseconds kPaste{100};            // a pause so long ends what was pasted
-constexpr milliseconds kFarewell{1000};  // for the shim to take what was typed before the detach key
-constexpr milliseconds kStall{10000};    // for it to take some more of a push
-constexpr milliseconds kLook{5};         // how often the kernel is asked what is left of a push
-
-enum class End { none, detached, pushed, ended, lost, no_output, signal };
-
-struct Relay {
-    const Options &options;
-    Terminal &terminal;
-    Fd socket;
-    bool has_window;       // its size is sent, now and when it changes
-    bool input_open;       // standard input is still read
-    bool all_queued;       // nothing more comes for the shim: when to_shim is empty, shut the sending side down
-    bool resized = false;  // the size is to be sent
-    bool sending = true, receiving = true;  // the two directions of the socket
-    bool heard = false;    // something came from the shim
-    bool has_input = false;  // something was read from standard input
-    int unacknowledged = INT_MAX;  // what the kernel still had to give to the shim when all was pushed
-    std::string to_shim{}, to_screen{};
-    std::string key_part{};  // typed last: perhaps the beginning of an encoded detach key
-    Clock::time_point key_until{};
-    End end = End::none;
-    int status = 0;        // of the program when end is `ended`; errno when it is `no_output`
-    std::optional<Clock::time_point> deadline{};  // leave then, come what may
-};
-
-/// What the shim is told first.
-std::string hello(const Relay &r) {
-    winsize window = r.has_window ? window_size() : winsize{};
-    const unsigned short output = r.options.push ? kForNobody : r.terminal.has_screen() ? kForTerminal : kForPipe;
-    if (!r.has_window) window.ws_xpixel = output;
-    return window_change(window);
-}
-
-/// The state before the first byte: the hello is queued.
-Relay start_relay(const Options &options, Terminal &terminal, Fd socket) {
-    const bool on_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
-    Relay r{
-        .options = options,
-        .terminal = terminal,
-        .socket = std::move(socket),
-        .has_window = on_terminal && !options.raw && !options.read_only && !options.push,
-        .input_open = !options.read_only || terminal.has_keys(),
-        .all_queued = options.read_only,
-    };
-    if (!options.raw) r.to_shim = hello(r);
-    return r;
-}
-
-/// How much of to_screen may go out now.
-std::size_t showable(const Relay &r) {
-    if (r.options.push) return 0;
-    const bool may_end = r.receiving && !r.options.raw;
-    return r.to_screen.size() - (may_end ? maybe_goodbye(r.to_screen) : 0);
-}
-
-/// How much of the input is kept while the shim does not take it.
-std::size_t most_input(const Relay &r) { return r.terminal.has_keys() ? kTypedBytes : kBufferBytes; }
-
-/// Whether a system call failed for no other reason than that it is not the time.
-bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
-
-/// Nothing more is read; what was typed before goes out first, if the shim takes it.
-void detach(Relay &r) {
-    r.input_open = false;
-    r.end = End::detached;
-    r.deadline = Clock::now() + kFarewell;
-}
-
-/// What was typed behind the detach key, of a paste say, must not become commands for the shell that comes next.
-void discard_typed(milliseconds pause) {
-    char bytes[kBufferBytes];
-    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    const auto end = Clock::now() + kFarewell;
-    while (::poll(&keyboard, 1, static_cast<int>(pause.count())) == 1 && Clock::now() < end)
-        if (::read(STDIN_FILENO, bytes, sizeof bytes) <= 0) return;
-}
-
-/// What a person has typed: keys for the program, up to the detach key.
-void take_typed(Relay &r, std::string_view typed) {
-    const std::string whole = std::exchange(r.key_part, {}).append(typed);
-    std::size_t length = find_key(whole, r.options.key);
-    if (length != std::string::npos) {
-        detach(r);
-        discard_typed(whole.size() > kLongestKey ? kPaste : milliseconds(0));
-    } else {
-        length = whole.size() - (r.options.key == kNoKey ? 0 : cut_key(whole));
-        r.key_part = whole.substr(length);
-        r.key_until = Clock::now() + (r.key_part.size() > 1 ? kCutKey : kEscape);
-    }
-    if (!r.all_queued && r.sending) r.to_shim.append(whole, 0, length);
-}
-
-/// What may have been the beginning of the detach key, and was not continued, was a key for the program.
-void release_key_part(Relay &r) {
-    if (!r.all_queued && r.sending) r.to_shim += r.key_part;
-    r.key_part.clear();
-}
-
-void read_input(Relay &r) {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-    if (is_transient(n)) return;
-    if (n <= 0) {
-        r.input_open = false;
-        r.all_queued = true;
-        if (r.terminal.has_keys()) detach(r);  // the terminal was hung up
-        return;
-    }
-    r.has_input = true;
-    const std::string_view typed(bytes, static_cast<std::size_t>(n));
-    if (r.terminal.has_keys()) take_typed(r, typed);
-    else if (!r.all_queued && r.sending) r.to_shim += typed;
-}
-
-/// What comes after all was pushed. It is sent to the shim alone, and not shown: a session's end before it, or the
-/// end of the connection, means that some of the input may be lost.
-void take_answer(Relay &r) {
-    if (!r.options.raw && !r.sending && r.to_screen.ends_with(kTaken)) r.end = End::pushed;
-    r.to_screen.erase(0, r.to_screen.size() - std::min(r.to_screen.size(), kTaken.size() - 1));
-}
-
-void read_socket(Relay &r) {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::recv(r.socket.get(), bytes, kBufferBytes - r.to_screen.size(), MSG_DONTWAIT);
-    if (is_transient(n)) return;
-    if (n > 0) {
-        r.heard = true;
-        r.to_screen.append(bytes, static_cast<std::size_t>(n));
-        if (r.options.push) take_answer(r);
-        return;
-    }
-    if (r.end == End::none) r.end = End::lost;
-    if (r.end == End::lost && !r.options.raw && !r.options.push && maybe_goodbye(r.to_screen) == kGoodbyeBytes) {
-        r.end = End::ended;
-        r.status = static_cast<unsigned char>(r.to_screen.back());
-        r.to_screen.resize(r.to_screen.size() - kGoodbyeBytes);
-    }
-    r.receiving = r.sending = r.input_open = false;
-    r.to_shim.clear();
-    if (r.options.push) r.to_screen.clear();  // only looked at
-}
-
-void send_pending(Relay &r) {
-    if (!r.key_part.empty() && Clock::now() >= r.key_until) release_key_part(r);
-    if (r.resized && r.has_window && r.sending && !r.all_queued) r.to_shim += window_change(window_size());
-    r.resized = false;
-    if (!r.to_shim.empty()) {
-        const ssize_t n = ::send(r.socket.get(), r.to_shim.data(), r.to_shim.size(), MSG_DONTWAIT);
-        if (n < 0 && !is_transient(n)) r.sending = false;  // the end of what comes from there will tell why
-        r.to_shim.erase(0, n >= 0 ? static_cast<std::size_t>(n) : r.sending ? 0 : r.to_shim.size());
-    }
-    if (!r.all_queued || !r.to_shim.empty() || !r.sending) return;
-    ::shutdown(r.socket.get(), SHUT_WR);
-    r.sending = false;
-}
-
-/// After all was pushed: waits for the answer as long as the kernel still gets rid of some of it, for a program that
-/// reads slowly holds up the whole queue. A server that is no shim gives no answer; then an empty queue must do.
-void look_at_push(Relay &r) {
-    const int bytes = unsent_bytes(r.socket.get());  // tcp(7): the shutdown counts as one more
-    if (bytes < std::exchange(r.unacknowledged, bytes) || bytes < 0) r.deadline = Clock::now() + kStall;
-    if (r.options.raw && bytes <= 0) r.end = End::pushed;
-}
-
-void write_screen(Relay &r) {
-    const ssize_t n = r.terminal.write(std::string_view(r.to_screen).substr(0, showable(r)));
-    if (n >= 0) r.to_screen.erase(0, static_cast<std::size_t>(n));
-    if (n >= 0 || is_transient(n)) return;
-    r.end = End::no_output;
-    r.status = errno;
-}
-
-/// After a stop nobody knows what the terminal shows: we attach anew, and the shim paints the session's screen. Should
-/// the session have ended meanwhile, the old connection tells how. The new one says its size before the old one closes:
-/// to the program nothing has happened.
-void attach_anew(Relay &r) {
-    if (!r.terminal.has_screen() || r.options.raw || r.options.push || r.end != End::none) return;
-    Connection there = connect_to(r.options.address, resolve(r.options.address).addresses, false);
-    const std::string first = hello(r);
-    if (!there.socket) return;
-    if (::send(there.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
-    r.socket = std::move(there.socket);
-    r.sending = true;
-    r.resized = false;
-    r.to_screen.clear();
-}
-
-/// Does what signals have asked for; whether there were any.
-bool obey_signals(Relay &r) {
-    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
-    if (g_ending != 0) r.end = End::signal;
-    if (std::exchange(g_resized, 0) != 0) r.resized = true;
-    if (std::exchange(g_stopping, 0) != 0) {
-        r.terminal.leave();
-        do_default(SIGTSTP);
-        g_continued = 1;
-    }
-    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
-        r.terminal.leave();
-        r.terminal.enter();
-        attach_anew(r);
-    }
-    return any;
-}
-
-bool is_pushing(const Relay &r) { return r.options.push && r.end == End::none && r.all_queued && !r.sending; }
-
-bool is_finished(Relay &r) {
-    if (is_pushing(r)) look_at_push(r);
-    if (r.deadline && Clock::now() >= *r.deadline) {
-        if (r.end == End::none) r.end = End::lost;
-        return true;
-    }
-    switch (r.end) {
-    case End::none: return false;
-    case End::detached: return r.to_shim.empty();
+int Relay::report() const {
+    const std::string &address = options_.address;
+    switch (end_) {
+    case End::detached: say(options_.quiet, "detached from " + address); return 0;
+    case End::pushed: return 0;
     case End::ended:
-    case End::lost: return r.to_screen.empty();
-    default: return true;
-    }
-}
-
-/// How long to wait for something to happen; nothing: for ever.
-std::optional<timespec> time_left(const Relay &r) {
-    std::optional<Clock::time_point> until = r.deadline;
-    const auto at = [&](Clock::time_point other) { until = std::min(until.value_or(other), other); };
-    if (is_pushing(r)) at(Clock::now() + kLook);
-    if (!r.key_part.empty()) at(r.key_until);
-    if (!until) return std::nullopt;
-    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
-    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
-}
-
-/// Copies until one side ends; r.end tells which.
-void relay(Relay &r) {
-    sigset_t none, blocked;
-    sigemptyset(&none);
-    obey_signals(r);
-    send_pending(r);
-    while (!is_finished(r)) {
-        // Build the sets: who may be read, who has something to be written.
-        fd_set readable, writable;
-        FD_ZERO(&readable);
-        FD_ZERO(&writable);
-        if (r.input_open && r.to_shim.size() < most_input(r)) FD_SET(STDIN_FILENO, &readable);
-        if (r.receiving && r.to_screen.size() < kBufferBytes) FD_SET(r.socket.get(), &readable);
-        if (!r.to_shim.empty()) FD_SET(r.socket.get(), &writable);
-        if (showable(r) > 0) FD_SET(r.terminal.output(), &writable);
-
-        // Wait. pselect(2) lets signals in only when it has to wait; in a flood it never has, so they are let in after.
-        const auto left = time_left(r);
-        const int highest = std::max(r.socket.get(), r.terminal.output());
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
-        ::sigprocmask(SIG_SETMASK, &none, &blocked);
-        ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
-
-        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal meanwhile.
-        if (obey_signals(r) || ready < 0) {
-            FD_ZERO(&readable);
-            FD_ZERO(&writable);
-        }
-        if (FD_ISSET(STDIN_FILENO, &readable)) read_input(r);
-        if (FD_ISSET(r.socket.get(), &readable)) read_socket(r);
-
-        // Flush.
-        send_pending(r);
-        if (FD_ISSET(r.terminal.output(), &writable)) write_screen(r);
-    }
-}
-
-/// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted yet when
-/// the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
-bool has_come_too_late(const Relay &r) {
-    return r.end == End::lost && !r.heard && !r.has_input && !r.options.raw && !r.options.program.empty();
-}
-
-/// The last words of attach, and its exit status.
-int report(const Relay &r) {
-    const std::string &address = r.options.address;
-    switch (r.end) {
-    case End::detached: say(r.options.quiet, "detached from " + address); return 0;
-    case End::ended: say(r.options.quiet, address + " ended with status " + std::to_string(r.status)); return r.status;
-    case End::lost:
-        if (r.options.push) complain(address, "the session did not take all of the input");
-        else say(r.options.quiet, "connection to " + address + " lost");
-        return kExitLost;
+        say(options_.quiet, address + " ended with status " + std::to_string(status_));
+        return status_;
     case End::no_output:
-        if (r.status == EPIPE) return 0;  // its reader has seen enough
-        errno = r.status;
+        if (status_ == EPIPE) return 0;  // its reader has seen enough
+        errno = status_;
         complain_errno("standard output");
         return kExitNotAttached;
-    case End::signal: do_default(g_ending); return 128 + g_ending;
-    default: return 0;
+    case End::signal: obey_default(g_ending); return 128 + g_ending;
+    case End::none:  // the time for a push is over
+    case End::lost: break;
     }
+    if (options_.push) complain(address, "the session did not take all of the input");
+    else say(options_.quiet, "connection to " + address + " lost");
+    return kExitLost;
 }
 
-/// Whatever the caller has blocked or ignored: a child's end must be told to us (waitpid(2), ECHILD), and what can end
-/// us must come through.
+/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a signal
+/// that can end us must come through.
 void reset_signals() {
     sigset_t none;
     sigemptyset(&none);
@@ -1500,23 +1625,28 @@ void open_standard_streams() {
         if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]] const int same = ::open("/dev/null", O_RDWR);
 }
 
+/// One attach, from connecting to the restored terminal.
+Relay attach(const std::string &self, Options &options, UserTerminal &terminal) {
+    Fd socket = connect_or_fail(self, options);
+    handle_signals();
+    Relay relay(options, terminal, std::move(socket));
+    terminal.enter_raw_mode();
+    relay.run();
+    terminal.restore();
+    return relay;
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
     open_standard_streams();
     reset_signals();
     Options options = parse_command_line(argc, argv);
-    if (options.list) return list_sessions();
+    if (argc <= 1) return list_sessions();
     if (options.kill) return kill_session(options);
-    Terminal terminal(!options.push);
-    for (bool again = true;; again = false) {
-        Fd socket = reach(argv[0], options);
-        handle_signals();
-        Relay r = start_relay(options, terminal, std::move(socket));
-        terminal.enter();
-        relay(r);
-        terminal.leave();
-        if (!again || !has_come_too_late(r)) return report(r);
-        for (const int number : kSignals) block(SIG_UNBLOCK, number);  // to connect may take long
-    }
+    UserTerminal terminal(!options.push);
+    const Relay first = attach(argv[0], options, terminal);
+    if (!first.has_come_too_late()) return first.report();
+    for (const int number : kSignals) mask_signal(SIG_UNBLOCK, number);  // to connect may take long
+    return attach(argv[0], options, terminal).report();
 }
