@@ -1289,11 +1289,11 @@ struct ShimRun {
 /// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps nothing
 /// of its caller's open, so the end of the pipe comes when shim returns.
 ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
-    std::string name = "shim", wait = "-w", where = address;
-    std::vector<char *> argv{name.data(), wait.data(), where.data()};
+    std::string wait = "-w", where = address;
+    std::vector<char *> argv{nullptr, wait.data(), where.data()};
     argv.insert(argv.end(), program.begin(), program.end());
     argv.push_back(nullptr);
-    const std::vector<std::string> places = shim_places(self);
+    std::vector<std::string> places = shim_places(self);
 
     int pipe_ends[2];
     if (::pipe(pipe_ends) != 0) fail(kExitNotAttached, "pipe", std::strerror(errno));
@@ -1302,7 +1302,10 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     if (pid == 0) {
         for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(pipe_ends[1], fd);
         for (const int fd : pipe_ends) ::close(fd);
-        for (const std::string &place : places) ::execvp(place.c_str(), argv.data());
+        for (std::string &place : places) {
+            argv.front() = place.data();  // with its folder: where shim looks for `record`
+            ::execvp(place.c_str(), argv.data());
+        }
         ::_exit(kExitNotAttached);  // a status that shim does not use
     }
     ::close(pipe_ends[1]);

@@ -273,9 +273,11 @@ using std::chrono::seconds;
 //   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
 //   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
 //   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
-//                   come in at a port. Names and paths are safe there
+//                   come in at a port. Names and paths are safe there. A client at a port that half closes and then
+//                   goes away is noticed when there is something to send to it
 //   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at a
-//                   time, and is owed more than its socket holds when the session ends, may be given up too early
+//                   time, and is owed more than its socket holds when the session ends, may be given up too early; and
+//                   one that does not close its end is waited for for 5 s
 //   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
 //                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
 // ---------------------------------------------------------------------------------------------------------------------

@@ -93,6 +93,13 @@ def test_what_not_every_system_has_stands_in_one_place(source):
     assert len(re.findall(r'__\w+__\b', section)) <= 1
 
 
+def test_what_a_portable_build_is_not_tested_for_is_named_in_the_sources():
+    """A test that `make test PORTABLE=1` leaves out needs something that a source lists in that section."""
+    needed = set(re.findall(r"needs\('([^']+)'", read('tests/lib/harness.py')))
+    listed = {name for source in SOURCES for name in re.findall(r'^//   ([\w/]+)(?:\(\d\))?  ', read(source), re.M)}
+    assert needed and needed <= listed, needed - listed
+
+
 # ---- make
 
 

@@ -17,7 +17,8 @@ import tempfile
 
 import pytest
 
-from harness import BUILD, ROOT, READY, alive, wait_until
+from harness import (BUILD, READY, ROOT, alive, needs_handlers, needs_list_details, needs_owner_to_kill,
+                     needs_peer_user, wait_until)
 from screens import Model
 
 PROMPT = '$ '
@@ -50,6 +51,8 @@ def transcripts(text):
     return found
 
 
+# What these sections show, a build with PORTABLE=1 cannot.
+NEEDS = {'First steps': needs_list_details, 'Daily use': needs_owner_to_kill, 'Watch it': needs_peer_user}
 SHOWN = {title: transcripts(text) for title, text in sections().items() if transcripts(text)}
 
 
@@ -114,7 +117,7 @@ def home(pty):
     return folder
 
 
-@pytest.mark.parametrize('title', SHOWN)
+@pytest.mark.parametrize('title', [pytest.param(title, marks=NEEDS.get(title, ())) for title in SHOWN])
 def test_transcripts_are_what_a_reader_sees(tree, home, title):
     """Each command of the section, typed at a terminal, shows what the README says."""
     with socket.create_server(('127.0.0.1', 0)) as free:
@@ -163,6 +166,7 @@ def orphans(pid):
         return f.read().split()
 
 
+@needs_handlers
 @pytest.mark.skipif(os.geteuid() != 0, reason='only root can make a namespace of pids')
 def test_container_entry_point_is_a_process_1(pty):
     """As process 1 it gets the orphans, and reaps them; SIGTERM is not ignored, as process 1 else does; the program's

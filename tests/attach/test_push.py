@@ -9,7 +9,7 @@ import pytest
 
 from attaching import Server, piped, start_piped
 from common import NO_WINDOW, program
-from harness import ATTACH, TIMEOUT, children, goodbye, hello, wait_until
+from harness import ATTACH, TIMEOUT, children, goodbye, hello, needs_listener_user, needs_queue, wait_until
 from told import DAEMON, Told, as_user, needs_root, open_folder
 
 PUSH = hello(0, 0, 2)
@@ -73,6 +73,7 @@ def test_push_to_a_server_that_closes_at_once_is_254(pty, family):
         assert process.stderr.read().decode() == f'attach: {address}: {CUT_SHORT}'
 
 
+@needs_listener_user
 @needs_root
 def test_push_to_another_users_session_is_refused(pty):
     """Of thirty none may seem to have been taken: at a port the shim asks who comes, and attach who listens."""
@@ -87,6 +88,7 @@ def test_push_to_another_users_session_is_refused(pty):
         assert run.returncode in (254, 255), run
 
 
+@needs_queue
 def test_push_to_a_stopped_shim_gives_up_after_a_while(pty):
     """What nobody takes for ten seconds is not waited for any longer; the words may still be taken later: 254."""
     shim = pty.shim('-n', './a.sock', *program('hex.py'))
@@ -97,6 +99,7 @@ def test_push_to_a_stopped_shim_gives_up_after_a_while(pty):
     assert (status, said) == (254, f'attach: ./a.sock: {CUT_SHORT}') and 9 < time.monotonic() - began < 20
 
 
+@needs_listener_user
 def test_server_that_accepts_nobody_is_given_up(pty):
     """At a port nothing is sent before somebody has accepted: a stopped shim does not, and 255 tells it."""
     shim = pty.shim('-n', '0', *program('hex.py'))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, program
-from harness import ATTACH, PYTHON, wait_until
+from harness import ATTACH, PYTHON, needs_listener_user, wait_until
 from told import DAEMON, as_user, needs_root, open_folder
 
 
@@ -27,6 +27,7 @@ def places(folder):
             'unix': (folder + '/sock', '{}')}
 
 
+@needs_listener_user
 @needs_root
 @pytest.mark.parametrize('place', places(''))
 @pytest.mark.parametrize('way', [[], ['-r'], ['-p']], ids=['plain', 'watching', 'pushing'])
@@ -40,6 +41,7 @@ def test_server_of_another_user_gets_no_byte(pty, place, way):
     assert process.communicate(timeout=20)[0] == '\n'
 
 
+@needs_listener_user
 @needs_root
 def test_server_of_another_user_that_accepts_late_gets_no_byte(pty):
     """A connection in the backlog belongs to nobody yet (listen(2)); attach waits until somebody has accepted it."""
@@ -111,6 +113,7 @@ def test_server_that_has_closed_already_is_a_lost_connection(pty):
     assert attach.returncode == 254 and out in (b'bye', b'') and b'lost' in said
 
 
+@needs_listener_user
 def test_waiting_for_a_server_that_accepts_nobody_can_be_interrupted(pty):
     """A stopped shim: Ctrl-C ends the waiting, the terminal is still as it was."""
     shim = pty.shim('-n', '0', *program('hex.py'))

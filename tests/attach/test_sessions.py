@@ -12,7 +12,7 @@ import pytest
 
 from attaching import kept_terminal, piped, restored
 from common import processes_with, program
-from harness import ATTACH, SHIM, TIMEOUT, alive, children, wait_until
+from harness import ATTACH, SHIM, TIMEOUT, alive, children, needs_list_details, needs_owner_to_kill, wait_until
 from told import DAEMON, as_user, needs_root, open_folder
 
 ESCAPE = b'\x1c'
@@ -45,6 +45,7 @@ def test_no_session_no_line(pty, folder):
     assert listed(pty) == []
 
 
+@needs_list_details
 def test_list_tells_name_pid_beginning_command_and_recording(pty, folder):
     """The kernel knows all of it: whose the socket is, what that process was started with, which file it locks."""
     one = pty.shim('work', 'sh', '-c', 'sleep 1000; : two  words')
@@ -63,6 +64,7 @@ def test_list_tells_name_pid_beginning_command_and_recording(pty, folder):
     assert lines[0].split('since ')[1][:10] in days
 
 
+@needs_list_details
 def test_list_prints_no_control_sequences(pty, folder):
     """A command may hold anything; a list must not do anything to the terminal."""
     pty.shim('-n', 'work', 'sh', '-c', 'sleep 1000', '\x1b[2J\x07\n\x9b\x7f')
@@ -116,6 +118,7 @@ def test_options_without_an_address_are_a_usage_error(pty, folder, options):
 # ---- ending a session
 
 
+@needs_owner_to_kill
 @pytest.mark.parametrize('options', [['-n'], []], ids=['not recorded', 'recorded'])
 @pytest.mark.parametrize('spelling', ['work', '{folder}/work', './a.sock'])
 def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling):
@@ -128,6 +131,7 @@ def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling)
     shim.wait_gone()
 
 
+@needs_owner_to_kill
 def test_kill_tells_the_programs_own_status(pty, folder):
     """A program may end as it likes."""
     shim = pty.shim('-n', 'work', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.02; done')
@@ -136,6 +140,7 @@ def test_kill_tells_the_programs_own_status(pty, folder):
     shim.wait_gone()
 
 
+@needs_owner_to_kill
 def test_kill_does_not_start_a_program_that_waits(pty, folder):
     """The session ends without it."""
     pty.shim('-n', '-w', 'work', 'touch', 'started')
@@ -143,6 +148,7 @@ def test_kill_does_not_start_a_program_that_waits(pty, folder):
     assert not os.path.exists(pty.path('started'))
 
 
+@needs_owner_to_kill
 def test_kill_waits_for_a_program_that_takes_its_time(pty, folder):
     """It returns when the session has ended, not when it was told to."""
     shim = pty.shim('-n', '-g', '1', 'work', 'sh', '-c', 'trap "" TERM HUP; echo ready; while :; do sleep 1; done')

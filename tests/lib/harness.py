@@ -3,6 +3,7 @@
 Every wait has a time-out, every program gets a free port (address `0`) or a socket path of its own, and whatever a
 test starts is ended by pid when the test ends (the `pty` fixture of conftest.py).
 """
+import contextlib
 import os
 import re
 import select
@@ -14,15 +15,35 @@ import time
 
 import pexpect
 import pyte
+import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
 SHIM, ATTACH, RECORD = (os.path.join(BUILD, name) for name in ('shim', 'attach', 'record'))
 PYTHON = '/usr/bin/python3'
-STATIC, PORTABLE = 'static' in BUILD, 'portable' in BUILD    # make STATIC=1, PORTABLE=1
-TIMEOUT = 20 if 'sanitize' in BUILD else 10      # seconds; generous: it is only reached when something is wrong
+KIND = os.path.basename(os.path.normpath(BUILD))                # the folder's name: 'build', or of another kind of build
+STATIC, PORTABLE = 'static' in KIND, 'portable' in KIND         # make STATIC=1, PORTABLE=1
+TIMEOUT = 20 if 'sanitize' in KIND else 10       # seconds; generous: it is only reached when something is wrong
 READY = re.compile(r'^shim: listening on (?P<address>.+?), pid (?P<pid>\d+), '
                    r'(?:recording (?P<recording>.+?)|not recording)(?:, viewers on (?P<view>.+))?$')
+
+
+def needs(feature, loss):
+    """Marks a test of what a build with PORTABLE=1 cannot have. `feature` is one of those that the sources name under
+    'What not every system has' (tests/test_project.py looks), `loss` what is said there of a system without it."""
+    return pytest.mark.skipif(PORTABLE, reason=f'without {feature} {loss}')
+
+
+needs_peer_user = needs('SO_PEERCRED', 'nobody tells whose the other end of a Unix-domain socket is')
+needs_owner_to_kill = needs('SO_PEERCRED', 'attach does not know whom to kill')
+needs_tcp_owner = needs('sock_diag', 'nobody tells the shim whose the other end of a TCP connection is')
+needs_listener_user = needs('/proc', 'nobody tells attach who listens at a port')
+needs_list_details = needs('/proc', 'the list of sessions has no commands and recordings')
+needs_handlers = needs('/proc', 'nobody tells which signals the program has a handler for')
+needs_writer = needs('/proc', 'nobody tells who writes a recording that is no shim\'s')
+needs_peer_state = needs('sock_diag', 'a client at a port that is gone is noticed when something is sent to it')
+needs_utf8_input = needs('IUTF8', 'Backspace takes away a byte, not a character')
+needs_queue = needs('SIOCOUTQ', 'nobody tells how much the kernel still has for the other end')
 
 
 def wait_until(true, timeout=TIMEOUT, what='the condition'):
@@ -179,6 +200,9 @@ class Client:
             if not data:
                 break
             parts.append(data)
+        if PORTABLE:            # as programs do at the end; without SIOCOUTQ the shim waits 5 s for who does not
+            with contextlib.suppress(OSError):
+                self.half_close()
         return b''.join(parts)
 
     def nothing_comes(self, seconds=0.3):

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import PYTHON, RECORD, wait_until
+from harness import PYTHON, RECORD, needs_writer, wait_until
 from record_tools import V2, V3, Growing, event, good, header, output, read_until, record, write
 
 
@@ -282,6 +282,7 @@ def test_following_a_session_that_is_long_over_ends_at_once(pty):
     assert run.stdout == b'a' and b'dead.cast: the session died' in run.stderr and run.returncode in (0, 1)
 
 
+@needs_writer
 @pytest.mark.parametrize('first', [V2, V3], ids=['v2', 'v3'])
 @pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
 def test_the_recording_of_another_program_is_followed_until_nobody_has_it_open(pty, command, first):
@@ -301,6 +302,7 @@ def test_the_recording_of_another_program_is_followed_until_nobody_has_it_open(p
     assert run.communicate(timeout=10) == (b'last', b'') and run.returncode == 0 and reader.poll() is None
 
 
+@needs_writer
 def test_following_goes_to_the_last_exit_event_that_stands(pty):
     """`asciinema rec --append` goes on behind the exit event of the session before."""
     old = V3 + event(0.1, 'o', 'a ') + event(0.1, 'x', '0')
@@ -318,6 +320,7 @@ def test_following_goes_to_the_last_exit_event_that_stands(pty):
     assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
 
 
+@needs_writer
 @pytest.mark.parametrize('lock', [True, False], ids=['shim', 'other'])
 @pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
 def test_a_file_that_is_truncated_meanwhile_is_read_anew(pty, command, lock):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from common import NO_WINDOW
-from harness import PYTHON, SHIM, TIMEOUT, alive, hello, wait_until
+from harness import PYTHON, SHIM, TIMEOUT, alive, hello, needs_peer_user, needs_tcp_owner, wait_until
 from told import (DAEMON, NOBODY, PROGRAMS, SLACK, Told, as_user, cpu_seconds, descriptors, needs_root, open_folder,
                    programs_for_all, stranger, until_calm)
 
@@ -92,6 +92,7 @@ def guarded(pty, address, *argv, uid=None):
     return told
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.parametrize('address', LOOPBACKS)
 def test_tcp_peer_of_another_user_is_refused(pty, address):
@@ -102,6 +103,7 @@ def test_tcp_peer_of_another_user_is_refused(pty, address):
     assert told.typed_before(pty.client(told.shim.address, NO_WINDOW)) == b''
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.parametrize('address', LOOPBACKS)
 def test_tcp_peers_of_a_shim_that_is_not_roots(pty, address):
@@ -115,6 +117,7 @@ def test_tcp_peers_of_a_shim_that_is_not_roots(pty, address):
     assert told.typed_before(root) == b'mine\n'
 
 
+@needs_peer_user
 @needs_root
 @pytest.mark.parametrize('uid', [None, NOBODY])
 def test_unix_peer_of_another_user_is_refused(pty, uid):
@@ -132,6 +135,7 @@ def test_unix_peer_of_another_user_is_refused(pty, uid):
         assert told.typed_before(root) == b'mine\n'
 
 
+@needs_peer_user
 @needs_root
 @pytest.mark.parametrize('uid', [None, NOBODY])
 @pytest.mark.parametrize('address', ['127.0.0.1:0', '[::1]:0', '/sock'])
@@ -152,6 +156,7 @@ def test_closed_socket_of_another_user_gets_nothing_in(pty, address, uid, how):
     assert told.typed_before(client) == b''
 
 
+@needs_tcp_owner
 @needs_root
 def test_viewers_address_asks_for_the_user_too(pty):
     """Output is as private as input: another user is refused at the viewers' address as well."""
@@ -160,6 +165,7 @@ def test_viewers_address_asks_for_the_user_too(pty):
     assert pty.client(told.shim.view, NO_WINDOW).read_until(b'secret\n')
 
 
+@needs_tcp_owner
 @needs_root
 def test_mapped_peers_are_looked_up_where_they_are(pty):
     """An IPv6 socket may reach an IPv4 address (::ffff:127.0.0.1): its line then stands in /proc/net/tcp6. Many
@@ -171,6 +177,7 @@ def test_mapped_peers_are_looked_up_where_they_are(pty):
     assert own.read_until(b'secret\n') and told.typed_before(own) == b''
 
 
+@needs_tcp_owner
 @needs_root
 def test_ipv4_peers_of_a_listener_on_all_of_ipv6(pty):
     """[::] takes IPv4 peers as well where the system says so; another user's must not slip through under that name."""
@@ -284,6 +291,7 @@ def test_silent_connections_are_cheap(pty):
         sock.close()
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.parametrize('how', ['vanish', 'reset', 'hold'])
 def test_flood_of_refused_connections_leaves_the_shim_serving(pty, how):
@@ -357,6 +365,7 @@ def shim_in(pty, net, address, *options):
     return told, told.shim.address.rsplit(':', 1)[1]
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
 @pytest.mark.parametrize('address', ['10.99.1.1:0', '0.0.0.0:0'])
@@ -392,6 +401,7 @@ def wait_forgotten(pty, here, port):
     assert until_calm(forgotten, 'the end of FIN_WAIT2')
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
 @pytest.mark.parametrize('host', ['127.0.0.1', '10.99.1.1'])
@@ -425,6 +435,7 @@ sys.stdin.read()
 """
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
 @pytest.mark.parametrize('option', ['--allow-remote', '--no-record'])
@@ -463,6 +474,7 @@ def unaccepted(pty, here, port):
     raise AssertionError('nobody listens')
 
 
+@needs_tcp_owner
 @needs_root
 @pytest.mark.skipif(not shutil.which('ip'), reason='needs iproute2')
 def test_allow_remote_where_every_address_can_be_bound(pty):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, Recording
-from harness import SHIM, alive, children, goodbye, wait_until
+from harness import SHIM, alive, children, goodbye, needs_handlers, wait_until
 from told import MIB, NOBODY, Drain, Told, as_user, compiled, helpers, needs_root, open_folder, programs_for_all
 
 LOOP = 'echo READY; while :; do read x; done'
@@ -23,12 +23,14 @@ def asked_to_end(pty, script, number, *options):
     return client.read_all()
 
 
+@needs_handlers
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_server_that_ends_in_order_on_sigterm_has_the_time_for_it(pty, number):
     """A server knows SIGTERM and would die of SIGHUP: it gets the one, and not the other while it closes its files."""
     assert asked_to_end(pty, 'trap "sleep 0.5; echo bye; exit 3" TERM; ' + LOOP, number) == b'bye\r\n' + goodbye(3)
 
 
+@needs_handlers
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_shell_that_ends_in_order_on_the_hang_up_has_the_time_for_it(pty, number):
     """An interactive program knows SIGHUP and may die of SIGTERM: the same the other way round."""
@@ -70,6 +72,7 @@ def test_interactive_shell_ends_by_the_hang_up(pty):
     assert time.monotonic() - began < 5
 
 
+@needs_handlers
 def test_foreground_session_ends_in_order_on_sigquit(pty):
     """-f at a terminal: Ctrl-\\ is SIGQUIT, which ends the session as SIGTERM does, with an exit event and no socket."""
     terminal = pty.terminal(SHIM, '-f', '-r', 'a.cast', './a.sock', 'sh', '-c', 'trap "exit 5" TERM; >ready; ' + LOOP)

@@ -8,7 +8,7 @@ import subprocess
 import pexpect
 import pytest
 
-from harness import ATTACH, SHIM, TIMEOUT, wait_until
+from harness import ATTACH, SHIM, TIMEOUT, needs_peer_user, wait_until
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ def test_key_is_explained_by_the_settings_that_it_met(told):
         assert narrator.match[1].startswith('8 secret bytes: not echoed (no ECHO)')
 
 
+@needs_peer_user
 def test_a_client_is_told_with_the_question_to_the_kernel_and_its_window(told):
     """unix(7), SO_PEERCRED: who is it; TIOCSWINSZ: another size makes the kernel send SIGWINCH."""
     narrator, attach = told('cat', options=('-s', '90x30'))

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from common import NO_WINDOW
-from harness import RECORD, SHIM, TIMEOUT, alive, children, goodbye, hello, wait_until
+from harness import RECORD, SHIM, TIMEOUT, alive, children, goodbye, hello, needs_peer_state, needs_queue, wait_until
 from told import (MIB, NOBODY, SLACK, Drain, Recording, Told, cpu_seconds, descriptors, faulty, many_descriptors,
                    needs_root, open_folder, pattern, programs_for_all, resident, same, until_calm)
 
@@ -432,6 +432,7 @@ def test_program_that_ignores_the_request_to_end_is_killed_after_ten_seconds(pty
     assert Recording(shim.recording).status == '137'
 
 
+@needs_queue
 def test_grandchild_that_prints_for_ever_does_not_hold_the_end(pty):
     """The program's own exit ends the session, though a child of its own still floods the terminal."""
     pid_file = pty.path('pid')
@@ -570,7 +571,7 @@ def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
     until_calm(lambda: descriptors(told.shim.pid) <= before + 1, 'the descriptors before, and a keyframe')
 
 
-@pytest.mark.parametrize('where', ['0', 'sock'])
+@pytest.mark.parametrize('where', [pytest.param('0', marks=needs_peer_state), 'sock'])
 def test_clients_that_vanish_before_they_are_accepted(pty, where):
     """Connections that were closed or reset while they waited in the backlog cost nothing and stop nothing."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
@@ -590,7 +591,7 @@ def test_clients_that_vanish_before_they_are_accepted(pty, where):
     until_calm(lambda: descriptors(told.shim.pid) == before, 'the number of descriptors before')
 
 
-@pytest.mark.parametrize('where', ['0', 'sock'])
+@pytest.mark.parametrize('where', [pytest.param('0', marks=needs_peer_state), 'sock'])
 def test_clients_that_half_close_and_then_leave_are_noticed(pty, where):
     """select(2) shows a half-closed connection and one whose other end is gone alike, for ever. With no output to fail
     on, those who left are still found, at the latest when the next client comes."""

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from common import NO_WINDOW, processes_with
-from harness import SHIM, READY, alive, children, wait_until
+from harness import READY, SHIM, alive, children, needs_handlers, wait_until
 
 NUMBERS = b''.join(b'%d\r\n' % n for n in range(1, 300001))     # 2 MB: more than the ring holds
 
@@ -52,6 +52,7 @@ def test_reader_of_standard_output_may_leave(pty):
     assert process.wait() == 4
 
 
+@needs_handlers
 def test_last_words_after_a_signal_to_all_processes_are_there(pty):
     """A service manager signals everybody in its control group, a terminal its foreground group: the log comes last."""
     script = 'trap "sleep 0.3; echo bye; exit 3" TERM; echo READY; while :; do read x; done'

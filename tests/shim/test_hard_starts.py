@@ -12,7 +12,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, processes_with
-from harness import SHIM, alive, goodbye, wait_until
+from harness import SHIM, alive, goodbye, needs_utf8_input, wait_until
 from told import needs_root
 
 
@@ -122,6 +122,7 @@ def test_terminal_in_raw_mode_is_no_model_for_a_session(pty):
     assert ' icanon' in shown and ' -icanon' not in shown and ' -echo ' not in shown
 
 
+@needs_utf8_input
 def test_session_without_a_terminal_has_the_kernels_settings(pty):
     """And with them IUTF8, as the shim's world is UTF-8."""
     shim = pty.shim('-n', '-w', '0', 'stty', '-a')
