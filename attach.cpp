@@ -243,8 +243,7 @@ constexpr char kKeep[] = "\033[?12;1007;1034;1036;1039s";
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
 class UserTerminal {
 public:
-    /// `for_keys`: standard input is for a person's keys, if it is a terminal at all.
-    explicit UserTerminal(bool for_keys);
+    UserTerminal();
 
     void enter_raw_mode();
     /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is called.
@@ -259,7 +258,7 @@ public:
 private:
     void write_own(std::string_view text) const;
 
-    bool has_keys_;
+    bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
     bool entered_ = false;
     bool has_settings_ = false;  // settings_ are what standard input had before
@@ -268,7 +267,7 @@ private:
     ScreenState screen_;
 };
 
-UserTerminal::UserTerminal(bool for_keys) : has_keys_(for_keys && ::isatty(STDIN_FILENO) == 1) {
+UserTerminal::UserTerminal() {
     const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
     if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
@@ -285,7 +284,8 @@ void UserTerminal::enter_raw_mode() {
 
 void UserTerminal::restore() {
     if (!std::exchange(entered_, false)) return;
-    if (has_screen_) write_own(screen_.undo());
+    const std::string undo = screen_.undo();
+    if (has_screen_) write_own(undo);
     screen_ = ScreenState();
     if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
 }
@@ -429,11 +429,9 @@ std::size_t bytes_of_goodbye(std::string_view received) {
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
-constexpr milliseconds kStall{10000};          // for the shim to take some more of a push
-constexpr milliseconds kLook{5};               // how often the kernel is asked what is left of a push
 
 /// Why the copying has ended.
-enum class End { none, detached, pushed, ended, lost, no_output, signal };
+enum class End { none, detached, ended, lost, no_output, signal };
 
 class Relay {
 public:
@@ -471,13 +469,6 @@ private:
     void release_key_part();
     void detach();
 
-    // A push: section 11.
-    [[nodiscard]] bool is_awaiting_answer() const {
-        return options_.push && end_ == End::none && all_queued_ && !sending_;
-    }
-    void read_answer();
-    void look_at_push();
-
     const Options &options_;
     UserTerminal &terminal_;
     Fd socket_;
@@ -486,7 +477,6 @@ private:
     bool all_queued_;         // nothing more comes for the shim: when to_shim_ is empty, the sending side is shut down
     bool sending_ = true, receiving_ = true;  // the two directions of the socket
     bool has_copied_ = false;                 // something has been read, on either side
-    int unsent_ = INT_MAX;    // what the kernel still had for the shim, at the last look at a push
     std::string to_shim_, to_screen_;
     std::string key_part_;    // typed last: perhaps the beginning of an encoded detach key
     Clock::time_point key_part_until_{};
@@ -529,14 +519,12 @@ void Relay::run() {
         if (!key_part_.empty() && Clock::now() >= key_part_until_) release_key_part();
         write_socket();
         if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-        if (is_awaiting_answer()) look_at_push();
     }
 }
 
 Relay::Relay(const Options &options, UserTerminal &terminal, Fd socket)
     : options_(options), terminal_(terminal), socket_(std::move(socket)),
-      has_window_((::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1) && !options.raw &&
-                  !options.read_only && !options.push),
+      has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
       input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only) {
     if (!options.raw) to_shim_ = hello();
 }
@@ -544,7 +532,6 @@ Relay::Relay(const Options &options, UserTerminal &terminal, Fd socket)
 /// What the shim is told first.
 std::string Relay::hello() const {
     if (has_window_) return window_change(window_size());
-    if (options_.push) return hello_without_window(kPushOnly);
     return hello_without_window(terminal_.has_screen() ? kWatches : kIsPipe);
 }
 
@@ -590,15 +577,13 @@ void Relay::read_socket() {
     if (n > 0) {
         has_copied_ = true;
         to_screen_.append(bytes, static_cast<std::size_t>(n));
-        if (options_.push) read_answer();
         return;
     }
     receiving_ = sending_ = input_open_ = false;
     to_shim_.clear();
     if (end_ != End::none) return;
     end_ = End::lost;
-    if (options_.push) to_screen_.clear();  // an answer that was not complete
-    else if (!options_.raw) read_goodbye();
+    if (!options_.raw) read_goodbye();
 }
 
 /// The connection has ended: with a goodbye, the program has.
@@ -609,9 +594,8 @@ void Relay::read_goodbye() {
     to_screen_.resize(to_screen_.size() - kGoodbyeBytes);
 }
 
-/// How much of the buffer may go to the screen now: not what may be a goodbye. The answer to a push never does.
+/// How much of the buffer may go to the screen now: not what may be a goodbye.
 std::size_t Relay::showable() const {
-    if (options_.push) return 0;
     const bool may_end = receiving_ && !options_.raw;
     return to_screen_.size() - (may_end ? bytes_of_goodbye(to_screen_) : 0);
 }
@@ -658,7 +642,6 @@ bool Relay::is_finished() const {
 std::optional<timespec> Relay::time_left() const {
     std::optional<Clock::time_point> until = deadline_;
     const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
-    if (is_awaiting_answer()) wake_at(Clock::now() + kLook);
     if (!key_part_.empty()) wake_at(key_part_until_);
     if (!until) return std::nullopt;
     const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
@@ -1245,7 +1228,7 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 /// the session have ended meanwhile, the old connection tells how. The new one says its size before the old one closes:
 /// to the program nothing has happened.
 void Relay::attach_anew() {
-    if (!terminal_.has_screen() || options_.raw || options_.push || end_ != End::none) return;
+    if (!terminal_.has_screen() || options_.raw || end_ != End::none) return;
     Connection there = connect_to(options_.address, resolve(options_.address).addresses, false);
     if (!there.socket) return;
     const std::string first = hello();
@@ -1491,20 +1474,62 @@ int kill_session(const Options &options) {
 // answers when it has read the end of the input. Only then has nothing been lost.
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// What comes back when everything has been pushed. The answer is sent to the shim's client alone, and not shown. A
-/// session's end before it, or the end of the connection, means that some of the input may be lost.
-void Relay::read_answer() {
-    if (!options_.raw && !sending_ && to_screen_.ends_with(kTaken)) end_ = End::pushed;
-    to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size() - 1));
+constexpr milliseconds kStall{10000};  // for the shim to take some more
+constexpr milliseconds kLook{5};       // how often the kernel is asked how much is left
+
+/// Sends the hello and standard input up to its end, then the end of file. Whether the connection lasted so long.
+bool send_input(const Options &options, int socket) {
+    std::string to_shim = options.raw ? "" : hello_without_window(kPushOnly);
+    char bytes[kBufferBytes];
+    for (bool more = true; more || !to_shim.empty();) {
+        const short wanted = to_shim.empty() ? POLLIN : POLLIN | POLLOUT;
+        pollfd ready[] = {{.fd = more && to_shim.empty() ? STDIN_FILENO : -1, .events = POLLIN, .revents = 0},
+                          {.fd = socket, .events = wanted, .revents = 0}};
+        ::poll(ready, 2, -1);
+        if (ready[0].revents != 0) {
+            const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+            if (n > 0) to_shim.assign(bytes, static_cast<std::size_t>(n));
+            else more = is_transient(n);
+        }
+        if (!to_shim.empty()) {
+            const ssize_t n = ::send(socket, to_shim.data(), to_shim.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (n > 0) to_shim.erase(0, static_cast<std::size_t>(n));
+            else if (!is_transient(n)) return false;
+        }
+        if (ready[1].revents == 0) continue;
+        const ssize_t n = ::recv(socket, bytes, sizeof bytes, MSG_DONTWAIT);  // what comes so early is no answer
+        if (n <= 0 && !is_transient(n)) return false;
+    }
+    return ::shutdown(socket, SHUT_WR) == 0;
 }
 
 /// Waits for the answer as long as the kernel still gets rid of some of the input, for a program that reads slowly
 /// holds up the whole queue. A server that is no shim (-R) gives no answer; then an empty queue must do.
-void Relay::look_at_push() {
-    const int unsent = unsent_bytes(socket_.get());  // tcp(7): the shutdown counts as one more
-    if (unsent < unsent_ || unsent < 0) deadline_ = Clock::now() + kStall;
-    unsent_ = unsent;
-    if (options_.raw && unsent <= 0) end_ = End::pushed;
+bool is_answered(const Options &options, int socket) {
+    std::string answer;
+    int unsent = INT_MAX;
+    for (auto end = Clock::now() + kStall; Clock::now() < end;) {
+        const int now_unsent = unsent_bytes(socket);  // tcp(7): the shutdown counts as one more
+        if (now_unsent < unsent || now_unsent < 0) end = Clock::now() + kStall;
+        unsent = now_unsent;
+        if (options.raw && unsent <= 0) return true;
+        pollfd ready{.fd = socket, .events = POLLIN, .revents = 0};
+        if (::poll(&ready, 1, static_cast<int>(kLook.count())) != 1) continue;
+        char bytes[4096];
+        const ssize_t n = ::recv(socket, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n <= 0 && !is_transient(n)) return false;
+        if (n > 0) answer.append(bytes, static_cast<std::size_t>(n));
+        if (!options.raw && answer.ends_with(kTaken)) return true;
+        answer.erase(0, answer.size() - std::min(answer.size(), kTaken.size()));
+    }
+    return false;
+}
+
+/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any program.
+int push(const Options &options, const Fd &socket) {
+    if (send_input(options, socket.get()) && is_answered(options, socket.get())) return 0;
+    complain(options.address, "the session did not take all of the input");
+    return kExitLost;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1595,7 +1620,6 @@ int Relay::report() const {
     const std::string &address = options_.address;
     switch (end_) {
     case End::detached: say(options_.quiet, "detached from " + address); return 0;
-    case End::pushed: return 0;
     case End::ended:
         say(options_.quiet, address + " ended with status " + std::to_string(status_));
         return status_;
@@ -1605,11 +1629,10 @@ int Relay::report() const {
         complain_errno("standard output");
         return kExitNotAttached;
     case End::signal: obey_default(g_ending); return 128 + g_ending;
-    case End::none:  // the time for a push is over
+    case End::none:
     case End::lost: break;
     }
-    if (options_.push) complain(address, "the session did not take all of the input");
-    else say(options_.quiet, "connection to " + address + " lost");
+    say(options_.quiet, "connection to " + address + " lost");
     return kExitLost;
 }
 
@@ -1647,7 +1670,8 @@ int main(int argc, char **argv) {
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
     if (options.kill) return kill_session(options);
-    UserTerminal terminal(!options.push);
+    if (options.push) return push(options, connect_or_fail(argv[0], options));
+    UserTerminal terminal;
     const Relay first = attach(argv[0], options, terminal);
     if (!first.has_come_too_late()) return first.report();
     for (const int number : kSignals) mask_signal(SIG_UNBLOCK, number);  // to connect may take long
