@@ -12,7 +12,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, processes_with
-from harness import SHIM, alive, goodbye, needs_utf8_input, wait_until
+from harness import SHIM, alive, children, goodbye, needs_utf8_input, wait_until
 from told import needs_root
 
 
@@ -69,11 +69,11 @@ def test_ctrl_c_ends_a_start_and_no_session_appears_later(pty, lock):
 def test_caller_that_is_ended_while_its_daemon_starts_leaves_no_session(pty, number):
     """Also when the daemon has everything ready by then: it waits for the caller's word that it told so."""
     mark = f'SHIM_TEST={time.monotonic_ns()}'
-    caller = pty.background('strace', '-qq', '-f', '-o', '/dev/null', '-e', 'inject=shutdown:delay_enter=700000',
-                            '/usr/bin/env', mark, SHIM, '-r', 'a.cast', './a.sock', 'sh', '-c', 'trap "" HUP; sleep 1000',
-                            stdout=subprocess.PIPE)
+    caller = pty.background('strace', '-qq', '-f', '-o', '/dev/null', '-e', 'inject=shutdown:delay_enter=1500000',
+                            '/usr/bin/env', mark, SHIM, '-r', 'a.cast', './a.sock', 'sh', '-c',
+                            'trap "" HUP; exec sleep 1000', stdout=subprocess.PIPE)
     wait_until(lambda: os.path.exists(pty.path('a.cast')) and len(processes_with(mark)) == 3, what='the program')
-    os.kill(min(processes_with(mark)), number)
+    os.kill(children(caller.pid)[0], number)
     wait_until(lambda: processes_with(mark) == [], what='the end of the daemon')
     assert os.listdir(pty.folder) == []
     assert caller.stdout.read() == b''
