@@ -815,8 +815,8 @@ public:
         covered_ = torn_ = exited_ = writer_gone_ = comma_ = false;
         line_ = 1;
         time_ = 0;
-        Got got;
-        while (((got = read_header()) == Got::wait || got == Got::anew) && g_signal == 0) {
+        Got got = read_header();
+        for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
             if (got == Got::anew) window_.rewind();
             ::poll(nullptr, 0, kPollMillis);
         }
@@ -931,7 +931,8 @@ private:
             const int n = window_.fill(most);
             if (n > 0) return Got::some;
             if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
-            if (n < 0) return complain_errno(name_), Got::bad;
+            if (n < 0) complain_errno(name_);
+            if (n < 0) return Got::bad;
             if (!follow_ || writer_gone_) return Got::end;
             if (window_.is_truncated()) return Got::anew;
             if (is_written()) return Got::wait;
@@ -1173,7 +1174,8 @@ private:
         if (event.kind != 'b') return true;
         if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
         event.bytes = exact_;
-        return covered_ = true;
+        covered_ = true;
+        return true;
     }
 
     std::string path_, name_;
@@ -1204,13 +1206,11 @@ std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_vi
     return std::pair(*first, *second);
 }
 
-/// The size in an `r` event; false for something else.
-bool parse_size(std::string_view text, int &columns, int &rows) {
+/// Columns and rows, as an `r` event has them.
+std::optional<std::pair<int, int>> parse_size(std::string_view text) {
     const auto size = parse_pair(text, 'x');
-    if (!size || size->first > 65535 || size->second > 65535) return false;
-    columns = static_cast<int>(size->first);
-    rows = static_cast<int>(size->second);
-    return true;
+    if (!size || size->first > 65535 || size->second > 65535) return std::nullopt;
+    return std::pair(static_cast<int>(size->first), static_cast<int>(size->second));
 }
 
 // === 4. Control sequences ============================================================================================
@@ -1305,9 +1305,14 @@ private:
             whole_ = {};
             return bytes.remove_prefix(whole);
         }
-        if (bytes[0] == '\x1B') held_ = raw_ = bytes[0], state_ = State::escape;
-        else if (bytes[0] == '\xC2') raw_ = bytes[0], state_ = State::lead;
-        else take(Part::control, bytes.substr(0, 1));
+        const char c = bytes[0];
+        if (c == '\x1B' || c == '\xC2') {
+            state_ = c == '\x1B' ? State::escape : State::lead;
+            raw_ = c;
+            if (c == '\x1B') held_ = c;
+        } else {
+            take(Part::control, bytes.substr(0, 1));
+        }
         bytes.remove_prefix(1);
     }
 
@@ -1325,9 +1330,13 @@ private:
         const bool is_control = (c & 0xE0) == 0x80;
         cut_short_ = !is_control;
         state_ = is_control ? State::escape : State::ground;
-        if (is_control) c = static_cast<char>(c - 0x40), held_ = '\x1B';
-        else raw_.clear();
-        return is_control;
+        if (!is_control) {
+            raw_.clear();
+            return false;
+        }
+        c = static_cast<char>(c - 0x40);
+        held_ = '\x1B';
+        return true;
     }
 
     Step advance(char c) {
@@ -1341,15 +1350,22 @@ private:
         if ((c & 0x80) != 0) return Step::before;
         if (c < ' ' || c == '\x7F') return Step::aside;
         if (state_ == State::csi) return c >= '@' ? Step::last : Step::more;
-        if (state_ == State::dcs) return state_ = c >= '@' ? State::string : State::dcs, Step::more;
-        if (c < '0') return state_ = State::intermediate, Step::more;
-        if (state_ == State::intermediate) return Step::last;
+        if (state_ == State::dcs && c < '@') return Step::more;
+        state_ = state_after(state_, c);
+        return state_ == State::ground ? Step::last : Step::more;
+    }
+
+    /// Where `c`, which stands behind ESC or ends the parameters of a DCS, leads to; ground: the sequence ends with it.
+    static State state_after(State state, char c) {
+        if (state == State::dcs) return State::string;
+        if (c < '0') return State::intermediate;
+        if (state == State::intermediate) return State::ground;
         switch (c) {
-        case '[': return state_ = State::csi, Step::more;
-        case 'P': return state_ = State::dcs, Step::more;
-        case ']': return state_ = State::osc, Step::more;
-        case 'X': case '^': case '_': return state_ = State::string, Step::more;
-        default: return Step::last;
+        case '[': return State::csi;
+        case 'P': return State::dcs;
+        case ']': return State::osc;
+        case 'X': case '^': case '_': return State::string;
+        default: return State::ground;
         }
     }
 
@@ -1541,6 +1557,16 @@ struct Pen {
     bool operator==(const Pen &) const = default;
 };
 
+/// The numbers of SGR that set a flag and clear it (ECMA-48, 8.3.117): the model reads them, the painter writes them.
+/// Underlines, of which there are several kinds, are apart.
+struct Rendition {
+    int flag, sets, clears;
+};
+constexpr std::array kRenditions{
+    Rendition{Pen::bold, 1, 22},    Rendition{Pen::faint, 2, 22},  Rendition{Pen::italic, 3, 23},
+    Rendition{Pen::blink, 5, 25},   Rendition{Pen::inverse, 7, 27}, Rendition{Pen::hidden, 8, 28},
+    Rendition{Pen::struck, 9, 29},  Rendition{Pen::overline, 53, 55}};
+
 struct Cell {
     static constexpr char32_t kRight = 0, kPool = 0x110000;
     char32_t code;      // a character; kRight: right half of a wide one; kPool + place in the pool
@@ -1569,7 +1595,8 @@ public:
         std::uint32_t &known = recent_[(mixed ^ mixed >> 8 ^ mixed >> 16) % recent_.size()];
         if (pens_[known] == pen) return known;
         if (pens_.size() > kMostPens) return refuse<std::uint32_t>(0);
-        return known = enter(pen);
+        known = enter(pen);
+        return known;
     }
 
     std::uint16_t add_link(std::string_view link) {
@@ -2236,23 +2263,16 @@ private:
         set_column(column);
     }
 
+    /// To the tab stop that is `count` to the right (left if negative); the ends of the line are ones.
     void go_to_tab(int count) {
-        const int limit = is_on<69>() ? right_ : row(cursor_.row).last_column();
+        const int step = count < 0 ? -1 : 1, last = is_on<69>() ? right_ : row(cursor_.row).last_column();
+        const int limit = count > 0 ? last : cursor_.origin ? left_ : 0;
         int column = cursor_.column;
-        for (; count > 0 && column < limit; --count) {
-            do ++column;
-            while (column < limit && tab(column) == 0);
+        for (; count != 0 && (limit - column) * step > 0; count -= step) {
+            do column += step;
+            while (column != limit && tab(column) == 0);
         }
-        if (column > cursor_.column) set_column(column);  // else text that waits to wrap still does
-    }
-    void go_back_to_tab(int count) {
-        const int limit = cursor_.origin ? left_ : 0;
-        int column = cursor_.column;
-        for (; count > 0 && column > limit; --count) {
-            do --column;
-            while (column > limit && tab(column) == 0);
-        }
-        if (column < cursor_.column) set_column(column);
+        if (column != cursor_.column) set_column(column);  // else text that waits to wrap still does
     }
 
     void return_to_margin() { set_column(cursor_.origin || cursor_.column >= left_ ? left_ : 0); }
@@ -2664,7 +2684,7 @@ private:
         case 'G': case '`': return move(shown_row(), n - 1);
         case 'H': case 'f': return move_to(n - 1, csi.at(1, 1) - 1);
         case 'I': return go_to_tab(n);
-        case 'Z': return go_back_to_tab(n);
+        case 'Z': return go_to_tab(-n);
         case 'a': return move(shown_row(), shown_column() + n);
         case 'd': return move_to(n - 1, shown_column());
         case 'e': return move(shown_row() + n, shown_column());
@@ -2745,31 +2765,6 @@ private:
         cursor_.pen.flags = static_cast<std::uint16_t>((cursor_.pen.flags & ~cleared) | set);
     }
 
-    /// The flags that each number of SGR clears and sets.
-    static constexpr auto kRenditions = [] {
-        constexpr int once = Pen::underline_once;
-        std::array<std::pair<int, int>, 56> table{};
-        table[1] = {0, Pen::bold};
-        table[2] = {0, Pen::faint};
-        table[3] = {0, Pen::italic};
-        table[4] = {Pen::underline, once};
-        table[5] = table[6] = {0, Pen::blink};
-        table[7] = {0, Pen::inverse};
-        table[8] = {0, Pen::hidden};
-        table[9] = {0, Pen::struck};
-        table[21] = {Pen::underline, 2 * once};
-        table[22] = {Pen::bold | Pen::faint, 0};
-        table[23] = {Pen::italic, 0};
-        table[24] = {Pen::underline, 0};
-        table[25] = {Pen::blink, 0};
-        table[27] = {Pen::inverse, 0};
-        table[28] = {Pen::hidden, 0};
-        table[29] = {Pen::struck, 0};
-        table[53] = {0, Pen::overline};
-        table[55] = {Pen::overline, 0};
-        return table;
-    }();
-
     void set_rendition(int n) {
         Pen &pen = cursor_.pen;
         const auto colour = [n](int base) { return static_cast<std::uint32_t>(n - base + 1); };
@@ -2780,9 +2775,15 @@ private:
         else if (tens == 9 && unit < 8) pen.foreground = colour(90 - 8);
         else if (tens == 10 && unit < 8) pen.background = colour(100 - 8);
         else if (n == 59) pen.underline_colour = 0;
-        else if (n < std::ssize(kRenditions)) {
-            const auto &[cleared, set] = kRenditions[static_cast<std::size_t>(n)];
-            set_flags(cleared, set);
+        else if (n == 4) set_flags(Pen::underline, Pen::underline_once);
+        else if (n == 21) set_flags(Pen::underline, 2 * Pen::underline_once);
+        else if (n == 24) set_flags(Pen::underline);
+        else set_flag(n == 6 ? 5 : n);  // xterm blinks at one speed
+    }
+
+    void set_flag(int n) {
+        for (const Rendition &each : kRenditions) {
+            if (n == each.sets || n == each.clears) set_flags(each.flag, n == each.sets ? each.flag : 0);
         }
     }
 
@@ -2957,17 +2958,16 @@ public:
 
     /// SGR, though nothing may have changed.
     void put_rendition() {
-        constexpr std::array<std::pair<int, const char *>, 8> kNumbers{
-            {{Pen::bold, ";1"}, {Pen::faint, ";2"}, {Pen::italic, ";3"}, {Pen::blink, ";5"}, {Pen::inverse, ";7"},
-             {Pen::hidden, ";8"}, {Pen::struck, ";9"}, {Pen::overline, ";53"}}};
         std::string text;
-        for (const auto &[flag, number] : kNumbers) text += (pen_.flags & flag) != 0 ? number : "";
+        for (const Rendition &each : kRenditions) {
+            if ((pen_.flags & each.flag) != 0) text += ";" + std::to_string(each.sets);
+        }
         const int underline = (pen_.flags & Pen::underline) / Pen::underline_once;
         if (underline == 1) text += ";4";
         if (underline == 2) text += ";21";  // xterm does not know 4:2
         if (underline > 2) text += ";4:" + std::to_string(underline);
         text += colour_text(30, pen_.foreground) + colour_text(40, pen_.background);
-        if (pen_.underline_colour != 0) text += underline_colour_text(pen_.underline_colour);
+        text += colour_text(50, pen_.underline_colour);
         out_ += "\x1B[" + (text.empty() ? "" : "0" + text) + "m";
     }
 
@@ -3001,22 +3001,17 @@ public:
     }
 
 private:
-    /// `base`: 30 for the foreground, 40 for the background.
+    /// `base`: 30 for the foreground, 40 for the background, 50 for an underline (which goes with colons and a colour
+    /// space: who does not know it takes it for one thing).
     static std::string colour_text(std::uint32_t base, std::uint32_t colour) {
-        const auto number = [](std::uint32_t n) { return ";" + std::to_string(n); };
+        const char *const between = base == 50 ? ":" : ";";
+        const auto number = [between](std::uint32_t n) { return between + std::to_string(n); };
         if (colour == 0) return "";
-        if (colour >= Pen::kRgb) {
-            const std::string red = number(colour >> 16 & 255), green = number(colour >> 8 & 255);
-            return number(base + 8).append(";2").append(red).append(green).append(number(colour & 255));
-        }
-        if (colour <= 8) return number(base + colour - 1);
-        return colour <= 16 ? number(base + 60 + colour - 9) : number(base + 8) + ";5" + number(colour - 1);
-    }
-    /// With colons: who does not know it takes it for one thing.
-    static std::string underline_colour_text(std::uint32_t colour) {
-        const auto number = [](std::uint32_t n) { return ":" + std::to_string(n); };
-        if (colour < Pen::kRgb) return ";58:5" + number(colour - 1);
-        return ";58:2:" + number(colour >> 16 & 255) + number(colour >> 8 & 255) + number(colour & 255);
+        if (base < 50 && colour <= 16) return ";" + std::to_string(base + (colour <= 8 ? colour - 1 : 60 + colour - 9));
+        const std::string text = ";" + std::to_string(base + 8);
+        if (colour < Pen::kRgb) return text + number(5) + number(colour - 1);
+        const std::string rgb = number(colour >> 16 & 255) + number(colour >> 8 & 255) + number(colour & 255);
+        return text + number(2) + (base == 50 ? ":" : "") + rgb;
     }
 
     const Ink &ink_;
@@ -3342,6 +3337,17 @@ std::string Model::row_text(int y, bool colours) const {
 
 constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 
+/// A model as large as the recording's first window.
+Model model_for(const Header &header, std::uint64_t history = 0) {
+    return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24, history};
+}
+
+/// Makes the model as large as an event says, if it says that.
+void resize(Model &model, const Event &event) {
+    const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
+    if (size) model.resize(size->first, size->second);
+}
+
 // === 8. cat ==========================================================================================================
 
 /// What the command line says; each command looks at its own.
@@ -3440,9 +3446,9 @@ struct Summary {
 /// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
 Got read_events(Recording &recording, Summary &summary, bool all) {
     Event event;
-    Got got;
     if (!all) recording.jump_to_tail();
-    while ((got = recording.next(event)) == Got::some) {
+    Got got = recording.next(event);
+    for (; got == Got::some; got = recording.next(event)) {
         summary.events += event.kind == 'b' || event.goes_on ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
@@ -3948,7 +3954,7 @@ private:
         if (is_time_for_keys(event)) obey_keys(0, at);
         if (next_ != Next::show) return;
         if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
-        if (event.kind == 'r' && !at_terminal_) resize_model(event.bytes);
+        if (!at_terminal_) resize(model_, event);
         const bool pauses = event.kind == 'm' && options_.pause_on_markers && !event.goes_on;
         if (!is_seen(event) && !pauses) return;
         if (at_edge_) set_clock(std::max(position(), at));
@@ -4052,14 +4058,8 @@ private:
     // --- jumps
 
     [[nodiscard]] Model fresh_model() const {
-        const Header &header = recording_.header();
         if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what it can show is what counts
-        return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24};
-    }
-
-    void resize_model(std::string_view size) {
-        int columns = 0, rows = 0;
-        if (parse_size(size, columns, rows)) model_.resize(columns, rows);
+        return model_for(recording_.header());
     }
 
     /// From here on nothing is shown that stands before `target`.
@@ -4329,11 +4329,6 @@ int play(const Options &options) {
 //   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
 // At the end, what is on the screen is written. Lost are colours, and changes to lines that were written already.
 
-/// A model as large as the recording's first window.
-Model model_for(const Header &header, std::uint64_t history = 0) {
-    return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24, history};
-}
-
 class Transcript {
 public:
     /// With `start` (seconds since 1970), each line stands behind the time of day when it was changed last.
@@ -4342,15 +4337,11 @@ public:
         model_.watch([this](Model::Change change, const Row *row) { heed(change, row); });
     }
 
-    /// Output that came at `time`.
-    void take(std::string_view bytes, Micros time) {
-        now_ = time;
-        model_.set_time(time);
-        model_.feed(bytes);
-    }
-
-    void resize(int columns, int rows) {
-        model_.resize(columns, rows);
+    void feed(const Event &event) {
+        now_ = event.time;
+        model_.set_time(event.time);
+        if (event.output) model_.feed(event.bytes);
+        resize(model_, event);
         for (Page *page : {&page_, &main_}) page->written = std::min(page->written, model_.rows());
     }
 
@@ -4602,9 +4593,7 @@ Got convert_to_text(Recording &recording, Output &out, bool times) {
     const std::int64_t start = std::max<std::int64_t>(recording.header().timestamp, 0);
     Transcript screen(out, recording.header(), times ? std::optional(start) : std::nullopt);
     const Got got = for_each_event(recording, out, [&](const Event &event) {
-        int columns = 0, rows = 0;
-        if (event.output) screen.take(event.bytes, event.time);
-        if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) screen.resize(columns, rows);
+        screen.feed(event);
         return out.put("");
     });
     screen.finish();
@@ -4673,14 +4662,14 @@ Got convert_to_script(Recording &recording, Output &out, Output &timing) {
     std::string status;
     LeftOut left_out;
     const Got got = for_each_event(recording, out, [&](const Event &event) {
-        int columns = 0, rows = 0;
+        const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
         const std::string since = " " + format_seconds(event.time - last) + " ";
         if (event.kind == 'x') status = event.bytes;
         if (event.output && !event.bytes.empty()) {
             timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
-        } else if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) {
-            timing.put("S" + since + "SIGWINCH ROWS=" + std::to_string(rows) + " COLS=" + std::to_string(columns));
-            timing.put("\n");
+        } else if (size) {
+            const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
+            timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
         } else {
             left_out.count(event);
             return true;
@@ -4733,10 +4722,9 @@ template <typename Take>
 bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
                 Take &&take) {
     Event event;
-    Got got;
-    while ((got = recording.next(event)) == Got::some && event.time <= until) {
-        int columns = 0, rows = 0;
-        if (event.kind == 'r' && parse_size(event.bytes, columns, rows)) model.resize(columns, rows);
+    Got got = recording.next(event);
+    for (; got == Got::some && event.time <= until; got = recording.next(event)) {
+        resize(model, event);
         if (!event.output || event.bytes.empty()) continue;
         if (position >= to) return true;
         const std::string_view bytes = clip(event.bytes, position, 0, to);
@@ -5016,17 +5004,26 @@ std::optional<std::uint64_t> parse_bytes(std::string_view text) {
     return *number << shift;
 }
 
+/// The options without a value.
+constexpr std::array<std::pair<int, bool Options::*>, 8> kFlags{
+    {{'f', &Options::follow}, {'Q', &Options::no_queries}, {'J', &Options::json}, {'W', &Options::force},
+     {'l', &Options::loop}, {'m', &Options::pause_on_markers}, {'e', &Options::colours}, {'D', &Options::times}}};
+
+/// Keeps what an option's value was found to mean; false if that is nothing.
+template <typename Kept, typename Value> bool set(Kept &kept, const std::optional<Value> &value) {
+    if (value) kept = *value;
+    return value.has_value();
+}
+
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
-    const auto set = [](auto &into, const auto &parsed) { return parsed ? (into = *parsed, true) : false; };
     constexpr std::array kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
+    const auto flag = std::ranges::find(kFlags, letter, &std::pair<int, bool Options::*>::first);
+    if (flag != kFlags.end()) {
+        options.*(flag->second) = true;
+        return true;
+    }
     switch (letter) {
-    case 'f': return options.follow = true;
-    case 'Q': return options.no_queries = true;
-    case 'J': return options.json = true;
-    case 'W': return options.force = true;
-    case 'l': return options.loop = true;
-    case 'm': return options.pause_on_markers = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
     case 'S': options.strict = true; return set(options.skip, parse_pair(value, ':'));
@@ -5034,8 +5031,6 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
     case 'Y': options.key = value; return true;
-    case 'e': return options.colours = true;
-    case 'D': return options.times = true;
     case 'H':
         options.all = std::string_view(value) == "all";
         return options.all || set(options.history, parse_bytes(value));
@@ -5049,9 +5044,9 @@ bool set_option(Options &options, const Command &command, int letter, const char
 /// Reads the command's own arguments (argv[0] is its name) and runs it.
 int run_command(const Command &command, int argc, char **argv) {
     Options options;
-    int letter;
+    const auto next = [&] { return ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:e", kOptions.data(), nullptr); };
     opterr = 0;
-    while ((letter = ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:e", kOptions.data(), nullptr)) != -1) {
+    for (int letter = next(); letter != -1; letter = next()) {
         const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
         const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
