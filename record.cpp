@@ -7,12 +7,12 @@
 //   record screen  [-e] [-t TIME] FILE                              what is on the screen
 //   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
 //
-//                    ┌────────┐ lines ┌───────────┐ events ┌─────────────────────────┐ bytes
-//   session.cast ───►│ Window ├──────►│ Recording ├───────►│ cat info convert        ├───────► standard output
-//                    └────────┘       │ (by Json) │        │ play screen paint:      │
-//                                     └───────────┘        │ Model (a terminal that  │
-//                                                          │ shows nothing), Painter │
-//                                                          └─────────────────────────┘
+//                    ┌────────────┐ lines ┌─────────────────┐ events ┌─────────────────────────┐ bytes
+//   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├───────► standard output
+//                    └────────────┘       │    (by Json)    │        │ play screen paint:      │
+//                                         └─────────────────┘        │ Model (a terminal that  │
+//                                                                    │ shows nothing), Painter │
+//                                                                    └─────────────────────────┘
 // Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more than
 // one of a second. An event of more than 1 MiB (shim's have 400 KiB at most) comes in parts.
 //
@@ -340,13 +340,13 @@ public:
     bool next_is_number() { return next_is('-') || (at_ < end_ && *at_ >= '0' && *at_ <= '9'); }
 
     /// Takes `c` if it is next; it need not be.
-    bool take_if(char c) {
+    bool accept(char c) {
         const bool next = next_is(c);
         at_ += next ? 1 : 0;
         return next;
     }
 
-    bool take(char c, const char *why) { return take_if(c) || fail(why); }
+    bool expect(char c, const char *why) { return accept(c) || fail(why); }
 
     bool end() {
         skip_space();
@@ -356,7 +356,7 @@ public:
     /// The cursor stands in local variables here, for speed: what is written through a `char *` might, for all the
     /// compiler knows, change any member.
     bool string(std::string_view &text) {
-        if (!take('"', "a string is missing")) return false;
+        if (!expect('"', "a string is missing")) return false;
         const std::size_t most = static_cast<std::size_t>(end_ - at_) + 8;  // decoding never makes text longer
         if (room_.size() < most) room_.resize(std::max(most, std::size_t{4096}));
         const char *at = at_;
@@ -383,7 +383,7 @@ public:
 
     /// A number, in millionths (so that a time is in microseconds), rounded; what is over kForever is kForever.
     bool number(Micros &value) {
-        const bool minus = take_if('-');
+        const bool minus = accept('-');
         const char *const first = at_;
         std::uint64_t scaled = 0;
         int exponent = 6;
@@ -393,7 +393,7 @@ public:
             ++at_;
             if (!digits(scaled, exponent, true)) return false;
         }
-        if (at_ < end_ && (*at_ | 0x20) == 'e' && !take_exponent(exponent)) return false;
+        if (at_ < end_ && (*at_ | 0x20) == 'e' && !read_exponent(exponent)) return false;
         for (; exponent > 0 && scaled != 0 && scaled < kForever; --exponent) scaled *= 10;
         for (; exponent < 0 && scaled != 0; ++exponent) scaled = exponent == -1 ? (scaled + 5) / 10 : scaled / 10;
         value = static_cast<Micros>(std::min<std::uint64_t>(scaled, kForever)) * (minus ? -1 : 1);
@@ -403,21 +403,21 @@ public:
     /// An object; `member(key)` takes each value.
     template <typename Member> bool object(Member &&member) {
         std::string_view key;
-        if (!take('{', "an object is missing")) return false;
-        if (take_if('}')) return true;
+        if (!expect('{', "an object is missing")) return false;
+        if (accept('}')) return true;
         do {
             if (!string(key)) return false;
             const std::string kept(key);
-            if (!take(':', "a colon is missing") || !member(kept)) return false;
-        } while (take_if(','));
-        return take('}', "an object is not closed");
+            if (!expect(':', "a colon is missing") || !member(kept)) return false;
+        } while (accept(','));
+        return expect('}', "an object is not closed");
     }
 
     /// One value or more, with commas between them.
     bool skip_list(int depth = 0) {
         do {
             if (!skip(depth)) return false;
-        } while (take_if(','));
+        } while (accept(','));
         return true;
     }
 
@@ -426,7 +426,7 @@ public:
         Micros ignored = 0;
         if (depth > kMostDepth) return fail("nested too deep");
         if (next_is('{')) return object([&](const std::string &) { return skip(depth + 1); });
-        if (take_if('[')) return take_if(']') || (skip_list(depth + 1) && take(']', "an array is not closed"));
+        if (accept('[')) return accept(']') || (skip_list(depth + 1) && expect(']', "an array is not closed"));
         if (next_is('"')) {
             std::string_view text;
             return string(text);
@@ -454,7 +454,7 @@ private:
         return at_ > first || fail("a digit is missing");
     }
 
-    bool take_exponent(int &exponent) {
+    bool read_exponent(int &exponent) {
         const bool minus = ++at_ < end_ && *at_ == '-';
         if (at_ < end_ && (*at_ == '-' || *at_ == '+')) ++at_;
         std::uint64_t power = 0;
@@ -488,7 +488,7 @@ std::optional<int> open_descriptor(std::string_view name) {
 }
 
 /// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line, and more for such a header only.
-class Window {
+class FileWindow {
 public:
     bool open(const char *name) {
         const bool standard_input = std::string_view(name) == "-";
@@ -554,7 +554,7 @@ struct Nesting {
     int depth = 0;
     bool in_string = false, escaped = false;
 
-    void take(char c) {
+    void follow(char c) {
         if (escaped) escaped = false;
         else if (c == '"') in_string = !in_string;
         else if (in_string) escaped = c == '\\';
@@ -617,7 +617,7 @@ std::size_t cut_string(std::string_view text, bool base64) {
 }
 
 /// A whole number in [low, high]; anything else is an error, for the reason `why`.
-bool take_whole(Json &json, int &into, int low, int high, const char *why) {
+bool read_whole(Json &json, int &into, int low, int high, const char *why) {
     Micros value = 0;
     if (!json.next_is_number()) return json.fail(why);
     if (!json.number(value)) return false;
@@ -627,11 +627,11 @@ bool take_whole(Json &json, int &into, int low, int high, const char *why) {
 }
 
 /// Columns or rows; r-lib's asciicast once wrote them as strings.
-bool take_size(Json &json, int &into) {
+bool read_size(Json &json, int &into) {
     constexpr int kMost = 65535;
     static constexpr char kWhy[] = "the size is not a whole number from 0 to 65535";
     std::string_view text;
-    if (!json.next_is('"')) return take_whole(json, into, 0, kMost, kWhy);
+    if (!json.next_is('"')) return read_whole(json, into, 0, kMost, kWhy);
     if (!json.string(text)) return false;
     const auto number = parse_number(text);
     if (!number || *number > kMost) return json.fail(kWhy);
@@ -640,7 +640,7 @@ bool take_size(Json &json, int &into) {
 }
 
 /// A string, if there is one: where it matters little, another type is let pass.
-bool take_text(Json &json, std::string &into) {
+bool read_text(Json &json, std::string &into) {
     std::string_view text;
     if (!json.next_is('"')) return json.skip();
     if (!json.string(text)) return false;
@@ -649,43 +649,43 @@ bool take_text(Json &json, std::string &into) {
 }
 
 /// A number likewise, in millionths.
-bool take_number(Json &json, Micros &into) { return json.next_is_number() ? json.number(into) : json.skip(); }
+bool read_number(Json &json, Micros &into) { return json.next_is_number() ? json.number(into) : json.skip(); }
 
 /// A member of an object in the header; `path` is "object.member".
-bool take_inner(Json &json, Header &header, const std::string &path) {
-    if (path == "term.cols") return take_size(json, header.columns);
-    if (path == "term.rows") return take_size(json, header.rows);
-    if (path == "term.type" || path == "env.TERM") return take_text(json, header.term);
-    if (path == "shim.address") return take_text(json, header.address);
+bool read_inner(Json &json, Header &header, const std::string &path) {
+    if (path == "term.cols") return read_size(json, header.columns);
+    if (path == "term.rows") return read_size(json, header.rows);
+    if (path == "term.type" || path == "env.TERM") return read_text(json, header.term);
+    if (path == "shim.address") return read_text(json, header.address);
     if (path != "shim.pid") return json.skip();
-    return take_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
+    return read_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
 }
 
-bool take_member(Json &json, Header &header, const std::string &key) {
-    if (key == "version") return take_whole(json, header.version, 1, 3, "the version is not 1, 2 or 3");
-    if (key == "width") return take_size(json, header.columns);
-    if (key == "height") return take_size(json, header.rows);
-    if (key == "command") return take_text(json, header.command);
-    if (key == "title") return take_text(json, header.title);
-    if (key == "idle_time_limit") return take_number(json, header.idle_limit);
+bool read_member(Json &json, Header &header, const std::string &key) {
+    if (key == "version") return read_whole(json, header.version, 1, 3, "the version is not 1, 2 or 3");
+    if (key == "width") return read_size(json, header.columns);
+    if (key == "height") return read_size(json, header.rows);
+    if (key == "command") return read_text(json, header.command);
+    if (key == "title") return read_text(json, header.title);
+    if (key == "idle_time_limit") return read_number(json, header.idle_limit);
     if (key == "timestamp") {
         Micros time = -kSecond;
-        const bool taken = take_number(json, time);
+        const bool taken = read_number(json, time);
         header.timestamp = time / kSecond;
         return taken;
     }
     const bool known = (key == "term" || key == "env" || key == "shim") && json.next_is('{');
     if (!known) return json.skip();
-    return json.object([&](const std::string &inner) { return take_inner(json, header, key + "." + inner); });
+    return json.object([&](const std::string &inner) { return read_inner(json, header, key + "." + inner); });
 }
 
-/// Whether take(path) is true for an entry of `folder`; those after that one are not looked at.
-template <typename Take> bool find_entry(const std::string &folder, Take &&take) {
+/// Whether visit(path) is true for an entry of `folder`; those after that one are not looked at.
+template <typename Visit> bool find_entry(const std::string &folder, Visit &&visit) {
     const auto close = [](DIR *dir) { ::closedir(dir); };
     const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
     const dirent *entry = dir ? ::readdir(dir.get()) : nullptr;
     for (; entry != nullptr; entry = ::readdir(dir.get())) {
-        if (entry->d_name[0] != '.' && take(folder + "/" + entry->d_name)) return true;
+        if (entry->d_name[0] != '.' && visit(folder + "/" + entry->d_name)) return true;
     }
     return false;
 }
@@ -793,7 +793,7 @@ private:
 
 /// Reads a recording, event by event. With `follow`, the end of the file is the end only when nobody writes it any more
 /// (a shim that has written its `x` event only sees to its clients); until then `next` gives `wait` there.
-class Recording {
+class RecordingReader {
 public:
     /// FILE as it stands on a command line: see find_recording().
     bool open(const std::string &name, bool follow = false) {
@@ -886,7 +886,7 @@ public:
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }  // for messages
     [[nodiscard]] const std::string &path() const { return path_; }
-    [[nodiscard]] const Window &window() const { return window_; }
+    [[nodiscard]] const FileWindow &window() const { return window_; }
 
     /// The process that writes the file now: 0 for one that cannot be seen from here (another container's).
     [[nodiscard]] std::optional<pid_t> writer() const {
@@ -946,7 +946,7 @@ private:
     bool may_be_torn(std::string_view head) {
         Header header;
         Json json(head, room_);
-        json.object([&](const std::string &key) { return take_member(json, header, key); });
+        json.object([&](const std::string &key) { return read_member(json, header, key); });
         const std::size_t newline = std::min(head.find('\n'), head.size());
         return header.version == 1 || newline == head.size() || head.substr(0, newline).ends_with('{');
     }
@@ -962,7 +962,7 @@ private:
                 if (nesting.depth == 0 && (c == ' ' || c == '\t')) continue;
                 if (nesting.depth == 0 && c != '{') return complain_here("not a recording: no JSON object begins it");
                 if (nesting.depth == 1 && c == '"' && !nesting.in_string) key = at;
-                nesting.take(c);
+                nesting.follow(c);
                 if (nesting.depth == 2 && c == '[' && !nesting.in_string) {
                     std::string before(rest.substr(key, at - key));
                     std::erase_if(before, [](char space) { return space <= ' '; });
@@ -988,7 +988,7 @@ private:
         while (got == Got::some) {
             const std::string_view rest = window_.rest();
             for (std::size_t at = 0; at < rest.size(); ++at) {
-                nesting.take(rest[at]);
+                nesting.follow(rest[at]);
                 if (nesting.depth > 0) continue;
                 window_.drop(at);
                 return Got::some;
@@ -1011,7 +1011,7 @@ private:
         Nesting nesting{.depth = 2};  // in the array, in the object
         bool closed = false;
         for (const char c : window_.rest()) {
-            nesting.take(c);
+            nesting.follow(c);
             closed = closed || nesting.depth == 0;
         }
         header_.text += window_.seekable() && closed ? window_.rest() : usual;
@@ -1025,7 +1025,7 @@ private:
         const long lines = std::count(header_.text.begin(), header_.text.end(), '\n');
         if (document && complete_header() == Got::bad) return Got::bad;
         Json json(header_.text, room_);
-        json.object([&](const std::string &key) { return take_member(json, header_, key); }) && json.end();
+        json.object([&](const std::string &key) { return read_member(json, header_, key); }) && json.end();
         if (json.why() != nullptr) return complain_here(std::string("the header: ") + json.why());
         if (header_.version == 0) return complain_here("the header has no version");
         if ((header_.version == 1) != document) return complain_here("only version 1 has \"stdout\"");
@@ -1041,18 +1041,18 @@ private:
         while (true) {
             const std::string_view rest = window_.rest();
             const std::size_t newline = rest.find('\n', seen);
-            if (newline != std::string_view::npos) return take_piece(text, newline, 1);
+            if (newline != std::string_view::npos) return cut_piece(text, newline, 1);
             seen = rest.size();
-            if (seen >= kMostLine) return take_part(text);
+            if (seen >= kMostLine) return cut_part(text);
             const Got got = more();
             if (got == Got::some) continue;
             torn_ = got == Got::end;
-            return torn_ && seen > 0 ? take_piece(text, seen, 0) : got;
+            return torn_ && seen > 0 ? cut_piece(text, seen, 0) : got;
         }
     }
 
     /// The next `length` bytes: a whole line or element, or the last part of one. `newline` bytes behind it go with it.
-    Got take_piece(std::string_view &text, std::size_t length, std::size_t newline) {
+    Got cut_piece(std::string_view &text, std::size_t length, std::size_t newline) {
         text = window_.rest().substr(0, length);
         window_.drop(length + newline);
         if (prefix_.empty()) {
@@ -1069,7 +1069,7 @@ private:
     /// The first MiB of a line or element, or the next one: `[time, "kind", "` and as much of the text as may stand
     /// alone. All but the first have the time 0: not later than the first in v2, and without a delay in v1 and v3. Of a
     /// comment, however long, the mark is enough.
-    Got take_part(std::string_view &text) {
+    Got cut_part(std::string_view &text) {
         std::string_view rest = window_.rest(), kind;
         Micros time = 0;
         std::size_t time_end = 0, start = 0;
@@ -1081,10 +1081,10 @@ private:
             return Got::some;
         }
         if (prefix_.empty()) {
-            bool good = json.take('[', "") && json.number(time);
+            bool good = json.expect('[', "") && json.number(time);
             time_end = static_cast<std::size_t>(json.at() - rest.data());
-            good = good && json.take(',', "");
-            if (header_.version != 1) good = good && json.string(kind) && json.take(',', "");
+            good = good && json.expect(',', "");
+            if (header_.version != 1) good = good && json.string(kind) && json.expect(',', "");
             if (!good || !json.next_is('"')) return complain_here("a line is longer than 1 MiB");
             start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
             part_base64_ = kind == "b";
@@ -1137,12 +1137,12 @@ private:
                 if (const Got got = more(); got != Got::some) return got;
             }
             const char c = window_.rest()[at];
-            nesting.take(c);
+            nesting.follow(c);
             if (nesting.depth > 0) continue;
             comma_ = true;
-            return take_piece(text, at + 1, 0);
+            return cut_piece(text, at + 1, 0);
         }
-        return take_part(text);
+        return cut_part(text);
     }
 
     /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1. Gives what is wrong with it, or nothing.
@@ -1150,14 +1150,14 @@ private:
         Json json(text, room_);
         Micros time = 0;
         std::string_view kind = "o";
-        if (!json.take('[', "an event is not an array") || !json.number(time)) return json.why();
+        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
         event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.take(',', "a comma is missing");
-        if (header_.version != 1) good = good && json.string(kind) && json.take(',', "a comma is missing");
+        bool good = json.expect(',', "a comma is missing");
+        if (header_.version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
         event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
         event.goes_on = !prefix_.empty();
-        good = good && (time >= 0 || json.fail("a time is negative")) && take_data(json, event);
-        if (!good || !json.take(']', "an event is not closed") || !json.end()) return json.why();
+        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
+        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
         if (header_.version == 2) time_ = std::max(time_, time);
         else time_ = std::min(time_ + time, kForever);
         event.time = time_;
@@ -1165,7 +1165,7 @@ private:
         return nullptr;
     }
 
-    bool take_data(Json &json, Event &event) {
+    bool read_data(Json &json, Event &event) {
         event.bytes = {};
         event.output = event.kind == 'b' || (event.kind == 'o' && !covered_);
         if (event.kind == '?') return json.skip_list();
@@ -1180,7 +1180,7 @@ private:
 
     std::string path_, name_;
     bool follow_ = false, waits_ = true;
-    Window window_;
+    FileWindow window_;
     Header header_;
     std::vector<char> room_;    // for strings that are decoded
     std::string exact_;         // what the last `b` event held
@@ -1229,32 +1229,32 @@ public:
     /// `eight_bit`: whether U+0080 to U+009F are controls. Some terminals have them so; xterm ignores them in UTF-8.
     explicit Sequences(bool eight_bit = true) : eight_bit_(eight_bit) {}
 
-    /// Calls take(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
+    /// Calls visit(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
     /// call. It is given with ESC, though an 8-bit control may have begun it, and without the control characters in it,
     /// which act at once and come before it; raw() has it as it came. A very long one (a picture, say) comes in parts,
     /// of which only the first begins with ESC.
-    template <typename Take> void feed(std::string_view bytes, Take &&take) {
+    template <typename Visit> void feed(std::string_view bytes, Visit &&visit) {
         while (!bytes.empty()) {
             char c = bytes[0];
             if (state_ == State::ground) {
-                feed_ground(bytes, take);
+                feed_ground(bytes, visit);
                 continue;
             }
             is_ascii_ = false;
             if (state_ == State::lead && !begin_eight_bit(c)) {
-                take(Part::text, std::string_view("\xC2"));
+                visit(Part::text, std::string_view("\xC2"));
                 continue;
             }
             const Step step = advance(c);
             cut_short_ = step == Step::before;
             if (!cut_short_ && (step != Step::aside || c != kEnq)) raw_ += bytes[0];
-            if (step == Step::aside) take(Part::control, bytes.substr(0, 1));
+            if (step == Step::aside) visit(Part::control, bytes.substr(0, 1));
             else if (!cut_short_) held_ += c;
             if (!cut_short_) bytes.remove_prefix(1);
             const bool goes_on = step == Step::more || step == Step::aside;
             if (goes_on && raw_.size() < kLongest) continue;
             if (!goes_on) state_ = State::ground;
-            if (!raw_.empty()) take(Part::sequence, std::string_view(held_));
+            if (!raw_.empty()) visit(Part::sequence, std::string_view(held_));
             in_parts_ = goes_on;
             held_.clear();
             raw_.clear();
@@ -1272,14 +1272,14 @@ public:
         return std::string(in_parts_ || held_.starts_with(ignored) ? ignored : std::string_view(held_));
     }
 
-    /// The sequence that take() has got, or that has not ended, as it came; but without ENQ, which asks by itself.
+    /// The sequence that visit() has got, or that has not ended, as it came; but without ENQ, which asks by itself.
     [[nodiscard]] std::string_view raw() const { return whole_.empty() ? std::string_view(raw_) : whole_; }
-    /// For take(): this is a control character inside of a sequence.
+    /// For visit(): this is a control character inside of a sequence.
     [[nodiscard]] bool inside() const { return state_ != State::ground; }
-    /// For take(): the next sequence has cut this part short; or ended it, as ESC \ ends a string.
+    /// For visit(): the next sequence has cut this part short; or ended it, as ESC \ ends a string.
     [[nodiscard]] bool cut_short() const { return cut_short_; }
 
-    /// For take(): this text is nothing but printable ASCII.
+    /// For visit(): this text is nothing but printable ASCII.
     [[nodiscard]] bool is_ascii() const { return is_ascii_; }
 
     static constexpr char kEnq = '\x05';  // a question to the terminal: its name
@@ -1289,19 +1289,19 @@ private:
     enum class State { ground, lead, escape, intermediate, csi, dcs, osc, string };
     enum class Step { more, last, before, aside };  // it belongs to it, ends it, is the first after it, acts by itself
 
-    template <typename Take> void feed_ground(std::string_view &bytes, Take &take) {
+    template <typename Visit> void feed_ground(std::string_view &bytes, Visit &visit) {
         const auto special = [this](char c) { return (c & 0xE0) == 0 || (c == '\xC2' && eight_bit_); };
         const std::size_t ascii = plain_length(bytes);
         std::size_t length = ascii;
         while (length < bytes.size() && !special(bytes[length])) ++length;
         cut_short_ = false;
         is_ascii_ = length == ascii;
-        if (length > 0) take(Part::text, std::string_view(bytes.data(), length));
+        if (length > 0) visit(Part::text, std::string_view(bytes.data(), length));
         bytes.remove_prefix(length);
         if (bytes.empty()) return;
         if (const std::size_t whole = length_of_csi(bytes); whole > 0) {
             whole_ = {bytes.data(), whole};
-            take(Part::sequence, whole_);
+            visit(Part::sequence, whole_);
             whole_ = {};
             return bytes.remove_prefix(whole);
         }
@@ -1311,7 +1311,7 @@ private:
             raw_ = c;
             if (c == '\x1B') held_ = c;
         } else {
-            take(Part::control, bytes.substr(0, 1));
+            visit(Part::control, bytes.substr(0, 1));
         }
         bytes.remove_prefix(1);
     }
@@ -1372,7 +1372,7 @@ private:
     bool eight_bit_;
     bool in_parts_ = false;  // a part of the present sequence has been given away
     State state_ = State::ground;
-    std::string held_, raw_;  // of the present sequence: as it is given to take(), as it came
+    std::string held_, raw_;  // of the present sequence: as it is given to visit(), as it came
     std::string_view whole_;  // ... when it came in one piece
     char last_ = 0;           // byte that advance() has seen
     bool cut_short_ = false;
@@ -1936,11 +1936,11 @@ public:
     void feed(std::string_view bytes) {
         sequences_.feed(bytes, [this](Part part, std::string_view piece) {
             if (part == Part::text && sequences_.is_ascii() && missing_ == 0) return put_ascii(piece);
-            if (part == Part::text) return take_text(piece);
+            if (part == Part::text) return put_text(piece);
             end_broken_character();
             const char32_t last = std::exchange(last_, 0);
-            if (part == Part::control) take_control(piece[0]);
-            else take_sequence(piece, last);
+            if (part == Part::control) obey_control(piece[0]);
+            else obey_sequence(piece, last);
             settle();
             if (ink_.is_crowded()) tidy();
         });
@@ -2317,11 +2317,11 @@ private:
 
     // --- text
 
-    void take_text(std::string_view text) {
+    void put_text(std::string_view text) {
         while (!text.empty()) {
             const std::size_t n = plain_length(text);
             if (n == 0) {
-                take_byte(static_cast<unsigned char>(text[0]));
+                put_byte(static_cast<unsigned char>(text[0]));
                 text.remove_prefix(1);
                 continue;
             }
@@ -2332,7 +2332,7 @@ private:
     }
 
     /// A byte of a character that has several (RFC 3629; also, as one character that is none, its older longer forms).
-    void take_byte(unsigned char byte) {
+    void put_byte(unsigned char byte) {
         const bool is_tail = (byte & 0xC0) == 0x80;
         if (!is_tail) end_broken_character();
         if (byte == 0x7F) last_ = 0;
@@ -2432,7 +2432,7 @@ private:
 
     // --- controls and sequences
 
-    void take_control(char c) {
+    void obey_control(char c) {
         switch (c) {
         case '\b': return go_left(1);
         case '\t': return go_to_tab(1);
@@ -2465,28 +2465,28 @@ private:
         note_sets();
     }
 
-    void take_sequence(std::string_view bytes, char32_t last) {
+    void obey_sequence(std::string_view bytes, char32_t last) {
         if (begins_csi(bytes)) {
             osc_.clear();
-            return take_csi(parse_csi(bytes), last);
+            return obey_csi(parse_csi(bytes), last);
         }
         std::string osc;
         osc.swap(osc_);
         if (bytes[0] != '\x1B' || bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;  // a very long one
-        if (bytes == "\x1B\\") return take_osc(osc);
+        if (bytes == "\x1B\\") return obey_osc(osc);
         if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return;
         switch (bytes[1]) {
         case ']':
-            if (bytes.ends_with('\a')) take_osc(bytes.substr(2, bytes.size() - 3));
+            if (bytes.ends_with('\a')) obey_osc(bytes.substr(2, bytes.size() - 3));
             else osc_ = bytes.substr(2);  // whether it was ended or cut short shows next
             return;
         case 'P': case 'X': case '^': case '_': return;
         case '#': return bytes.size() == 3 ? set_line_size(bytes[2]) : void();
-        default: return bytes.size() > 2 ? designate(bytes.substr(1)) : take_escape(bytes[1]);
+        default: return bytes.size() > 2 ? designate(bytes.substr(1)) : obey_escape(bytes[1]);
         }
     }
 
-    void take_escape(char c) {
+    void obey_escape(char c) {
         switch (c) {
         case 'D': return index();
         case 'E':
@@ -2639,11 +2639,11 @@ private:
 
     // --- control sequences
 
-    void take_csi(const Csi &csi, char32_t last) {
+    void obey_csi(const Csi &csi, char32_t last) {
         const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
         constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
         const int first = csi.at(0, 0), n = csi.at(0, 1);
-        if (key == 'm') return take_rendition(csi);  // by far the most
+        if (key == 'm') return set_renditions(csi);  // by far the most
         switch (key) {
         case 'b': return repeat(last, n);
         case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
@@ -2746,13 +2746,13 @@ private:
 
     // --- renditions
 
-    void take_rendition(const Csi &csi) {
+    void set_renditions(const Csi &csi) {
         for (std::size_t i = 0; i < std::max<std::size_t>(csi.count, 1); ++i) {
             std::size_t parts = 0;
             while (csi.is_part(i + parts + 1)) ++parts;
             const int n = csi.at(i, 0);
             if (n == 38 || n == 48 || n == 58) {
-                i += take_colour(csi, i, parts);
+                i += set_pen_colour(csi, i, parts);
                 continue;
             }
             if (n == 4 && parts > 0) set_flags(Pen::underline, std::min(csi.numbers[i + 1], 5) * Pen::underline_once);
@@ -2789,7 +2789,7 @@ private:
 
     /// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
     /// colour space may stand before red, green and blue). Gives how many numbers belong to it.
-    std::size_t take_colour(const Csi &csi, std::size_t i, std::size_t parts) {
+    std::size_t set_pen_colour(const Csi &csi, std::size_t i, std::size_t parts) {
         const auto number = [&](std::size_t at) { return static_cast<std::uint32_t>(std::min(csi.at(at, 0), 255)); };
         const std::uint32_t kind = number(i + 1);
         const std::size_t first = i + (kind == 2 && parts >= 5 ? 3 : 2);
@@ -2831,7 +2831,7 @@ private:
 
     // --- titles, colours, links (OSC)
 
-    void take_osc(std::string_view text) {
+    void obey_osc(std::string_view text) {
         const auto number = parse_number(cut_field(text));
         if (!number) return;
         switch (*number) {
@@ -3375,15 +3375,15 @@ bool pause_for_more(const Output &out) {
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
-/// Calls take(event) for each event, for as long as it gives true and the recording goes on; a live one is waited for.
-/// Gives what reading gave last: `some` or `wait` if it was take(), or the reader of our output, that wanted no more.
-template <typename Take> Got for_each_event(Recording &recording, Output &out, Take &&take) {
+/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live one is waited for.
+/// Gives what reading gave last: `some` or `wait` if it was visit(), or the reader of our output, that wanted no more.
+template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
     Got got = Got::some;
     while (true) {
         if (recording.might_block() && !out.flush()) return got;
         got = recording.next(event);
-        const bool go_on = got == Got::some ? take(event) : got == Got::wait && out.flush() && pause_for_more(out);
+        const bool go_on = got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
         if (!go_on && got != Got::anew) return got;
     }
 }
@@ -3396,7 +3396,7 @@ std::string_view clip(std::string_view bytes, std::uint64_t position, std::uint6
 }
 
 /// After a loop over events: writes what is left, and gives the exit status.
-int finish(const Recording &recording, Output &out, Got got) {
+int finish(const RecordingReader &recording, Output &out, Got got) {
     out.flush();
     if (got == Got::end && recording.died()) complain(recording.name(), "the session died: it has no exit event");
     return got == Got::bad ? 1 : out.status();
@@ -3404,17 +3404,17 @@ int finish(const Recording &recording, Output &out, Got got) {
 
 /// Writes the part of `file` that is asked for; `position` is that of its first byte, and then of the next file's.
 int cat_file(const char *file, const Options &options, Output &out, std::uint64_t &position) {
-    Recording recording;
+    RecordingReader recording;
     if (!recording.open(file, options.follow)) return 1;
     QueryFilter filter;
     recording.jump(options.skip.first);
-    const auto take = [&](const Event &event) {
+    const auto visit = [&](const Event &event) {
         if (!event.output) return true;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
         position += event.bytes.size();
         return out.put(options.no_queries ? filter.pass(bytes) : bytes) && position < options.to;
     };
-    const Got got = position < options.to ? for_each_event(recording, out, take) : Got::some;
+    const Got got = position < options.to ? for_each_event(recording, out, visit) : Got::some;
     out.put(filter.held());
     const int status = finish(recording, out, got);
     if (!options.strict || got != Got::end || options.to == UINT64_MAX) return status;
@@ -3444,7 +3444,7 @@ struct Summary {
 };
 
 /// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
-Got read_events(Recording &recording, Summary &summary, bool all) {
+Got read_events(RecordingReader &recording, Summary &summary, bool all) {
     Event event;
     if (!all) recording.jump_to_tail();
     Got got = recording.next(event);
@@ -3461,7 +3461,7 @@ Got read_events(Recording &recording, Summary &summary, bool all) {
 }
 
 bool summarize(const std::string &file, Summary &summary, bool all = true) {
-    Recording recording;
+    RecordingReader recording;
     struct stat status {};
     if (!recording.open(file)) return false;
     Got got = read_events(recording, summary, all);
@@ -3717,12 +3717,12 @@ volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
 
 /// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes here.
-class Terminal {
+class UserTerminal {
 public:
-    Terminal() = default;
-    Terminal(const Terminal &) = delete;
-    Terminal &operator=(const Terminal &) = delete;
-    ~Terminal() { leave(); }
+    UserTerminal() = default;
+    UserTerminal(const UserTerminal &) = delete;
+    UserTerminal &operator=(const UserTerminal &) = delete;
+    ~UserTerminal() { leave(); }
 
     void open() {
         keys_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
@@ -3878,7 +3878,7 @@ Micros now_micros() {
 
 class Player {
 public:
-    Player(const Options &options, Recording &recording, Output &out)
+    Player(const Options &options, RecordingReader &recording, Output &out)
         : recording_(recording), out_(out), at_terminal_(::isatty(STDOUT_FILENO) != 0), options_(options),
           start_(options.start), speed_(options.speed), base_time_(now_micros()) {
         if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
@@ -3917,7 +3917,7 @@ private:
 
     /// Where one can go on from: the place in the recording, and what a terminal must have been told by then.
     struct State {
-        Recording::Place place;
+        RecordingReader::Place place;
         Timeline timeline;
         Micros shown;
         int columns, rows;
@@ -4036,7 +4036,7 @@ private:
         press_typed(shown_);
         if (next_ != Next::show || target_) return;
         if (!at_terminal_) return out_.flush() && pause_for_more(out_) ? void() : quit();
-        const Window &window = recording_.window();
+        const FileWindow &window = recording_.window();
         obey_keys(kPollMillis * 1000, shown_, false, window.seekable() ? -1 : window.fd());
     }
 
@@ -4095,7 +4095,7 @@ private:
             return undo_.reset();
         }
         std::string_view rest = filter_.pass(bytes);
-        undo_ = std::string(Terminal::kCancel) + kSoftReset + model_.undo();
+        undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo();
         while (!rest.empty() && next_ == Next::show && !target_) rest.remove_prefix(put_some(rest));
         if (rest.empty()) undo_.reset();
     }
@@ -4150,9 +4150,9 @@ private:
 
     // --- places
 
-    /// Reads the recording once more, and calls take(event, at) for each event, until that gives false or a key quits.
-    template <typename Take> void scan(bool only_the_end, Take &&take) {
-        Recording ahead;
+    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key quits.
+    template <typename Visit> void scan(bool only_the_end, Visit &&visit) {
+        RecordingReader ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
         if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
@@ -4160,7 +4160,7 @@ private:
         while (next_ != Next::quit && ahead.next(event) == Got::some) {
             if (is_time_for_keys(event)) read_keys(0);
             const Micros at = timeline.at_of(event.time);
-            if (!take(event, at)) return;
+            if (!visit(event, at)) return;
             if (is_seen(event)) timeline.advance(event.time);
         }
     }
@@ -4179,18 +4179,18 @@ private:
 
     void seek_tenth(int tenth) {
         Micros end = -1;
-        const auto take = [&](const Event &, Micros at) {
+        const auto visit = [&](const Event &, Micros at) {
             end = at;
             return true;
         };
-        if (timeline_.idle == kForever) scan(true, take);
-        if (end < 0) scan(false, take);
+        if (timeline_.idle == kForever) scan(true, visit);
+        if (end < 0) scan(false, visit);
         if (end >= 0 && next_ != Next::quit) seek(end / 10 * tenth);
     }
 
     // --- keys
 
-    /// Waits for keys, as Terminal::wait() does, and obeys them. The event that is waited for comes at `next`.
+    /// Waits for keys, as UserTerminal::wait() does, and obeys them. The event that is waited for comes at `next`.
     void obey_keys(Micros most, Micros next, bool for_room = false, int input = -1) {
         read_keys(most, for_room, input);
         press_typed(next);
@@ -4266,9 +4266,9 @@ private:
     static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
     static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
 
-    Recording &recording_;
+    RecordingReader &recording_;
     Output &out_;
-    Terminal terminal_;
+    UserTerminal terminal_;
     const bool at_terminal_;  // the output goes to one
     const Options &options_;
     KeyReader reader_;
@@ -4295,7 +4295,7 @@ private:
 };
 
 /// Says it when the recording will not look as it did.
-void compare_sizes(const Recording &recording) {
+void compare_sizes(const RecordingReader &recording) {
     const Header &header = recording.header();
     winsize size{};
     if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || header.columns <= 0) return;
@@ -4305,7 +4305,7 @@ void compare_sizes(const Recording &recording) {
 }
 
 int play(const Options &options) {
-    Recording recording;
+    RecordingReader recording;
     if (!recording.open(options.files[0], options.follow)) return 1;
     compare_sizes(recording);
     Output out(STDOUT_FILENO, "standard output");
@@ -4439,7 +4439,7 @@ public:
     }
 
     /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
-    bool open(const std::string &name, bool force, const Recording &source) {
+    bool open(const std::string &name, bool force, const RecordingReader &source) {
         struct stat from {}, to {};
         name_ = name;
         if (::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 && is_same_file(from, to)) {
@@ -4470,15 +4470,15 @@ private:
     bool begun_ = false;
 };
 
-/// Calls take(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
-template <typename Take> void for_each_member(std::string_view object, Take &&take) {
+/// Calls visit(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
+template <typename Visit> void for_each_member(std::string_view object, Visit &&visit) {
     std::vector<char> room;
     Json json(object, room);
     json.object([&](const std::string &key) {
         json.skip_space();
         const char *const start = json.at();
         const bool good = json.skip();
-        if (good) take(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
+        if (good) visit(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
         return good;
     });
 }
@@ -4503,11 +4503,11 @@ private:
     std::string text_ = "{";
 };
 
-/// Calls take(key, value) with what only v3 knows of a terminal: the members of "term" without a place of their own in
+/// Calls visit(key, value) with what only v3 knows of a terminal: the members of "term" without a place of their own in
 /// v2. There they stand in a "term" too, which its readers pass over.
-template <typename Take> void for_each_v3_member(std::string_view term, Take &&take) {
+template <typename Visit> void for_each_v3_member(std::string_view term, Visit &&visit) {
     for_each_member(term, [&](const std::string &key, std::string_view value) {
-        if (key != "cols" && key != "rows" && key != "type" && key != "theme") take(key, value);
+        if (key != "cols" && key != "rows" && key != "type" && key != "theme") visit(key, value);
     });
 }
 
@@ -4566,7 +4566,7 @@ std::string convert_header(const Header &header, int version) {
     return writer.text();
 }
 
-Got convert_to_cast(Recording &recording, Output &out, int version) {
+Got convert_to_cast(RecordingReader &recording, Output &out, int version) {
     const Header &header = recording.header();
     out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
     Micros last = 0;
@@ -4585,11 +4585,11 @@ Got convert_to_cast(Recording &recording, Output &out, int version) {
     return too_long ? recording.complain_here("a b event is longer than 1 MiB") : got;
 }
 
-Got convert_to_raw(Recording &recording, Output &out) {
+Got convert_to_raw(RecordingReader &recording, Output &out) {
     return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
 }
 
-Got convert_to_text(Recording &recording, Output &out, bool times) {
+Got convert_to_text(RecordingReader &recording, Output &out, bool times) {
     const std::int64_t start = std::max<std::int64_t>(recording.header().timestamp, 0);
     Transcript screen(out, recording.header(), times ? std::optional(start) : std::nullopt);
     const Got got = for_each_event(recording, out, [&](const Event &event) {
@@ -4608,7 +4608,7 @@ public:
         if (kind != std::string_view::npos && !event.goes_on) ++counts_[kind];
     }
 
-    void say(const Recording &recording, std::string_view type) const {
+    void say(const RecordingReader &recording, std::string_view type) const {
         std::string list;
         for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
             if (counts_[kind] == 0) continue;
@@ -4625,7 +4625,7 @@ private:
 
 /// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each, the
 /// least significant byte first.
-Got convert_to_ttyrec(Recording &recording, Output &out) {
+Got convert_to_ttyrec(RecordingReader &recording, Output &out) {
     const Micros start = std::max<std::int64_t>(recording.header().timestamp, 0) * kSecond;
     LeftOut left_out;
     const Got got = for_each_event(recording, out, [&](const Event &event) {
@@ -4645,7 +4645,7 @@ Got convert_to_ttyrec(Recording &recording, Output &out) {
 
 /// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last one
 /// and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left out.
-Got convert_to_script(Recording &recording, Output &out, Output &timing) {
+Got convert_to_script(RecordingReader &recording, Output &out, Output &timing) {
     const Header &header = recording.header();
     const std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
     const std::string shift = date.substr(0, date.size() - 2) + ":" + date.substr(date.size() - 2);
@@ -4683,7 +4683,7 @@ Got convert_to_script(Recording &recording, Output &out, Output &timing) {
     return timing.flush() ? got : Got::bad;
 }
 
-Got convert_to(const Options &options, Recording &recording, Output &out, Output &timing) {
+Got convert_to(const Options &options, RecordingReader &recording, Output &out, Output &timing) {
     const std::string_view type = options.type;
     if (type == "v2") return convert_to_cast(recording, out, 2);
     if (type == "v3") return convert_to_cast(recording, out, 3);
@@ -4694,7 +4694,7 @@ Got convert_to(const Options &options, Recording &recording, Output &out, Output
 }
 
 int convert(const Options &options) {
-    Recording recording;
+    RecordingReader recording;
     NewFile file, timing_file;
     const bool named = options.out != "-", timed = options.type == "script";
     if (!recording.open(options.files[0])) return 1;
@@ -4717,10 +4717,10 @@ int convert(const Options &options) {
 // its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
 
 /// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before
-/// the time `until`; the changes of size at that place too. `take(bytes)` sees the output. False if not all is there.
-template <typename Take>
-bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
-                Take &&take) {
+/// the time `until`; the changes of size at that place too. `visit(bytes)` sees the output. False if not all is there.
+template <typename Visit>
+bool feed_model(RecordingReader &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
+                Visit &&visit) {
     Event event;
     Got got = recording.next(event);
     for (; got == Got::some && event.time <= until; got = recording.next(event)) {
@@ -4729,7 +4729,7 @@ bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std
         if (position >= to) return true;
         const std::string_view bytes = clip(event.bytes, position, 0, to);
         model.feed(bytes);
-        if (!take(bytes)) return false;
+        if (!visit(bytes)) return false;
         position += bytes.size();
         if (bytes.size() < event.bytes.size()) return true;
     }
@@ -4738,13 +4738,13 @@ bool feed_model(Recording &recording, Model &model, std::uint64_t &position, std
 
 /// The state at the place that the options name. With `out`, the output on the way there is written to it, but for
 /// questions. Says what went wrong.
-std::optional<Model> model_at(const Options &options, Recording &recording, Micros until, Output *out = nullptr) {
+std::optional<Model> model_at(const Options &options, RecordingReader &recording, Micros until, Output *out = nullptr) {
     if (!recording.open(options.files[0])) return std::nullopt;
     if (recording.header().version == 0) return std::nullopt;
     Model model = model_for(recording.header(), options.history);
     const auto nothing = [](std::string_view) { return true; };
     if (options.key != nullptr) {
-        Recording keyframe;
+        RecordingReader keyframe;
         std::uint64_t ignored = 0;
         if (!keyframe.open(options.key) || keyframe.header().version == 0) return std::nullopt;
         model = model_for(keyframe.header(), options.history);
@@ -4761,7 +4761,7 @@ std::optional<Model> model_at(const Options &options, Recording &recording, Micr
 }
 
 int paint(const Options &options) {
-    Recording recording;
+    RecordingReader recording;
     Output out(STDOUT_FILENO, "standard output");
     const std::optional<Model> model = model_at(options, recording, kForever, options.all ? &out : nullptr);
     if (!model) return std::max(1, out.status());
@@ -4797,7 +4797,7 @@ std::string encode_base64(std::string_view bytes) {
 }
 
 int keyframe(const Options &options) {
-    Recording recording;
+    RecordingReader recording;
     Output out(STDOUT_FILENO, "standard output");
     const std::optional<Model> model = model_at(options, recording, kForever);
     if (!model) return 1;
@@ -4812,7 +4812,7 @@ int keyframe(const Options &options) {
 }
 
 int screen(const Options &options) {
-    Recording recording;
+    RecordingReader recording;
     Output out(STDOUT_FILENO, "standard output");
     const std::optional<Model> model = model_at(options, recording, options.start > 0 ? options.start : kForever);
     if (!model) return 1;

@@ -8,7 +8,7 @@
 
 RecordSide read_with_record(const std::string &path) {
     RecordSide found;
-    Recording recording;
+    RecordingReader recording;
     Event event;
     if (!recording.open(path.c_str())) return found;
     Got got = Got::some;
