@@ -55,7 +55,7 @@ fuzz)
     ;;
 bench)
     suite
-    for tool in dtach screen; do need $tool have $tool; done
+    for tool in dtach screen conmon; do need $tool have $tool; done
     need bsdutils have script
     ;;
 *)

@@ -1,10 +1,10 @@
 // bare: the least that can be done with a pseudoterminal: what the shim's figures are ratios of.
 //
-//   bare [-j FILE] [-p PORT] [-b BYTES] [-l MICROSECONDS] -- PROGRAM [ARG]...
+//   bare [-j FILE] [-p PORT] [-b BYTES] -- PROGRAM [ARG]...
 //
 // Runs PROGRAM on a terminal and reads it, a read at a time, until it ends. -j: writes an asciicast, one event and one
 // write(2) a read. -p: sends to every client of that TCP port, blocking. -b: first gathers reads, until EAGAIN or
-// BYTES. -l: after a read of 2 KiB or more stays awake, so long at most, until FIONREAD tells of 4,000 bytes.
+// BYTES.
 //
 //   bare -s PORT CLIENTS BLOCKS BYTES
 //
@@ -82,7 +82,6 @@ struct Setup {
     Recorder recorder;
     int port = 0;
     std::size_t gather = 0;
-    std::uint64_t linger = 0;
 };
 
 int listen_on(int port) {
@@ -142,12 +141,6 @@ std::size_t read_terminal(int master, std::span<char> buffer, std::size_t gather
     return used;
 }
 
-void linger(int master, std::uint64_t most) {
-    int there = 0;
-    for (const std::uint64_t end = bench::now() + most; there < 4000 && bench::now() < end;)
-        ::ioctl(master, FIONREAD, &there);
-}
-
 int run(Setup &setup, char **program) {
     winsize size{24, 80, 0, 0};
     int master = -1;
@@ -173,7 +166,6 @@ int run(Setup &setup, char **program) {
         if (setup.recorder.fd >= 0) setup.recorder.write(bytes);
         for (const int client : clients)
             send_all(client, bytes);
-        if (setup.linger != 0 && n >= 2048) linger(master, setup.linger);
     }
     return ::waitpid(pid, nullptr, 0) < 0 ? 1 : 0;
 }
@@ -215,14 +207,13 @@ int main(int argc, char **argv) {
     std::signal(SIGPIPE, SIG_IGN);
     const auto number = [argv](int i) { return std::strtoul(argv[i], nullptr, 10); };
     Setup setup;
-    for (int option = 0; (option = ::getopt(argc, argv, "+j:p:b:l:s")) != -1;) {
+    for (int option = 0; (option = ::getopt(argc, argv, "+j:p:b:s")) != -1;) {
         if (option == 's' && argc - optind == 4)
             return send_loop(static_cast<int>(number(optind)), number(optind + 1), number(optind + 2),
                              number(optind + 3));
         if (option == 'j') setup.recorder.fd = ::open(optarg, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         else if (option == 'p') setup.port = std::atoi(optarg);
         else if (option == 'b') setup.gather = std::min<std::size_t>(std::strtoul(optarg, nullptr, 10), kBuffer);
-        else if (option == 'l') setup.linger = std::strtoul(optarg, nullptr, 10) * 1000;
         else return 2;
     }
     if (optind < argc) return run(setup, argv + optind);

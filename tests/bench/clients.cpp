@@ -1,16 +1,17 @@
 // clients: those who watch the session.
 //
 //   clients drain KIND COUNT BLOCKS exact|marker [COMMAND...]   COUNT clients that read all there is and compare it
-//   with
-//       the load's text (marker: only look for its end: a terminal emulator stands between). Lines on standard input:
-//       arm (what came so far does not count), finish (tell when all have everything, or nothing comes any more).
+//       with the load's text (marker: only look for its end: a terminal emulator stands between). Lines on standard
+//       input: arm (what came so far does not count), finish (tell when all have everything, or nothing comes any
+//       more).
 //   clients echo KIND SAMPLES MICROSECONDS [COMMAND...]   a byte so often, and how long until it comes back
 //   clients first KIND COMMAND...   runs COMMAND; how long until a client of it sees the load's first #
 //
 //   clients text   the block of text, for a look or a comparison elsewhere
 //
-// KIND is tcp:PORT, unix:PATH, dtach:PATH (its packets), conmon:PATH, or pty: COMMAND is a client with a terminal of
-// its own, started once for each. Results are one line on standard output, times in nanoseconds.
+// KIND is tcp:PORT, shim:PORT (says that it is a pipe), dtach:PATH (its packets), conmon:PATH, or pty: COMMAND is a
+// client with a terminal of its own, started once for each. Results are one line on standard output, times in
+// nanoseconds.
 #include "common.hpp"
 
 #include <fcntl.h>
@@ -26,7 +27,7 @@
 
 namespace {
 
-enum class Kind { tcp, plain, dtach, conmon, pty };
+enum class Kind { tcp, shim, dtach, conmon, pty };
 
 struct Target {
     Kind kind;
@@ -38,7 +39,7 @@ Target parse_target(std::string_view text, char **command) {
     const std::size_t colon = std::min(text.find(':'), text.size());
     const std::string_view name = text.substr(0, colon);
     const Kind kind = name == "tcp"      ? Kind::tcp
-                      : name == "unix"   ? Kind::plain
+                      : name == "shim"   ? Kind::shim
                       : name == "dtach"  ? Kind::dtach
                       : name == "conmon" ? Kind::conmon
                                          : Kind::pty;
@@ -66,28 +67,37 @@ pid_t spawn(char **command, int &fd) {
     settings.c_cc[VMIN] = 1;
     winsize size{24, 80, 0, 0};
     const pid_t pid = ::forkpty(&fd, nullptr, &settings, &size);
-    if (pid != 0) return ::fcntl(fd, F_SETFD, FD_CLOEXEC), pid;
+    if (pid != 0) {
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        return pid;
+    }
     std::signal(SIGPIPE, SIG_DFL);
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     ::execvp(command[0], command);
     ::_exit(127);
 }
 
+/// The hello of a client without a window whose output is a pipe: it is sent every byte as it is and at once. One that
+/// says nothing, and came late, would be waited for, 200 ms, and then be taken for a terminal and painted.
+constexpr std::string_view kPipeHello("\xFF\xFFss\0\0\0\0\0\0\0\0", 12);
+
 int try_connect(const Target &target) {
     if (target.kind == Kind::conmon) return bench::connect_unix(target.where.c_str(), SOCK_SEQPACKET);
-    if (target.kind != Kind::tcp) {
+    if (target.kind == Kind::dtach) {
         const int fd = bench::connect_unix(target.where.c_str());
         const Packet attach{1, 0, {}};
-        if (fd >= 0 && target.kind == Kind::dtach)
-            bench::write_all(fd, {reinterpret_cast<const char *>(&attach), sizeof attach});
+        if (fd >= 0) bench::write_all(fd, {reinterpret_cast<const char *>(&attach), sizeof attach});
         return fd;
     }
     const sockaddr_in address = bench::loopback(std::atoi(target.where.c_str()));
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (::connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0)
-        return bench::no_delay(fd), fd;
-    ::close(fd);
-    return -1;
+    if (::connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) != 0) {
+        ::close(fd);
+        return -1;
+    }
+    bench::no_delay(fd);
+    if (target.kind == Kind::shim) bench::write_all(fd, kPipeHello);
+    return fd;
 }
 
 struct Client {
@@ -102,8 +112,10 @@ Client attach(const Target &target) {
     Client client;
     if (target.kind == Kind::pty) client.pid = spawn(target.command, client.fd);
     else
-        for (const std::uint64_t end = bench::now() + 5'000'000'000; client.fd < 0 && bench::now() < end;)
-            if ((client.fd = try_connect(target)) < 0) bench::nap(50);
+        for (const std::uint64_t end = bench::now() + 5'000'000'000; client.fd < 0 && bench::now() < end;) {
+            client.fd = try_connect(target);
+            if (client.fd < 0) bench::nap(50);
+        }
     if (client.fd < 0) bench::fail(target.where.c_str());
     return client;
 }
@@ -296,7 +308,8 @@ int measure_first(const Target &target) {
     pid_t pid = 0;
     if (target.kind != Kind::pty) {
         const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-        if ((pid = ::fork()) == 0) {
+        pid = ::fork();
+        if (pid == 0) {
             ::setsid();
             ::dup2(null, STDIN_FILENO);
             ::dup2(null, STDOUT_FILENO);

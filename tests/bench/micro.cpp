@@ -1,4 +1,5 @@
-// micro: how fast the shim's own work on the bytes is, without a terminal: the JSON encoder, over texts of several kinds in pieces of a read's size. One line a measurement: name, kind, MB/s.
+// micro: how fast the shim's own work on the bytes is, without a terminal: the JSON encoder, over texts of several
+// kinds in pieces of a read's size. One line a measurement: name, kind, nanoseconds a byte.
 #define main shim_main
 #include "../../shim.cpp"
 #undef main
@@ -23,10 +24,10 @@ std::uint64_t cpu_time() {
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-/// Runs `work` over `text`, a piece at a time, for a twentieth of a second, nine times; prints the median speed.
+/// Runs `work` over `text`, a piece at a time, for a twentieth of a second, nine times; prints the median.
 template <typename Work> void measure(const char *name, const char *kind, std::string_view text, Work work) {
-    std::array<double, 9> speeds{};
-    for (double &speed : speeds) {
+    std::array<double, 9> times{};
+    for (double &time : times) {
         std::size_t bytes = 0;
         const std::uint64_t start = cpu_time();
         do {
@@ -34,10 +35,10 @@ template <typename Work> void measure(const char *name, const char *kind, std::s
                 work(text.substr(at, kPiece));
             bytes += text.size();
         } while (cpu_time() - start < 50'000'000);
-        speed = static_cast<double>(bytes) * 1000 / static_cast<double>(cpu_time() - start);
+        time = static_cast<double>(cpu_time() - start) / static_cast<double>(bytes);
     }
-    std::sort(speeds.begin(), speeds.end());
-    std::printf("%s %s %.0f\n", name, kind, speeds[4]);
+    std::sort(times.begin(), times.end());
+    std::printf("%s %s %.3f\n", name, kind, times[4]);
 }
 
 void measure_all(const char *kind, std::string_view text) {

@@ -1,4 +1,4 @@
-"""Measures how fast `record` reads: /usr/bin/python3 tests/bench/record_speed.py [MEGABYTES]. A script to run, not a test.
+"""Measures how fast `record` reads: tests/bench/record_speed.py [MEGABYTES]. A script to run, not a test.
 
 Makes a recording of that size (200 MB) of what sessions print (text, colours, wide characters; a second one with
 bytes that are no UTF-8), and prints MB of recording a second of processor time, the best of three, for every command,
