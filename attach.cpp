@@ -140,7 +140,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
-constexpr int kNoKey = -1;
+constexpr int kNoKey = -1;  // no key detaches
 constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
 
 /// What the command line asks for: section 12 reads it.
@@ -256,11 +256,11 @@ public:
     [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
 
 private:
-    void write_own(std::string_view text) const;
+    void write_own(const std::string &text) const;
 
     bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
-    bool entered_ = false;
+    bool entered_ = false;       // between enter_raw_mode() and restore()
     bool has_settings_ = false;  // settings_ are what standard input had before
     termios settings_{};
     Fd output_anew_;             // standard output's terminal, opened once more
@@ -284,8 +284,7 @@ void UserTerminal::enter_raw_mode() {
 
 void UserTerminal::restore() {
     if (!std::exchange(entered_, false)) return;
-    const std::string undo = screen_.undo();
-    if (has_screen_) write_own(undo);
+    if (has_screen_) write_own(screen_.undo());
     screen_ = ScreenState();
     if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
 }
@@ -298,12 +297,12 @@ ssize_t UserTerminal::write(std::string_view bytes) {
 }
 
 /// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void UserTerminal::write_own(std::string_view text) const {
+void UserTerminal::write_own(const std::string &text) const {
     pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-    while (!text.empty() && ::poll(&ready, 1, static_cast<int>(kLastWords.count())) == 1) {
-        const ssize_t n = ::write(output(), text.data(), text.size());
+    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
+        const ssize_t n = ::write(output(), &text[done], text.size() - done);
         if (n <= 0) return;
-        text.remove_prefix(static_cast<std::size_t>(n));
+        done += static_cast<std::size_t>(n);
     }
 }
 
@@ -472,12 +471,12 @@ private:
     const Options &options_;
     UserTerminal &terminal_;
     Fd socket_;
-    bool has_window_;         // its size is sent, now and when it changes
+    bool has_window_;         // the window's size is sent, first and whenever it changes
     bool input_open_;         // standard input is still read
     bool all_queued_;         // nothing more comes for the shim: when to_shim_ is empty, the sending side is shut down
     bool sending_ = true, receiving_ = true;  // the two directions of the socket
     bool has_copied_ = false;                 // something has been read, on either side
-    std::string to_shim_, to_screen_;
+    std::string to_shim_, to_screen_;         // the two buffers
     std::string key_part_;    // typed last: perhaps the beginning of an encoded detach key
     Clock::time_point key_part_until_{};
     End end_ = End::none;
@@ -529,7 +528,7 @@ Relay::Relay(const Options &options, UserTerminal &terminal, Fd socket)
     if (!options.raw) to_shim_ = hello();
 }
 
-/// What the shim is told first.
+/// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
 std::string Relay::hello() const {
     if (has_window_) return window_change(window_size());
     return hello_without_window(terminal_.has_screen() ? kWatches : kIsPipe);
@@ -552,6 +551,7 @@ void Relay::read_input() {
     else queue(typed);
 }
 
+/// More for the shim; when its end of the connection or that of the input has come, it gets no more.
 void Relay::queue(std::string_view bytes) {
     if (sending_ && !all_queued_) to_shim_ += bytes;
 }
@@ -1080,7 +1080,7 @@ struct TcpOwner {
     bool held;  // a process has the socket: the connection is accepted, and not closed yet
 };
 
-/// One line of that table, when it is of the socket with these two ends.
+/// One line of the kernel's table, when it is of the socket with these two ends.
 std::optional<TcpOwner> parse_table_line(const char *line, const std::string &local, const std::string &remote) {
     char here[48], there[48], user[16], inode[16];
     if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %15s %*s %15s", here, there, user, inode) != 4) return {};
