@@ -9,7 +9,7 @@ import time
 import pytest
 
 from common import NO_WINDOW
-from harness import TIMEOUT, goodbye, hello, wait_until
+from harness import TIMEOUT, goodbye, hello, needs_queue, wait_until
 from told import (MIB, RING, SLACK, Drain, Recording, Told, descriptors, helpers, open_folder, pattern,
                    programs_for_all, same, until_calm)
 
@@ -67,7 +67,7 @@ def test_unrecorded_program_is_paced_by_its_slowest_client(pty):
     assert not fast.ended
 
 
-@pytest.mark.parametrize('where, speed', [('0', 240000), ('sock', 100000)])
+@pytest.mark.parametrize('where, speed', [('0', 240000), pytest.param('sock', 100000, marks=needs_queue)])
 def test_slow_client_that_reads_all_the_time_makes_progress(pty, where, speed):
     """A client behind a slow line takes its bytes out of the buffer all the time, though select(2) tells of room in it
     only every few seconds: it is not dead, so without a recording the program waits for it. (TCP on the loopback

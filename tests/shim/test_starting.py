@@ -10,7 +10,7 @@ import time
 import pytest
 
 from common import (NO_WINDOW, Recording, hex_bytes, processes_with, program, read_pid, run_session)
-from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, wait_until
+from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, needs_handlers, wait_until
 
 STATE = program('state.py')
 HEX = program('hex.py')
@@ -459,6 +459,7 @@ def test_foreground_status_of_a_program_that_a_signal_ended(pty, number):
     assert run.returncode == 128 + number
 
 
+@needs_handlers
 def test_foreground_ends_on_ctrl_c(pty):
     """-f at a terminal: Ctrl-C is SIGINT to the shim, which hangs its program up and takes its status."""
     script = 'trap "exit 5" HUP; touch ready; while :; do read x; done'
@@ -617,6 +618,7 @@ def test_grandchild_that_holds_the_slave_does_not_hold_the_shim(pty, mode):
     assert recording.output == whole[:-5] and recording.events[-1][1:] == ('x', '5')
 
 
+@needs_handlers
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_hangs_the_terminal_up_and_ends_in_order(pty, number):
     """SIGTERM, SIGINT, SIGHUP: the program gets SIGHUP; its last words and its status arrive as ever."""
@@ -632,6 +634,7 @@ def test_signal_hangs_the_terminal_up_and_ends_in_order(pty, number):
     assert os.listdir(pty.folder) == ['a.cast']
 
 
+@needs_handlers
 def test_hang_up_reaches_the_foreground_group(pty):
     """A shell's foreground job is in a group of its own: it gets the SIGHUP as when a window is closed."""
     script = 'set -m; sh -c \'trap "touch job; exit" HUP; echo READY; while :; do sleep 0.05; done\'; exit 8'
@@ -644,6 +647,7 @@ def test_hang_up_reaches_the_foreground_group(pty):
     assert os.path.exists(pty.path('job'))
 
 
+@needs_handlers
 def test_stopped_program_is_continued_to_hear_the_hang_up(pty):
     """A stopped process does not run its SIGHUP handler before SIGCONT: both are sent (signal(7))."""
     shim = pty.shim('-n', '0', 'sh', '-c', 'trap "echo bye; exit 3" HUP; echo READY; while :; do read x; done')

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from common import NO_WINDOW, hex_bytes, program, read_pid, unread, wait_ready, wait_taken
-from harness import TIMEOUT, goodbye, hello, wait_until
+from harness import TIMEOUT, goodbye, hello, needs_peer_state, wait_until
 
 HEX = program('hex.py')
 RAW_CAT = ['sh', '-c', 'stty raw -echo; echo READY; exec cat']
@@ -285,6 +285,7 @@ def test_client_that_resets_is_dropped_and_disturbs_nobody(pty):
     wait_until(lambda: len(os.listdir(f'/proc/{shim.pid}/fd')) <= before, what='the closing of the reset connections')
 
 
+@needs_peer_state
 def test_client_that_closes_is_forgotten(pty):
     """A hundred clients come and go: the shim keeps no descriptor of theirs."""
     shim = pty.shim('-n', '0', *HEX)

@@ -6,12 +6,13 @@ import shutil
 import pytest
 
 from common import processes_with
-from harness import BUILD, PYTHON, ROOT, alive
+from harness import BUILD, PYTHON, ROOT, alive, needs_peer_user
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUIDE = os.path.join(HERE, 'tour.py')
 # LeakSanitizer cannot work in a process that strace looks at.
 ENVIRONMENT = {**os.environ, 'PTYME_BUILD': BUILD, 'ASAN_OPTIONS': 'detect_leaks=0'}
+NEEDS = {'19-explained-ctrl-c.md': needs_peer_user}
 LESSONS = sorted(name for name in os.listdir(HERE) if name.endswith('.md'))
 
 
@@ -32,7 +33,7 @@ def school(pty):
     return write
 
 
-@pytest.mark.parametrize('lesson', LESSONS)
+@pytest.mark.parametrize('lesson', [pytest.param(lesson, marks=NEEDS.get(lesson, ())) for lesson in LESSONS])
 def test_lesson_shows_what_it_says(pty, lesson):
     """What a lesson says is seen on the kernel and the programs at hand; what it started has ended with it."""
     mark = f'TOUR_TEST={pty.folder}'
