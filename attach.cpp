@@ -273,7 +273,8 @@ UserTerminal::UserTerminal() {
     if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
 }
 
-/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program.
+/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the background
+/// (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
 void UserTerminal::enter_raw_mode() {
     entered_ = true;
     has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
