@@ -260,6 +260,28 @@ using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC: never steps, whate
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would else
+/// inherit it: a session would never end for who reads its other end, and its program could type into others. With one
+/// thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring nothing more.
+int close_on_exec(int fd) {
+    if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
+
+void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+/// Questions to the kernel that not every system answers: the section 'What not every system has' does what can be done.
+struct System {
+    /// termios(3), c_iflag: Backspace takes back a character of UTF-8, not a byte; 0 where the kernel cannot.
+    static const tcflag_t kUtf8Input;
+    /// Whether the process has a handler for the signal; where nobody tells, no.
+    static bool catches(pid_t pid, int number);
+    /// Bytes that the kernel still has for the other end of a socket, or -1 when it does not tell.
+    static int unsent_bytes(int fd);
+    /// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
+    static Fd unlinked_file();
+};
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What not every system has
 //
@@ -289,18 +311,10 @@ constexpr char kProc[] = "/proc";
 #endif
 
 #if defined(IUTF8)
-constexpr tcflag_t kUtf8Input = IUTF8;
+const tcflag_t System::kUtf8Input = IUTF8;
 #else
-constexpr tcflag_t kUtf8Input = 0;
+const tcflag_t System::kUtf8Input = 0;
 #endif
-
-/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would else
-/// inherit it: a session would never end for who reads its other end, and its program could type into others. With one
-/// thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring nothing more.
-int close_on_exec(int fd) {
-    if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return fd;
-}
 
 /// Closes all descriptors from `first` on.
 void close_from(int first) {
@@ -316,8 +330,7 @@ void close_from(int first) {
     for (int fd = static_cast<int>(limit < 0 ? kMost : std::min(limit, kMost)) - 1; fd >= first; --fd) ::close(fd);
 }
 
-/// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
-Fd unlinked_file() {
+Fd System::unlinked_file() {
 #if defined(MFD_CLOEXEC)
     return Fd(close_on_exec(::memfd_create("shim", 0)));
 #else
@@ -330,8 +343,7 @@ Fd unlinked_file() {
 #endif
 }
 
-/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
-int unsent_bytes([[maybe_unused]] int fd) {
+int System::unsent_bytes([[maybe_unused]] int fd) {
     int bytes = -1;
 #if defined(SIOCOUTQ)
     if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
@@ -359,8 +371,8 @@ std::string own_file(const std::string &name) {
     return "";
 }
 
-/// Whether the process has a handler for the signal: proc(5), SigCgt. Where nobody tells, no.
-bool catches(pid_t pid, int number) {
+/// proc(5): SigCgt.
+bool System::catches(pid_t pid, int number) {
     const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
     const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
     std::array<char, 4096> text{};
@@ -666,8 +678,6 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 
 constexpr seconds kStartWait{1};  // for a lock that somebody else holds
 
-void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
-
 bool is_loopback(const SocketAddress &address) {
     if (address.storage.ss_family == AF_UNIX) return true;
     if (address.storage.ss_family == AF_INET) {
@@ -697,8 +707,8 @@ public:
     Listener &operator=(const Listener &) = delete;
     ~Listener() { close(); }
 
-    /// Binds to ADDRESS, which has been resolved, and listens. Gives 0, or with a message the exit status.
-    int open(const std::string &text, const Resolved &found, bool allow_remote);
+    /// Binds to the socket address, which its user calls `text`, and listens. Gives why not, or "".
+    std::string open(const std::string &text, const sockaddr *address, socklen_t length);
     /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a message.
     void renew();
     /// Stops listening, and removes the socket file if it is still ours.
@@ -711,8 +721,7 @@ public:
     [[nodiscard]] std::string label() const;                         // what stands for it in a file's name
 
 private:
-    std::string bind_to(const SocketAddress &address);
-    std::string bind_to_path(const SocketAddress &address);
+    std::string bind_to_path(const sockaddr_un &address);
 
     Fd fd_;
     std::string name_;
@@ -739,28 +748,29 @@ bool lock_folder(int folder) {
 
 /// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands there,
 /// or "". Only a socket is ever taken for stale, never another file.
-std::string clear_stale(const SocketAddress &address, const char *path) {
+std::string clear_stale(const sockaddr_un &address) {
     struct stat file{};
-    if (::lstat(path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
+    if (::lstat(address.sun_path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
     if (!S_ISSOCK(file.st_mode)) return "a file that is no socket stands there";
     const Fd probe(close_on_exec(::socket(AF_UNIX, SOCK_STREAM, 0)));
     set_nonblocking(probe.get());  // connect(2) would wait for one who listens and does not accept
-    const bool answers = ::connect(probe.get(), address.get(), address.length) == 0 || errno == EAGAIN;
+    const auto *where = reinterpret_cast<const sockaddr *>(&address);
+    const bool answers = ::connect(probe.get(), where, sizeof address) == 0 || errno == EAGAIN;
     if (answers) return "a session runs there: attach ";
     if (errno != ECONNREFUSED) return std::string("a socket stands there, and may be in use: ") + std::strerror(errno);
-    return ::unlink(path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
+    return ::unlink(address.sun_path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
 }
 
 /// bind(2) and listen(2) for a Unix-domain socket; gives why not, or "".
-std::string Listener::bind_to_path(const SocketAddress &address) {
-    const std::string path = to_text(address);
+std::string Listener::bind_to_path(const sockaddr_un &address) {
+    const std::string path = address.sun_path;
     const std::string folder = path.substr(0, path.rfind('/') + 1);
     const Fd lock(close_on_exec(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)));
     // Two shims must not both find it stale, and one remove the other's fresh socket.
     if (!lock_folder(lock.get())) return "somebody holds a lock on its folder (flock)";
-    if (std::string why = clear_stale(address, path.c_str()); !why.empty()) return why;
+    if (std::string why = clear_stale(address); !why.empty()) return why;
     const mode_t before = ::umask(0177);
-    const int result = ::bind(fd_.get(), address.get(), address.length);
+    const int result = ::bind(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
     ::umask(before);
     if (result != 0 && errno == EACCES) return "no permission to make a socket in its folder";
     if (result != 0 || ::lstat(path.c_str(), &file_) != 0) return std::strerror(errno);
@@ -769,19 +779,23 @@ std::string Listener::bind_to_path(const SocketAddress &address) {
     return listens ? "" : std::strerror(errno);
 }
 
-/// The same for any address.
-std::string Listener::bind_to(const SocketAddress &address) {
-    fd_.reset(close_on_exec(::socket(address.storage.ss_family, SOCK_STREAM, 0)));
+std::string Listener::open(const std::string &text, const sockaddr *address, socklen_t length) {
+    name_ = text;
+    fd_.reset(close_on_exec(::socket(address->sa_family, SOCK_STREAM, 0)));
     if (!fd_) return std::strerror(errno);
     set_nonblocking(fd_.get());
-    if (address.storage.ss_family == AF_UNIX) return bind_to_path(address);
+    if (address->sa_family == AF_UNIX) return bind_to_path(*reinterpret_cast<const sockaddr_un *>(address));
     const int on = 1;
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    const bool bound = ::bind(fd_.get(), address.get(), address.length) == 0 && ::listen(fd_.get(), SOMAXCONN) == 0;
-    return bound ? "" : std::strerror(errno);
+    if (::bind(fd_.get(), address, length) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0) return std::strerror(errno);
+    SocketAddress bound{.storage = {}, .length = sizeof bound.storage};
+    ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&bound.storage), &bound.length);
+    name_ = to_text(bound);  // port 0 has become another
+    return "";
 }
 
-int Listener::open(const std::string &text, const Resolved &found, bool allow_remote) {
+/// Listens at ADDRESS, which has been resolved. Gives 0, or with a message the exit status.
+int listen_at(Listener &listener, const std::string &text, const Resolved &found, bool allow_remote) {
     std::string why = found.why;
     for (const SocketAddress &address : found.addresses) {
         if (allow_remote || is_loopback(address)) continue;
@@ -789,12 +803,8 @@ int Listener::open(const std::string &text, const Resolved &found, bool allow_re
         return kExitFailed;
     }
     for (const SocketAddress &address : found.addresses) {
-        why = bind_to(address);
-        if (!why.empty()) continue;
-        SocketAddress bound{.storage = {}, .length = sizeof bound.storage};
-        ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&bound.storage), &bound.length);
-        name_ = path_.empty() ? to_text(bound) : text;
-        return 0;
+        why = listener.open(text, address.get(), address.length);
+        if (why.empty()) return 0;
     }
     if (why.ends_with(": attach ")) why += text;
     complain(text, why);
@@ -806,7 +816,7 @@ void Listener::renew() {
     if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
     const std::string text = is_session_name(name_) ? name_ : path_;  // a session's folder may be gone, too
     Listener fresh;
-    if (fresh.open(text, resolve(text, true), false) != 0) return;
+    if (listen_at(fresh, text, resolve(text, true), false) != 0) return;
     std::swap(fd_, fresh.fd_);
     std::swap(file_, fresh.file_);
     fresh.path_.clear();  // the new file is ours now
@@ -1017,7 +1027,7 @@ private:
 };
 
 bool Memory::begin(const Place &place) {
-    file_ = unlinked_file();
+    file_ = System::unlinked_file();
     const std::string header = R"({"version": 2, "width": )" + std::to_string(place.size.ws_col) + R"(, "height": )" +
                                std::to_string(place.size.ws_row) + "}\n";
     if (write_some(file_.get(), header) < header.size()) file_.reset();
@@ -1437,7 +1447,7 @@ bool Terminal::open(const winsize &size, std::optional<termios> settings) {
     set_nonblocking(master);
     termios own{};  // the kernel's settings, but that Backspace on an edited line takes a whole character: termios(3)
     if (!settings && ::tcgetattr(slave, &own) == 0) {
-        own.c_iflag |= kUtf8Input;
+        own.c_iflag |= System::kUtf8Input;
         ::tcsetattr(slave, TCSANOW, &own);
     }
     size_ = size;
@@ -1478,7 +1488,7 @@ void Terminal::signal(int number, bool program_too) const {
 /// of them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP meanwhile.
 void request_end(pid_t whom) {
     const pid_t leader = whom < 0 ? -whom : whom;
-    const bool knows_term = catches(leader, SIGTERM), knows_hup = catches(leader, SIGHUP);
+    const bool knows_term = System::catches(leader, SIGTERM), knows_hup = System::catches(leader, SIGHUP);
     if (knows_term || !knows_hup) ::kill(whom, SIGTERM);
     if (knows_hup || !knows_term) ::kill(whom, SIGHUP);
     ::kill(whom, SIGCONT);  // one that is stopped takes them when it goes on
@@ -1679,7 +1689,7 @@ void Painter::start_keyframe(const Recording &recording, Clock::time_point now, 
     const bool hurried = crowded || recording.here().position - tried_at_ >= kKeyframeMost;
     const Memory &memory = recording.memory();
     next_is_first_ = begins_memory(recording);
-    next_ = {.file = unlinked_file(),
+    next_ = {.file = System::unlinked_file(),
              .place = next_is_first_ ? memory.first() : memory.is_open() ? memory.end() : recording.here()};
     std::vector<std::string> words = {"record", "keyframe", "--to", std::to_string(next_.place.position)};
     RecordFiles files{.output = next_.file.get(), .recording = -1, .keyframe = -1};
@@ -1804,11 +1814,9 @@ public:
     /// Whether it only brings input (attach -p): it is sent no output, but is told when all of its input was taken.
     [[nodiscard]] bool is_push() const { return mode_ == Mode::push; }
     /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
-    [[nodiscard]] bool is_undecided() const {
-        return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
-    }
-
-    [[nodiscard]] bool is_cut_hello() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
+    [[nodiscard]] bool is_undecided() const;
+    /// Whether it has sent the beginning of a hello or of another message, and not its end.
+    [[nodiscard]] bool is_cut_hello() const;
 
 private:
     void feed_aware(std::string &program, std::vector<winsize> &windows);
@@ -1859,6 +1867,12 @@ void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows
     }
     held_.erase(0, held_.size() - rest.size());
 }
+
+bool ClientInput::is_undecided() const {
+    return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
+}
+
+bool ClientInput::is_cut_hello() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
 
 void ClientInput::settle(std::string &program) {
     if (mode_ == Mode::foreign) return;
@@ -2062,7 +2076,7 @@ public:
 
 private:
     void write_out();
-    void explain_key(const SpecialKey &key, char byte);
+    void explain_key(std::size_t special, char byte);  // an index into kSpecialKeys
     void explain_plain(std::string_view bytes, bool secret);
 
     bool on_ = false;
@@ -2159,7 +2173,8 @@ void Narrator::said(const Terminal &terminal, int socket, std::string_view bytes
                             (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
 }
 
-void Narrator::explain_key(const SpecialKey &key, char byte) {
+void Narrator::explain_key(std::size_t special, char byte) {
+    const SpecialKey &key = kSpecialKeys[special];
     const std::string name = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
     if (key.flag != ISIG) return tell(Actor::kernel, name, "termios(3)");
     const bool flush = (settings_.c_lflag & NOFLSH) == 0;
@@ -2197,7 +2212,7 @@ void Narrator::typed(const Terminal &terminal, std::string_view bytes) {
         const auto *key = std::find_if(kSpecialKeys.begin(), kSpecialKeys.end(), acts);
         if (std::exchange(literal_, false) || key == kSpecialKeys.end()) continue;
         explain_plain(bytes.substr(begin, i - begin), secret);
-        explain_key(*key, bytes[i]);
+        explain_key(static_cast<std::size_t>(key - kSpecialKeys.begin()), bytes[i]);
         literal_ = key->index == VLNEXT;
         begin = i + 1;
     }
@@ -2546,7 +2561,7 @@ void Session::send_output(Client &client) {
     client.cursor += static_cast<std::uint64_t>(n);
     client.blocked = client.cursor < ring_.head();
     if (!client.blocked || n == 0) return;
-    client.unsent = unsent_bytes(client.socket.get());
+    client.unsent = System::unsent_bytes(client.socket.get());
     client.looked = now_;
 }
 
@@ -3026,7 +3041,7 @@ void Session::take_time() {
 /// dropped.
 void Session::look_at_progress(Client &client) {
     client.looked = now_;
-    const int unsent = unsent_bytes(client.socket.get());
+    const int unsent = System::unsent_bytes(client.socket.get());
     if (std::exchange(client.unsent, unsent) != unsent) client.progress = now_;
     const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
     const bool in_the_way = phase_ == Phase::farewell || (client.record > 0 && is_crowded());
@@ -3234,8 +3249,8 @@ int Session::start(const Options &options, int caller) {
     const Resolved view_where = viewers ? resolve(options.view, true) : Resolved{};
     inside_ = take_signals();  // not before: a name service that does not answer can be interrupted
     turn_.resize(kTurnBytes);
-    int status = listener_.open(options.address, where, options.allow_remote);
-    if (status == 0 && viewers) status = view_listener_.open(options.view, view_where, options.allow_remote);
+    int status = listen_at(listener_, options.address, where, options.allow_remote);
+    if (status == 0 && viewers) status = listen_at(view_listener_, options.view, view_where, options.allow_remote);
     if (status != 0) return status;
     narrator_.tell(Actor::shim, "listens on " + listener_.name(), "listen(2)");
     if (!gate_.open(options.allow_remote)) return kExitFailed;
