@@ -147,115 +147,6 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
-// >>> session names: the same in shim.cpp and attach.cpp
-/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
-/// must go on.)
-std::string session_folder() {
-    const char *chosen = std::getenv("SHIM_DIR");
-    return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
-}
-
-/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a socket
-/// there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a symbolic link.
-std::string folder_fault(const std::string &folder, bool make) {
-    struct stat file{};
-    if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
-    const bool made = !make || ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
-    if (!made || ::lstat(folder.c_str(), &file) != 0)
-        return !make && errno == ENOENT ? "" : folder + ": " + std::strerror(errno);
-    if (!S_ISDIR(file.st_mode) || file.st_uid != ::geteuid())
-        return folder + " is not a folder of yours: remove it, or set SHIM_DIR to one that is";
-    return (file.st_mode & 077) == 0 ? "" : folder + " is open to other users: chmod 700 " + folder;
-}
-
-/// Letters, digits and . _ - @, 64 at most; never what could be a port, an option or a hidden file.
-bool is_session_name(std::string_view text) {
-    constexpr std::string_view kFirst = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@";
-    const bool is_number = text.find_first_not_of("0123456789") == std::string_view::npos;
-    return !is_number && text.size() <= 64 && kFirst.find(text.front()) != std::string_view::npos &&
-           text.find_first_not_of(std::string(kFirst) + ".-") == std::string_view::npos;
-}
-// <<< session names
-
-// >>> recordings of named sessions: the same in shim.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
-/// wants state to be kept.
-std::string records_folder() {
-    const auto variable = [](const char *name) {
-        const char *value = std::getenv(name);
-        return std::string(value != nullptr ? value : "");
-    };
-    if (const std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
-    if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
-    const std::string home = variable("HOME");
-    if (!home.empty()) return home + "/.local/state/shim";
-    const passwd *user = ::getpwuid(::geteuid());  // a service may have no HOME
-    return std::string(user != nullptr ? user->pw_dir : "") + "/.local/state/shim";
-}
-// <<< recordings of named sessions
-
-// >>> addresses: the same in shim.cpp and attach.cpp
-/// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
-struct SocketAddress {
-    sockaddr_storage storage{};
-    socklen_t length = 0;
-    [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
-};
-
-/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
-/// fault (a usage error) or the machine: its name service, its session folder.
-struct Resolved {
-    std::vector<SocketAddress> addresses{};
-    std::string why{};
-    bool malformed = false;
-};
-
-Resolved resolve_path(std::string_view path) {
-    SocketAddress address{.storage = {}, .length = sizeof(sockaddr_un)};
-    auto *un = reinterpret_cast<sockaddr_un *>(&address.storage);
-    const std::size_t most = sizeof un->sun_path - 1;
-    if (path.size() > most) return {{}, "its path is longer than " + std::to_string(most) + " bytes", true};
-    un->sun_family = AF_UNIX;
-    path.copy(un->sun_path, path.size());
-    return {.addresses = {address}};
-}
-
-Resolved resolve_tcp(const std::string &host, const std::string &port) {
-    addrinfo hints{}, *list = nullptr;
-    hints.ai_socktype = SOCK_STREAM;
-    const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list);  // may wait for a name server
-    if (error != 0) return {.why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
-    Resolved found;
-    for (const addrinfo *a = list; a != nullptr; a = a->ai_next) {
-        SocketAddress one{.storage = {}, .length = a->ai_addrlen};
-        std::memcpy(&one.storage, a->ai_addr, a->ai_addrlen);
-        found.addresses.push_back(one);
-    }
-    ::freeaddrinfo(list);
-    return found;
-}
-
-/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything with
-/// a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there.
-Resolved resolve(std::string_view text, bool make_folder = false) {
-    if (text.find('/') != std::string_view::npos) return resolve_path(text);
-    if (is_session_name(text)) {
-        const std::string folder = session_folder(), fault = folder_fault(folder, make_folder);
-        return fault.empty() ? resolve_path(folder + "/" + std::string(text)) : Resolved{.why = fault};
-    }
-    const std::size_t colon = text.rfind(':');
-    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
-    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos) host = "";
-    const auto number = parse_number(port);
-    if (host.empty() || !number)
-        return {{}, "not a session's name (letters, digits, . _ - @), PORT, HOST:PORT or a path with a /", true};
-    if (*number > 65535) return {{}, "port is not a number from 0 to 65535", true};
-    return resolve_tcp(std::string(host), std::to_string(*number));
-}
-// <<< addresses
-
 using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC: never steps, whatever happens to the time of day
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -282,1009 +173,8 @@ struct System {
     static Fd unlinked_file();
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
-// What not every system has
-//
-// All else in this file is POSIX, openpty(3), getopt_long(3) and flock(2). What stands here is asked for by the macros
-// that headers define, not by a system's name where that can be, and has something in its place:
-//
-//   openpty(3)      its header has three names: above
-//   close_range(2)  Linux, FreeBSD; NetBSD and OpenBSD have calls of their own. Else a loop: a descriptor that stands
-//                   above 65,535 stays open
-//   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
-//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
-//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
-//   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
-//                   come in at a port. Names and paths are safe there. A client at a port that half closes and then
-//                   goes away is noticed when there is something to send to it
-//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at a
-//                   time, and is owed more than its socket holds when the session ends, may be given up too early; and
-//                   one that does not close its end is waited for for 5 s
-//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
-//                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
-// ---------------------------------------------------------------------------------------------------------------------
-
-#if defined(PORTABLE)
-constexpr char kProc[] = "/proc-is-not-used";
-#else
-constexpr char kProc[] = "/proc";
-#endif
-
-#if defined(IUTF8)
-const tcflag_t System::kUtf8Input = IUTF8;
-#else
-const tcflag_t System::kUtf8Input = 0;
-#endif
-
-/// Closes all descriptors from `first` on.
-void close_from(int first) {
-#if defined(SYS_close_range)  // the system call: not every C library has a function for it
-    if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
-#elif defined(F_CLOSEM)  // NetBSD
-    if (::fcntl(first, F_CLOSEM) == 0) return;
-#elif defined(__OpenBSD__)
-    if (::closefrom(first) == 0) return;
-#endif
-    constexpr long kMost = 65536;  // there may be no limit, or one that takes minutes
-    const long limit = ::sysconf(_SC_OPEN_MAX);
-    for (int fd = static_cast<int>(limit < 0 ? kMost : std::min(limit, kMost)) - 1; fd >= first; --fd) ::close(fd);
-}
-
-Fd System::unlinked_file() {
-#if defined(MFD_CLOEXEC)
-    return Fd(close_on_exec(::memfd_create("shim", 0)));
-#else
-    const char *folder = std::getenv("TMPDIR");
-    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
-    Fd fd(::mkstemp(path.data()));
-    if (fd) ::unlink(path.c_str());
-    close_on_exec(fd.get());
-    return fd;
-#endif
-}
-
-int System::unsent_bytes([[maybe_unused]] int fd) {
-    int bytes = -1;
-#if defined(SIOCOUTQ)
-    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
-#elif defined(FIONWRITE)
-    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
-#elif defined(SO_NWRITE)
-    socklen_t length = sizeof bytes;
-    if (::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) != 0) return -1;
-#endif
-    return bytes;
-}
-
-/// This program's file, with its whole path, or "". `name` is what it was started as.
-std::string own_file(const std::string &name) {
-    std::array<char, PATH_MAX> path{};
-    if (::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size() - 1) > 0) return path.data();
-    if (name.find('/') != std::string::npos) return ::realpath(name.c_str(), path.data()) != nullptr ? path.data() : "";
-    const char *variable = std::getenv("PATH");
-    for (std::string_view folders = variable != nullptr ? variable : ""; !folders.empty();) {
-        const std::size_t colon = std::min(folders.find(':'), folders.size());
-        const std::string file = std::string(folders.substr(0, colon)) + "/" + name;
-        if (colon > 0 && ::access(file.c_str(), X_OK) == 0) return file;
-        folders.remove_prefix(std::min(colon + 1, folders.size()));
-    }
-    return "";
-}
-
-/// proc(5): SigCgt.
-bool System::catches(pid_t pid, int number) {
-    const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
-    const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
-    std::array<char, 4096> text{};
-    const ssize_t n = ::read(status.get(), text.data(), text.size());
-    const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
-    constexpr std::string_view kLabel = "SigCgt:\t";
-    const std::size_t at = all.find(kLabel);
-    if (at == std::string_view::npos) return false;
-    std::uint64_t mask = 0;
-    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), mask, 16);
-    return (mask >> (number - 1) & 1) != 0;
-}
-
-bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
-
-/// Whether the process at the other end of a Unix-domain socket is ours.
-bool unix_peer_is_ours(int fd) {
-#if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
-    ucred peer{};
-    socklen_t length = sizeof peer;
-    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && is_ours(peer.uid);
-#elif defined(PORTABLE)
-    return fd >= 0;
-#else
-    uid_t user = 0;
-    gid_t group = 0;
-    return ::getpeereid(fd, &user, &group) == 0 && is_ours(user);
-#endif
-}
-
-/// The same for --explain: who that is, and the question that the kernel answers it to.
-std::pair<std::string, const char *> describe_unix_peer([[maybe_unused]] int fd) {
-#if defined(SCM_CREDENTIALS)
-    ucred peer{};
-    socklen_t length = sizeof peer;
-    ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
-    return {"process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid), "SO_PEERCRED, unix(7)"};
-#elif defined(PORTABLE)
-    return {"it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
-#else
-    return {"the user there", "getpeereid(3)"};
-#endif
-}
-
-/// Who owns a TCP socket of this machine. `here`: there is such a socket; `held`: a process has it open.
-struct TcpOwner {
-    bool here = false, held = false;
-    uid_t user = 0;
-};
-
-#if defined(SOCK_DIAG_BY_FAMILY)
-constexpr bool kHasTcpTable = true;
-
-/// A socket to ask with.
-Fd open_tcp_table() { return Fd(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG))); }
-
-void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
-    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
-    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
-    port = in->sin_port;  // at the same place in both
-    if (address.storage.ss_family == AF_INET) words[0] = in->sin_addr.s_addr;
-    else std::memcpy(words, &in6->sin6_addr, 16);
-}
-
-/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)):
-/// packets to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell
-/// less: it fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
-bool is_elsewhere(const SocketAddress &address) {
-    struct {
-        nlmsghdr head;
-        rtmsg body;
-        rtattr attribute;
-        std::array<__be32, 4> destination;
-    } question{};
-    const std::size_t bytes = address.storage.ss_family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr);
-    question.head.nlmsg_len = static_cast<std::uint32_t>(offsetof(decltype(question), destination) + bytes);
-    question.head.nlmsg_type = RTM_GETROUTE;
-    question.head.nlmsg_flags = NLM_F_REQUEST;
-    question.body.rtm_family = static_cast<unsigned char>(address.storage.ss_family);
-    question.body.rtm_dst_len = static_cast<unsigned char>(bytes * 8);
-    question.attribute.rta_type = RTA_DST;
-    question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(bytes));
-    __be16 port = 0;
-    put_endpoint(address, port, question.destination.data());
-    const Fd routes(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)));
-    if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
-    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
-    const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
-    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || head->nlmsg_type != RTM_NEWROUTE) return false;
-    return reinterpret_cast<const rtmsg *>(answer.data() + NLMSG_HDRLEN)->rtm_type == RTN_UNICAST;
-}
-
-/// The owner of the socket whose ends are `peer` and `own`, the other way round than ours, asked through `diag`.
-TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own) {
-    struct {
-        nlmsghdr head;
-        inet_diag_req_v2 body;
-    } question{};
-    question.head.nlmsg_len = sizeof question;
-    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-    question.head.nlmsg_flags = NLM_F_REQUEST;
-    question.body.sdiag_family = static_cast<std::uint8_t>(peer.storage.ss_family);
-    question.body.sdiag_protocol = IPPROTO_TCP;
-    question.body.idiag_states = ~0U;
-    question.body.id.idiag_cookie[0] = question.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
-    put_endpoint(peer, question.body.id.idiag_sport, question.body.id.idiag_src);
-    put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
-    if (::send(diag, &question, sizeof question, 0) < 0) return {};
-    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
-    const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
-    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return {};
-    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
-    const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
-    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
-    return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
-}
-#else
-constexpr bool kHasTcpTable = false;
-Fd open_tcp_table() { return {}; }
-bool is_elsewhere(const SocketAddress &) { return true; }
-TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress &) { return {}; }
-#endif
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 1. The command line
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr char kUsage[] =
-    "Usage: shim [OPTION]... ADDRESS PROGRAM [ARG]...\n"
-    "Runs PROGRAM on a terminal of its own in the background; attach ADDRESS shows that terminal.\n"
-    "ADDRESS: a session's NAME (letters, digits, . _ - @), PORT (on the loopback interface; 0: any free one),\n"
-    "HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
-    "\n"
-    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder;\n"
-    "                             of a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
-    "  -n, --no-record            no recording\n"
-    "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
-    "  -m, --max-record SIZE      stop recording there; the session goes on\n"
-    "  -s, --size COLSxROWS       first window size (default: this terminal's, else 80x24)\n"
-    "  -H, --history SIZE|all|none  what a late client is sent first (default: 64K)\n"
-    "  -w, --wait                 start PROGRAM when the first client is there\n"
-    "  -v, --view ADDRESS         listen there too, for viewers: what they send is thrown away\n"
-    "  -f, --foreground           stay in the foreground and exit with PROGRAM's status; standard output gets what\n"
-    "                             PROGRAM prints, unless it is a terminal\n"
-    "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
-    "      --explain              tell on standard error what happens on the terminal (implies -f)\n"
-    "      --allow-remote         take an ADDRESS that is not loopback: whoever reaches it owns the terminal\n"
-    "  -h, --help                 show this\n"
-    "  -V, --version              show the version\n"
-    "\n"
-    "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM, SIGHUP and, after the grace,\n"
-    "SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up. SIGUSR1 puts a marker into the\n"
-    "recording. SIGUSR2 makes the socket anew where somebody has removed it.\n"
-    "Exit status: 0 started, 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
-
 constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExitNotFound = 127;
 constexpr std::uint64_t kUnlimited = UINT64_MAX;
-
-struct Options {
-    std::string self;            // argv[0]
-    std::string address;
-    std::string view;            // "" for none
-    char **program = nullptr;    // PROGRAM [ARG]..., ended by a null pointer: a part of main's argv
-    std::string record_file;     // "" for the default name
-    bool record = true;
-    bool record_input = false;
-    std::uint64_t max_record = kUnlimited;  // bytes of file
-    winsize size{};                         // rows 0: not given
-    std::uint64_t history = 64 << 10;       // bytes; kUnlimited: everything from the first byte
-    bool wait = false;
-    bool foreground = false;
-    bool explain = false;
-    seconds grace{10};                      // between the request to end and SIGKILL
-    bool allow_remote = false;
-};
-
-/// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-    constexpr std::string_view kUnits = "KMG";
-    std::uint64_t unit = 1;
-    const std::size_t at = text.empty() ? std::string_view::npos : kUnits.find(text.back());
-    if (at != std::string_view::npos) {
-        unit = std::uint64_t{1} << (10 * (at + 1));
-        text.remove_suffix(1);
-    }
-    const auto number = parse_number(text);
-    if (!number || *number > kUnlimited / unit) return std::nullopt;
-    return *number * unit;
-}
-
-/// `80x24`: columns, then rows, 1 to 65535 each as in struct winsize; false when it is not that.
-bool parse_window(std::string_view text, winsize &size) {
-    const std::size_t x = text.find('x');
-    if (x == std::string_view::npos) return false;
-    const auto cols = parse_number(text.substr(0, x)), rows = parse_number(text.substr(x + 1));
-    if (!cols || !rows || *cols < 1 || *cols > 65535 || *rows < 1 || *rows > 65535) return false;
-    size.ws_col = static_cast<unsigned short>(*cols);
-    size.ws_row = static_cast<unsigned short>(*rows);
-    return true;
-}
-
-/// `text` as a number of seconds up to a day; false with a message when it is not that.
-bool parse_grace(const std::string &text, seconds &grace) {
-    const auto number = parse_number(text);
-    if (!number || *number > 86400) {
-        complain("--grace", "'" + text + "' is not a number of seconds (0 to 86400)");
-        return false;
-    }
-    grace = seconds(*number);
-    return true;
-}
-
-/// Takes one option with its value (null when it has none) into `options`; false with a message when it is wrong.
-bool take_option(int option, const char *value, Options &options) {
-    const std::string text = value != nullptr ? value : "";
-    const auto size_into = [&text](const char *name, std::uint64_t &target) {
-        const auto size = parse_size(text);
-        if (size) target = *size;
-        else complain(name, "'" + text + "' is not a SIZE (a number of bytes, or one with K, M or G)");
-        return size.has_value();
-    };
-    switch (option) {
-    case 'r':
-        options.record = true;
-        options.record_file = text;
-        if (text.empty()) complain("--record", "the name of a file is missing");
-        return !text.empty();
-    case 'n': options.record = false; return true;
-    case 'i': options.record_input = true; return true;
-    case 'm': return size_into("--max-record", options.max_record);
-    case 's':
-        if (parse_window(text, options.size)) return true;
-        complain("--size", "'" + text + "' is not COLSxROWS (1x1 to 65535x65535)");
-        return false;
-    case 'H':
-        if (text == "all" || text == "none") options.history = text == "all" ? kUnlimited : 0;
-        else return size_into("--history", options.history);
-        return true;
-    case 'w': options.wait = true; return true;
-    case 'v':
-        options.view = text;
-        if (text.empty()) complain("--view", "an address is missing");
-        return !text.empty();
-    case 'f': options.foreground = true; return true;
-    case 'E': options.explain = options.foreground = true; return true;
-    case 'g': return parse_grace(text, options.grace);
-    default: options.allow_remote = true; return true;
-    }
-}
-
-/// Reads the command line into `options`. Gives an exit status when there is nothing more to do: after a usage error
-/// (one line on standard error), --help or --version.
-std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
-    static const option kLong[] = {
-        {"record", required_argument, nullptr, 'r'},     {"no-record", no_argument, nullptr, 'n'},
-        {"record-input", no_argument, nullptr, 'i'},     {"max-record", required_argument, nullptr, 'm'},
-        {"size", required_argument, nullptr, 's'},       {"history", required_argument, nullptr, 'H'},
-        {"wait", no_argument, nullptr, 'w'},             {"view", required_argument, nullptr, 'v'},
-        {"foreground", no_argument, nullptr, 'f'},       {"explain", no_argument, nullptr, 'E'},
-        {"allow-remote", no_argument, nullptr, 'R'},
-        {"grace", required_argument, nullptr, 'g'},
-        {"help", no_argument, nullptr, 'h'},             {"version", no_argument, nullptr, 'V'},
-        {nullptr, 0, nullptr, 0},
-    };
-    opterr = 0;  // our own messages, in our own form
-    for (int option = 0; (option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fg:hV", kLong, nullptr)) != -1;) {
-        if (option == 'h' || option == 'V') {
-            if (option == 'h') std::fputs(kUsage, stdout);
-            else std::printf("%s %s\n", kProgram, kVersion);
-            return std::fflush(stdout) == 0 ? 0 : kExitFailed;
-        }
-        if (option == '?' || option == ':') {
-            const std::string word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
-            const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
-            complain(name, option == ':' ? "a value is missing" : "no such option, or not used so (see shim --help)");
-            return kExitUsage;
-        }
-        if (!take_option(option, optarg, options)) return kExitUsage;
-    }
-    if (argc - optind < 2) {
-        complain("usage", "shim [OPTION]... ADDRESS PROGRAM [ARG]... (see shim --help)");
-        return kExitUsage;
-    }
-    if (options.history == kUnlimited && !options.record) {
-        complain("--history all", "needs the recording that --no-record forbids");
-        return kExitUsage;
-    }
-    options.address = argv[optind];
-    options.program = argv + optind + 1;
-    return std::nullopt;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 2. Listening
-//
-// A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
-// accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask at
-// bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr seconds kStartWait{1};  // for a lock that somebody else holds
-
-bool is_loopback(const SocketAddress &address) {
-    if (address.storage.ss_family == AF_UNIX) return true;
-    if (address.storage.ss_family == AF_INET) {
-        const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
-        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
-    }
-    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
-    return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
-           (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == 127);
-}
-
-/// The address as a user would write it: `127.0.0.1:43210`, `[::1]:43210`, or the path.
-std::string to_text(const SocketAddress &address) {
-    if (address.storage.ss_family == AF_UNIX) return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
-    std::array<char, NI_MAXHOST> host{};
-    std::array<char, NI_MAXSERV> port{};
-    ::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
-                  NI_NUMERICHOST | NI_NUMERICSERV);
-    const std::string name = host.data();
-    return (address.storage.ss_family == AF_INET6 ? "[" + name + "]" : name) + ":" + port.data();
-}
-
-class Listener {
-public:
-    Listener() = default;
-    Listener(const Listener &) = delete;
-    Listener &operator=(const Listener &) = delete;
-    ~Listener() { close(); }
-
-    /// Binds to the socket address, which its user calls `text`, and listens. Gives why not, or "".
-    std::string open(const std::string &text, const sockaddr *address, socklen_t length);
-    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a message.
-    void renew();
-    /// Stops listening, and removes the socket file if it is still ours.
-    void close();
-
-    [[nodiscard]] int fd() const { return fd_.get(); }
-    [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
-    [[nodiscard]] const std::string &name() const { return name_; }  // the address, as it came to be
-    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }  // good from any folder
-    [[nodiscard]] std::string label() const;                         // what stands for it in a file's name
-
-private:
-    std::string bind_to_path(const sockaddr_un &address);
-
-    Fd fd_;
-    std::string name_;
-    std::string path_;    // of a Unix-domain socket, absolute, else ""
-    struct stat file_{};  // which file it was when we made it
-};
-
-/// The path as it is called from any folder: the daemon leaves the one in which it was started.
-std::string absolute(const std::string &path) {
-    std::array<char, PATH_MAX> folder{};
-    if (path.empty() || path.front() == '/') return path;
-    return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
-}
-
-/// Takes the lock of a folder that others may lock too; waits for kStartWait at most.
-bool lock_folder(int folder) {
-    for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
-        if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
-        if (Clock::now() > until) return false;
-        ::poll(nullptr, 0, 10);
-    }
-    return true;
-}
-
-/// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands there,
-/// or "". Only a socket is ever taken for stale, never another file.
-std::string clear_stale(const sockaddr_un &address) {
-    struct stat file{};
-    if (::lstat(address.sun_path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
-    if (!S_ISSOCK(file.st_mode)) return "a file that is no socket stands there";
-    const Fd probe(close_on_exec(::socket(AF_UNIX, SOCK_STREAM, 0)));
-    set_nonblocking(probe.get());  // connect(2) would wait for one who listens and does not accept
-    const auto *where = reinterpret_cast<const sockaddr *>(&address);
-    const bool answers = ::connect(probe.get(), where, sizeof address) == 0 || errno == EAGAIN;
-    if (answers) return "a session runs there: attach ";
-    if (errno != ECONNREFUSED) return std::string("a socket stands there, and may be in use: ") + std::strerror(errno);
-    return ::unlink(address.sun_path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
-}
-
-/// bind(2) and listen(2) for a Unix-domain socket; gives why not, or "".
-std::string Listener::bind_to_path(const sockaddr_un &address) {
-    const std::string path = address.sun_path;
-    const std::string folder = path.substr(0, path.rfind('/') + 1);
-    const Fd lock(close_on_exec(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)));
-    // Two shims must not both find it stale, and one remove the other's fresh socket.
-    if (!lock_folder(lock.get())) return "somebody holds a lock on its folder (flock)";
-    if (std::string why = clear_stale(address); !why.empty()) return why;
-    const mode_t before = ::umask(0177);
-    const int result = ::bind(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
-    ::umask(before);
-    if (result != 0 && errno == EACCES) return "no permission to make a socket in its folder";
-    if (result != 0 || ::lstat(path.c_str(), &file_) != 0) return std::strerror(errno);
-    path_ = absolute(path);
-    const bool listens = ::listen(fd_.get(), SOMAXCONN) == 0;  // while the lock is held: until then it looks stale
-    return listens ? "" : std::strerror(errno);
-}
-
-std::string Listener::open(const std::string &text, const sockaddr *address, socklen_t length) {
-    name_ = text;
-    fd_.reset(close_on_exec(::socket(address->sa_family, SOCK_STREAM, 0)));
-    if (!fd_) return std::strerror(errno);
-    set_nonblocking(fd_.get());
-    if (address->sa_family == AF_UNIX) return bind_to_path(*reinterpret_cast<const sockaddr_un *>(address));
-    const int on = 1;
-    ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (::bind(fd_.get(), address, length) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0) return std::strerror(errno);
-    SocketAddress bound{.storage = {}, .length = sizeof bound.storage};
-    ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&bound.storage), &bound.length);
-    name_ = to_text(bound);  // port 0 has become another
-    return "";
-}
-
-/// Listens at ADDRESS, which has been resolved. Gives 0, or with a message the exit status.
-int listen_at(Listener &listener, const std::string &text, const Resolved &found, bool allow_remote) {
-    std::string why = found.why;
-    for (const SocketAddress &address : found.addresses) {
-        if (allow_remote || is_loopback(address)) continue;
-        complain(text, "not a loopback address: whoever reaches it would own the terminal (see --allow-remote)");
-        return kExitFailed;
-    }
-    for (const SocketAddress &address : found.addresses) {
-        why = listener.open(text, address.get(), address.length);
-        if (why.empty()) return 0;
-    }
-    if (why.ends_with(": attach ")) why += text;
-    complain(text, why);
-    return found.malformed ? kExitUsage : kExitFailed;
-}
-
-void Listener::renew() {
-    struct stat file{};
-    if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
-    const std::string text = is_session_name(name_) ? name_ : path_;  // a session's folder may be gone, too
-    Listener fresh;
-    if (listen_at(fresh, text, resolve(text, true), false) != 0) return;
-    std::swap(fd_, fresh.fd_);
-    std::swap(file_, fresh.file_);
-    fresh.path_.clear();  // the new file is ours now
-}
-
-void Listener::close() {
-    struct stat file{};
-    if (!path_.empty() && ::lstat(path_.c_str(), &file) == 0 && file.st_ino == file_.st_ino &&
-        file.st_dev == file_.st_dev)
-        ::unlink(path_.c_str());
-    path_.clear();
-    fd_.reset();
-}
-
-std::string Listener::label() const { return name_.substr(name_.find_last_of("/:") + 1); }
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 3. UTF-8 and JSON
-//
-// A terminal speaks bytes, JSON speaks Unicode. A read of the master cuts where it likes, so a sequence at its end may
-// be one that goes on (cut) or one that never can (broken): the Unicode standard, table 3-7, tells them apart.
-// ---------------------------------------------------------------------------------------------------------------------
-
-struct Sequence {
-    enum class Kind { whole, broken, cut } kind;
-    std::size_t length;  // bytes: of the character; of the longest part that could begin one; of what is there
-};
-
-/// What stands at `at` (before `end`), where a byte of 0x80 or over is.
-Sequence utf8_sequence(const unsigned char *at, const unsigned char *end) {
-    const unsigned char lead = *at;
-    if (lead < 0xC2 || lead > 0xF4) return {Sequence::Kind::broken, 1};
-    const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    for (std::size_t i = 1; i < length; ++i, low = 0x80, high = 0xBF) {
-        if (at + i == end) return {Sequence::Kind::cut, i};
-        if (at[i] < low || at[i] > high) return {Sequence::Kind::broken, i};
-    }
-    return {Sequence::Kind::whole, length};
-}
-
-/// How many bytes at the end (0 to 3) begin a character that the next read may complete.
-std::size_t cut_tail(std::string_view bytes) {
-    const auto *end = reinterpret_cast<const unsigned char *>(bytes.data()) + bytes.size();
-    for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
-        if ((end[-static_cast<std::ptrdiff_t>(back)] & 0xC0) == 0x80) continue;  // in the middle of a character
-        if (end[-static_cast<std::ptrdiff_t>(back)] < 0x80) return 0;
-        return utf8_sequence(end - back, end).kind == Sequence::Kind::cut ? back : 0;
-    }
-    return 0;
-}
-
-constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
-constexpr bool kLittleEndian = std::endian::native == std::endian::little;  // what the two below ask for, to be quick
-
-/// Sixteen bytes that the compiler works on at once, with whatever the processor has for that (a GNU extension of g++ and
-/// clang++); signed, so that bytes of 0x80 and over are below 0x20 too.
-using Sixteen = signed char __attribute__((vector_size(16)));
-using Two = std::uint64_t __attribute__((vector_size(16)));  // the same, as numbers
-
-/// How many of the 16 bytes at `at`, from the first on, stand in a JSON string as they are and are ASCII.
-inline std::size_t plain_of_sixteen(const unsigned char *at) {
-    if constexpr (!kLittleEndian) return 0;  // the byte-by-byte path of the caller
-    Sixteen bytes;
-    std::memcpy(&bytes, at, sizeof bytes);
-    const Sixteen special = (bytes < 0x20) | (bytes == '"') | (bytes == '\\');  // 0xFF where it is so, else 0
-    const auto halves = std::bit_cast<Two>(special);
-    if (halves[0] != 0) return static_cast<std::size_t>(std::countr_zero(halves[0])) / 8;
-    return halves[1] != 0 ? 8 + static_cast<std::size_t>(std::countr_zero(halves[1])) / 8 : 16;
-}
-
-/// The length of the UTF-8 sequence that the four bytes at `at` begin with, when it is one of two or three bytes; else 0,
-/// which says nothing. Quicker than utf8_sequence(), as it has no loop.
-inline std::size_t short_sequence(const unsigned char *at) {
-    std::uint32_t w = 0;
-    std::memcpy(&w, at, sizeof w);
-    if constexpr (!kLittleEndian) return 0;
-    if ((w & 0xC0E0) == 0x80C0) return (w & 0x1E) != 0 ? 2 : 0;  // C0, C1: overlong
-    if ((w & 0xC0C0F0) != 0x8080E0) return 0;
-    return (w & 0x200F) != 0 && (w & 0x200F) != 0x200D ? 3 : 0;  // E0 80..9F: overlong; ED A0..BF: a surrogate
-}
-
-/// A byte of ASCII as it stands in a JSON string.
-struct Escape {
-    std::array<char, 7> text{};
-    std::uint8_t length = 0;
-};
-
-constexpr std::array<Escape, 128> make_escapes() {
-    constexpr std::string_view kLetters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu", kHex = "0123456789abcdef";
-    std::array<Escape, 128> escapes{};
-    for (unsigned c = 0; c < escapes.size(); ++c) {
-        const char letter = c < 0x20 ? kLetters[c] : static_cast<char>(c);
-        if (c >= 0x20 && c != '"' && c != '\\') escapes[c] = {.text = {letter}, .length = 1};
-        else if (letter != 'u') escapes[c] = {.text = {'\\', letter}, .length = 2};
-        else escapes[c] = {.text = {'\\', 'u', '0', '0', kHex[c >> 4], kHex[c & 15]}, .length = 6};
-    }
-    return escapes;
-}
-
-constexpr std::array<Escape, 128> kEscapes = make_escapes();
-
-/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 16; bytes
-/// that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Copies are of a fixed size, one
-/// instruction, though fewer bytes may count: what comes next is written over the rest.
-char *encode_json(std::string_view in, char *out, bool &exact) {
-    const auto *at = reinterpret_cast<const unsigned char *>(in.data());
-    const auto *const end = at + in.size();
-    while (at < end) {
-        if (end - at >= 16) {
-            std::memcpy(out, at, 16);
-            const std::size_t plain = plain_of_sixteen(at);
-            at += plain;
-            out += plain;
-            if (plain == 16) continue;
-        }
-        if (*at < 0x80) {
-            const Escape &escape = kEscapes[*at++];
-            std::memcpy(out, &escape, sizeof escape);
-            out += escape.length;
-            continue;
-        }
-        std::size_t length = 0;
-        for (; end - at >= 4 && (length = short_sequence(at)) > 0; at += length, out += length) std::memcpy(out, at, 4);
-        if (at == end || *at < 0x80) continue;
-        const Sequence sequence = utf8_sequence(at, end);
-        const bool whole = sequence.kind == Sequence::Kind::whole;
-        length = whole ? sequence.length : 3;
-        std::memcpy(out, whole ? reinterpret_cast<const char *>(at) : "\xEF\xBF\xBD", length);
-        out += length;
-        at += sequence.length;
-        exact = exact && whole;
-    }
-    return out;
-}
-
-/// The same for short texts: a command, an address.
-std::string json_string(std::string_view text) {
-    std::string out(text.size() * kMostPerByte + 20, '"');
-    bool exact = true;
-    const char *end = encode_json(text, out.data() + 1, exact);
-    out.resize(static_cast<std::size_t>(end - out.data()));
-    return out + '"';
-}
-
-/// Base64 (RFC 4648, with padding) of `in` to `out`, which has room for 4 bytes for every 3 begun; gives the end.
-char *encode_base64(std::string_view in, char *out) {
-    constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (std::size_t i = 0; i < in.size(); i += 3) {
-        std::uint32_t bits = 0;
-        for (std::size_t k = 0; k < 3; ++k) bits = bits << 8 | (i + k < in.size() ? std::uint8_t(in[i + k]) : 0U);
-        for (std::size_t k = 0; k < 4; ++k) *out++ = i + k <= in.size() ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
-    }
-    return out;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 4. The recording
-//
-// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn of the loop collects its events
-// and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL,
-// so what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is
-// kept and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
-//
-// Late clients are painted from the recording, by `record`. Where there is no file, or not everything is in it (-n, at
-// its limit, a full disk), the same lines go into memory: an unlinked file with the end of the session.
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// The beginning of a line of a recording: at which byte of the file, how many bytes of output the lines before it hold,
-/// and the window size there.
-struct Place {
-    std::uint64_t offset = 0, position = 0;
-    winsize size{};
-};
-
-/// As much of `bytes` as the file takes now: how many bytes. Less than all on a full disk or at the file size limit.
-std::size_t write_some(int fd, std::string_view bytes) {
-    std::size_t done = 0;
-    for (ssize_t n = 1; n > 0 && done < bytes.size(); done += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
-        n = ::write(fd, bytes.data() + done, bytes.size() - done);
-    return done;
-}
-
-/// The end of a session in an unlinked file, a recording like any other: at most kMemoryBytes of it.
-class Memory {
-public:
-    /// Begins, empty, with the output from `place` on (its offset does not matter); false when no file can be made.
-    bool begin(const Place &place);
-    /// Takes whole lines of a recording, after which `here.position` bytes have been printed in a window of `here.size`.
-    void write(std::string_view lines, const Place &here);
-    /// Forgets the lines before `place`, one of this file; false, and it is closed, when no new file can be made.
-    bool forget_before(const Place &place);
-
-    [[nodiscard]] bool is_open() const { return static_cast<bool>(file_); }
-    [[nodiscard]] int fd() const { return file_.get(); }
-    [[nodiscard]] const Place &first() const { return first_; }  // where its output begins
-    [[nodiscard]] const Place &end() const { return end_; }
-
-private:
-    static constexpr std::uint64_t kMemoryBytes = 16 << 20, kKeptBytes = 4 << 20;
-
-    void copy(int file, std::uint64_t offset, const Place &end);
-
-    Fd file_;
-    Place first_, end_;
-    std::optional<Place> kept_from_;  // from here on lines are kept when it gets too large
-};
-
-bool Memory::begin(const Place &place) {
-    file_ = System::unlinked_file();
-    const std::string header = R"({"version": 2, "width": )" + std::to_string(place.size.ws_col) + R"(, "height": )" +
-                               std::to_string(place.size.ws_row) + "}\n";
-    if (write_some(file_.get(), header) < header.size()) file_.reset();
-    first_ = end_ = {.offset = header.size(), .position = place.position, .size = place.size};
-    kept_from_.reset();
-    return is_open();
-}
-
-void Memory::write(std::string_view lines, const Place &here) {
-    if (!is_open()) return;
-    if (write_some(file_.get(), lines) < lines.size()) return file_.reset();
-    end_ = {.offset = end_.offset + lines.size(), .position = here.position, .size = here.size};
-    if (!kept_from_ && end_.offset > kMemoryBytes - kKeptBytes) kept_from_ = end_;
-    if (end_.offset > kMemoryBytes) forget_before(*kept_from_);
-}
-
-bool Memory::forget_before(const Place &place) {
-    Memory next;
-    if (next.begin(place)) next.copy(file_.get(), place.offset, end_);
-    *this = std::move(next);
-    return is_open();
-}
-
-/// Takes the lines that stand in `file` from `offset` up to `end`.
-void Memory::copy(int file, std::uint64_t offset, const Place &end) {
-    std::array<char, 64 << 10> bytes;
-    for (ssize_t n = 0; offset < end.offset; offset += static_cast<std::uint64_t>(n)) {
-        n = ::pread(file, bytes.data(), std::min<std::uint64_t>(bytes.size(), end.offset - offset), off_t(offset));
-        if (n <= 0 || write_some(file_.get(), {bytes.data(), std::size_t(n)}) < std::size_t(n)) return file_.reset();
-        end_.offset += static_cast<std::uint64_t>(n);
-    }
-    end_.position = end.position;
-    end_.size = end.size;
-}
-
-class Recording {
-public:
-    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
-
-    Recording() = default;
-    Recording(const Recording &) = delete;
-    Recording &operator=(const Recording &) = delete;
-    ~Recording() {
-        if (fd_ && !kept_) ::unlink(path_.c_str());
-    }
-
-    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
-    /// `limit` is in bytes of file. False with errno when that fails.
-    bool open(const std::string &path, const std::string &header, std::uint64_t limit);
-    /// Instead of a file, or when the file cannot hold everything: keeps the end of the session in memory.
-    void remember() { memory_.begin(here_); }
-    /// From now on the file stays: the start has succeeded.
-    void keep() { kept_ = true; }
-
-    /// The next bytes that the program printed, whole characters: a piece of this turn's output event.
-    void output(std::string_view piece);
-    /// The turn's output event is complete; `whole` is what its pieces were.
-    void end_output(std::string_view whole);
-    /// Any other event but the last: input (i), marker (m).
-    void event(char code, std::string_view text);
-    /// The window has another size from here on, also in the recording's coordinates (no event for the first one).
-    void resize(const winsize &size, bool first);
-    /// The last event; it is written even when the file is at its limit.
-    void end(int status);
-    /// Writes what has been collected: once a turn.
-    void commit();
-
-    [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
-    [[nodiscard]] int fd() const { return fd_.get(); }
-    [[nodiscard]] const std::string &path() const { return path_; }
-    [[nodiscard]] Memory &memory() { return memory_; }
-    [[nodiscard]] const Memory &memory() const { return memory_; }
-    /// Where the next line will stand in the file.
-    [[nodiscard]] const Place &here() const { return here_; }
-    /// Whether every byte of output from position `from` on is in the file, so that `record` can catch a client up.
-    [[nodiscard]] bool holds_from(std::uint64_t from) const {
-        return fd_ && rest_.empty() && !full_ && from >= gap_end_;
-    }
-    /// Whether every byte of output is in the file.
-    [[nodiscard]] bool is_whole() const { return holds_from(0); }
-    /// Where the output's position `at` is in the file, counted in bytes of output.
-    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
-    /// The last noted place of the file that is not behind `position`, in the file's bytes of output.
-    [[nodiscard]] Place place_before(std::uint64_t position) const {
-        const auto behind = [](std::uint64_t p, const Place &place) { return p < place.position; };
-        return *std::prev(std::upper_bound(places_.begin(), places_.end(), position, behind));
-    }
-
-private:
-    static constexpr std::size_t kNone = SIZE_MAX;
-    static constexpr std::uint64_t kPlaceStep = 16 << 20;
-
-    [[nodiscard]] bool is_written() const { return fd_ || memory_.is_open(); }
-    [[nodiscard]] long long elapsed() const;
-    void make_room(std::size_t bytes);
-    char *open_event(char code, std::size_t room);
-    void close_event(char *end);
-    void add(char code, std::string_view text);
-    void write_to_file(std::string_view lines, std::uint64_t output);
-    [[nodiscard]] bool finish_rest(std::uint64_t output);
-    void write_line(char code, std::string_view text);
-
-    Fd fd_;
-    std::string path_;
-    bool kept_ = false;
-    Clock::time_point start_ = Clock::now();
-    long long time_ = 0;                // of the event that is being added, in microseconds
-    long long turn_time_ = 0;           // of this turn's first event
-    std::vector<char> lines_;           // this turn's events
-    std::size_t used_ = 0;              // bytes of it that count
-    std::size_t output_begin_ = kNone;  // where this turn's output event begins in it
-    bool exact_ = true;                 // that event's bytes have all been UTF-8
-    std::uint64_t limit_ = kUnlimited;
-    bool full_ = false;                 // --max-record has been reached
-    std::string rest_;                  // what the last write left over: the file ends in the middle of a line
-    std::uint64_t missing_ = 0;         // output bytes since then
-    std::uint64_t missing_total_ = 0;
-    std::uint64_t position_ = 0;        // output bytes in all
-    std::uint64_t gap_end_ = 0;         // the position after the last byte that is missing
-    Place here_;                        // the end of the file (and of what memory holds), as of the last commit
-    winsize size_{};
-    std::vector<Place> places_ = {Place{}};  // one every kPlaceStep: some bytes for 16 MiB of output
-    Memory memory_;
-};
-
-bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
-    fd_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));  // `record` reads it
-    path_ = path;
-    limit_ = limit;
-    struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0 || write_some(fd_.get(), header) < header.size()) return false;
-    here_.offset = header.size();
-    return true;
-}
-
-/// Microseconds since the start of the recording.
-long long Recording::elapsed() const {
-    return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
-}
-
-/// Makes room for `bytes` more, and for the little that stands around them.
-void Recording::make_room(std::size_t bytes) {
-    if (lines_.size() < used_ + bytes + 64) lines_.resize(used_ + bytes + 64);
-}
-
-/// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
-char *Recording::open_event(char code, std::size_t room) {
-    make_room(room);
-    if (used_ == 0) turn_time_ = time_;
-    char *at = lines_.data() + used_;
-    return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
-}
-
-void Recording::close_event(char *end) {
-    for (const char c : {'"', ']', '\n'}) *end++ = c;
-    used_ = static_cast<std::size_t>(end - lines_.data());
-}
-
-void Recording::add(char code, std::string_view text) {
-    bool exact = true;
-    close_event(encode_json(text, open_event(code, text.size() * kMostPerByte + 8), exact));
-}
-
-/// Encodes each piece when it has been read: while we do that, the kernel makes the next one ready.
-void Recording::output(std::string_view piece) {
-    if (!is_written()) return;
-    if (output_begin_ == kNone) {
-        output_begin_ = used_;
-        exact_ = true;
-        time_ = elapsed();
-        used_ = static_cast<std::size_t>(open_event('o', 0) - lines_.data());
-    }
-    make_room(piece.size() * kMostPerByte);
-    used_ = static_cast<std::size_t>(encode_json(piece, lines_.data() + used_, exact_) - lines_.data());
-}
-
-void Recording::end_output(std::string_view whole) {
-    position_ += whole.size();
-    const std::size_t begin = std::exchange(output_begin_, kNone);
-    if (begin == kNone) return;
-    if (exact_) return close_event(lines_.data() + used_);
-    used_ = begin;  // the same again, with the exact bytes before it
-    close_event(encode_base64(whole, open_event('b', whole.size() * 4 / 3 + 8)));
-    add('o', whole);
-}
-
-void Recording::event(char code, std::string_view text) {
-    assert(output_begin_ == kNone);  // an event between output() and end_output() would stand inside of another
-    if (!is_written()) return;
-    time_ = elapsed();
-    add(code, text);
-}
-
-void Recording::resize(const winsize &size, bool first) {
-    size_ = size;
-    if (first) here_.size = size;
-    else event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
-}
-
-/// A line straight into the file, before those of this turn: a marker, or its last one.
-void Recording::write_line(char code, std::string_view text) {
-    const long long time = used_ > 0 ? turn_time_ : elapsed();
-    std::array<char, 64> begin{};
-    std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
-    here_.offset += write_some(fd_.get(), begin.data() + json_string(text) + "]\n");
-}
-
-void Recording::end(int status) {
-    event('x', std::to_string(status));
-    commit();
-    if (full_ && rest_.empty()) write_line('x', std::to_string(status));
-}
-
-void Recording::commit() {
-    const std::uint64_t output = position_ - here_.position;
-    if (used_ == 0 && rest_.empty()) {  // (output that nobody writes down is counted all the same)
-        here_.position = position_;
-        return;
-    }
-    const std::string_view lines(lines_.data(), used_);
-    if (fd_ && !full_) write_to_file(lines, output);
-    here_.position = position_;
-    here_.size = size_;
-    memory_.write(lines, here_);
-    used_ = 0;
-    if (holds_from(position_) && to_file(position_) >= places_.back().position + kPlaceStep)
-        places_.push_back({.offset = here_.offset, .position = to_file(position_), .size = size_});
-}
-
-/// This turn's lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but
-/// a marker, when they would take the file over its limit. From the moment when the file does not hold everything any
-/// more, memory does.
-void Recording::write_to_file(std::string_view lines, std::uint64_t output) {
-    if (!rest_.empty() && !finish_rest(output)) return;
-    full_ = limit_ != kUnlimited && here_.offset + lines.size() + kReserve > limit_;
-    if (full_) write_line('m', "shim: recording stopped at its limit");
-    const std::size_t written = full_ ? 0 : write_some(fd_.get(), lines);
-    if (!full_) rest_ = lines.substr(written);
-    if ((full_ || !rest_.empty()) && !memory_.is_open()) remember();
-    here_.offset += written;
-}
-
-/// Finishes the line that the last write has left torn. False while the file takes nothing: then this turn's `output`
-/// bytes are missing too. Else says how many are.
-bool Recording::finish_rest(std::uint64_t output) {
-    const std::size_t written = write_some(fd_.get(), rest_);
-    here_.offset += written;
-    rest_.erase(0, written);
-    if (!rest_.empty()) missing_ += output;
-    if (!rest_.empty() || missing_ == 0) return rest_.empty();
-    missing_total_ += missing_;
-    gap_end_ = here_.position;
-    write_line('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
-    return true;
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // 5. The program on its terminal
@@ -1294,49 +184,6 @@ bool Recording::finish_rest(std::uint64_t output) {
 // the master fail with EIO and select(2) calls it readable for ever, though the program may yet open /dev/tty again. So
 // the end of a session is the program's exit (SIGCHLD), never EIO.
 // ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
-constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
-constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
-constexpr std::size_t kTypedBytes = 16 << 10;  // that one client may have waiting here; more stays in its socket
-constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
-
-struct SignalFlags {
-    volatile std::sig_atomic_t child, end, hang_up, mark, renew;
-} g_signals;
-
-extern "C" void note_signal(int number) {
-    if (number == SIGCHLD) g_signals.child = 1;
-    else if (number == SIGUSR1) g_signals.mark = 1;
-    else if (number == SIGUSR2) g_signals.renew = 1;
-    else if (number == SIGHUP) g_signals.hang_up = 1;
-    else g_signals.end = number;
-}
-
-/// Blocks the signals that we handle: they arrive inside pselect(2) and nowhere else. Gives the mask to use there.
-sigset_t take_signals() {
-    sigset_t ours, inside;
-    sigemptyset(&ours);
-    for (const int number : kHandled) sigaddset(&ours, number);
-    ::sigprocmask(SIG_BLOCK, &ours, nullptr);
-    sigemptyset(&inside);
-    struct sigaction action{};
-    action.sa_handler = note_signal;
-    action.sa_flags = SA_NOCLDSTOP;
-    for (const int number : kHandled) ::sigaction(number, &action, nullptr);
-    action.sa_handler = SIG_IGN;
-    ::sigaction(SIGPIPE, &action, nullptr);  // a client that went away is an error of send(2)
-    ::sigaction(SIGXFSZ, &action, nullptr);  // the file size limit is an error of write(2)
-    return inside;
-}
-
-/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor is
-/// always ready, no signal would ever come through.
-void let_signals_in(const sigset_t &inside) {
-    sigset_t before;
-    ::sigprocmask(SIG_SETMASK, &inside, &before);
-    ::sigprocmask(SIG_SETMASK, &before, nullptr);
-}
 
 /// In a child: what we ignore and block is none of its business. Async-signal-safe.
 void reset_signals() {
@@ -1355,30 +202,6 @@ int exit_status(int wait_status) {
 
 /// 126 or 127 for an errno of exec, as shells and env(1) have it.
 int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
-
-/// Whether execve(2) would take `file`; if not, errno says why.
-bool is_executable(const std::string &file) {
-    struct stat status{};
-    if (::access(file.c_str(), X_OK) != 0 || ::stat(file.c_str(), &status) != 0) return false;
-    errno = EACCES;
-    return S_ISREG(status.st_mode);
-}
-
-/// What execvp(3) would come to with this name now: 0, or an exit status with the reason in errno. For --wait, where
-/// the exec comes later.
-int find_program(const std::string &name) {
-    const char *variable = std::getenv("PATH");
-    std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
-    if (name.find('/') != std::string::npos) return is_executable(name) ? 0 : exec_status(errno);
-    for (int error = ENOENT;;) {
-        const std::size_t colon = path.find(':');
-        const std::string folder(path.substr(0, colon));  // empty: the current one
-        if (is_executable((folder.empty() ? "." : folder) + "/" + name)) return 0;
-        if (errno == EACCES) error = EACCES;
-        if (colon != std::string_view::npos) path.remove_prefix(colon + 1);
-        else return errno = error, exec_status(error);
-    }
-}
 
 /// The child's side of fork(2), up to the exec: only async-signal-safe calls. An exec that fails says why through
 /// `report` (an errno; the pipe closes by itself when the exec succeeds), or on the terminal when there is no pipe.
@@ -1544,42 +367,256 @@ private:
     std::uint64_t head_ = 0;
 };
 
+struct Sequence {
+    enum class Kind { whole, broken, cut } kind;
+    std::size_t length;  // bytes: of the character; of the longest part that could begin one; of what is there
+};
+
+/// What stands at `at` (before `end`), where a byte of 0x80 or over is.
+Sequence utf8_sequence(const unsigned char *at, const unsigned char *end) {
+    const unsigned char lead = *at;
+    if (lead < 0xC2 || lead > 0xF4) return {Sequence::Kind::broken, 1};
+    const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    for (std::size_t i = 1; i < length; ++i, low = 0x80, high = 0xBF) {
+        if (at + i == end) return {Sequence::Kind::cut, i};
+        if (at[i] < low || at[i] > high) return {Sequence::Kind::broken, i};
+    }
+    return {Sequence::Kind::whole, length};
+}
+
+/// How many bytes at the end (0 to 3) begin a character that the next read may complete.
+std::size_t cut_tail(std::string_view bytes) {
+    const auto *end = reinterpret_cast<const unsigned char *>(bytes.data()) + bytes.size();
+    for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
+        if ((end[-static_cast<std::ptrdiff_t>(back)] & 0xC0) == 0x80) continue;  // in the middle of a character
+        if (end[-static_cast<std::ptrdiff_t>(back)] < 0x80) return 0;
+        return utf8_sequence(end - back, end).kind == Sequence::Kind::cut ? back : 0;
+    }
+    return 0;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
-// 7. What `record` does for us
-//
-// We know nothing of terminals: a late client's screen is painted by `record paint`, a process with the client's socket
-// as its standard output, from the recording up to the position where the client goes on with the live bytes. A client
-// that fell out of the ring is brought up to it by `record cat` in the same way.
-//
-// So that nobody waits for a paint that begins with the first byte of a month, `record keyframe` writes down from time
-// to time how the terminal stands; the next paints begin there.
+// 3. The parts of a session
 // ---------------------------------------------------------------------------------------------------------------------
+
+struct Options {
+    std::string self;            // argv[0]
+    std::string address;
+    std::string view;            // "" for none
+    char **program = nullptr;    // PROGRAM [ARG]..., ended by a null pointer: a part of main's argv
+    std::string record_file;     // "" for the default name
+    bool record = true;
+    bool record_input = false;
+    std::uint64_t max_record = kUnlimited;  // bytes of file
+    winsize size{};                         // rows 0: not given
+    std::uint64_t history = 64 << 10;       // bytes; kUnlimited: everything from the first byte
+    bool wait = false;
+    bool foreground = false;
+    bool explain = false;
+    seconds grace{10};                      // between the request to end and SIGKILL
+    bool allow_remote = false;
+};
+
+constexpr std::size_t kHelloBytes = 12;
+constexpr std::string_view kHelloMagic = "\xFF\xFFss";
+constexpr unsigned kWatches = 1, kPushOnly = 2;    // x pixels of a hello without a window
+constexpr std::string_view kTaken = "\xFF\xFFok";   // the answer to such a client
+constexpr milliseconds kOpeningGrace{200};         // how long undecided first bytes wait for more
+constexpr std::size_t kOpeningBytes = 8 << 10;     // and how many of them at most
+
+/// Tells the bytes that a client sends for the program from its window-change messages, in pieces of any size. Keeps at
+/// most kOpeningBytes at first, then at most kHelloBytes.
+class ClientInput {
+public:
+    enum class Mode { opening, raw, aware, binary, push, foreign };
+
+    /// Takes what has been received; appends bytes for the program to `program` and window sizes to `windows`.
+    void feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows);
+    /// No more will come, or not soon: what is held was not the beginning of anything, but input.
+    void settle(std::string &program);
+
+    [[nodiscard]] Mode mode() const { return mode_; }
+    /// What the client shows the output on; a raw one (`nc`) has a terminal as far as we know.
+    enum class Screen { unknown, terminal, none };
+    [[nodiscard]] Screen screen() const {
+        if (mode_ == Mode::opening) return Screen::unknown;
+        return mode_ == Mode::binary && !watches_ ? Screen::none : Screen::terminal;
+    }
+    /// Whether it has said that this is a terminal.
+    [[nodiscard]] bool has_screen() const { return mode_ == Mode::aware || watches_; }
+    [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary || is_push(); }
+    /// Whether it only brings input (attach -p): it is sent no output, but is told when all of its input was taken.
+    [[nodiscard]] bool is_push() const { return mode_ == Mode::push; }
+    /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
+    [[nodiscard]] bool is_undecided() const;
+    /// Whether it has sent the beginning of a hello or of another message, and not its end.
+    [[nodiscard]] bool is_cut_hello() const;
+
+private:
+    void feed_aware(std::string &program, std::vector<winsize> &windows);
+
+    Mode mode_ = Mode::opening;
+    bool watches_ = false;  // has no window of its own, but is a terminal
+    std::string held_;      // what could not be told yet
+};
+
+class Listener {
+public:
+    Listener() = default;
+    Listener(const Listener &) = delete;
+    Listener &operator=(const Listener &) = delete;
+    ~Listener() { close(); }
+
+    /// Binds to the socket address, which its user calls `text`, and listens. Gives why not, or "".
+    std::string open(const std::string &text, const sockaddr *address, socklen_t length);
+    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a message.
+    void renew();
+    /// Stops listening, and removes the socket file if it is still ours.
+    void close();
+
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
+    [[nodiscard]] const std::string &name() const { return name_; }  // the address, as it came to be
+    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }  // good from any folder
+    [[nodiscard]] std::string label() const;                         // what stands for it in a file's name
+
+private:
+    std::string bind_to_path(const sockaddr_un &address);
+
+    Fd fd_;
+    std::string name_;
+    std::string path_;    // of a Unix-domain socket, absolute, else ""
+    struct stat file_{};  // which file it was when we made it
+};
+
+/// The beginning of a line of a recording: at which byte of the file, how many bytes of output the lines before it hold,
+/// and the window size there.
+struct Place {
+    std::uint64_t offset = 0, position = 0;
+    winsize size{};
+};
+
+/// The end of a session in an unlinked file, a recording like any other: at most kMemoryBytes of it.
+class Memory {
+public:
+    /// Begins, empty, with the output from `place` on (its offset does not matter); false when no file can be made.
+    bool begin(const Place &place);
+    /// Takes whole lines of a recording, after which `here.position` bytes have been printed in a window of `here.size`.
+    void write(std::string_view lines, const Place &here);
+    /// Forgets the lines before `place`, one of this file; false, and it is closed, when no new file can be made.
+    bool forget_before(const Place &place);
+
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(file_); }
+    [[nodiscard]] int fd() const { return file_.get(); }
+    [[nodiscard]] const Place &first() const { return first_; }  // where its output begins
+    [[nodiscard]] const Place &end() const { return end_; }
+
+private:
+    static constexpr std::uint64_t kMemoryBytes = 16 << 20, kKeptBytes = 4 << 20;
+
+    void copy(int file, std::uint64_t offset, const Place &end);
+
+    Fd file_;
+    Place first_, end_;
+    std::optional<Place> kept_from_;  // from here on lines are kept when it gets too large
+};
+
+class Recording {
+public:
+    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
+
+    Recording() = default;
+    Recording(const Recording &) = delete;
+    Recording &operator=(const Recording &) = delete;
+    ~Recording() {
+        if (fd_ && !kept_) ::unlink(path_.c_str());
+    }
+
+    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
+    /// `limit` is in bytes of file. False with errno when that fails.
+    bool open(const std::string &path, const std::string &header, std::uint64_t limit);
+    /// Instead of a file, or when the file cannot hold everything: keeps the end of the session in memory.
+    void remember() { memory_.begin(here_); }
+    /// From now on the file stays: the start has succeeded.
+    void keep() { kept_ = true; }
+
+    /// The next bytes that the program printed, whole characters: a piece of this turn's output event.
+    void output(std::string_view piece);
+    /// The turn's output event is complete; `whole` is what its pieces were.
+    void end_output(std::string_view whole);
+    /// Any other event but the last: input (i), marker (m).
+    void event(char code, std::string_view text);
+    /// The window has another size from here on, also in the recording's coordinates (no event for the first one).
+    void resize(const winsize &size, bool first);
+    /// The last event; it is written even when the file is at its limit.
+    void end(int status);
+    /// Writes what has been collected: once a turn.
+    void commit();
+
+    [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] const std::string &path() const { return path_; }
+    [[nodiscard]] Memory &memory() { return memory_; }
+    [[nodiscard]] const Memory &memory() const { return memory_; }
+    /// Where the next line will stand in the file.
+    [[nodiscard]] const Place &here() const { return here_; }
+    /// Whether every byte of output from position `from` on is in the file, so that `record` can catch a client up.
+    [[nodiscard]] bool holds_from(std::uint64_t from) const {
+        return fd_ && rest_.empty() && !full_ && from >= gap_end_;
+    }
+    /// Whether every byte of output is in the file.
+    [[nodiscard]] bool is_whole() const { return holds_from(0); }
+    /// Where the output's position `at` is in the file, counted in bytes of output.
+    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
+    /// The last noted place of the file that is not behind `position`, in the file's bytes of output.
+    [[nodiscard]] Place place_before(std::uint64_t position) const {
+        const auto behind = [](std::uint64_t p, const Place &place) { return p < place.position; };
+        return *std::prev(std::upper_bound(places_.begin(), places_.end(), position, behind));
+    }
+
+private:
+    static constexpr std::size_t kNone = SIZE_MAX;
+    static constexpr std::uint64_t kPlaceStep = 16 << 20;
+
+    [[nodiscard]] bool is_written() const { return fd_ || memory_.is_open(); }
+    [[nodiscard]] long long elapsed() const;
+    void make_room(std::size_t bytes);
+    char *open_event(char code, std::size_t room);
+    void close_event(char *end);
+    void add(char code, std::string_view text);
+    void write_to_file(std::string_view lines, std::uint64_t output);
+    [[nodiscard]] bool finish_rest(std::uint64_t output);
+    void write_line(char code, std::string_view text);
+
+    Fd fd_;
+    std::string path_;
+    bool kept_ = false;
+    Clock::time_point start_ = Clock::now();
+    long long time_ = 0;                // of the event that is being added, in microseconds
+    long long turn_time_ = 0;           // of this turn's first event
+    std::vector<char> lines_;           // this turn's events
+    std::size_t used_ = 0;              // bytes of it that count
+    std::size_t output_begin_ = kNone;  // where this turn's output event begins in it
+    bool exact_ = true;                 // that event's bytes have all been UTF-8
+    std::uint64_t limit_ = kUnlimited;
+    bool full_ = false;                 // --max-record has been reached
+    std::string rest_;                  // what the last write left over: the file ends in the middle of a line
+    std::uint64_t missing_ = 0;         // output bytes since then
+    std::uint64_t missing_total_ = 0;
+    std::uint64_t position_ = 0;        // output bytes in all
+    std::uint64_t gap_end_ = 0;         // the position after the last byte that is missing
+    Place here_;                        // the end of the file (and of what memory holds), as of the last commit
+    winsize size_{};
+    std::vector<Place> places_ = {Place{}};  // one every kPlaceStep: some bytes for 16 MiB of output
+    Memory memory_;
+};
 
 /// The files that a `record` of ours gets: as standard output, as descriptor 3 (what it reads), as 4 (a keyframe).
 struct RecordFiles {
     int output, recording, keyframe;
 };
-
-constexpr char kRecordingName[] = "/dev/fd/3", kKeyframeName[] = "/dev/fd/4";
-
-/// Starts `program` with `words` (its name, command and options) at the nice value `nice`. Gives its pid, or -1.
-pid_t start_record(const std::string &program, std::vector<std::string> words, const RecordFiles &files, int nice) {
-    std::vector<char *> argv;
-    for (std::string &word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const pid_t pid = ::fork();
-    if (pid != 0) return pid;
-    const std::array wanted = {files.output, files.recording, files.keyframe};
-    const std::array targets = {STDOUT_FILENO, 3, 4};
-    std::array<int, 3> away{};  // first out of the way of the targets
-    for (std::size_t i = 0; i < wanted.size(); ++i) away[i] = ::fcntl(wanted[i], F_DUPFD_CLOEXEC, 5);
-    for (std::size_t i = 0; i < wanted.size(); ++i)
-        if (away[i] >= 0) ::dup2(away[i], targets[i]);
-    if (nice != 0) ::setpriority(PRIO_PROCESS, 0, nice);
-    reset_signals();
-    ::execv(program.c_str(), argv.data());
-    ::_exit(kExitNotFound);
-}
 
 class Painter {
 public:
@@ -1629,278 +666,6 @@ private:
     Clock::time_point tried_;
 };
 
-constexpr std::uint64_t kKeyframeStep = 16 << 20;        // bytes of output, when it pauses
-constexpr std::uint64_t kKeyframeMost = 256 << 20;       // and when it does not
-constexpr std::uint64_t kMemoryStep = 4 << 20, kMemoryMost = 8 << 20;  // the same, with a recording in memory
-constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many clients wait, for each of whom it saves reading that
-constexpr seconds kKeyframePause{1};
-constexpr int kLowestPriority = 19;
-
-bool Painter::can_paint(const Recording &recording) const {
-    return is_open() && (recording.memory().is_open() || recording.is_whole());
-}
-
-/// Adds to a command of `record` where to begin reading, and what.
-void Painter::add_source(const Recording &recording, std::vector<std::string> &words, RecordFiles &files) const {
-    const Memory &memory = recording.memory();
-    const bool from_memory = memory.is_open() && !begins_memory(recording);
-    const bool keyed = last_.file && last_.place.position >= (from_memory ? memory.first().position : 0);
-    const Place begin = keyed ? last_.place : from_memory ? memory.first() : Place{};
-    files.recording = from_memory ? memory.fd() : recording.fd();
-    files.keyframe = keyed ? last_.file.get() : -1;
-    if (keyed) words.insert(words.end(), {"--key", kKeyframeName});
-    if (begin.offset > 0)
-        words.insert(words.end(), {"--skip", std::to_string(begin.offset) + ":" + std::to_string(begin.position)});
-    words.emplace_back(kRecordingName);
-}
-
-pid_t Painter::paint(const Recording &recording, int socket, std::uint64_t history, std::uint64_t to) const {
-    std::vector<std::string> words = {"record", "paint", "--to", std::to_string(to), "-H",
-                                      history == kUnlimited ? "all" : std::to_string(history)};
-    RecordFiles files{.output = socket, .recording = -1, .keyframe = -1};
-    add_source(recording, words, files);
-    return start_record(program_, std::move(words), files, 0);
-}
-
-pid_t Painter::replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const {
-    const Place place = recording.place_before(recording.to_file(from));
-    return start_record(program_,
-                        {"record", "cat", "--skip", std::to_string(place.offset) + ":" + std::to_string(place.position),
-                         "--from", std::to_string(recording.to_file(from)), "--to",
-                         std::to_string(recording.to_file(to)), kRecordingName},
-                        {.output = socket, .recording = recording.fd(), .keyframe = -1}, 0);
-}
-
-std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recording, Clock::time_point printed,
-                                                       bool crowded) const {
-    if (!can_paint(recording) || next_pid_ > 0) return std::nullopt;
-    const bool in_memory = recording.memory().is_open();
-    const std::uint64_t since = recording.here().position - tried_at_;
-    if (begins_memory(recording) || (crowded && since >= kCrowdStep)) return Clock::time_point{};
-    if (since >= (in_memory ? kMemoryMost : kKeyframeMost)) return tried_ + kKeyframePause;
-    if (since >= (in_memory ? kMemoryStep : kKeyframeStep)) return printed + kKeyframePause;
-    return std::nullopt;
-}
-
-/// The next keyframe stands at the end of what is recorded now; or, when a memory has just begun, where that begins: up
-/// to there the file knows everything. It is made in the time that nobody else wants; but not while somebody waits, nor
-/// in a flood, where nobody leaves any and the next paint would have ever more to read.
-void Painter::start_keyframe(const Recording &recording, Clock::time_point now, bool crowded) {
-    const bool hurried = crowded || recording.here().position - tried_at_ >= kKeyframeMost;
-    const Memory &memory = recording.memory();
-    next_is_first_ = begins_memory(recording);
-    next_ = {.file = System::unlinked_file(),
-             .place = next_is_first_ ? memory.first() : memory.is_open() ? memory.end() : recording.here()};
-    std::vector<std::string> words = {"record", "keyframe", "--to", std::to_string(next_.place.position)};
-    RecordFiles files{.output = next_.file.get(), .recording = -1, .keyframe = -1};
-    add_source(recording, words, files);
-    tried_at_ = recording.here().position;
-    tried_ = now;
-    uses_memory_ = memory.is_open();
-    next_pid_ = next_.file ? start_record(program_, std::move(words), files, hurried ? 0 : kLowestPriority) : 0;
-}
-
-bool Painter::finish_keyframe(pid_t pid, int wait_status, Recording &recording) {
-    if (pid != next_pid_) return false;
-    next_pid_ = 0;
-    Memory &memory = recording.memory();
-    const bool stale = memory.is_open() && next_.place.position < memory.first().position;
-    if (wait_status != 0 || stale) return true;
-    if (memory.is_open() && memory.forget_before(next_.place)) next_.place = memory.first();
-    last_ = std::move(next_);
-    return true;
-}
-
-void Painter::stop() {
-    if (next_pid_ > 0) ::kill(next_pid_, SIGKILL);
-    if (next_pid_ > 0) ::waitpid(next_pid_, nullptr, 0);
-    next_pid_ = 0;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 8. What a client says
-//
-// Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of
-// any size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user
-// talk to a loopback port, and every line of an HTTP request would be a line typed into a shell.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::size_t kHelloBytes = 12;
-constexpr std::string_view kHelloMagic = "\xFF\xFFss";
-constexpr unsigned kWatches = 1, kPushOnly = 2;    // x pixels of a hello without a window
-constexpr std::string_view kTaken = "\xFF\xFFok";   // the answer to such a client
-constexpr milliseconds kOpeningGrace{200};         // how long undecided first bytes wait for more
-constexpr std::size_t kOpeningBytes = 8 << 10;     // and how many of them at most
-
-/// What the first bytes of a connection are. `undecided`: more could make it a hello (`incomplete`) or foreign.
-enum class Opening { plain, hello, incomplete, undecided, foreign };
-
-/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods with
-/// an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
-Opening classify_http(std::string_view bytes) {
-    constexpr std::array<std::string_view, 9> kMethods = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
-                                                          "OPTIONS ", "CONNECT ", "TRACE ", "PATCH "};
-    for (const std::string_view method : kMethods)
-        if (bytes.starts_with(method) && bytes.size() > method.size() && bytes[method.size()] == '/')
-            return Opening::foreign;
-    const auto is_token = [](char c) { return c > ' ' && c < 0x7F; };
-    std::size_t at = 0;
-    for (int word = 0; word < 2; ++word) {
-        const std::size_t begin = at;
-        while (at < bytes.size() && is_token(bytes[at])) ++at;
-        if (at == bytes.size()) return at < kOpeningBytes ? Opening::undecided : Opening::plain;
-        if (at == begin || bytes[at] != ' ') return Opening::plain;
-        ++at;
-    }
-    constexpr std::string_view kVersionName = "HTTP/";
-    const std::string_view rest = bytes.substr(at, kVersionName.size());
-    if (rest == kVersionName) return Opening::foreign;
-    return kVersionName.starts_with(rest) ? Opening::undecided : Opening::plain;
-}
-
-/// Whether `bytes` begin a TLS handshake record (RFC 8446, section 5.1: 22, 3, 0..4, length, client hello) or a STUN
-/// message (RFC 8489, section 5: type, length, magic cookie; over TCP perhaps behind a length of its own, RFC 4571).
-Opening classify_binary(std::string_view bytes) {
-    constexpr std::string_view kCookie = "\x21\x12\xA4\x42";
-    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
-    if (byte(0) == 0x16) {
-        if (bytes.size() > 1 && byte(1) != 3) return Opening::plain;
-        if (bytes.size() > 2 && byte(2) > 4) return Opening::plain;
-        if (bytes.size() < 6) return Opening::undecided;
-        return byte(5) == 1 ? Opening::foreign : Opening::plain;
-    }
-    if (byte(0) >= 0x40) return Opening::plain;
-    if (bytes.size() >= 8 && bytes.substr(4, 4) == kCookie) return Opening::foreign;
-    if (bytes.size() >= 10 && bytes.substr(6, 4) == kCookie) return Opening::foreign;
-    return byte(0) < 2 && bytes.size() < 10 ? Opening::undecided : Opening::plain;
-}
-
-Opening classify(std::string_view bytes) {
-    if (bytes.starts_with(kHelloMagic)) return bytes.size() < kHelloBytes ? Opening::incomplete : Opening::hello;
-    if (kHelloMagic.starts_with(bytes)) return Opening::incomplete;
-    const Opening binary = classify_binary(bytes), http = classify_http(bytes);
-    if (binary == Opening::foreign || http == Opening::foreign) return Opening::foreign;
-    return binary == Opening::undecided ? binary : http;
-}
-
-winsize parse_window_change(std::string_view message) {
-    const auto number = [&](std::size_t at) {
-        return static_cast<unsigned short>(std::uint8_t(message[at]) << 8 | std::uint8_t(message[at + 1]));
-    };
-    return {.ws_row = number(4), .ws_col = number(6), .ws_xpixel = number(8), .ws_ypixel = number(10)};
-}
-
-/// Tells the bytes that a client sends for the program from its window-change messages, in pieces of any size. Keeps at
-/// most kOpeningBytes at first, then at most kHelloBytes.
-class ClientInput {
-public:
-    enum class Mode { opening, raw, aware, binary, push, foreign };
-
-    /// Takes what has been received; appends bytes for the program to `program` and window sizes to `windows`.
-    void feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows);
-    /// No more will come, or not soon: what is held was not the beginning of anything, but input.
-    void settle(std::string &program);
-
-    [[nodiscard]] Mode mode() const { return mode_; }
-    /// What the client shows the output on; a raw one (`nc`) has a terminal as far as we know.
-    enum class Screen { unknown, terminal, none };
-    [[nodiscard]] Screen screen() const {
-        if (mode_ == Mode::opening) return Screen::unknown;
-        return mode_ == Mode::binary && !watches_ ? Screen::none : Screen::terminal;
-    }
-    /// Whether it has said that this is a terminal.
-    [[nodiscard]] bool has_screen() const { return mode_ == Mode::aware || watches_; }
-    [[nodiscard]] bool wants_goodbye() const { return mode_ == Mode::aware || mode_ == Mode::binary || is_push(); }
-    /// Whether it only brings input (attach -p): it is sent no output, but is told when all of its input was taken.
-    [[nodiscard]] bool is_push() const { return mode_ == Mode::push; }
-    /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
-    [[nodiscard]] bool is_undecided() const;
-    /// Whether it has sent the beginning of a hello or of another message, and not its end.
-    [[nodiscard]] bool is_cut_hello() const;
-
-private:
-    void feed_aware(std::string &program, std::vector<winsize> &windows);
-
-    Mode mode_ = Mode::opening;
-    bool watches_ = false;  // has no window of its own, but is a terminal
-    std::string held_;      // what could not be told yet
-};
-
-void ClientInput::feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows) {
-    if (mode_ == Mode::raw || mode_ == Mode::binary || mode_ == Mode::push) {
-        program.append(bytes);
-        return;
-    }
-    held_.append(bytes);
-    if (mode_ == Mode::opening) {
-        const Opening opening = classify(held_);
-        if (opening == Opening::undecided || opening == Opening::incomplete) return;
-        mode_ = opening == Opening::hello ? Mode::aware : opening == Opening::plain ? Mode::raw : Mode::foreign;
-    }
-    if (mode_ == Mode::aware) feed_aware(program, windows);
-    if (mode_ == Mode::raw || mode_ == Mode::binary || mode_ == Mode::push) program.append(held_);
-    if (mode_ != Mode::aware) held_ = {};
-}
-
-/// Passes on what is held, but for the messages in it and for the beginning of one at its end.
-void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows) {
-    std::string_view rest = held_;
-    while (!rest.empty()) {
-        const std::size_t plain = std::min(rest.find(kHelloMagic.front()), rest.size());
-        program.append(rest.substr(0, plain));
-        rest.remove_prefix(plain);
-        if (rest.starts_with(kHelloMagic) && rest.size() >= kHelloBytes) {
-            const winsize window = parse_window_change(rest);
-            rest.remove_prefix(kHelloBytes);
-            if (window.ws_row == 0 && window.ws_col == 0) {
-                mode_ = window.ws_xpixel == kPushOnly ? Mode::push : Mode::binary;
-                watches_ = window.ws_xpixel == kWatches;
-                break;
-            }
-            if (window.ws_row != 0 && window.ws_col != 0) windows.push_back(window);
-        } else if (rest.starts_with(kHelloMagic) || kHelloMagic.starts_with(rest)) {
-            break;  // the beginning of a message, or nothing
-        } else {
-            program.push_back(rest.front());
-            rest.remove_prefix(1);
-        }
-    }
-    held_.erase(0, held_.size() - rest.size());
-}
-
-bool ClientInput::is_undecided() const {
-    return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
-}
-
-bool ClientInput::is_cut_hello() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
-
-void ClientInput::settle(std::string &program) {
-    if (mode_ == Mode::foreign) return;
-    if (mode_ == Mode::opening) mode_ = Mode::raw;
-    program.append(held_);
-    held_ = {};
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 9. Who may come in
-//
-// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
-// Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
-// peer's own socket has an owner, and an inode as long as a process holds it. 'What not every system has' asks for both.
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// IPv4 inside IPv6 (::ffff:1.2.3.4) as plain IPv4.
-SocketAddress unmapped(const SocketAddress &address) {
-    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
-    if (address.storage.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) return address;
-    SocketAddress plain{.storage = {}, .length = sizeof(sockaddr_in)};
-    auto *in = reinterpret_cast<sockaddr_in *>(&plain.storage);
-    in->sin_family = AF_INET;
-    in->sin_port = in6->sin6_port;
-    std::memcpy(&in->sin_addr, &in6->sin6_addr.s6_addr[12], 4);
-    return plain;
-}
-
 /// The peers of our clients.
 class Gate {
 public:
@@ -1916,128 +681,7 @@ private:
     bool allow_remote_ = false;
 };
 
-/// Both ends of a connection: what getsockname(2) and getpeername(2) say, IPv4 as IPv4.
-struct Ends {
-    SocketAddress own{.storage = {}, .length = sizeof(sockaddr_storage)};
-    SocketAddress peer{.storage = {}, .length = sizeof(sockaddr_storage)};
-    bool known = false;
-};
-
-Ends ends_of(int fd) {
-    Ends ends;
-    ends.known = ::getsockname(fd, reinterpret_cast<sockaddr *>(&ends.own.storage), &ends.own.length) == 0 &&
-                 ::getpeername(fd, reinterpret_cast<sockaddr *>(&ends.peer.storage), &ends.peer.length) == 0;
-    ends.own = unmapped(ends.own);
-    ends.peer = unmapped(ends.peer);
-    return ends;
-}
-
-bool Gate::open(bool allow_remote) {
-    allow_remote_ = allow_remote;
-    diag_ = open_tcp_table();
-    if (kHasTcpTable && !diag_) complain_errno("sock_diag (needed to know who connects)");
-    return !kHasTcpTable || static_cast<bool>(diag_);
-}
-
-bool Gate::admits(int fd) const {
-    const Ends ends = ends_of(fd);
-    if (!ends.known) return false;  // it has gone already
-    if (ends.own.storage.ss_family == AF_UNIX) return unix_peer_is_ours(fd);
-    if (!kHasTcpTable) return true;  // the loopback interface is the wall
-    const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
-    if (owner.here) return owner.held && is_ours(owner.user);
-    return allow_remote_ && is_elsewhere(ends.peer);  // a socket of this machine would have an owner: doubt means no
-}
-
-bool Gate::has_left(int fd) const {
-    pollfd entry{.fd = fd, .events = 0, .revents = 0};
-    if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
-    const Ends ends = ends_of(fd);
-    if (!ends.known) return true;
-    if (ends.own.storage.ss_family == AF_UNIX || !kHasTcpTable) return false;
-    const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
-    return owner.here ? !owner.held : !(allow_remote_ && is_elsewhere(ends.peer));
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The narrator (--explain)
-//
-// Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event, indented
-// by who acts. The session's events pass it in one-line calls; when nobody listens each returns at once. It looks, and
-// changes nothing: a standard error that takes nothing costs lines, and makes nobody wait.
-//
-// Nobody is told when a program changes its terminal. The narrator looks once a turn and before each write to the
-// master, so that a key is explained by the settings that it meets; a change and its opposite between two looks are
-// not seen.
-// ---------------------------------------------------------------------------------------------------------------------
-
 enum class Actor { shim, kernel, program, client };
-
-/// A flag of struct termios, and what it means to have it or not.
-struct SettingText {
-    tcflag_t termios::*field;
-    tcflag_t flag;
-    const char *name, *on, *off;
-};
-
-constexpr std::array kSettingTexts = {
-    SettingText{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
-    SettingText{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
-    SettingText{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
-    SettingText{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
-    SettingText{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
-    SettingText{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
-};
-
-/// A control character that the line discipline itself acts on.
-struct SpecialKey {
-    std::size_t index;         // into c_cc
-    tcflag_t termios::*field;  // while this flag is on
-    tcflag_t flag;
-    const char *name, *what;
-};
-
-constexpr std::array kSpecialKeys = {
-    SpecialKey{VINTR, &termios::c_lflag, ISIG, "VINTR", "SIGINT"},
-    SpecialKey{VQUIT, &termios::c_lflag, ISIG, "VQUIT", "SIGQUIT"},
-    SpecialKey{VSUSP, &termios::c_lflag, ISIG, "VSUSP", "SIGTSTP"},
-    SpecialKey{VEOF, &termios::c_lflag, ICANON, "VEOF", "ends the line so far: an empty one is the end of file"},
-    SpecialKey{VERASE, &termios::c_lflag, ICANON, "VERASE", "takes the last character of the line back"},
-    SpecialKey{VWERASE, &termios::c_lflag, ICANON | IEXTEN, "VWERASE", "takes the last word of the line back"},
-    SpecialKey{VKILL, &termios::c_lflag, ICANON, "VKILL", "takes the whole line back"},
-    SpecialKey{VLNEXT, &termios::c_lflag, ICANON | IEXTEN, "VLNEXT", "the next byte is passed on, whatever it is"},
-    SpecialKey{VSTOP, &termios::c_iflag, IXON, "VSTOP", "stops output until VSTART (Ctrl-Q)"},
-    SpecialKey{VSTART, &termios::c_iflag, IXON, "VSTART", "lets output go on"},
-};
-
-/// Bytes as a person reads them: 'ls\r', at most 40 of them, and no control characters (of 8 bits neither).
-std::string quoted(std::string_view bytes) {
-    const std::string_view first = bytes.substr(0, 40);
-    std::string text = "'";
-    for (const char c : first.substr(0, first.size() - (first == bytes ? 0 : cut_tail(first)))) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '\r' || c == '\n' || c == '\t' || c == '\x1B')
-            text += c == '\r' ? "\\r" : c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\e";
-        else if (byte < 0x20 || byte == 0x7F) text.append({'^', static_cast<char>(c ^ 0x40)});
-        else if (byte >= 0x80 && byte < 0xA0 && (text.back() == '\xC2' || (text.back() & 0x80) == 0)) text.back() = '?';
-        else text += c;
-    }
-    return text + (first == bytes ? "'" : "'...");
-}
-
-std::string count_of(std::size_t n, const char *what) {
-    return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
-}
-
-/// A password is being read, it seems: lines that the kernel does not show.
-bool is_secret(const termios &settings) { return (settings.c_lflag & (ICANON | ECHO)) == ICANON; }
-
-/// Who is at the other end, and which question the kernel answers it to.
-std::pair<std::string, const char *> describe_peer(int socket) {
-    if (ends_of(socket).own.storage.ss_family == AF_UNIX) return describe_unix_peer(socket);
-    if (kHasTcpTable) return {"the owner of the socket at the other end", "sock_diag(7)"};
-    return {"who comes to a port of this machine, it cannot say", "accept(2)"};
-}
 
 class Narrator {
 public:
@@ -2089,190 +733,6 @@ private:
     pid_t foreground_ = -1;
 };
 
-/// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and make us wait with the
-/// rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened once more.
-void Narrator::listen() {
-    std::array<char, PATH_MAX> name{};
-    if (::ttyname_r(STDERR_FILENO, name.data(), name.size()) == 0)
-        own_.reset(close_on_exec(::open(name.data(), O_WRONLY | O_NOCTTY | O_NONBLOCK)));
-    on_ = true;
-}
-
-void Narrator::write_out() {
-    pollfd ready{.fd = own_ ? own_.get() : STDERR_FILENO, .events = POLLOUT, .revents = 0};
-    if (line_.empty() || ::poll(&ready, 1, 0) != 1) return;
-    const ssize_t n = ::write(ready.fd, line_.data(), line_.size());
-    if (n > 0) line_.erase(0, static_cast<std::size_t>(n));
-}
-
-void Narrator::tell(Actor actor, const std::string &what, const char *page) {
-    if (!on_) return;
-    write_out();
-    if (!line_.empty()) return void(++missed_);
-    constexpr std::array kNames = {"shim", "  kernel", "    program", "      client"};
-    if (missed_ > 0) line_ = "(" + count_of(std::exchange(missed_, 0), "line") + " left out)\n";
-    line_ += kNames[static_cast<std::size_t>(actor)] + std::string(": ") + what;
-    line_ += *page == '\0' ? "\n" : std::string("  [") + page + "]\n";
-    write_out();
-}
-
-void Narrator::made(const Terminal &terminal) {
-    if (!on_) return;
-    std::array<char, PATH_MAX> name{};
-    ::ttyname_r(terminal.slave(), name.data(), name.size());
-    tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is descriptor " +
-                          std::to_string(terminal.master()) + ", the slave is " + name.data(), "openpty(3), pty(7)");
-    ::tcgetattr(terminal.slave(), &settings_);
-}
-
-void Narrator::started(const Terminal &terminal, char **argv) {
-    if (!on_) return;
-    tell(Actor::shim, "forks; the child is process " + std::to_string(terminal.pid()), "fork(2)");
-    tell(Actor::program, "setsid: a session and process group of its own, without a controlling terminal", "setsid(2)");
-    tell(Actor::program, "TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach it",
-         "ioctl_tty(2)");
-    tell(Actor::program, "dup2: the slave is its standard input, output and error", "dup2(2)");
-    tell(Actor::program, std::string("execvp ") + argv[0] + ": isatty(3) says yes to it", "exec(3)");
-}
-
-void Narrator::client(int socket, const char *what, const char *page) {
-    if (on_ && socket >= 0) tell(Actor::shim, "client " + std::to_string(socket) + " " + what, page);
-}
-
-void Narrator::came(int socket, bool admitted) {
-    if (!on_) return;
-    const auto [who, page] = describe_peer(socket);
-    tell(Actor::client, std::to_string(socket) + " connects: so the shim calls it, by its descriptor", "accept(2)");
-    tell(Actor::shim, "asks the kernel who that is: " + who + ": " +
-                          (admitted ? "let in" : "sent away, for only this user and root may come in"), page);
-}
-
-void Narrator::window(const Terminal &terminal, int socket, const winsize &size) {
-    if (!on_) return;
-    const bool same = size.ws_row == terminal.size().ws_row && size.ws_col == terminal.size().ws_col;
-    const std::string grid = std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row);
-    tell(Actor::client, std::to_string(socket) + (size.ws_row == 0 ? " has no window" : " has a window of " + grid) +
-                            (same ? ", as the terminal has: the program is not disturbed" : ""));
-}
-
-void Narrator::resized(const Terminal &terminal) {
-    if (!on_) return;
-    const winsize &size = terminal.size();
-    tell(Actor::shim, "sets the window to " + std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row),
-         "TIOCSWINSZ, ioctl_tty(2)");
-    const pid_t group = ::tcgetpgrp(terminal.master());
-    tell(Actor::kernel, group > 0 ? "it was another size: SIGWINCH to process group " + std::to_string(group) +
-                                        ", the one in the foreground"
-                                  : "nobody is in the foreground yet: no SIGWINCH", "ioctl_tty(2), signal(7)");
-}
-
-void Narrator::said(const Terminal &terminal, int socket, std::string_view bytes) {
-    if (!on_ || bytes.empty()) return;
-    look(terminal);
-    tell(Actor::client, std::to_string(socket) + " types " +
-                            (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
-}
-
-void Narrator::explain_key(std::size_t special, char byte) {
-    const SpecialKey &key = kSpecialKeys[special];
-    const std::string name = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
-    if (key.flag != ISIG) return tell(Actor::kernel, name, "termios(3)");
-    const bool flush = (settings_.c_lflag & NOFLSH) == 0;
-    tell(Actor::kernel, name + " to process group " + std::to_string(foreground_) + ", the one in the foreground; no "
-                            "byte is passed on" + (flush ? ", and what is unread is thrown away (no NOFLSH)" : ""),
-         "termios(3), signal(7)");
-}
-
-void Narrator::explain_plain(std::string_view bytes, bool secret) {
-    const bool lines = (settings_.c_lflag & ICANON) != 0, echo = (settings_.c_lflag & ECHO) != 0;
-    const std::size_t end = bytes.find_last_of((settings_.c_iflag & ICRNL) != 0 ? "\r\n" : "\n") + 1;
-    const bool ends = lines && end > 0;
-    const std::string_view part = bytes.substr(0, ends ? end : bytes.size());
-    if (part.empty()) return;
-    tell(Actor::kernel, (secret ? count_of(part.size(), "secret byte") : quoted(part)) +
-                            (echo ? ": echoed, so the master gives it back (ECHO)" : ": not echoed (no ECHO)") +
-                            (!lines ? ", and passed on at once (no ICANON)"
-                             : ends ? ", and the line is complete: the program may read it (ICANON)"
-                                    : ", and kept until Enter (ICANON)"), "termios(3)");
-    explain_plain(bytes.substr(part.size()), secret);
-}
-
-void Narrator::typed(const Terminal &terminal, std::string_view bytes) {
-    if (!on_ || bytes.empty()) return;
-    termios now = settings_;
-    ::tcgetattr(terminal.slave(), &now);
-    const bool secret = is_secret(settings_) || is_secret(now);  // it may have become one in between
-    std::size_t begin = 0;
-    for (std::size_t i = 0; i < bytes.size(); ++i) {
-        const auto byte = static_cast<unsigned char>(bytes[i]);
-        const auto acts = [&](const SpecialKey &key) {
-            const bool on = (settings_.*key.field & key.flag) == key.flag;
-            return on && settings_.c_cc[key.index] == byte && byte != static_cast<unsigned char>(_POSIX_VDISABLE);
-        };
-        const auto *key = std::find_if(kSpecialKeys.begin(), kSpecialKeys.end(), acts);
-        if (std::exchange(literal_, false) || key == kSpecialKeys.end()) continue;
-        explain_plain(bytes.substr(begin, i - begin), secret);
-        explain_key(static_cast<std::size_t>(key - kSpecialKeys.begin()), bytes[i]);
-        literal_ = key->index == VLNEXT;
-        begin = i + 1;
-    }
-    explain_plain(bytes.substr(begin), secret);
-}
-
-void Narrator::printed(std::string_view bytes, std::size_t clients, bool recorded) {
-    if (!on_ || bytes.empty()) return;
-    tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") + ") from the master, " +
-         (recorded ? "records it, then shows it to " : "shows it to ") + count_of(clients, "client"));
-}
-
-void Narrator::paced(bool now, bool behind) {
-    if (!on_ || std::exchange(paced_, now) == now) return;
-    tell(Actor::shim, now ? "reads the master no more while the client that paces the program is behind: when the "
-                            "kernel's buffer is full, the program's write(2) waits"
-                  : behind ? "reads the master again: the client has caught up"
-                           : "reads the master again: a client that takes nothing for a second paces nobody", "pty(7)");
-}
-
-void Narrator::ended(const Terminal &terminal, int status) {
-    if (!on_) return;
-    look(terminal);
-    tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
-    tell(Actor::shim, "drains: reads what the terminal still holds, closes its own slave, and reads on", "pty(7)");
-}
-
-void Narrator::drained(int error) {
-    if (!on_) return;
-    const bool ended = error == EIO || error == 0;
-    tell(Actor::kernel, std::string("the master gives no more: ") +
-         (error == EIO ? "EIO" : error == 0 ? "end of file" : std::strerror(error)) +
-         (ended ? ", no process has the slave open"
-          : error == EAGAIN ? ", another process still has the slave open" : ""),
-         "pty(7)");
-}
-
-void Narrator::look(const Terminal &terminal) {
-    termios now;
-    if (!on_ || terminal.slave() < 0 || ::tcgetattr(terminal.slave(), &now) != 0) return;
-    write_out();
-    std::string changes;
-    for (const SettingText &text : kSettingTexts) {
-        const bool is = (now.*text.field & text.flag) != 0, was = (settings_.*text.field & text.flag) != 0;
-        if (is == was) continue;
-        changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": ";
-        changes += is ? text.on : text.off;
-    }
-    settings_ = now;
-    const tcflag_t mode = now.c_lflag & (ICANON | ECHO | ISIG);
-    const char *meaning = (mode & ICANON) != 0 ? ((mode & ECHO) != 0 ? " (a usual terminal)" : " (a password?)")
-                          : mode == 0 ? " (raw: an editor)" : mode == ISIG ? " (a shell's own line editing?)" : "";
-    if (!changes.empty()) tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
-    const pid_t group = ::tcgetpgrp(terminal.master()), before = foreground_;
-    if (group <= 0 || std::exchange(foreground_, group) == group) return;
-    tell(Actor::program, "process group " + std::to_string(group) + (before < 0 ? ", its own, is in the foreground"
-                                                                                : " is in the foreground now") +
-         ": only that may read, and Ctrl-C is for it", before < 0 ? "ioctl_tty(2)" : "tcsetpgrp(3), credentials(7)");
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // 10. The session: one loop
 //
@@ -2296,6 +756,49 @@ constexpr seconds kAcceptPause{1};               // after accept(2) failed for w
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
+constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
+constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
+constexpr std::size_t kTypedBytes = 16 << 10;  // that one client may have waiting here; more stays in its socket
+constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
+
+constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
+
+struct SignalFlags {
+    volatile std::sig_atomic_t child, end, hang_up, mark, renew;
+} g_signals;
+
+extern "C" void note_signal(int number) {
+    if (number == SIGCHLD) g_signals.child = 1;
+    else if (number == SIGUSR1) g_signals.mark = 1;
+    else if (number == SIGUSR2) g_signals.renew = 1;
+    else if (number == SIGHUP) g_signals.hang_up = 1;
+    else g_signals.end = number;
+}
+
+/// Blocks the signals that we handle: they arrive inside pselect(2) and nowhere else. Gives the mask to use there.
+sigset_t take_signals() {
+    sigset_t ours, inside;
+    sigemptyset(&ours);
+    for (const int number : kHandled) sigaddset(&ours, number);
+    ::sigprocmask(SIG_BLOCK, &ours, nullptr);
+    sigemptyset(&inside);
+    struct sigaction action{};
+    action.sa_handler = note_signal;
+    action.sa_flags = SA_NOCLDSTOP;
+    for (const int number : kHandled) ::sigaction(number, &action, nullptr);
+    action.sa_handler = SIG_IGN;
+    ::sigaction(SIGPIPE, &action, nullptr);  // a client that went away is an error of send(2)
+    ::sigaction(SIGXFSZ, &action, nullptr);  // the file size limit is an error of write(2)
+    return inside;
+}
+
+/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor is
+/// always ready, no signal would ever come through.
+void let_signals_in(const sigset_t &inside) {
+    sigset_t before;
+    ::sigprocmask(SIG_SETMASK, &inside, &before);
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
 
 /// Where a client stands: nobody knows yet what it wants to see; `record` is to paint it a screen; it follows the ring.
 enum class Stage { opening, unpainted, live };
@@ -2324,17 +827,6 @@ struct Client {
     Clock::time_point looked;     // when we last looked at its socket's queue
     Clock::time_point progress;   // when it last took something, or had nothing to take
 };
-
-/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Whoever ends this session with
-/// Ctrl-C or a signal to all of its processes (a service manager) means the program: the last words come after that.
-[[noreturn]] void become_copier(int socket) {
-    ::dup2(socket, STDIN_FILENO);
-    reset_signals();
-    for (const int number : {SIGINT, SIGQUIT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
-    ::execlp("cat", "cat", static_cast<char *>(nullptr));
-    complain("cat", std::strerror(errno));
-    ::_exit(kExitNotFound);
-}
 
 class Session {
 public:
@@ -2441,6 +933,156 @@ private:
     std::optional<Clock::time_point> give_up_at_;  // waiting for the end of a program that was killed
     std::optional<Clock::time_point> over_at_;     // whoever is still owed something; set by the request to end
 };
+
+bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
+
+// --- the loop ---
+
+int Session::run() {
+    recording_.keep();
+    if (phase_ == Phase::running) leave_folder();
+    while (phase_ != Phase::farewell || !clients_.empty() || copier_ > 0) {
+        // Build the sets: who may speak, and who has room for what is waiting.
+        fd_set readable, writable;
+        int highest = -1;
+        build_sets(readable, writable, highest);
+
+        // Wait: until one of them is ready, a signal comes, or something is due.
+        timespec timeout{};
+        const auto until = deadline();
+        if (until) {
+            const auto left = std::max<std::chrono::nanoseconds>(*until - Clock::now(), {});
+            timeout.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000);
+            timeout.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
+        }
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, until ? &timeout : nullptr, &inside_);
+        if (ready <= 0) {
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+        }
+        if (ready > 0) let_signals_in(inside_);
+        now_ = Clock::now();
+
+        // Dispatch: signals, what is due, newcomers, clients -> program, and program -> clients. In this order: who has
+        // connected before the program printed gets that as live bytes.
+        take_signals_sent();
+        take_time();
+        if (phase_ == Phase::running) narrator_.look(terminal_);
+        for (const Listener *listener : {&listener_, &view_listener_})
+            if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
+                accept_from(*listener, listener == &view_listener_, kAcceptFew);
+        for (Client &client : clients_)
+            if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
+        recording_.commit();
+        write_input();
+        if (phase_ == Phase::running && terminal_.is_open() && FD_ISSET(terminal_.master(), &readable)) {
+            read_master();
+            publish(false);
+        }
+
+        // Flush: to each client what it has room for; and forget those that are gone.
+        for (Client &client : clients_)
+            if (client.socket && (!client.blocked || FD_ISSET(client.socket.get(), &writable))) serve(client);
+        if (std::erase_if(clients_, [](const Client &client) { return !client.socket; }) > 0) follow_window();
+    }
+    painter_.stop();
+    return status_;
+}
+
+void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
+    const auto watch = [&highest](fd_set &set, int fd) {
+        FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE
+        highest = std::max(highest, fd);
+    };
+    FD_ZERO(&readable);
+    FD_ZERO(&writable);
+    const bool open = phase_ != Phase::farewell;
+    const bool running = phase_ == Phase::running && terminal_.is_open();
+    const bool waits = running && paced();
+    if (running && !waits) watch(readable, terminal_.master());
+    narrator_.paced(waits, narrator_.is_on() && pace());
+    if (running && !input_.empty()) watch(writable, terminal_.master());
+    if (open && !accept_again_) watch(readable, listener_.fd());
+    if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
+    for (const Client &client : clients_) {
+        const bool room = client.viewer || (client.typed.size() < kTypedBytes && input_.size() < kInputMost);
+        if (!client.input_ended && (room || !open)) watch(readable, client.socket.get());
+        if (client.blocked && client.record == 0) watch(writable, client.socket.get());
+    }
+}
+
+/// When the loop must wake though nothing happens; none when nothing is pending, so that an idle shim sleeps.
+std::optional<Clock::time_point> Session::deadline() const {
+    std::optional<Clock::time_point> first;
+    const auto at = [&first](const std::optional<Clock::time_point> &when) {
+        if (when && (!first || *when < *first)) first = when;
+    };
+    at(start_time());
+    at(kill_at_);
+    at(give_up_at_);
+    at(over_at_);
+    at(accept_again_);
+    const bool crowded = is_crowded();
+    if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_, crowded));
+    if (narrator_.is_on()) at(now_ + kLookTick);
+    if (cut_since_) at(*cut_since_ + kCutGrace);
+    if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
+    const bool waits = phase_ == Phase::running && paced();
+    for (const Client &client : clients_) {
+        if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
+        if (waits && paces(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
+        if (client.socket && client.stage == Stage::opening) at(client.came + kOpeningGrace);
+        if (crowded && client.record > 0) at(now_ + kPaceGrace);
+    }
+    return first;
+}
+
+void Session::take_signals_sent() {
+    if (std::exchange(g_signals.mark, 0) != 0) recording_.event('m', "");
+    if (std::exchange(g_signals.renew, 0) != 0) renew_sockets();
+    if (std::exchange(g_signals.child, 0) != 0) reap();
+    if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
+    if (const int number = std::exchange(g_signals.end, 0); number != 0) end(number);
+}
+
+/// What is due by the clock.
+void Session::take_time() {
+    const auto due = [this](std::optional<Clock::time_point> &when) {
+        if (!when || now_ < *when) return false;
+        when.reset();
+        return true;
+    };
+    due(accept_again_);
+    if (const auto start = start_time(); start && now_ >= *start) start_program();
+    if (due(kill_at_)) kill_program();
+    if (due(give_up_at_)) program_ended(128 + SIGKILL);
+    if (due(over_at_)) drop_all();
+    const bool crowded = is_crowded();
+    if (const auto keyframe = painter_.keyframe_due(recording_, printed_, crowded);
+        phase_ == Phase::running && keyframe && now_ >= *keyframe)
+        painter_.start_keyframe(recording_, now_, crowded);
+    if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
+    for (Client &client : clients_) {
+        if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
+        const bool late = (client.blocked || client.record > 0) && now_ >= client.looked + kPaceGrace;
+        if (client.socket && (phase_ == Phase::farewell || late)) look_at_progress(client);
+    }
+}
+
+/// A socket may have no room for us and yet be emptied, slowly, or be filled by `record`: its queue tells whether the
+/// client takes anything. At the end, or when its `record` has the place that another needs, one that takes nothing is
+/// dropped.
+void Session::look_at_progress(Client &client) {
+    client.looked = now_;
+    const int unsent = System::unsent_bytes(client.socket.get());
+    if (std::exchange(client.unsent, unsent) != unsent) client.progress = now_;
+    const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
+    const bool in_the_way = phase_ == Phase::farewell || (client.record > 0 && is_crowded());
+    const bool stuck = in_the_way && !client.copier && now_ - client.progress > kTakesNothing;
+    if (delivered || stuck) drop(client);
+}
 
 // --- output: program -> recording -> ring -> clients ---
 
@@ -2694,10 +1336,6 @@ void Session::queue_typed(Client &client) {
     input_ += client.typed;
     client.typed.clear();
 }
-
-bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
-
-bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
 
 /// The window of the client that was last active is the program's. The kernel sends SIGWINCH when it is another one;
 /// that is input to the program (some end, run a command, or take it for a key), so there is none without need.
@@ -2954,173 +1592,1481 @@ void Session::say_goodbye(Client &client) {
     narrator_.client(client.socket.get(), "has had everything: goodbye", "shutdown(2)");
 }
 
-// --- the loop ---
+// ---------------------------------------------------------------------------------------------------------------------
+// 8. What a client says
+//
+// Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of
+// any size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user
+// talk to a loopback port, and every line of an HTTP request would be a line typed into a shell.
+// ---------------------------------------------------------------------------------------------------------------------
 
-void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
-    const auto watch = [&highest](fd_set &set, int fd) {
-        FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE
-        highest = std::max(highest, fd);
+/// What the first bytes of a connection are. `undecided`: more could make it a hello (`incomplete`) or foreign.
+enum class Opening { plain, hello, incomplete, undecided, foreign };
+
+/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods with
+/// an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
+Opening classify_http(std::string_view bytes) {
+    constexpr std::array<std::string_view, 9> kMethods = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
+                                                          "OPTIONS ", "CONNECT ", "TRACE ", "PATCH "};
+    for (const std::string_view method : kMethods)
+        if (bytes.starts_with(method) && bytes.size() > method.size() && bytes[method.size()] == '/')
+            return Opening::foreign;
+    const auto is_token = [](char c) { return c > ' ' && c < 0x7F; };
+    std::size_t at = 0;
+    for (int word = 0; word < 2; ++word) {
+        const std::size_t begin = at;
+        while (at < bytes.size() && is_token(bytes[at])) ++at;
+        if (at == bytes.size()) return at < kOpeningBytes ? Opening::undecided : Opening::plain;
+        if (at == begin || bytes[at] != ' ') return Opening::plain;
+        ++at;
+    }
+    constexpr std::string_view kVersionName = "HTTP/";
+    const std::string_view rest = bytes.substr(at, kVersionName.size());
+    if (rest == kVersionName) return Opening::foreign;
+    return kVersionName.starts_with(rest) ? Opening::undecided : Opening::plain;
+}
+
+/// Whether `bytes` begin a TLS handshake record (RFC 8446, section 5.1: 22, 3, 0..4, length, client hello) or a STUN
+/// message (RFC 8489, section 5: type, length, magic cookie; over TCP perhaps behind a length of its own, RFC 4571).
+Opening classify_binary(std::string_view bytes) {
+    constexpr std::string_view kCookie = "\x21\x12\xA4\x42";
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
+    if (byte(0) == 0x16) {
+        if (bytes.size() > 1 && byte(1) != 3) return Opening::plain;
+        if (bytes.size() > 2 && byte(2) > 4) return Opening::plain;
+        if (bytes.size() < 6) return Opening::undecided;
+        return byte(5) == 1 ? Opening::foreign : Opening::plain;
+    }
+    if (byte(0) >= 0x40) return Opening::plain;
+    if (bytes.size() >= 8 && bytes.substr(4, 4) == kCookie) return Opening::foreign;
+    if (bytes.size() >= 10 && bytes.substr(6, 4) == kCookie) return Opening::foreign;
+    return byte(0) < 2 && bytes.size() < 10 ? Opening::undecided : Opening::plain;
+}
+
+Opening classify(std::string_view bytes) {
+    if (bytes.starts_with(kHelloMagic)) return bytes.size() < kHelloBytes ? Opening::incomplete : Opening::hello;
+    if (kHelloMagic.starts_with(bytes)) return Opening::incomplete;
+    const Opening binary = classify_binary(bytes), http = classify_http(bytes);
+    if (binary == Opening::foreign || http == Opening::foreign) return Opening::foreign;
+    return binary == Opening::undecided ? binary : http;
+}
+
+winsize parse_window_change(std::string_view message) {
+    const auto number = [&](std::size_t at) {
+        return static_cast<unsigned short>(std::uint8_t(message[at]) << 8 | std::uint8_t(message[at + 1]));
     };
-    FD_ZERO(&readable);
-    FD_ZERO(&writable);
-    const bool open = phase_ != Phase::farewell;
-    const bool running = phase_ == Phase::running && terminal_.is_open();
-    const bool waits = running && paced();
-    if (running && !waits) watch(readable, terminal_.master());
-    narrator_.paced(waits, narrator_.is_on() && pace());
-    if (running && !input_.empty()) watch(writable, terminal_.master());
-    if (open && !accept_again_) watch(readable, listener_.fd());
-    if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
-    for (const Client &client : clients_) {
-        const bool room = client.viewer || (client.typed.size() < kTypedBytes && input_.size() < kInputMost);
-        if (!client.input_ended && (room || !open)) watch(readable, client.socket.get());
-        if (client.blocked && client.record == 0) watch(writable, client.socket.get());
-    }
+    return {.ws_row = number(4), .ws_col = number(6), .ws_xpixel = number(8), .ws_ypixel = number(10)};
 }
 
-/// When the loop must wake though nothing happens; none when nothing is pending, so that an idle shim sleeps.
-std::optional<Clock::time_point> Session::deadline() const {
-    std::optional<Clock::time_point> first;
-    const auto at = [&first](const std::optional<Clock::time_point> &when) {
-        if (when && (!first || *when < *first)) first = when;
-    };
-    at(start_time());
-    at(kill_at_);
-    at(give_up_at_);
-    at(over_at_);
-    at(accept_again_);
-    const bool crowded = is_crowded();
-    if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_, crowded));
-    if (narrator_.is_on()) at(now_ + kLookTick);
-    if (cut_since_) at(*cut_since_ + kCutGrace);
-    if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
-    const bool waits = phase_ == Phase::running && paced();
-    for (const Client &client : clients_) {
-        if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
-        if (waits && paces(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
-        if (client.socket && client.stage == Stage::opening) at(client.came + kOpeningGrace);
-        if (crowded && client.record > 0) at(now_ + kPaceGrace);
+void ClientInput::feed(std::string_view bytes, std::string &program, std::vector<winsize> &windows) {
+    if (mode_ == Mode::raw || mode_ == Mode::binary || mode_ == Mode::push) {
+        program.append(bytes);
+        return;
     }
-    return first;
+    held_.append(bytes);
+    if (mode_ == Mode::opening) {
+        const Opening opening = classify(held_);
+        if (opening == Opening::undecided || opening == Opening::incomplete) return;
+        mode_ = opening == Opening::hello ? Mode::aware : opening == Opening::plain ? Mode::raw : Mode::foreign;
+    }
+    if (mode_ == Mode::aware) feed_aware(program, windows);
+    if (mode_ == Mode::raw || mode_ == Mode::binary || mode_ == Mode::push) program.append(held_);
+    if (mode_ != Mode::aware) held_ = {};
 }
 
-void Session::take_signals_sent() {
-    if (std::exchange(g_signals.mark, 0) != 0) recording_.event('m', "");
-    if (std::exchange(g_signals.renew, 0) != 0) renew_sockets();
-    if (std::exchange(g_signals.child, 0) != 0) reap();
-    if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
-    if (const int number = std::exchange(g_signals.end, 0); number != 0) end(number);
+/// Passes on what is held, but for the messages in it and for the beginning of one at its end.
+void ClientInput::feed_aware(std::string &program, std::vector<winsize> &windows) {
+    std::string_view rest = held_;
+    while (!rest.empty()) {
+        const std::size_t plain = std::min(rest.find(kHelloMagic.front()), rest.size());
+        program.append(rest.substr(0, plain));
+        rest.remove_prefix(plain);
+        if (rest.starts_with(kHelloMagic) && rest.size() >= kHelloBytes) {
+            const winsize window = parse_window_change(rest);
+            rest.remove_prefix(kHelloBytes);
+            if (window.ws_row == 0 && window.ws_col == 0) {
+                mode_ = window.ws_xpixel == kPushOnly ? Mode::push : Mode::binary;
+                watches_ = window.ws_xpixel == kWatches;
+                break;
+            }
+            if (window.ws_row != 0 && window.ws_col != 0) windows.push_back(window);
+        } else if (rest.starts_with(kHelloMagic) || kHelloMagic.starts_with(rest)) {
+            break;  // the beginning of a message, or nothing
+        } else {
+            program.push_back(rest.front());
+            rest.remove_prefix(1);
+        }
+    }
+    held_.erase(0, held_.size() - rest.size());
 }
 
-/// What is due by the clock.
-void Session::take_time() {
-    const auto due = [this](std::optional<Clock::time_point> &when) {
-        if (!when || now_ < *when) return false;
-        when.reset();
-        return true;
-    };
-    due(accept_again_);
-    if (const auto start = start_time(); start && now_ >= *start) start_program();
-    if (due(kill_at_)) kill_program();
-    if (due(give_up_at_)) program_ended(128 + SIGKILL);
-    if (due(over_at_)) drop_all();
-    const bool crowded = is_crowded();
-    if (const auto keyframe = painter_.keyframe_due(recording_, printed_, crowded);
-        phase_ == Phase::running && keyframe && now_ >= *keyframe)
-        painter_.start_keyframe(recording_, now_, crowded);
-    if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
-    for (Client &client : clients_) {
-        if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
-        const bool late = (client.blocked || client.record > 0) && now_ >= client.looked + kPaceGrace;
-        if (client.socket && (phase_ == Phase::farewell || late)) look_at_progress(client);
-    }
+bool ClientInput::is_undecided() const {
+    return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
 }
 
-/// A socket may have no room for us and yet be emptied, slowly, or be filled by `record`: its queue tells whether the
-/// client takes anything. At the end, or when its `record` has the place that another needs, one that takes nothing is
-/// dropped.
-void Session::look_at_progress(Client &client) {
-    client.looked = now_;
-    const int unsent = System::unsent_bytes(client.socket.get());
-    if (std::exchange(client.unsent, unsent) != unsent) client.progress = now_;
-    const bool delivered = client.said_goodbye && (unsent == 0 || client.input_ended);
-    const bool in_the_way = phase_ == Phase::farewell || (client.record > 0 && is_crowded());
-    const bool stuck = in_the_way && !client.copier && now_ - client.progress > kTakesNothing;
-    if (delivered || stuck) drop(client);
+bool ClientInput::is_cut_hello() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
+
+void ClientInput::settle(std::string &program) {
+    if (mode_ == Mode::foreign) return;
+    if (mode_ == Mode::opening) mode_ = Mode::raw;
+    program.append(held_);
+    held_ = {};
 }
 
-bool Session::copy_output() {
-    std::array<int, 2> ends{};
-    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
-        complain_errno("socketpair");
-        return false;
+// ---------------------------------------------------------------------------------------------------------------------
+// 3. UTF-8 and JSON
+//
+// A terminal speaks bytes, JSON speaks Unicode. A read of the master cuts where it likes, so a sequence at its end may
+// be one that goes on (cut) or one that never can (broken): the Unicode standard, table 3-7, tells them apart.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
+constexpr bool kLittleEndian = std::endian::native == std::endian::little;  // what the two below ask for, to be quick
+
+/// Sixteen bytes that the compiler works on at once, with whatever the processor has for that (a GNU extension of g++ and
+/// clang++); signed, so that bytes of 0x80 and over are below 0x20 too.
+using Sixteen = signed char __attribute__((vector_size(16)));
+using Two = std::uint64_t __attribute__((vector_size(16)));  // the same, as numbers
+
+/// How many of the 16 bytes at `at`, from the first on, stand in a JSON string as they are and are ASCII.
+inline std::size_t plain_of_sixteen(const unsigned char *at) {
+    if constexpr (!kLittleEndian) return 0;  // the byte-by-byte path of the caller
+    Sixteen bytes;
+    std::memcpy(&bytes, at, sizeof bytes);
+    const Sixteen special = (bytes < 0x20) | (bytes == '"') | (bytes == '\\');  // 0xFF where it is so, else 0
+    const auto halves = std::bit_cast<Two>(special);
+    if (halves[0] != 0) return static_cast<std::size_t>(std::countr_zero(halves[0])) / 8;
+    return halves[1] != 0 ? 8 + static_cast<std::size_t>(std::countr_zero(halves[1])) / 8 : 16;
+}
+
+/// The length of the UTF-8 sequence that the four bytes at `at` begin with, when it is one of two or three bytes; else 0,
+/// which says nothing. Quicker than utf8_sequence(), as it has no loop.
+inline std::size_t short_sequence(const unsigned char *at) {
+    std::uint32_t w = 0;
+    std::memcpy(&w, at, sizeof w);
+    if constexpr (!kLittleEndian) return 0;
+    if ((w & 0xC0E0) == 0x80C0) return (w & 0x1E) != 0 ? 2 : 0;  // C0, C1: overlong
+    if ((w & 0xC0C0F0) != 0x8080E0) return 0;
+    return (w & 0x200F) != 0 && (w & 0x200F) != 0x200D ? 3 : 0;  // E0 80..9F: overlong; ED A0..BF: a surrogate
+}
+
+/// A byte of ASCII as it stands in a JSON string.
+struct Escape {
+    std::array<char, 7> text{};
+    std::uint8_t length = 0;
+};
+
+constexpr std::array<Escape, 128> make_escapes() {
+    constexpr std::string_view kLetters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu", kHex = "0123456789abcdef";
+    std::array<Escape, 128> escapes{};
+    for (unsigned c = 0; c < escapes.size(); ++c) {
+        const char letter = c < 0x20 ? kLetters[c] : static_cast<char>(c);
+        if (c >= 0x20 && c != '"' && c != '\\') escapes[c] = {.text = {letter}, .length = 1};
+        else if (letter != 'u') escapes[c] = {.text = {'\\', letter}, .length = 2};
+        else escapes[c] = {.text = {'\\', 'u', '0', '0', kHex[c >> 4], kHex[c & 15]}, .length = 6};
     }
-    Client client;
-    client.socket.reset(close_on_exec(ends[0]));
-    const Fd others(close_on_exec(ends[1]));
-    copier_ = ::fork();
-    if (copier_ == 0) become_copier(others.get());
-    if (copier_ < 0) {
-        copier_ = 0;
-        complain_errno("fork");
-        return false;
+    return escapes;
+}
+
+constexpr std::array<Escape, 128> kEscapes = make_escapes();
+
+/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 16; bytes
+/// that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Copies are of a fixed size, one
+/// instruction, though fewer bytes may count: what comes next is written over the rest.
+char *encode_json(std::string_view in, char *out, bool &exact) {
+    const auto *at = reinterpret_cast<const unsigned char *>(in.data());
+    const auto *const end = at + in.size();
+    while (at < end) {
+        if (end - at >= 16) {
+            std::memcpy(out, at, 16);
+            const std::size_t plain = plain_of_sixteen(at);
+            at += plain;
+            out += plain;
+            if (plain == 16) continue;
+        }
+        if (*at < 0x80) {
+            const Escape &escape = kEscapes[*at++];
+            std::memcpy(out, &escape, sizeof escape);
+            out += escape.length;
+            continue;
+        }
+        std::size_t length = 0;
+        for (; end - at >= 4 && (length = short_sequence(at)) > 0; at += length, out += length) std::memcpy(out, at, 4);
+        if (at == end || *at < 0x80) continue;
+        const Sequence sequence = utf8_sequence(at, end);
+        const bool whole = sequence.kind == Sequence::Kind::whole;
+        length = whole ? sequence.length : 3;
+        std::memcpy(out, whole ? reinterpret_cast<const char *>(at) : "\xEF\xBF\xBD", length);
+        out += length;
+        at += sequence.length;
+        exact = exact && whole;
     }
-    client.copier = client.viewer = true;
-    client.stage = Stage::live;
-    client.progress = now_;
-    clients_.push_back(std::move(client));
+    return out;
+}
+
+/// The same for short texts: a command, an address.
+std::string json_string(std::string_view text) {
+    std::string out(text.size() * kMostPerByte + 20, '"');
+    bool exact = true;
+    const char *end = encode_json(text, out.data() + 1, exact);
+    out.resize(static_cast<std::size_t>(end - out.data()));
+    return out + '"';
+}
+
+/// Base64 (RFC 4648, with padding) of `in` to `out`, which has room for 4 bytes for every 3 begun; gives the end.
+char *encode_base64(std::string_view in, char *out) {
+    constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (std::size_t i = 0; i < in.size(); i += 3) {
+        std::uint32_t bits = 0;
+        for (std::size_t k = 0; k < 3; ++k) bits = bits << 8 | (i + k < in.size() ? std::uint8_t(in[i + k]) : 0U);
+        for (std::size_t k = 0; k < 4; ++k) *out++ = i + k <= in.size() ? kDigits[bits >> (18 - 6 * k) & 63] : '=';
+    }
+    return out;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 4. The recording
+//
+// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn of the loop collects its events
+// and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL,
+// so what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is
+// kept and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
+//
+// Late clients are painted from the recording, by `record`. Where there is no file, or not everything is in it (-n, at
+// its limit, a full disk), the same lines go into memory: an unlinked file with the end of the session.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// As much of `bytes` as the file takes now: how many bytes. Less than all on a full disk or at the file size limit.
+std::size_t write_some(int fd, std::string_view bytes) {
+    std::size_t done = 0;
+    for (ssize_t n = 1; n > 0 && done < bytes.size(); done += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
+        n = ::write(fd, bytes.data() + done, bytes.size() - done);
+    return done;
+}
+
+bool Memory::begin(const Place &place) {
+    file_ = System::unlinked_file();
+    const std::string header = R"({"version": 2, "width": )" + std::to_string(place.size.ws_col) + R"(, "height": )" +
+                               std::to_string(place.size.ws_row) + "}\n";
+    if (write_some(file_.get(), header) < header.size()) file_.reset();
+    first_ = end_ = {.offset = header.size(), .position = place.position, .size = place.size};
+    kept_from_.reset();
+    return is_open();
+}
+
+void Memory::write(std::string_view lines, const Place &here) {
+    if (!is_open()) return;
+    if (write_some(file_.get(), lines) < lines.size()) return file_.reset();
+    end_ = {.offset = end_.offset + lines.size(), .position = here.position, .size = here.size};
+    if (!kept_from_ && end_.offset > kMemoryBytes - kKeptBytes) kept_from_ = end_;
+    if (end_.offset > kMemoryBytes) forget_before(*kept_from_);
+}
+
+bool Memory::forget_before(const Place &place) {
+    Memory next;
+    if (next.begin(place)) next.copy(file_.get(), place.offset, end_);
+    *this = std::move(next);
+    return is_open();
+}
+
+/// Takes the lines that stand in `file` from `offset` up to `end`.
+void Memory::copy(int file, std::uint64_t offset, const Place &end) {
+    std::array<char, 64 << 10> bytes;
+    for (ssize_t n = 0; offset < end.offset; offset += static_cast<std::uint64_t>(n)) {
+        n = ::pread(file, bytes.data(), std::min<std::uint64_t>(bytes.size(), end.offset - offset), off_t(offset));
+        if (n <= 0 || write_some(file_.get(), {bytes.data(), std::size_t(n)}) < std::size_t(n)) return file_.reset();
+        end_.offset += static_cast<std::uint64_t>(n);
+    }
+    end_.position = end.position;
+    end_.size = end.size;
+}
+
+bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
+    fd_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));  // `record` reads it
+    path_ = path;
+    limit_ = limit;
+    struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0 || write_some(fd_.get(), header) < header.size()) return false;
+    here_.offset = header.size();
     return true;
 }
 
-int Session::run() {
-    recording_.keep();
-    if (phase_ == Phase::running) leave_folder();
-    while (phase_ != Phase::farewell || !clients_.empty() || copier_ > 0) {
-        // Build the sets: who may speak, and who has room for what is waiting.
-        fd_set readable, writable;
-        int highest = -1;
-        build_sets(readable, writable, highest);
+/// Microseconds since the start of the recording.
+long long Recording::elapsed() const {
+    return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
+}
 
-        // Wait: until one of them is ready, a signal comes, or something is due.
-        timespec timeout{};
-        const auto until = deadline();
-        if (until) {
-            const auto left = std::max<std::chrono::nanoseconds>(*until - Clock::now(), {});
-            timeout.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000);
-            timeout.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
-        }
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, until ? &timeout : nullptr, &inside_);
-        if (ready <= 0) {
-            FD_ZERO(&readable);
-            FD_ZERO(&writable);
-        }
-        if (ready > 0) let_signals_in(inside_);
-        now_ = Clock::now();
+/// Makes room for `bytes` more, and for the little that stands around them.
+void Recording::make_room(std::size_t bytes) {
+    if (lines_.size() < used_ + bytes + 64) lines_.resize(used_ + bytes + 64);
+}
 
-        // Dispatch: signals, what is due, newcomers, clients -> program, and program -> clients. In this order: who has
-        // connected before the program printed gets that as live bytes.
-        take_signals_sent();
-        take_time();
-        if (phase_ == Phase::running) narrator_.look(terminal_);
-        for (const Listener *listener : {&listener_, &view_listener_})
-            if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
-                accept_from(*listener, listener == &view_listener_, kAcceptFew);
-        for (Client &client : clients_)
-            if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
-        recording_.commit();
-        write_input();
-        if (phase_ == Phase::running && terminal_.is_open() && FD_ISSET(terminal_.master(), &readable)) {
-            read_master();
-            publish(false);
-        }
+/// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
+char *Recording::open_event(char code, std::size_t room) {
+    make_room(room);
+    if (used_ == 0) turn_time_ = time_;
+    char *at = lines_.data() + used_;
+    return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
+}
 
-        // Flush: to each client what it has room for; and forget those that are gone.
-        for (Client &client : clients_)
-            if (client.socket && (!client.blocked || FD_ISSET(client.socket.get(), &writable))) serve(client);
-        if (std::erase_if(clients_, [](const Client &client) { return !client.socket; }) > 0) follow_window();
+void Recording::close_event(char *end) {
+    for (const char c : {'"', ']', '\n'}) *end++ = c;
+    used_ = static_cast<std::size_t>(end - lines_.data());
+}
+
+void Recording::add(char code, std::string_view text) {
+    bool exact = true;
+    close_event(encode_json(text, open_event(code, text.size() * kMostPerByte + 8), exact));
+}
+
+/// Encodes each piece when it has been read: while we do that, the kernel makes the next one ready.
+void Recording::output(std::string_view piece) {
+    if (!is_written()) return;
+    if (output_begin_ == kNone) {
+        output_begin_ = used_;
+        exact_ = true;
+        time_ = elapsed();
+        used_ = static_cast<std::size_t>(open_event('o', 0) - lines_.data());
     }
-    painter_.stop();
-    return status_;
+    make_room(piece.size() * kMostPerByte);
+    used_ = static_cast<std::size_t>(encode_json(piece, lines_.data() + used_, exact_) - lines_.data());
+}
+
+void Recording::end_output(std::string_view whole) {
+    position_ += whole.size();
+    const std::size_t begin = std::exchange(output_begin_, kNone);
+    if (begin == kNone) return;
+    if (exact_) return close_event(lines_.data() + used_);
+    used_ = begin;  // the same again, with the exact bytes before it
+    close_event(encode_base64(whole, open_event('b', whole.size() * 4 / 3 + 8)));
+    add('o', whole);
+}
+
+void Recording::event(char code, std::string_view text) {
+    assert(output_begin_ == kNone);  // an event between output() and end_output() would stand inside of another
+    if (!is_written()) return;
+    time_ = elapsed();
+    add(code, text);
+}
+
+void Recording::resize(const winsize &size, bool first) {
+    size_ = size;
+    if (first) here_.size = size;
+    else event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+}
+
+/// A line straight into the file, before those of this turn: a marker, or its last one.
+void Recording::write_line(char code, std::string_view text) {
+    const long long time = used_ > 0 ? turn_time_ : elapsed();
+    std::array<char, 64> begin{};
+    std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
+    here_.offset += write_some(fd_.get(), begin.data() + json_string(text) + "]\n");
+}
+
+void Recording::end(int status) {
+    event('x', std::to_string(status));
+    commit();
+    if (full_ && rest_.empty()) write_line('x', std::to_string(status));
+}
+
+void Recording::commit() {
+    const std::uint64_t output = position_ - here_.position;
+    if (used_ == 0 && rest_.empty()) {  // (output that nobody writes down is counted all the same)
+        here_.position = position_;
+        return;
+    }
+    const std::string_view lines(lines_.data(), used_);
+    if (fd_ && !full_) write_to_file(lines, output);
+    here_.position = position_;
+    here_.size = size_;
+    memory_.write(lines, here_);
+    used_ = 0;
+    if (holds_from(position_) && to_file(position_) >= places_.back().position + kPlaceStep)
+        places_.push_back({.offset = here_.offset, .position = to_file(position_), .size = size_});
+}
+
+/// This turn's lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but
+/// a marker, when they would take the file over its limit. From the moment when the file does not hold everything any
+/// more, memory does.
+void Recording::write_to_file(std::string_view lines, std::uint64_t output) {
+    if (!rest_.empty() && !finish_rest(output)) return;
+    full_ = limit_ != kUnlimited && here_.offset + lines.size() + kReserve > limit_;
+    if (full_) write_line('m', "shim: recording stopped at its limit");
+    const std::size_t written = full_ ? 0 : write_some(fd_.get(), lines);
+    if (!full_) rest_ = lines.substr(written);
+    if ((full_ || !rest_.empty()) && !memory_.is_open()) remember();
+    here_.offset += written;
+}
+
+/// Finishes the line that the last write has left torn. False while the file takes nothing: then this turn's `output`
+/// bytes are missing too. Else says how many are.
+bool Recording::finish_rest(std::uint64_t output) {
+    const std::size_t written = write_some(fd_.get(), rest_);
+    here_.offset += written;
+    rest_.erase(0, written);
+    if (!rest_.empty()) missing_ += output;
+    if (!rest_.empty() || missing_ == 0) return rest_.empty();
+    missing_total_ += missing_;
+    gap_end_ = here_.position;
+    write_line('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
+    return true;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 7. What `record` does for us
+//
+// We know nothing of terminals: a late client's screen is painted by `record paint`, a process with the client's socket
+// as its standard output, from the recording up to the position where the client goes on with the live bytes. A client
+// that fell out of the ring is brought up to it by `record cat` in the same way.
+//
+// So that nobody waits for a paint that begins with the first byte of a month, `record keyframe` writes down from time
+// to time how the terminal stands; the next paints begin there.
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr char kRecordingName[] = "/dev/fd/3", kKeyframeName[] = "/dev/fd/4";
+
+/// Starts `program` with `words` (its name, command and options) at the nice value `nice`. Gives its pid, or -1.
+pid_t start_record(const std::string &program, std::vector<std::string> words, const RecordFiles &files, int nice) {
+    std::vector<char *> argv;
+    for (std::string &word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    const pid_t pid = ::fork();
+    if (pid != 0) return pid;
+    const std::array wanted = {files.output, files.recording, files.keyframe};
+    const std::array targets = {STDOUT_FILENO, 3, 4};
+    std::array<int, 3> away{};  // first out of the way of the targets
+    for (std::size_t i = 0; i < wanted.size(); ++i) away[i] = ::fcntl(wanted[i], F_DUPFD_CLOEXEC, 5);
+    for (std::size_t i = 0; i < wanted.size(); ++i)
+        if (away[i] >= 0) ::dup2(away[i], targets[i]);
+    if (nice != 0) ::setpriority(PRIO_PROCESS, 0, nice);
+    reset_signals();
+    ::execv(program.c_str(), argv.data());
+    ::_exit(kExitNotFound);
+}
+
+constexpr std::uint64_t kKeyframeStep = 16 << 20;        // bytes of output, when it pauses
+constexpr std::uint64_t kKeyframeMost = 256 << 20;       // and when it does not
+constexpr std::uint64_t kMemoryStep = 4 << 20, kMemoryMost = 8 << 20;  // the same, with a recording in memory
+constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many clients wait, for each of whom it saves reading that
+constexpr seconds kKeyframePause{1};
+constexpr int kLowestPriority = 19;
+
+bool Painter::can_paint(const Recording &recording) const {
+    return is_open() && (recording.memory().is_open() || recording.is_whole());
+}
+
+/// Adds to a command of `record` where to begin reading, and what.
+void Painter::add_source(const Recording &recording, std::vector<std::string> &words, RecordFiles &files) const {
+    const Memory &memory = recording.memory();
+    const bool from_memory = memory.is_open() && !begins_memory(recording);
+    const bool keyed = last_.file && last_.place.position >= (from_memory ? memory.first().position : 0);
+    const Place begin = keyed ? last_.place : from_memory ? memory.first() : Place{};
+    files.recording = from_memory ? memory.fd() : recording.fd();
+    files.keyframe = keyed ? last_.file.get() : -1;
+    if (keyed) words.insert(words.end(), {"--key", kKeyframeName});
+    if (begin.offset > 0)
+        words.insert(words.end(), {"--skip", std::to_string(begin.offset) + ":" + std::to_string(begin.position)});
+    words.emplace_back(kRecordingName);
+}
+
+pid_t Painter::paint(const Recording &recording, int socket, std::uint64_t history, std::uint64_t to) const {
+    std::vector<std::string> words = {"record", "paint", "--to", std::to_string(to), "-H",
+                                      history == kUnlimited ? "all" : std::to_string(history)};
+    RecordFiles files{.output = socket, .recording = -1, .keyframe = -1};
+    add_source(recording, words, files);
+    return start_record(program_, std::move(words), files, 0);
+}
+
+pid_t Painter::replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const {
+    const Place place = recording.place_before(recording.to_file(from));
+    return start_record(program_,
+                        {"record", "cat", "--skip", std::to_string(place.offset) + ":" + std::to_string(place.position),
+                         "--from", std::to_string(recording.to_file(from)), "--to",
+                         std::to_string(recording.to_file(to)), kRecordingName},
+                        {.output = socket, .recording = recording.fd(), .keyframe = -1}, 0);
+}
+
+std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recording, Clock::time_point printed,
+                                                       bool crowded) const {
+    if (!can_paint(recording) || next_pid_ > 0) return std::nullopt;
+    const bool in_memory = recording.memory().is_open();
+    const std::uint64_t since = recording.here().position - tried_at_;
+    if (begins_memory(recording) || (crowded && since >= kCrowdStep)) return Clock::time_point{};
+    if (since >= (in_memory ? kMemoryMost : kKeyframeMost)) return tried_ + kKeyframePause;
+    if (since >= (in_memory ? kMemoryStep : kKeyframeStep)) return printed + kKeyframePause;
+    return std::nullopt;
+}
+
+/// The next keyframe stands at the end of what is recorded now; or, when a memory has just begun, where that begins: up
+/// to there the file knows everything. It is made in the time that nobody else wants; but not while somebody waits, nor
+/// in a flood, where nobody leaves any and the next paint would have ever more to read.
+void Painter::start_keyframe(const Recording &recording, Clock::time_point now, bool crowded) {
+    const bool hurried = crowded || recording.here().position - tried_at_ >= kKeyframeMost;
+    const Memory &memory = recording.memory();
+    next_is_first_ = begins_memory(recording);
+    next_ = {.file = System::unlinked_file(),
+             .place = next_is_first_ ? memory.first() : memory.is_open() ? memory.end() : recording.here()};
+    std::vector<std::string> words = {"record", "keyframe", "--to", std::to_string(next_.place.position)};
+    RecordFiles files{.output = next_.file.get(), .recording = -1, .keyframe = -1};
+    add_source(recording, words, files);
+    tried_at_ = recording.here().position;
+    tried_ = now;
+    uses_memory_ = memory.is_open();
+    next_pid_ = next_.file ? start_record(program_, std::move(words), files, hurried ? 0 : kLowestPriority) : 0;
+}
+
+bool Painter::finish_keyframe(pid_t pid, int wait_status, Recording &recording) {
+    if (pid != next_pid_) return false;
+    next_pid_ = 0;
+    Memory &memory = recording.memory();
+    const bool stale = memory.is_open() && next_.place.position < memory.first().position;
+    if (wait_status != 0 || stale) return true;
+    if (memory.is_open() && memory.forget_before(next_.place)) next_.place = memory.first();
+    last_ = std::move(next_);
+    return true;
+}
+
+void Painter::stop() {
+    if (next_pid_ > 0) ::kill(next_pid_, SIGKILL);
+    if (next_pid_ > 0) ::waitpid(next_pid_, nullptr, 0);
+    next_pid_ = 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 2. Listening
+//
+// A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
+// accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask at
+// bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
+// ---------------------------------------------------------------------------------------------------------------------
+
+// >>> session names: the same in shim.cpp and attach.cpp
+/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
+/// must go on.)
+std::string session_folder() {
+    const char *chosen = std::getenv("SHIM_DIR");
+    return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
+}
+
+/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a socket
+/// there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a symbolic link.
+std::string folder_fault(const std::string &folder, bool make) {
+    struct stat file{};
+    if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
+    const bool made = !make || ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
+    if (!made || ::lstat(folder.c_str(), &file) != 0)
+        return !make && errno == ENOENT ? "" : folder + ": " + std::strerror(errno);
+    if (!S_ISDIR(file.st_mode) || file.st_uid != ::geteuid())
+        return folder + " is not a folder of yours: remove it, or set SHIM_DIR to one that is";
+    return (file.st_mode & 077) == 0 ? "" : folder + " is open to other users: chmod 700 " + folder;
+}
+
+/// Letters, digits and . _ - @, 64 at most; never what could be a port, an option or a hidden file.
+bool is_session_name(std::string_view text) {
+    constexpr std::string_view kFirst = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@";
+    const bool is_number = text.find_first_not_of("0123456789") == std::string_view::npos;
+    return !is_number && text.size() <= 64 && kFirst.find(text.front()) != std::string_view::npos &&
+           text.find_first_not_of(std::string(kFirst) + ".-") == std::string_view::npos;
+}
+// <<< session names
+
+// >>> recordings of named sessions: the same in shim.cpp and record.cpp
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
+/// wants state to be kept.
+std::string records_folder() {
+    const auto variable = [](const char *name) {
+        const char *value = std::getenv(name);
+        return std::string(value != nullptr ? value : "");
+    };
+    if (const std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
+    if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
+    const std::string home = variable("HOME");
+    if (!home.empty()) return home + "/.local/state/shim";
+    const passwd *user = ::getpwuid(::geteuid());  // a service may have no HOME
+    return std::string(user != nullptr ? user->pw_dir : "") + "/.local/state/shim";
+}
+// <<< recordings of named sessions
+
+// >>> addresses: the same in shim.cpp and attach.cpp
+/// One socket address as the kernel wants it: sockaddr_in, sockaddr_in6 or sockaddr_un, and its length.
+struct SocketAddress {
+    sockaddr_storage storage{};
+    socklen_t length = 0;
+    [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
+};
+
+/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
+/// fault (a usage error) or the machine: its name service, its session folder.
+struct Resolved {
+    std::vector<SocketAddress> addresses{};
+    std::string why{};
+    bool malformed = false;
+};
+
+Resolved resolve_path(std::string_view path) {
+    SocketAddress address{.storage = {}, .length = sizeof(sockaddr_un)};
+    auto *un = reinterpret_cast<sockaddr_un *>(&address.storage);
+    const std::size_t most = sizeof un->sun_path - 1;
+    if (path.size() > most) return {{}, "its path is longer than " + std::to_string(most) + " bytes", true};
+    un->sun_family = AF_UNIX;
+    path.copy(un->sun_path, path.size());
+    return {.addresses = {address}};
+}
+
+Resolved resolve_tcp(const std::string &host, const std::string &port) {
+    addrinfo hints{}, *list = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list);  // may wait for a name server
+    if (error != 0) return {.why = error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)};
+    Resolved found;
+    for (const addrinfo *a = list; a != nullptr; a = a->ai_next) {
+        SocketAddress one{.storage = {}, .length = a->ai_addrlen};
+        std::memcpy(&one.storage, a->ai_addr, a->ai_addrlen);
+        found.addresses.push_back(one);
+    }
+    ::freeaddrinfo(list);
+    return found;
+}
+
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything with
+/// a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there.
+Resolved resolve(std::string_view text, bool make_folder = false) {
+    if (text.find('/') != std::string_view::npos) return resolve_path(text);
+    if (is_session_name(text)) {
+        const std::string folder = session_folder(), fault = folder_fault(folder, make_folder);
+        return fault.empty() ? resolve_path(folder + "/" + std::string(text)) : Resolved{.why = fault};
+    }
+    const std::size_t colon = text.rfind(':');
+    std::string_view host = colon == std::string_view::npos ? "127.0.0.1" : text.substr(0, colon);
+    const std::string_view port = colon == std::string_view::npos ? text : text.substr(colon + 1);
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+    else if (host.empty() || host.find_first_of(":[]") != std::string_view::npos) host = "";
+    const auto number = parse_number(port);
+    if (host.empty() || !number)
+        return {{}, "not a session's name (letters, digits, . _ - @), PORT, HOST:PORT or a path with a /", true};
+    if (*number > 65535) return {{}, "port is not a number from 0 to 65535", true};
+    return resolve_tcp(std::string(host), std::to_string(*number));
+}
+// <<< addresses
+
+constexpr seconds kStartWait{1};  // for a lock that somebody else holds
+
+bool is_loopback(const SocketAddress &address) {
+    if (address.storage.ss_family == AF_UNIX) return true;
+    if (address.storage.ss_family == AF_INET) {
+        const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
+    }
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == 127);
+}
+
+/// The address as a user would write it: `127.0.0.1:43210`, `[::1]:43210`, or the path.
+std::string to_text(const SocketAddress &address) {
+    if (address.storage.ss_family == AF_UNIX) return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+    std::array<char, NI_MAXHOST> host{};
+    std::array<char, NI_MAXSERV> port{};
+    ::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
+                  NI_NUMERICHOST | NI_NUMERICSERV);
+    const std::string name = host.data();
+    return (address.storage.ss_family == AF_INET6 ? "[" + name + "]" : name) + ":" + port.data();
+}
+
+/// The path as it is called from any folder: the daemon leaves the one in which it was started.
+std::string absolute(const std::string &path) {
+    std::array<char, PATH_MAX> folder{};
+    if (path.empty() || path.front() == '/') return path;
+    return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
+}
+
+/// Takes the lock of a folder that others may lock too; waits for kStartWait at most.
+bool lock_folder(int folder) {
+    for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
+        if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
+        if (Clock::now() > until) return false;
+        ::poll(nullptr, 0, 10);
+    }
+    return true;
+}
+
+/// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands there,
+/// or "". Only a socket is ever taken for stale, never another file.
+std::string clear_stale(const sockaddr_un &address) {
+    struct stat file{};
+    if (::lstat(address.sun_path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
+    if (!S_ISSOCK(file.st_mode)) return "a file that is no socket stands there";
+    const Fd probe(close_on_exec(::socket(AF_UNIX, SOCK_STREAM, 0)));
+    set_nonblocking(probe.get());  // connect(2) would wait for one who listens and does not accept
+    const auto *where = reinterpret_cast<const sockaddr *>(&address);
+    const bool answers = ::connect(probe.get(), where, sizeof address) == 0 || errno == EAGAIN;
+    if (answers) return "a session runs there: attach ";
+    if (errno != ECONNREFUSED) return std::string("a socket stands there, and may be in use: ") + std::strerror(errno);
+    return ::unlink(address.sun_path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
+}
+
+/// bind(2) and listen(2) for a Unix-domain socket; gives why not, or "".
+std::string Listener::bind_to_path(const sockaddr_un &address) {
+    const std::string path = address.sun_path;
+    const std::string folder = path.substr(0, path.rfind('/') + 1);
+    const Fd lock(close_on_exec(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)));
+    // Two shims must not both find it stale, and one remove the other's fresh socket.
+    if (!lock_folder(lock.get())) return "somebody holds a lock on its folder (flock)";
+    if (std::string why = clear_stale(address); !why.empty()) return why;
+    const mode_t before = ::umask(0177);
+    const int result = ::bind(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
+    ::umask(before);
+    if (result != 0 && errno == EACCES) return "no permission to make a socket in its folder";
+    if (result != 0 || ::lstat(path.c_str(), &file_) != 0) return std::strerror(errno);
+    path_ = absolute(path);
+    const bool listens = ::listen(fd_.get(), SOMAXCONN) == 0;  // while the lock is held: until then it looks stale
+    return listens ? "" : std::strerror(errno);
+}
+
+std::string Listener::open(const std::string &text, const sockaddr *address, socklen_t length) {
+    name_ = text;
+    fd_.reset(close_on_exec(::socket(address->sa_family, SOCK_STREAM, 0)));
+    if (!fd_) return std::strerror(errno);
+    set_nonblocking(fd_.get());
+    if (address->sa_family == AF_UNIX) return bind_to_path(*reinterpret_cast<const sockaddr_un *>(address));
+    const int on = 1;
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (::bind(fd_.get(), address, length) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0) return std::strerror(errno);
+    SocketAddress bound{.storage = {}, .length = sizeof bound.storage};
+    ::getsockname(fd_.get(), reinterpret_cast<sockaddr *>(&bound.storage), &bound.length);
+    name_ = to_text(bound);  // port 0 has become another
+    return "";
+}
+
+/// Listens at ADDRESS, which has been resolved. Gives 0, or with a message the exit status.
+int listen_at(Listener &listener, const std::string &text, const Resolved &found, bool allow_remote) {
+    std::string why = found.why;
+    for (const SocketAddress &address : found.addresses) {
+        if (allow_remote || is_loopback(address)) continue;
+        complain(text, "not a loopback address: whoever reaches it would own the terminal (see --allow-remote)");
+        return kExitFailed;
+    }
+    for (const SocketAddress &address : found.addresses) {
+        why = listener.open(text, address.get(), address.length);
+        if (why.empty()) return 0;
+    }
+    if (why.ends_with(": attach ")) why += text;
+    complain(text, why);
+    return found.malformed ? kExitUsage : kExitFailed;
+}
+
+void Listener::renew() {
+    struct stat file{};
+    if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
+    const std::string text = is_session_name(name_) ? name_ : path_;  // a session's folder may be gone, too
+    Listener fresh;
+    if (listen_at(fresh, text, resolve(text, true), false) != 0) return;
+    std::swap(fd_, fresh.fd_);
+    std::swap(file_, fresh.file_);
+    fresh.path_.clear();  // the new file is ours now
+}
+
+void Listener::close() {
+    struct stat file{};
+    if (!path_.empty() && ::lstat(path_.c_str(), &file) == 0 && file.st_ino == file_.st_ino &&
+        file.st_dev == file_.st_dev)
+        ::unlink(path_.c_str());
+    path_.clear();
+    fd_.reset();
+}
+
+std::string Listener::label() const { return name_.substr(name_.find_last_of("/:") + 1); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What not every system has
+//
+// All else in this file is POSIX, openpty(3), getopt_long(3) and flock(2). What stands here is asked for by the macros
+// that headers define, not by a system's name where that can be, and has something in its place:
+//
+//   openpty(3)      its header has three names: above
+//   close_range(2)  Linux, FreeBSD; NetBSD and OpenBSD have calls of their own. Else a loop: a descriptor that stands
+//                   above 65,535 stays open
+//   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
+//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
+//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
+//   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
+//                   come in at a port. Names and paths are safe there. A client at a port that half closes and then
+//                   goes away is noticed when there is something to send to it
+//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at a
+//                   time, and is owed more than its socket holds when the session ends, may be given up too early; and
+//                   one that does not close its end is waited for for 5 s
+//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
+//                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
+// ---------------------------------------------------------------------------------------------------------------------
+
+#if defined(PORTABLE)
+constexpr char kProc[] = "/proc-is-not-used";
+#else
+constexpr char kProc[] = "/proc";
+#endif
+
+#if defined(IUTF8)
+const tcflag_t System::kUtf8Input = IUTF8;
+#else
+const tcflag_t System::kUtf8Input = 0;
+#endif
+
+/// Closes all descriptors from `first` on.
+void close_from(int first) {
+#if defined(SYS_close_range)  // the system call: not every C library has a function for it
+    if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
+#elif defined(F_CLOSEM)  // NetBSD
+    if (::fcntl(first, F_CLOSEM) == 0) return;
+#elif defined(__OpenBSD__)
+    if (::closefrom(first) == 0) return;
+#endif
+    constexpr long kMost = 65536;  // there may be no limit, or one that takes minutes
+    const long limit = ::sysconf(_SC_OPEN_MAX);
+    for (int fd = static_cast<int>(limit < 0 ? kMost : std::min(limit, kMost)) - 1; fd >= first; --fd) ::close(fd);
+}
+
+Fd System::unlinked_file() {
+#if defined(MFD_CLOEXEC)
+    return Fd(close_on_exec(::memfd_create("shim", 0)));
+#else
+    const char *folder = std::getenv("TMPDIR");
+    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
+    Fd fd(::mkstemp(path.data()));
+    if (fd) ::unlink(path.c_str());
+    close_on_exec(fd.get());
+    return fd;
+#endif
+}
+
+int System::unsent_bytes([[maybe_unused]] int fd) {
+    int bytes = -1;
+#if defined(SIOCOUTQ)
+    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
+#elif defined(FIONWRITE)
+    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
+#elif defined(SO_NWRITE)
+    socklen_t length = sizeof bytes;
+    if (::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) != 0) return -1;
+#endif
+    return bytes;
+}
+
+/// This program's file, with its whole path, or "". `name` is what it was started as.
+std::string own_file(const std::string &name) {
+    std::array<char, PATH_MAX> path{};
+    if (::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size() - 1) > 0) return path.data();
+    if (name.find('/') != std::string::npos) return ::realpath(name.c_str(), path.data()) != nullptr ? path.data() : "";
+    const char *variable = std::getenv("PATH");
+    for (std::string_view folders = variable != nullptr ? variable : ""; !folders.empty();) {
+        const std::size_t colon = std::min(folders.find(':'), folders.size());
+        const std::string file = std::string(folders.substr(0, colon)) + "/" + name;
+        if (colon > 0 && ::access(file.c_str(), X_OK) == 0) return file;
+        folders.remove_prefix(std::min(colon + 1, folders.size()));
+    }
+    return "";
+}
+
+/// proc(5): SigCgt.
+bool System::catches(pid_t pid, int number) {
+    const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
+    const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
+    std::array<char, 4096> text{};
+    const ssize_t n = ::read(status.get(), text.data(), text.size());
+    const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+    constexpr std::string_view kLabel = "SigCgt:\t";
+    const std::size_t at = all.find(kLabel);
+    if (at == std::string_view::npos) return false;
+    std::uint64_t mask = 0;
+    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), mask, 16);
+    return (mask >> (number - 1) & 1) != 0;
+}
+
+bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
+
+/// Whether the process at the other end of a Unix-domain socket is ours.
+bool unix_peer_is_ours(int fd) {
+#if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && is_ours(peer.uid);
+#elif defined(PORTABLE)
+    return fd >= 0;
+#else
+    uid_t user = 0;
+    gid_t group = 0;
+    return ::getpeereid(fd, &user, &group) == 0 && is_ours(user);
+#endif
+}
+
+/// The same for --explain: who that is, and the question that the kernel answers it to.
+std::pair<std::string, const char *> describe_unix_peer([[maybe_unused]] int fd) {
+#if defined(SCM_CREDENTIALS)
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length);
+    return {"process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid), "SO_PEERCRED, unix(7)"};
+#elif defined(PORTABLE)
+    return {"it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
+#else
+    return {"the user there", "getpeereid(3)"};
+#endif
+}
+
+/// Who owns a TCP socket of this machine. `here`: there is such a socket; `held`: a process has it open.
+struct TcpOwner {
+    bool here = false, held = false;
+    uid_t user = 0;
+};
+
+#if defined(SOCK_DIAG_BY_FAMILY)
+constexpr bool kHasTcpTable = true;
+
+/// A socket to ask with.
+Fd open_tcp_table() { return Fd(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG))); }
+
+void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
+    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    port = in->sin_port;  // at the same place in both
+    if (address.storage.ss_family == AF_INET) words[0] = in->sin_addr.s_addr;
+    else std::memcpy(words, &in6->sin6_addr, 16);
+}
+
+/// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)):
+/// packets to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell
+/// less: it fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
+bool is_elsewhere(const SocketAddress &address) {
+    struct {
+        nlmsghdr head;
+        rtmsg body;
+        rtattr attribute;
+        std::array<__be32, 4> destination;
+    } question{};
+    const std::size_t bytes = address.storage.ss_family == AF_INET ? sizeof(in_addr) : sizeof(in6_addr);
+    question.head.nlmsg_len = static_cast<std::uint32_t>(offsetof(decltype(question), destination) + bytes);
+    question.head.nlmsg_type = RTM_GETROUTE;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.rtm_family = static_cast<unsigned char>(address.storage.ss_family);
+    question.body.rtm_dst_len = static_cast<unsigned char>(bytes * 8);
+    question.attribute.rta_type = RTA_DST;
+    question.attribute.rta_len = static_cast<unsigned short>(RTA_LENGTH(bytes));
+    __be16 port = 0;
+    put_endpoint(address, port, question.destination.data());
+    const Fd routes(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)));
+    if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
+    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
+    const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
+    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || head->nlmsg_type != RTM_NEWROUTE) return false;
+    return reinterpret_cast<const rtmsg *>(answer.data() + NLMSG_HDRLEN)->rtm_type == RTN_UNICAST;
+}
+
+/// The owner of the socket whose ends are `peer` and `own`, the other way round than ours, asked through `diag`.
+TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own) {
+    struct {
+        nlmsghdr head;
+        inet_diag_req_v2 body;
+    } question{};
+    question.head.nlmsg_len = sizeof question;
+    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.sdiag_family = static_cast<std::uint8_t>(peer.storage.ss_family);
+    question.body.sdiag_protocol = IPPROTO_TCP;
+    question.body.idiag_states = ~0U;
+    question.body.id.idiag_cookie[0] = question.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+    put_endpoint(peer, question.body.id.idiag_sport, question.body.id.idiag_src);
+    put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
+    if (::send(diag, &question, sizeof question, 0) < 0) return {};
+    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
+    const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
+    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
+    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return {};
+    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
+    const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
+    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
+    return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
+}
+#else
+constexpr bool kHasTcpTable = false;
+Fd open_tcp_table() { return {}; }
+bool is_elsewhere(const SocketAddress &) { return true; }
+TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress &) { return {}; }
+#endif
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 9. Who may come in
+//
+// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
+// Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
+// peer's own socket has an owner, and an inode as long as a process holds it. 'What not every system has' asks for both.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// IPv4 inside IPv6 (::ffff:1.2.3.4) as plain IPv4.
+SocketAddress unmapped(const SocketAddress &address) {
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    if (address.storage.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) return address;
+    SocketAddress plain{.storage = {}, .length = sizeof(sockaddr_in)};
+    auto *in = reinterpret_cast<sockaddr_in *>(&plain.storage);
+    in->sin_family = AF_INET;
+    in->sin_port = in6->sin6_port;
+    std::memcpy(&in->sin_addr, &in6->sin6_addr.s6_addr[12], 4);
+    return plain;
+}
+
+/// Both ends of a connection: what getsockname(2) and getpeername(2) say, IPv4 as IPv4.
+struct Ends {
+    SocketAddress own{.storage = {}, .length = sizeof(sockaddr_storage)};
+    SocketAddress peer{.storage = {}, .length = sizeof(sockaddr_storage)};
+    bool known = false;
+};
+
+Ends ends_of(int fd) {
+    Ends ends;
+    ends.known = ::getsockname(fd, reinterpret_cast<sockaddr *>(&ends.own.storage), &ends.own.length) == 0 &&
+                 ::getpeername(fd, reinterpret_cast<sockaddr *>(&ends.peer.storage), &ends.peer.length) == 0;
+    ends.own = unmapped(ends.own);
+    ends.peer = unmapped(ends.peer);
+    return ends;
+}
+
+bool Gate::open(bool allow_remote) {
+    allow_remote_ = allow_remote;
+    diag_ = open_tcp_table();
+    if (kHasTcpTable && !diag_) complain_errno("sock_diag (needed to know who connects)");
+    return !kHasTcpTable || static_cast<bool>(diag_);
+}
+
+bool Gate::admits(int fd) const {
+    const Ends ends = ends_of(fd);
+    if (!ends.known) return false;  // it has gone already
+    if (ends.own.storage.ss_family == AF_UNIX) return unix_peer_is_ours(fd);
+    if (!kHasTcpTable) return true;  // the loopback interface is the wall
+    const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
+    if (owner.here) return owner.held && is_ours(owner.user);
+    return allow_remote_ && is_elsewhere(ends.peer);  // a socket of this machine would have an owner: doubt means no
+}
+
+bool Gate::has_left(int fd) const {
+    pollfd entry{.fd = fd, .events = 0, .revents = 0};
+    if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
+    const Ends ends = ends_of(fd);
+    if (!ends.known) return true;
+    if (ends.own.storage.ss_family == AF_UNIX || !kHasTcpTable) return false;
+    const TcpOwner owner = tcp_owner(diag_.get(), ends.peer, ends.own);
+    return owner.here ? !owner.held : !(allow_remote_ && is_elsewhere(ends.peer));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The narrator (--explain)
+//
+// Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event, indented
+// by who acts. The session's events pass it in one-line calls; when nobody listens each returns at once. It looks, and
+// changes nothing: a standard error that takes nothing costs lines, and makes nobody wait.
+//
+// Nobody is told when a program changes its terminal. The narrator looks once a turn and before each write to the
+// master, so that a key is explained by the settings that it meets; a change and its opposite between two looks are
+// not seen.
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// A flag of struct termios, and what it means to have it or not.
+struct SettingText {
+    tcflag_t termios::*field;
+    tcflag_t flag;
+    const char *name, *on, *off;
+};
+
+constexpr std::array kSettingTexts = {
+    SettingText{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
+    SettingText{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
+    SettingText{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
+    SettingText{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
+    SettingText{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
+    SettingText{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
+};
+
+/// A control character that the line discipline itself acts on.
+struct SpecialKey {
+    std::size_t index;         // into c_cc
+    tcflag_t termios::*field;  // while this flag is on
+    tcflag_t flag;
+    const char *name, *what;
+};
+
+constexpr std::array kSpecialKeys = {
+    SpecialKey{VINTR, &termios::c_lflag, ISIG, "VINTR", "SIGINT"},
+    SpecialKey{VQUIT, &termios::c_lflag, ISIG, "VQUIT", "SIGQUIT"},
+    SpecialKey{VSUSP, &termios::c_lflag, ISIG, "VSUSP", "SIGTSTP"},
+    SpecialKey{VEOF, &termios::c_lflag, ICANON, "VEOF", "ends the line so far: an empty one is the end of file"},
+    SpecialKey{VERASE, &termios::c_lflag, ICANON, "VERASE", "takes the last character of the line back"},
+    SpecialKey{VWERASE, &termios::c_lflag, ICANON | IEXTEN, "VWERASE", "takes the last word of the line back"},
+    SpecialKey{VKILL, &termios::c_lflag, ICANON, "VKILL", "takes the whole line back"},
+    SpecialKey{VLNEXT, &termios::c_lflag, ICANON | IEXTEN, "VLNEXT", "the next byte is passed on, whatever it is"},
+    SpecialKey{VSTOP, &termios::c_iflag, IXON, "VSTOP", "stops output until VSTART (Ctrl-Q)"},
+    SpecialKey{VSTART, &termios::c_iflag, IXON, "VSTART", "lets output go on"},
+};
+
+/// Bytes as a person reads them: 'ls\r', at most 40 of them, and no control characters (of 8 bits neither).
+std::string quoted(std::string_view bytes) {
+    const std::string_view first = bytes.substr(0, 40);
+    std::string text = "'";
+    for (const char c : first.substr(0, first.size() - (first == bytes ? 0 : cut_tail(first)))) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '\r' || c == '\n' || c == '\t' || c == '\x1B')
+            text += c == '\r' ? "\\r" : c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\e";
+        else if (byte < 0x20 || byte == 0x7F) text.append({'^', static_cast<char>(c ^ 0x40)});
+        else if (byte >= 0x80 && byte < 0xA0 && (text.back() == '\xC2' || (text.back() & 0x80) == 0)) text.back() = '?';
+        else text += c;
+    }
+    return text + (first == bytes ? "'" : "'...");
+}
+
+std::string count_of(std::size_t n, const char *what) {
+    return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+}
+
+/// A password is being read, it seems: lines that the kernel does not show.
+bool is_secret(const termios &settings) { return (settings.c_lflag & (ICANON | ECHO)) == ICANON; }
+
+/// Who is at the other end, and which question the kernel answers it to.
+std::pair<std::string, const char *> describe_peer(int socket) {
+    if (ends_of(socket).own.storage.ss_family == AF_UNIX) return describe_unix_peer(socket);
+    if (kHasTcpTable) return {"the owner of the socket at the other end", "sock_diag(7)"};
+    return {"who comes to a port of this machine, it cannot say", "accept(2)"};
+}
+
+/// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and make us wait with the
+/// rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened once more.
+void Narrator::listen() {
+    std::array<char, PATH_MAX> name{};
+    if (::ttyname_r(STDERR_FILENO, name.data(), name.size()) == 0)
+        own_.reset(close_on_exec(::open(name.data(), O_WRONLY | O_NOCTTY | O_NONBLOCK)));
+    on_ = true;
+}
+
+void Narrator::write_out() {
+    pollfd ready{.fd = own_ ? own_.get() : STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (line_.empty() || ::poll(&ready, 1, 0) != 1) return;
+    const ssize_t n = ::write(ready.fd, line_.data(), line_.size());
+    if (n > 0) line_.erase(0, static_cast<std::size_t>(n));
+}
+
+void Narrator::tell(Actor actor, const std::string &what, const char *page) {
+    if (!on_) return;
+    write_out();
+    if (!line_.empty()) return void(++missed_);
+    constexpr std::array kNames = {"shim", "  kernel", "    program", "      client"};
+    if (missed_ > 0) line_ = "(" + count_of(std::exchange(missed_, 0), "line") + " left out)\n";
+    line_ += kNames[static_cast<std::size_t>(actor)] + std::string(": ") + what;
+    line_ += *page == '\0' ? "\n" : std::string("  [") + page + "]\n";
+    write_out();
+}
+
+void Narrator::made(const Terminal &terminal) {
+    if (!on_) return;
+    std::array<char, PATH_MAX> name{};
+    ::ttyname_r(terminal.slave(), name.data(), name.size());
+    tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is descriptor " +
+                          std::to_string(terminal.master()) + ", the slave is " + name.data(), "openpty(3), pty(7)");
+    ::tcgetattr(terminal.slave(), &settings_);
+}
+
+void Narrator::started(const Terminal &terminal, char **argv) {
+    if (!on_) return;
+    tell(Actor::shim, "forks; the child is process " + std::to_string(terminal.pid()), "fork(2)");
+    tell(Actor::program, "setsid: a session and process group of its own, without a controlling terminal", "setsid(2)");
+    tell(Actor::program, "TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach it",
+         "ioctl_tty(2)");
+    tell(Actor::program, "dup2: the slave is its standard input, output and error", "dup2(2)");
+    tell(Actor::program, std::string("execvp ") + argv[0] + ": isatty(3) says yes to it", "exec(3)");
+}
+
+void Narrator::client(int socket, const char *what, const char *page) {
+    if (on_ && socket >= 0) tell(Actor::shim, "client " + std::to_string(socket) + " " + what, page);
+}
+
+void Narrator::came(int socket, bool admitted) {
+    if (!on_) return;
+    const auto [who, page] = describe_peer(socket);
+    tell(Actor::client, std::to_string(socket) + " connects: so the shim calls it, by its descriptor", "accept(2)");
+    tell(Actor::shim, "asks the kernel who that is: " + who + ": " +
+                          (admitted ? "let in" : "sent away, for only this user and root may come in"), page);
+}
+
+void Narrator::window(const Terminal &terminal, int socket, const winsize &size) {
+    if (!on_) return;
+    const bool same = size.ws_row == terminal.size().ws_row && size.ws_col == terminal.size().ws_col;
+    const std::string grid = std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row);
+    tell(Actor::client, std::to_string(socket) + (size.ws_row == 0 ? " has no window" : " has a window of " + grid) +
+                            (same ? ", as the terminal has: the program is not disturbed" : ""));
+}
+
+void Narrator::resized(const Terminal &terminal) {
+    if (!on_) return;
+    const winsize &size = terminal.size();
+    tell(Actor::shim, "sets the window to " + std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row),
+         "TIOCSWINSZ, ioctl_tty(2)");
+    const pid_t group = ::tcgetpgrp(terminal.master());
+    tell(Actor::kernel, group > 0 ? "it was another size: SIGWINCH to process group " + std::to_string(group) +
+                                        ", the one in the foreground"
+                                  : "nobody is in the foreground yet: no SIGWINCH", "ioctl_tty(2), signal(7)");
+}
+
+void Narrator::said(const Terminal &terminal, int socket, std::string_view bytes) {
+    if (!on_ || bytes.empty()) return;
+    look(terminal);
+    tell(Actor::client, std::to_string(socket) + " types " +
+                            (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
+}
+
+void Narrator::explain_key(std::size_t special, char byte) {
+    const SpecialKey &key = kSpecialKeys[special];
+    const std::string name = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
+    if (key.flag != ISIG) return tell(Actor::kernel, name, "termios(3)");
+    const bool flush = (settings_.c_lflag & NOFLSH) == 0;
+    tell(Actor::kernel, name + " to process group " + std::to_string(foreground_) + ", the one in the foreground; no "
+                            "byte is passed on" + (flush ? ", and what is unread is thrown away (no NOFLSH)" : ""),
+         "termios(3), signal(7)");
+}
+
+void Narrator::explain_plain(std::string_view bytes, bool secret) {
+    const bool lines = (settings_.c_lflag & ICANON) != 0, echo = (settings_.c_lflag & ECHO) != 0;
+    const std::size_t end = bytes.find_last_of((settings_.c_iflag & ICRNL) != 0 ? "\r\n" : "\n") + 1;
+    const bool ends = lines && end > 0;
+    const std::string_view part = bytes.substr(0, ends ? end : bytes.size());
+    if (part.empty()) return;
+    tell(Actor::kernel, (secret ? count_of(part.size(), "secret byte") : quoted(part)) +
+                            (echo ? ": echoed, so the master gives it back (ECHO)" : ": not echoed (no ECHO)") +
+                            (!lines ? ", and passed on at once (no ICANON)"
+                             : ends ? ", and the line is complete: the program may read it (ICANON)"
+                                    : ", and kept until Enter (ICANON)"), "termios(3)");
+    explain_plain(bytes.substr(part.size()), secret);
+}
+
+void Narrator::typed(const Terminal &terminal, std::string_view bytes) {
+    if (!on_ || bytes.empty()) return;
+    termios now = settings_;
+    ::tcgetattr(terminal.slave(), &now);
+    const bool secret = is_secret(settings_) || is_secret(now);  // it may have become one in between
+    std::size_t begin = 0;
+    for (std::size_t i = 0; i < bytes.size(); ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        const auto acts = [&](const SpecialKey &key) {
+            const bool on = (settings_.*key.field & key.flag) == key.flag;
+            return on && settings_.c_cc[key.index] == byte && byte != static_cast<unsigned char>(_POSIX_VDISABLE);
+        };
+        const auto *key = std::find_if(kSpecialKeys.begin(), kSpecialKeys.end(), acts);
+        if (std::exchange(literal_, false) || key == kSpecialKeys.end()) continue;
+        explain_plain(bytes.substr(begin, i - begin), secret);
+        explain_key(static_cast<std::size_t>(key - kSpecialKeys.begin()), bytes[i]);
+        literal_ = key->index == VLNEXT;
+        begin = i + 1;
+    }
+    explain_plain(bytes.substr(begin), secret);
+}
+
+void Narrator::printed(std::string_view bytes, std::size_t clients, bool recorded) {
+    if (!on_ || bytes.empty()) return;
+    tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") + ") from the master, " +
+         (recorded ? "records it, then shows it to " : "shows it to ") + count_of(clients, "client"));
+}
+
+void Narrator::paced(bool now, bool behind) {
+    if (!on_ || std::exchange(paced_, now) == now) return;
+    tell(Actor::shim, now ? "reads the master no more while the client that paces the program is behind: when the "
+                            "kernel's buffer is full, the program's write(2) waits"
+                  : behind ? "reads the master again: the client has caught up"
+                           : "reads the master again: a client that takes nothing for a second paces nobody", "pty(7)");
+}
+
+void Narrator::ended(const Terminal &terminal, int status) {
+    if (!on_) return;
+    look(terminal);
+    tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
+    tell(Actor::shim, "drains: reads what the terminal still holds, closes its own slave, and reads on", "pty(7)");
+}
+
+void Narrator::drained(int error) {
+    if (!on_) return;
+    const bool ended = error == EIO || error == 0;
+    tell(Actor::kernel, std::string("the master gives no more: ") +
+         (error == EIO ? "EIO" : error == 0 ? "end of file" : std::strerror(error)) +
+         (ended ? ", no process has the slave open"
+          : error == EAGAIN ? ", another process still has the slave open" : ""),
+         "pty(7)");
+}
+
+void Narrator::look(const Terminal &terminal) {
+    termios now;
+    if (!on_ || terminal.slave() < 0 || ::tcgetattr(terminal.slave(), &now) != 0) return;
+    write_out();
+    std::string changes;
+    for (const SettingText &text : kSettingTexts) {
+        const bool is = (now.*text.field & text.flag) != 0, was = (settings_.*text.field & text.flag) != 0;
+        if (is == was) continue;
+        changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": ";
+        changes += is ? text.on : text.off;
+    }
+    settings_ = now;
+    const tcflag_t mode = now.c_lflag & (ICANON | ECHO | ISIG);
+    const char *meaning = (mode & ICANON) != 0 ? ((mode & ECHO) != 0 ? " (a usual terminal)" : " (a password?)")
+                          : mode == 0 ? " (raw: an editor)" : mode == ISIG ? " (a shell's own line editing?)" : "";
+    if (!changes.empty()) tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
+    const pid_t group = ::tcgetpgrp(terminal.master()), before = foreground_;
+    if (group <= 0 || std::exchange(foreground_, group) == group) return;
+    tell(Actor::program, "process group " + std::to_string(group) + (before < 0 ? ", its own, is in the foreground"
+                                                                                : " is in the foreground now") +
+         ": only that may read, and Ctrl-C is for it", before < 0 ? "ioctl_tty(2)" : "tcsetpgrp(3), credentials(7)");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// 1. The command line
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr char kUsage[] =
+    "Usage: shim [OPTION]... ADDRESS PROGRAM [ARG]...\n"
+    "Runs PROGRAM on a terminal of its own in the background; attach ADDRESS shows that terminal.\n"
+    "ADDRESS: a session's NAME (letters, digits, . _ - @), PORT (on the loopback interface; 0: any free one),\n"
+    "HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
+    "\n"
+    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder;\n"
+    "                             of a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
+    "  -n, --no-record            no recording\n"
+    "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
+    "  -m, --max-record SIZE      stop recording there; the session goes on\n"
+    "  -s, --size COLSxROWS       first window size (default: this terminal's, else 80x24)\n"
+    "  -H, --history SIZE|all|none  what a late client is sent first (default: 64K)\n"
+    "  -w, --wait                 start PROGRAM when the first client is there\n"
+    "  -v, --view ADDRESS         listen there too, for viewers: what they send is thrown away\n"
+    "  -f, --foreground           stay in the foreground and exit with PROGRAM's status; standard output gets what\n"
+    "                             PROGRAM prints, unless it is a terminal\n"
+    "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
+    "      --explain              tell on standard error what happens on the terminal (implies -f)\n"
+    "      --allow-remote         take an ADDRESS that is not loopback: whoever reaches it owns the terminal\n"
+    "  -h, --help                 show this\n"
+    "  -V, --version              show the version\n"
+    "\n"
+    "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM, SIGHUP and, after the grace,\n"
+    "SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up. SIGUSR1 puts a marker into the\n"
+    "recording. SIGUSR2 makes the socket anew where somebody has removed it.\n"
+    "Exit status: 0 started, 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
+
+/// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+    constexpr std::string_view kUnits = "KMG";
+    std::uint64_t unit = 1;
+    const std::size_t at = text.empty() ? std::string_view::npos : kUnits.find(text.back());
+    if (at != std::string_view::npos) {
+        unit = std::uint64_t{1} << (10 * (at + 1));
+        text.remove_suffix(1);
+    }
+    const auto number = parse_number(text);
+    if (!number || *number > kUnlimited / unit) return std::nullopt;
+    return *number * unit;
+}
+
+/// `80x24`: columns, then rows, 1 to 65535 each as in struct winsize; false when it is not that.
+bool parse_window(std::string_view text, winsize &size) {
+    const std::size_t x = text.find('x');
+    if (x == std::string_view::npos) return false;
+    const auto cols = parse_number(text.substr(0, x)), rows = parse_number(text.substr(x + 1));
+    if (!cols || !rows || *cols < 1 || *cols > 65535 || *rows < 1 || *rows > 65535) return false;
+    size.ws_col = static_cast<unsigned short>(*cols);
+    size.ws_row = static_cast<unsigned short>(*rows);
+    return true;
+}
+
+/// `text` as a number of seconds up to a day; false with a message when it is not that.
+bool parse_grace(const std::string &text, seconds &grace) {
+    const auto number = parse_number(text);
+    if (!number || *number > 86400) {
+        complain("--grace", "'" + text + "' is not a number of seconds (0 to 86400)");
+        return false;
+    }
+    grace = seconds(*number);
+    return true;
+}
+
+/// Takes one option with its value (null when it has none) into `options`; false with a message when it is wrong.
+bool take_option(int option, const char *value, Options &options) {
+    const std::string text = value != nullptr ? value : "";
+    const auto size_into = [&text](const char *name, std::uint64_t &target) {
+        const auto size = parse_size(text);
+        if (size) target = *size;
+        else complain(name, "'" + text + "' is not a SIZE (a number of bytes, or one with K, M or G)");
+        return size.has_value();
+    };
+    switch (option) {
+    case 'r':
+        options.record = true;
+        options.record_file = text;
+        if (text.empty()) complain("--record", "the name of a file is missing");
+        return !text.empty();
+    case 'n': options.record = false; return true;
+    case 'i': options.record_input = true; return true;
+    case 'm': return size_into("--max-record", options.max_record);
+    case 's':
+        if (parse_window(text, options.size)) return true;
+        complain("--size", "'" + text + "' is not COLSxROWS (1x1 to 65535x65535)");
+        return false;
+    case 'H':
+        if (text == "all" || text == "none") options.history = text == "all" ? kUnlimited : 0;
+        else return size_into("--history", options.history);
+        return true;
+    case 'w': options.wait = true; return true;
+    case 'v':
+        options.view = text;
+        if (text.empty()) complain("--view", "an address is missing");
+        return !text.empty();
+    case 'f': options.foreground = true; return true;
+    case 'E': options.explain = options.foreground = true; return true;
+    case 'g': return parse_grace(text, options.grace);
+    default: options.allow_remote = true; return true;
+    }
+}
+
+/// Reads the command line into `options`. Gives an exit status when there is nothing more to do: after a usage error
+/// (one line on standard error), --help or --version.
+std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
+    static const option kLong[] = {
+        {"record", required_argument, nullptr, 'r'},     {"no-record", no_argument, nullptr, 'n'},
+        {"record-input", no_argument, nullptr, 'i'},     {"max-record", required_argument, nullptr, 'm'},
+        {"size", required_argument, nullptr, 's'},       {"history", required_argument, nullptr, 'H'},
+        {"wait", no_argument, nullptr, 'w'},             {"view", required_argument, nullptr, 'v'},
+        {"foreground", no_argument, nullptr, 'f'},       {"explain", no_argument, nullptr, 'E'},
+        {"allow-remote", no_argument, nullptr, 'R'},
+        {"grace", required_argument, nullptr, 'g'},
+        {"help", no_argument, nullptr, 'h'},             {"version", no_argument, nullptr, 'V'},
+        {nullptr, 0, nullptr, 0},
+    };
+    opterr = 0;  // our own messages, in our own form
+    for (int option = 0; (option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fg:hV", kLong, nullptr)) != -1;) {
+        if (option == 'h' || option == 'V') {
+            if (option == 'h') std::fputs(kUsage, stdout);
+            else std::printf("%s %s\n", kProgram, kVersion);
+            return std::fflush(stdout) == 0 ? 0 : kExitFailed;
+        }
+        if (option == '?' || option == ':') {
+            const std::string word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
+            const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
+            complain(name, option == ':' ? "a value is missing" : "no such option, or not used so (see shim --help)");
+            return kExitUsage;
+        }
+        if (!take_option(option, optarg, options)) return kExitUsage;
+    }
+    if (argc - optind < 2) {
+        complain("usage", "shim [OPTION]... ADDRESS PROGRAM [ARG]... (see shim --help)");
+        return kExitUsage;
+    }
+    if (options.history == kUnlimited && !options.record) {
+        complain("--history all", "needs the recording that --no-record forbids");
+        return kExitUsage;
+    }
+    options.address = argv[optind];
+    options.program = argv + optind + 1;
+    return std::nullopt;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -3129,6 +3075,30 @@ int Session::run() {
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
 // caller waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
 // ---------------------------------------------------------------------------------------------------------------------
+
+/// Whether execve(2) would take `file`; if not, errno says why.
+bool is_executable(const std::string &file) {
+    struct stat status{};
+    if (::access(file.c_str(), X_OK) != 0 || ::stat(file.c_str(), &status) != 0) return false;
+    errno = EACCES;
+    return S_ISREG(status.st_mode);
+}
+
+/// What execvp(3) would come to with this name now: 0, or an exit status with the reason in errno. For --wait, where
+/// the exec comes later.
+int find_program(const std::string &name) {
+    const char *variable = std::getenv("PATH");
+    std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
+    if (name.find('/') != std::string::npos) return is_executable(name) ? 0 : exec_status(errno);
+    for (int error = ENOENT;;) {
+        const std::size_t colon = path.find(':');
+        const std::string folder(path.substr(0, colon));  // empty: the current one
+        if (is_executable((folder.empty() ? "." : folder) + "/" + name)) return 0;
+        if (errno == EACCES) error = EACCES;
+        if (colon != std::string_view::npos) path.remove_prefix(colon + 1);
+        else return errno = error, exec_status(error);
+    }
+}
 
 /// The size of the terminal that we are started from, else 80x24.
 winsize first_window() {
@@ -3281,6 +3251,40 @@ std::string Session::readiness() const {
     return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) + ", " +
            (recording_.is_open() ? "recording " + recording_name_ : "not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
+}
+
+/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Whoever ends this session with
+/// Ctrl-C or a signal to all of its processes (a service manager) means the program: the last words come after that.
+[[noreturn]] void become_copier(int socket) {
+    ::dup2(socket, STDIN_FILENO);
+    reset_signals();
+    for (const int number : {SIGINT, SIGQUIT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
+    ::execlp("cat", "cat", static_cast<char *>(nullptr));
+    complain("cat", std::strerror(errno));
+    ::_exit(kExitNotFound);
+}
+
+bool Session::copy_output() {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
+        complain_errno("socketpair");
+        return false;
+    }
+    Client client;
+    client.socket.reset(close_on_exec(ends[0]));
+    const Fd others(close_on_exec(ends[1]));
+    copier_ = ::fork();
+    if (copier_ == 0) become_copier(others.get());
+    if (copier_ < 0) {
+        copier_ = 0;
+        complain_errno("fork");
+        return false;
+    }
+    client.copier = client.viewer = true;
+    client.stage = Stage::live;
+    client.progress = now_;
+    clients_.push_back(std::move(client));
+    return true;
 }
 
 /// Nothing of the caller's stays open but the three standard streams, which are all open afterwards. False with a
