@@ -10,12 +10,13 @@
 //                     └────────────────────────────────────────────────────┘
 //
 // One process, one thread, one pselect(2) loop. Everything that the program prints is recorded first and then put in a
-// ring of 1 MiB; a client is a position in that ring. Sections:
+// ring of 1 MiB; a client is a position in that ring. The core stands first, and what it leans on behind it:
 //
-//   1  the command line        5  the program on its terminal       9  who may come in
-//   2  listening               6  the output: one ring             10  the session: one loop
-//   3  UTF-8 and JSON          7  what a late client must be told  11  starting and ending
-//   4  the recording           8  what a client says
+//   1  the program on its terminal     5  what a client says         9  listening
+//   2  the output: one ring            6  UTF-8 and JSON            10  who may come in
+//   3  the parts of a session          7  the recording             11  the narrator (--explain)
+//   4  the session: one loop           8  what record does for us   12  the command line
+//                                                                   13  starting and ending
 //
 // The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF
 // 's' 's' rows cols xpixels ypixels, 16 bits each, network order) is an aware client: it may send such messages at any
@@ -177,7 +178,7 @@ constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExit
 constexpr std::uint64_t kUnlimited = UINT64_MAX;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 5. The program on its terminal
+// 1. The program on its terminal
 //
 // openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits the
 // line discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any, reads of
@@ -329,7 +330,7 @@ bool Terminal::echoes() const {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 6. The output: one ring
+// 2. The output: one ring
 //
 // Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of them.
 // A client is a position, so that its being slow costs no memory.
@@ -399,6 +400,9 @@ std::size_t cut_tail(std::string_view bytes) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // 3. The parts of a session
+//
+// What the loop of the next section works with, each as its users see it. How each does it stands in a section of its
+// own, behind the loop: read on at 4, and come back for a name.
 // ---------------------------------------------------------------------------------------------------------------------
 
 struct Options {
@@ -734,7 +738,7 @@ private:
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 10. The session: one loop
+// 4. The session: one loop
 //
 // Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for
 // each call (O_NONBLOCK would belong to the open file, which `record` shares while it catches a client up).
@@ -1593,7 +1597,7 @@ void Session::say_goodbye(Client &client) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 8. What a client says
+// 5. What a client says
 //
 // Bytes for the program, but for window-change messages in a connection that begins with one. They come in pieces of
 // any size. The first bytes are also looked at for another protocol: a web page can make a browser of the same user
@@ -1714,7 +1718,7 @@ void ClientInput::settle(std::string &program) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 3. UTF-8 and JSON
+// 6. UTF-8 and JSON
 //
 // A terminal speaks bytes, JSON speaks Unicode. A read of the master cuts where it likes, so a sequence at its end may
 // be one that goes on (cut) or one that never can (broken): the Unicode standard, table 3-7, tells them apart.
@@ -1825,7 +1829,7 @@ char *encode_base64(std::string_view in, char *out) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 4. The recording
+// 7. The recording
 //
 // asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn of the loop collects its events
 // and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL,
@@ -2015,7 +2019,7 @@ bool Recording::finish_rest(std::uint64_t output) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 7. What `record` does for us
+// 8. What `record` does for us
 //
 // We know nothing of terminals: a late client's screen is painted by `record paint`, a process with the client's socket
 // as its standard output, from the recording up to the position where the client goes on with the live bytes. A client
@@ -2135,7 +2139,7 @@ void Painter::stop() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 2. Listening
+// 9. Listening
 //
 // A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
 // accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask at
@@ -2596,7 +2600,7 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress &) { return {
 #endif
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 9. Who may come in
+// 10. Who may come in
 //
 // The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
 // Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
@@ -2659,7 +2663,7 @@ bool Gate::has_left(int fd) const {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The narrator (--explain)
+// 11. The narrator (--explain)
 //
 // Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event, indented
 // by who acts. The session's events pass it in one-line calls; when nobody listens each returns at once. It looks, and
@@ -2921,7 +2925,7 @@ void Narrator::look(const Terminal &terminal) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 1. The command line
+// 12. The command line
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
@@ -3070,7 +3074,7 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// 11. Starting and ending
+// 13. Starting and ending
 //
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
 // caller waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
