@@ -218,7 +218,7 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
     ::_exit(exec_status(error));
 }
 
-class Terminal {
+class Pty {
 public:
     /// Makes the pseudoterminal, with `size` and these settings, else the kernel's; false with a message.
     bool open(const winsize &size, std::optional<termios> settings);
@@ -259,7 +259,7 @@ private:
     winsize size_{};
 };
 
-bool Terminal::open(const winsize &size, std::optional<termios> settings) {
+bool Pty::open(const winsize &size, std::optional<termios> settings) {
     int master = -1, slave = -1;
     winsize first = size;
     if (::openpty(&master, &slave, nullptr, settings ? &*settings : nullptr, &first) != 0) {
@@ -278,7 +278,7 @@ bool Terminal::open(const winsize &size, std::optional<termios> settings) {
     return true;
 }
 
-int Terminal::start(char **argv, bool wait_for_exec) {
+int Pty::start(char **argv, bool wait_for_exec) {
     std::array<int, 2> report = {-1, -1};
     if (wait_for_exec && ::pipe(report.data()) != 0) return kExitFailed;
     const Fd reading(close_on_exec(report[0]));
@@ -297,12 +297,12 @@ int Terminal::start(char **argv, bool wait_for_exec) {
     return exec_status(error);
 }
 
-void Terminal::resize(const winsize &size) {
+void Pty::resize(const winsize &size) {
     size_ = size;
     ::ioctl(master_.get(), TIOCSWINSZ, &size);
 }
 
-void Terminal::signal(int number, bool program_too) const {
+void Pty::signal(int number, bool program_too) const {
     const pid_t group = ::tcgetpgrp(master_.get());  // on the master: the slave's foreground group
     if (group > 0) ::kill(-group, number);
     if (program_too && pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
@@ -318,13 +318,13 @@ void request_end(pid_t whom) {
     ::kill(whom, SIGCONT);  // one that is stopped takes them when it goes on
 }
 
-void Terminal::ask_to_end() const {
+void Pty::ask_to_end() const {
     const pid_t group = ::tcgetpgrp(master_.get());
     if (group > 0) request_end(-group);
     if (pid_ > 0 && ::getpgid(pid_) != group) request_end(pid_);
 }
 
-bool Terminal::echoes() const {
+bool Pty::echoes() const {
     termios settings{};
     return ::tcgetattr(slave_.get(), &settings) == 0 && (settings.c_lflag & ECHO) != 0;
 }
@@ -456,7 +456,7 @@ public:
     /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
     [[nodiscard]] bool is_undecided() const;
     /// Whether it has sent the beginning of a hello or of another message, and not its end.
-    [[nodiscard]] bool is_cut_hello() const;
+    [[nodiscard]] bool has_cut_message() const;
 
 private:
     void feed_aware(std::string &program, std::vector<winsize> &windows);
@@ -527,14 +527,14 @@ private:
     std::optional<Place> kept_from_;  // from here on lines are kept when it gets too large
 };
 
-class Recording {
+class Recorder {
 public:
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
-    Recording() = default;
-    Recording(const Recording &) = delete;
-    Recording &operator=(const Recording &) = delete;
-    ~Recording() {
+    Recorder() = default;
+    Recorder(const Recorder &) = delete;
+    Recorder &operator=(const Recorder &) = delete;
+    ~Recorder() {
         if (fd_ && !kept_) ::unlink(path_.c_str());
     }
 
@@ -629,23 +629,23 @@ public:
     [[nodiscard]] bool is_open() const { return !program_.empty(); }
 
     /// Whether a screen can be painted from what is recorded; not yet, while `is_waiting()`.
-    [[nodiscard]] bool can_paint(const Recording &recording) const;
-    [[nodiscard]] bool is_waiting(const Recording &recording) const {
-        return begins_memory(recording) || (next_pid_ > 0 && next_is_first_);
+    [[nodiscard]] bool can_paint(const Recorder &recorder) const;
+    [[nodiscard]] bool is_waiting(const Recorder &recorder) const {
+        return begins_memory(recorder) || (next_pid_ > 0 && next_is_first_);
     }
     /// Paints to `socket` the screen as it stands at `to`, with `history` bytes of scrolled off lines before it. Gives
     /// the pid of the process, or -1.
-    pid_t paint(const Recording &recording, int socket, std::uint64_t history, std::uint64_t to) const;
+    pid_t paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to) const;
     /// Writes to `socket` the output's bytes [from, to). Gives the pid of the process, or -1.
-    pid_t replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const;
+    pid_t replay(const Recorder &recorder, int socket, std::uint64_t from, std::uint64_t to) const;
 
     /// When the next keyframe is to be made, if nothing more is printed; none while there is no need of one. `crowded`:
     /// clients wait to be painted.
-    [[nodiscard]] std::optional<Clock::time_point> keyframe_due(const Recording &recording, Clock::time_point printed,
+    [[nodiscard]] std::optional<Clock::time_point> keyframe_due(const Recorder &recorder, Clock::time_point printed,
                                                                 bool crowded) const;
-    void start_keyframe(const Recording &recording, Clock::time_point now, bool crowded);
+    void start_keyframe(const Recorder &recorder, Clock::time_point now, bool crowded);
     /// Whether `pid` was making a keyframe: then takes it into use if it was made.
-    bool finish_keyframe(pid_t pid, int wait_status, Recording &recording);
+    bool finish_keyframe(pid_t pid, int wait_status, Recorder &recorder);
     /// At the end: nothing of ours is left running.
     void stop();
 
@@ -656,10 +656,10 @@ private:
         Place place;  // in what paints are made from: the memory if it is there, else the file
     };
 
-    [[nodiscard]] bool begins_memory(const Recording &recording) const {
-        return recording.memory().is_open() && !uses_memory_ && recording.memory().first().position > 0;
+    [[nodiscard]] bool begins_memory(const Recorder &recorder) const {
+        return recorder.memory().is_open() && !uses_memory_ && recorder.memory().first().position > 0;
     }
-    void add_source(const Recording &recording, std::vector<std::string> &words, RecordFiles &files) const;
+    void add_source(const Recorder &recorder, std::vector<std::string> &words, RecordFiles &files) const;
 
     std::string program_;
     Keyframe last_, next_;
@@ -695,32 +695,32 @@ public:
     /// One line: who does what, and in which manual page it stands.
     void tell(Actor actor, const std::string &what, const char *page = "");
     /// The two ends, as they are at first.
-    void made(const Terminal &terminal);
+    void made(const Pty &pty);
     /// The program runs on its terminal.
-    void started(const Terminal &terminal, char **argv);
+    void started(const Pty &pty, char **argv);
     /// What happens to the client behind the descriptor `socket`.
     void client(int socket, const char *what, const char *page = "");
     /// A client is there; or was sent away.
     void came(int socket, bool admitted);
     /// A client has said what size its window is.
-    void window(const Terminal &terminal, int socket, const winsize &size);
+    void window(const Pty &pty, int socket, const winsize &size);
     /// The terminal's window has got another size.
-    void resized(const Terminal &terminal);
+    void resized(const Pty &pty);
     /// A client has typed `bytes`.
-    void said(const Terminal &terminal, int socket, std::string_view bytes);
+    void said(const Pty &pty, int socket, std::string_view bytes);
     /// `bytes` that clients typed are in the master now, and the kernel does with them what the settings said that
     /// look() saw just before.
-    void typed(const Terminal &terminal, std::string_view bytes);
+    void typed(const Pty &pty, std::string_view bytes);
     /// The program has printed `bytes`, which `clients` are shown; `recorded`: after they were recorded.
     void printed(std::string_view bytes, std::size_t clients, bool recorded);
     /// The program has to wait for its clients, or no longer; `behind` is whether there is one that it could wait for.
-    void paced(bool now, bool behind);
+    void program_waits(bool now, bool behind);
     /// The program has been reaped.
-    void ended(const Terminal &terminal, int status);
+    void ended(const Pty &pty, int status);
     /// The last read of the master gave this error, 0: the end of file.
     void drained(int error);
     /// Looks whether settings or the foreground group have changed.
-    void look(const Terminal &terminal);
+    void look(const Pty &pty);
 
 private:
     void write_out();
@@ -780,7 +780,7 @@ extern "C" void note_signal(int number) {
 }
 
 /// Blocks the signals that we handle: they arrive inside pselect(2) and nowhere else. Gives the mask to use there.
-sigset_t take_signals() {
+sigset_t block_signals() {
     sigset_t ours, inside;
     sigemptyset(&ours);
     for (const int number : kHandled) sigaddset(&ours, number);
@@ -815,7 +815,7 @@ struct Client {
     std::string typed;            // for the program, while the queue has no room for it
     bool viewer = false;          // came by --view, or has shut down its sending side
     bool input_ended = false;     // nothing more will come from it
-    bool deaf = false;            // it takes nothing more; what it sent before it left is still read
+    bool output_ended = false;            // it takes nothing more; what it sent before it left is still read
     bool unheard = false;         // it typed what nobody was there to read: as a viewer, or after the program's end
     bool copier = false;          // our own: what it takes goes to our standard output
     bool blocked = false;         // the last send did not take everything: ask select for room
@@ -858,16 +858,16 @@ private:
     // the loop's paragraphs
     void build_sets(fd_set &readable, fd_set &writable, int &highest);
     [[nodiscard]] std::optional<Clock::time_point> deadline() const;
-    void take_signals_sent();
+    void handle_signals();
     void take_time();
     void look_at_progress(Client &client);
     // output
     void read_master();
     void encode_turn(bool all);
     void publish(bool all);
-    [[nodiscard]] bool paced() const;
-    [[nodiscard]] std::optional<std::uint64_t> pace() const;
-    [[nodiscard]] bool paces(const Client &client) const;
+    [[nodiscard]] bool must_wait() const;
+    [[nodiscard]] std::optional<std::uint64_t> pace_position() const;
+    [[nodiscard]] bool sets_pace(const Client &client) const;
     [[nodiscard]] bool can_catch_up(std::uint64_t from) const;
     [[nodiscard]] std::uint64_t line_start(std::uint64_t position) const;
     // clients
@@ -876,15 +876,15 @@ private:
     void welcome(Fd socket, bool viewer);
     void read_client(Client &client);
     void settle_input(Client &client);
-    void take_typed(Client &client, std::span<const winsize> windows);
+    void hear_typed(Client &client, std::span<const winsize> windows);
     void queue_typed(Client &client);
     void client_input_ended(Client &client);
-    void take_windows(Client &client, std::span<const winsize> windows, bool typed);
+    void hear_windows(Client &client, std::span<const winsize> windows, bool typed);
     void follow_window();
     [[nodiscard]] bool is_known(const Client &client) const;
-    void introduce(Client &client);
+    void begin_output(Client &client);
     void serve(Client &client);
-    [[nodiscard]] bool is_ending(const Client &client) const;
+    [[nodiscard]] bool awaits_rest(const Client &client) const;
     ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
     void send_output(Client &client);
     void paint(Client &client);
@@ -894,7 +894,7 @@ private:
     void record_ended(Client &client, int wait_status);
     void drop(Client &client);
     void drop_all();
-    void lose(Client &client);
+    void client_output_ended(Client &client);
     void sweep_those_who_left();
     // the program
     [[nodiscard]] std::optional<Clock::time_point> start_time() const;
@@ -912,8 +912,8 @@ private:
     Options options_;
     std::string recording_name_;  // as the user knows it
     Listener listener_, view_listener_;
-    Recording recording_;
-    Terminal terminal_;
+    Recorder recorder_;
+    Pty pty_;
     Gate gate_;
     Ring ring_;
     Painter painter_;
@@ -945,7 +945,7 @@ bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row
 // --- the loop ---
 
 int Session::run() {
-    recording_.keep();
+    recorder_.keep();
     if (phase_ == Phase::running) leave_folder();
     while (phase_ != Phase::farewell || !clients_.empty() || copier_ > 0) {
         // Build the sets: who may speak, and who has room for what is waiting.
@@ -971,17 +971,17 @@ int Session::run() {
 
         // Dispatch: signals, what is due, newcomers, clients -> program, and program -> clients. In this order: who has
         // connected before the program printed gets that as live bytes.
-        take_signals_sent();
+        handle_signals();
         take_time();
-        if (phase_ == Phase::running) narrator_.look(terminal_);
+        if (phase_ == Phase::running) narrator_.look(pty_);
         for (const Listener *listener : {&listener_, &view_listener_})
             if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
                 accept_from(*listener, listener == &view_listener_, kAcceptFew);
         for (Client &client : clients_)
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
-        recording_.commit();
+        recorder_.commit();
         write_input();
-        if (phase_ == Phase::running && terminal_.is_open() && FD_ISSET(terminal_.master(), &readable)) {
+        if (phase_ == Phase::running && pty_.is_open() && FD_ISSET(pty_.master(), &readable)) {
             read_master();
             publish(false);
         }
@@ -1003,11 +1003,11 @@ void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
     FD_ZERO(&readable);
     FD_ZERO(&writable);
     const bool open = phase_ != Phase::farewell;
-    const bool running = phase_ == Phase::running && terminal_.is_open();
-    const bool waits = running && paced();
-    if (running && !waits) watch(readable, terminal_.master());
-    narrator_.paced(waits, narrator_.is_on() && pace());
-    if (running && !input_.empty()) watch(writable, terminal_.master());
+    const bool running = phase_ == Phase::running && pty_.is_open();
+    const bool waits = running && must_wait();
+    if (running && !waits) watch(readable, pty_.master());
+    narrator_.program_waits(waits, narrator_.is_on() && pace_position());
+    if (running && !input_.empty()) watch(writable, pty_.master());
     if (open && !accept_again_) watch(readable, listener_.fd());
     if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
     for (const Client &client : clients_) {
@@ -1029,22 +1029,22 @@ std::optional<Clock::time_point> Session::deadline() const {
     at(over_at_);
     at(accept_again_);
     const bool crowded = is_crowded();
-    if (phase_ == Phase::running) at(painter_.keyframe_due(recording_, printed_, crowded));
+    if (phase_ == Phase::running) at(painter_.keyframe_due(recorder_, printed_, crowded));
     if (narrator_.is_on()) at(now_ + kLookTick);
     if (cut_since_) at(*cut_since_ + kCutGrace);
     if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
-    const bool waits = phase_ == Phase::running && paced();
+    const bool waits = phase_ == Phase::running && must_wait();
     for (const Client &client : clients_) {
         if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
-        if (waits && paces(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
+        if (waits && sets_pace(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
         if (client.socket && client.stage == Stage::opening) at(client.came + kOpeningGrace);
         if (crowded && client.record > 0) at(now_ + kPaceGrace);
     }
     return first;
 }
 
-void Session::take_signals_sent() {
-    if (std::exchange(g_signals.mark, 0) != 0) recording_.event('m', "");
+void Session::handle_signals() {
+    if (std::exchange(g_signals.mark, 0) != 0) recorder_.event('m', "");
     if (std::exchange(g_signals.renew, 0) != 0) renew_sockets();
     if (std::exchange(g_signals.child, 0) != 0) reap();
     if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
@@ -1064,9 +1064,9 @@ void Session::take_time() {
     if (due(give_up_at_)) program_ended(128 + SIGKILL);
     if (due(over_at_)) drop_all();
     const bool crowded = is_crowded();
-    if (const auto keyframe = painter_.keyframe_due(recording_, printed_, crowded);
+    if (const auto keyframe = painter_.keyframe_due(recorder_, printed_, crowded);
         phase_ == Phase::running && keyframe && now_ >= *keyframe)
-        painter_.start_keyframe(recording_, now_, crowded);
+        painter_.start_keyframe(recorder_, now_, crowded);
     if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
     for (Client &client : clients_) {
         if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
@@ -1101,7 +1101,7 @@ void Session::read_master() {
     const std::size_t pieces = clients_.size() < 2 ? 1 : 2 * (clients_.size() - 1);
     const std::size_t end = std::min(turn_.size(), turn_used_ + pieces * kPiece);
     for (const auto until = Clock::now() + kTurnTime; turn_used_ + kPiece <= end;) {
-        const ssize_t n = ::read(terminal_.master(), turn_.data() + turn_used_, kPiece);
+        const ssize_t n = ::read(pty_.master(), turn_.data() + turn_used_, kPiece);
         if (n <= 0) break;
         turn_used_ += static_cast<std::size_t>(n);
         encode_turn(false);
@@ -1113,7 +1113,7 @@ void Session::read_master() {
 void Session::encode_turn(bool all) {
     const std::string_view bytes(turn_.data(), turn_used_);
     const std::size_t whole = bytes.size() - (all ? 0 : cut_tail(bytes.substr(turn_encoded_)));
-    if (whole > turn_encoded_) recording_.output(bytes.substr(turn_encoded_, whole - turn_encoded_));
+    if (whole > turn_encoded_) recorder_.output(bytes.substr(turn_encoded_, whole - turn_encoded_));
     turn_encoded_ = whole;
 }
 
@@ -1122,11 +1122,11 @@ void Session::encode_turn(bool all) {
 void Session::publish(bool all) {
     encode_turn(all);
     const std::string_view ready(turn_.data(), turn_encoded_);
-    recording_.end_output(ready);
-    recording_.commit();
+    recorder_.end_output(ready);
+    recorder_.commit();
     ring_.append(ready);
     if (!ready.empty()) printed_ = now_;
-    narrator_.printed(ready, clients_.size(), recording_.is_open());
+    narrator_.printed(ready, clients_.size(), recorder_.is_open());
     const std::size_t kept = turn_used_ - turn_encoded_;
     std::memmove(turn_.data(), ready.data() + ready.size(), kept);
     turn_used_ = kept;
@@ -1136,25 +1136,25 @@ void Session::publish(bool all) {
 }
 
 /// Whether `record` could bring a client that stands at `from` up to the ring.
-bool Session::can_catch_up(std::uint64_t from) const { return painter_.is_open() && recording_.holds_from(from); }
+bool Session::can_catch_up(std::uint64_t from) const { return painter_.is_open() && recorder_.holds_from(from); }
 
 /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard output is
 /// waited for without a limit, as in a pipeline, when nothing could bring it up later.
-bool Session::paces(const Client &client) const {
+bool Session::sets_pace(const Client &client) const {
     const bool waits = client.blocked || client.record > 0 || client.cursor < ring_.tail();
     const bool says = client.copier || !client.viewer;
-    const bool follows = client.stage == Stage::live && client.socket && says && !client.deaf;
+    const bool follows = client.stage == Stage::live && client.socket && says && !client.output_ended;
     const bool patient = client.copier && !can_catch_up(ring_.tail());
     return follows && (!waits || patient || now_ - client.progress < kPaceGrace);
 }
 
 /// The position of the client that paces the program: the fastest when a recording can catch the others up, else the
 /// slowest. None: nobody does.
-std::optional<std::uint64_t> Session::pace() const {
+std::optional<std::uint64_t> Session::pace_position() const {
     std::optional<std::uint64_t> position;
     const bool fastest = can_catch_up(ring_.tail());
     for (const Client &client : clients_) {
-        if (!paces(client)) continue;
+        if (!sets_pace(client)) continue;
         if (!position) position = client.cursor;
         else position = fastest ? std::max(*position, client.cursor) : std::min(*position, client.cursor);
     }
@@ -1162,8 +1162,8 @@ std::optional<std::uint64_t> Session::pace() const {
 }
 
 /// Whether the program must wait for its clients.
-bool Session::paced() const {
-    const auto position = pace();
+bool Session::must_wait() const {
+    const auto position = pace_position();
     return position && ring_.head() - *position > kPaceBytes;
 }
 
@@ -1182,9 +1182,9 @@ void Session::drop_all() {
 
 /// It can be told nothing more. But one that typed and left (echo make | attach -p) may have been quicker than we were:
 /// what stands in its receive queue is still to be read, up to the end.
-void Session::lose(Client &client) {
+void Session::client_output_ended(Client &client) {
     if (client.input_ended || phase_ == Phase::farewell) return drop(client);
-    client.deaf = true;
+    client.output_ended = true;
     client.blocked = false;
     client.window = {};
 }
@@ -1195,7 +1195,7 @@ ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
     const ssize_t n = ::sendmsg(client.socket.get(), &message, MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return lose(client), -1;
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return client_output_ended(client), -1;
     if (n > 0 || !client.blocked) client.progress = now_;
     return std::max<ssize_t>(n, 0);
 }
@@ -1221,7 +1221,7 @@ bool Session::has_place() const {
 bool Session::is_crowded() const {
     return !has_place() && std::any_of(clients_.begin(), clients_.end(), [this](const Client &client) {
         const bool fell_out = client.stage == Stage::live && client.cursor < ring_.tail();
-        return client.socket && !client.deaf && client.record == 0 && (client.stage == Stage::unpainted || fell_out);
+        return client.socket && !client.output_ended && client.record == 0 && (client.stage == Stage::unpainted || fell_out);
     });
 }
 
@@ -1243,7 +1243,7 @@ bool Session::is_known(const Client &client) const {
 /// What a client is sent before the live bytes, as soon as it is known what it shows them on (section 3 of the wire):
 /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. One that came
 /// before the first byte needs nothing; one that has said nothing gets each byte that was printed since it came.
-void Session::introduce(Client &client) {
+void Session::begin_output(Client &client) {
     const ClientInput::Screen screen = client.input.screen();
     const bool needs_nothing = client.cursor == 0 || options_.history == 0 || client.input.is_push();
     if (!needs_nothing && !is_known(client)) return;
@@ -1251,19 +1251,19 @@ void Session::introduce(Client &client) {
     client.stage = Stage::live;
     if (needs_nothing) return;
     const std::uint64_t first = client.cursor - std::min(options_.history, client.cursor);
-    if (screen != ClientInput::Screen::none && painter_.can_paint(recording_)) client.stage = Stage::unpainted;
+    if (screen != ClientInput::Screen::none && painter_.can_paint(recorder_)) client.stage = Stage::unpainted;
     else client.cursor = first < ring_.tail() && can_catch_up(first) ? first : line_start(client.cursor);
 }
 
 /// Has `record` paint the client's screen; later, when all of its places are taken. One that has a window is shown the
 /// screen of now, as it may just have been given another size.
 void Session::paint(Client &client) {
-    if (painter_.is_waiting(recording_) || !has_place()) return;
+    if (painter_.is_waiting(recorder_) || !has_place()) return;
     client.progress = now_;
     if (client.input.has_screen()) client.cursor = ring_.head();  // it may just have been given another window
     client.record_to = client.cursor;
     narrator_.client(client.socket.get(), "is new on a terminal that has a past: record paints it the screen");
-    client.record = painter_.paint(recording_, client.socket.get(), options_.history, client.record_to);
+    client.record = painter_.paint(recorder_, client.socket.get(), options_.history, client.record_to);
     if (client.record < 0) record_ended(client, -1);
 }
 
@@ -1276,12 +1276,12 @@ void Session::catch_up(Client &client) {
         client.progress = now_;
         client.record_to = ring_.head();
         narrator_.client(client.socket.get(), "needs bytes that have left the ring: record sends them from the file");
-        client.record = painter_.replay(recording_, client.socket.get(), client.cursor, client.record_to);
+        client.record = painter_.replay(recorder_, client.socket.get(), client.cursor, client.record_to);
         if (client.record < 0) record_ended(client, -1);
     } else if (!client.input.has_screen()) {
         narrator_.client(client.socket.get(), "has missed bytes that nobody holds any more");
         drop(client);
-    } else if (painter_.can_paint(recording_)) client.stage = Stage::unpainted;
+    } else if (painter_.can_paint(recorder_)) client.stage = Stage::unpainted;
     else client.cursor = line_start(ring_.head());
 }
 
@@ -1300,19 +1300,19 @@ void Session::record_ended(Client &client, int wait_status) {
 
 /// Brings a client on, as far as it goes now.
 void Session::serve(Client &client) {
-    if (!client.socket || client.record > 0 || client.deaf) return;
-    if (client.stage == Stage::opening) introduce(client);
+    if (!client.socket || client.record > 0 || client.output_ended) return;
+    if (client.stage == Stage::opening) begin_output(client);
     if (client.input.is_push()) client.cursor = ring_.head();
     else if (client.stage == Stage::unpainted) paint(client);
     else if (client.stage == Stage::live && client.cursor < ring_.tail()) catch_up(client);
     else if (client.stage == Stage::live && client.cursor < ring_.head()) send_output(client);
-    const bool done = client.socket && client.stage == Stage::live && client.record == 0 && !client.deaf &&
+    const bool done = client.socket && client.stage == Stage::live && client.record == 0 && !client.output_ended &&
                       client.cursor == ring_.head();
-    if (phase_ == Phase::farewell && done && is_known(client) && !is_ending(client)) say_goodbye(client);
+    if (phase_ == Phase::farewell && done && is_known(client) && !awaits_rest(client)) say_goodbye(client);
 }
 
 /// Whether a push is about to be over, and so has been taken: what it brought has perhaps ended the program.
-bool Session::is_ending(const Client &client) const {
+bool Session::awaits_rest(const Client &client) const {
     return client.input.is_push() && !client.unheard && !client.input_ended && now_ - client.progress < kPaceGrace;
 }
 
@@ -1327,16 +1327,16 @@ void Session::write_input() {
     };
     queue_all();
     if (input_.empty() || phase_ != Phase::running) return;
-    narrator_.look(terminal_);  // at the settings that the bytes will meet: the program may answer them with others
-    const ssize_t n = ::write(terminal_.master(), input_.data(), input_.size());
-    if (n > 0) narrator_.typed(terminal_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
+    narrator_.look(pty_);  // at the settings that the bytes will meet: the program may answer them with others
+    const ssize_t n = ::write(pty_.master(), input_.data(), input_.size());
+    if (n > 0) narrator_.typed(pty_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
     if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
     queue_all();  // or a queue that is empty now would not be looked at again
 }
 
 void Session::queue_typed(Client &client) {
     if (client.typed.empty()) return;
-    if (options_.record_input && terminal_.echoes()) recording_.event('i', client.typed);
+    if (options_.record_input && pty_.echoes()) recorder_.event('i', client.typed);
     input_ += client.typed;
     client.typed.clear();
 }
@@ -1348,21 +1348,21 @@ void Session::follow_window() {
     for (const Client &client : clients_)
         if (client.window.ws_row != 0 && !client.viewer && (leader == nullptr || client.active > leader->active))
             leader = &client;
-    if (leader == nullptr || phase_ == Phase::farewell || same_window(leader->window, terminal_.size())) return;
-    if (!same_grid(leader->window, terminal_.size())) recording_.resize(leader->window, false);
-    terminal_.resize(leader->window);
-    narrator_.resized(terminal_);
+    if (leader == nullptr || phase_ == Phase::farewell || same_window(leader->window, pty_.size())) return;
+    if (!same_grid(leader->window, pty_.size())) recorder_.resize(leader->window, false);
+    pty_.resize(leader->window);
+    narrator_.resized(pty_);
 }
 
 /// The client has said its window size, or typed. One that comes at the program's size takes the size of its pixels
 /// over, too: the program notices nothing.
-void Session::take_windows(Client &client, std::span<const winsize> windows, bool typed) {
-    if (client.viewer || client.deaf || (windows.empty() && !typed)) return;
+void Session::hear_windows(Client &client, std::span<const winsize> windows, bool typed) {
+    if (client.viewer || client.output_ended || (windows.empty() && !typed)) return;
     client.active = ++activity_;
     for (const winsize &window : windows) {
-        narrator_.window(terminal_, client.socket.get(), window);
+        narrator_.window(pty_, client.socket.get(), window);
         const bool comes = client.window.ws_row == 0;
-        client.window = comes && same_grid(window, terminal_.size()) ? terminal_.size() : window;
+        client.window = comes && same_grid(window, pty_.size()) ? pty_.size() : window;
         follow_window();
     }
     if (windows.empty()) follow_window();
@@ -1371,24 +1371,24 @@ void Session::take_windows(Client &client, std::span<const winsize> windows, boo
 /// What the client sent last was not the beginning of anything: it is input.
 void Session::settle_input(Client &client) {
     client.input.settle(client.typed);
-    take_typed(client, {});
+    hear_typed(client, {});
 }
 
 /// The client has said something: windows, and what it typed.
-void Session::take_typed(Client &client, std::span<const winsize> windows) {
+void Session::hear_typed(Client &client, std::span<const winsize> windows) {
     if (client.viewer || phase_ == Phase::farewell) {  // viewers cannot type
         client.unheard = client.unheard || !client.typed.empty();
         client.typed.clear();
     }
-    narrator_.said(terminal_, client.socket.get(), client.typed);
-    take_windows(client, windows, !client.typed.empty());
+    narrator_.said(pty_, client.socket.get(), client.typed);
+    hear_windows(client, windows, !client.typed.empty());
 }
 
 /// The client will send nothing more. What it has typed does not wait for room: it may have left, and nobody would come
 /// back to it. A push is told that all of it is here.
 void Session::client_input_ended(Client &client) {
-    const bool left = client.deaf || gate_.has_left(client.socket.get());
-    if (!left || !client.input.is_cut_hello()) settle_input(client);  // who vanished in its hello typed nothing
+    const bool left = client.output_ended || gate_.has_left(client.socket.get());
+    if (!left || !client.input.has_cut_message()) settle_input(client);  // who vanished in its hello typed nothing
     queue_typed(client);
     client.input_ended = client.viewer = true;
     client.window = {};
@@ -1411,7 +1411,7 @@ void Session::read_client(Client &client) {
     windows_.clear();
     client.input.feed({bytes.data(), static_cast<std::size_t>(n)}, client.typed, windows_);
     if (client.input.mode() == ClientInput::Mode::foreign) return drop(client);
-    take_typed(client, windows_);
+    hear_typed(client, windows_);
 }
 
 // --- clients come and go ---
@@ -1484,9 +1484,9 @@ std::optional<Clock::time_point> Session::start_time() const {
 
 void Session::start_program() {
     phase_ = Phase::running;
-    const int status = terminal_.start(options_.program, false);
+    const int status = pty_.start(options_.program, false);
     leave_folder();
-    if (status == 0) return narrator_.started(terminal_, options_.program);
+    if (status == 0) return narrator_.started(pty_, options_.program);
     const std::string line = std::string(kProgram) + ": fork: " + std::strerror(errno) + "\r\n";
     turn_used_ = line.copy(turn_.data(), turn_.size());
     program_ended(status);
@@ -1500,9 +1500,9 @@ void Session::leave_folder() { [[maybe_unused]] const int result = ::chdir("/");
 void Session::reap() {
     int wait_status = 0;
     for (pid_t pid = 0; (pid = ::waitpid(-1, &wait_status, WNOHANG)) > 0;) {
-        if (pid == terminal_.pid()) program_ended(exit_status(wait_status));
+        if (pid == pty_.pid()) program_ended(exit_status(wait_status));
         if (pid == copier_) copier_ = 0;
-        painter_.finish_keyframe(pid, wait_status, recording_);
+        painter_.finish_keyframe(pid, wait_status, recorder_);
         for (Client &client : clients_)
             if (client.record == pid) record_ended(client, wait_status);
     }
@@ -1513,16 +1513,16 @@ void Session::reap() {
 /// holds another. But it is read before as well: macOS and FreeBSD throw away what is unread when the last slave closes.
 void Session::program_ended(int status) {
     status_ = status;
-    if (phase_ == Phase::running) narrator_.ended(terminal_, status);
+    if (phase_ == Phase::running) narrator_.ended(pty_, status);
     drain();
-    terminal_.ended();
+    pty_.ended();
     const int error = drain();
     publish(true);
     narrator_.drained(error);
     phase_ = Phase::farewell;
     kill_at_.reset();
     give_up_at_.reset();
-    recording_.end(status);
+    recorder_.end(status);
     input_.clear();
     accept_from(listener_, false, SOMAXCONN);  // who came in the last moment still gets the history and the goodbye
     if (view_listener_.is_open()) accept_from(view_listener_, true, SOMAXCONN);
@@ -1530,7 +1530,7 @@ void Session::program_ended(int status) {
     view_listener_.close();
     for (Client &client : clients_) client.progress = now_;
     for (Client &client : clients_)
-        if (client.deaf) drop(client);
+        if (client.output_ended) drop(client);
 }
 
 /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the last read.
@@ -1556,7 +1556,7 @@ void Session::end(int number) {
     if (phase_ == Phase::waiting) return program_ended(128 + number);
     if (phase_ == Phase::farewell) return;
     narrator_.tell(Actor::shim, again ? "waits no longer: SIGKILL" : "asks for the end: SIGTERM or SIGHUP", "kill(2)");
-    if (!again) terminal_.ask_to_end();
+    if (!again) pty_.ask_to_end();
     if (!give_up_at_) kill_at_ = now_ + grace;
 }
 
@@ -1564,18 +1564,18 @@ void Session::end(int number) {
 void Session::hang_up() {
     if (phase_ == Phase::waiting) return program_ended(128 + SIGHUP);
     narrator_.tell(Actor::shim, "hangs up: SIGHUP and SIGCONT to program and foreground group", "termios(3)");
-    terminal_.signal(SIGHUP, true);
-    terminal_.signal(SIGCONT, true);  // one that is stopped learns of it when it goes on
+    pty_.signal(SIGHUP, true);
+    pty_.signal(SIGCONT, true);  // one that is stopped learns of it when it goes on
 }
 
 /// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal. Neither
 /// helps against one that the kernel holds in a system call (a dead network disk): then the session ends without it.
 void Session::kill_program() {
     give_up_at_ = now_ + kReapGrace;
-    terminal_.signal(SIGKILL, true);
-    if (terminal_.is_ours()) return;
+    pty_.signal(SIGKILL, true);
+    if (pty_.is_ours()) return;
     drain();
-    terminal_.close();
+    pty_.close();
 }
 
 /// The client has had everything: the goodbye, the end of our side, and when the kernel has delivered all of it
@@ -1708,7 +1708,7 @@ bool ClientInput::is_undecided() const {
     return mode_ == Mode::opening && !held_.empty() && classify(held_) == Opening::undecided;
 }
 
-bool ClientInput::is_cut_hello() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
+bool ClientInput::has_cut_message() const { return !held_.empty() && classify(held_) == Opening::incomplete; }
 
 void ClientInput::settle(std::string &program) {
     if (mode_ == Mode::foreign) return;
@@ -1885,7 +1885,7 @@ void Memory::copy(int file, std::uint64_t offset, const Place &end) {
     end_.size = end.size;
 }
 
-bool Recording::open(const std::string &path, const std::string &header, std::uint64_t limit) {
+bool Recorder::open(const std::string &path, const std::string &header, std::uint64_t limit) {
     fd_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));  // `record` reads it
     path_ = path;
     limit_ = limit;
@@ -1898,35 +1898,35 @@ bool Recording::open(const std::string &path, const std::string &header, std::ui
 }
 
 /// Microseconds since the start of the recording.
-long long Recording::elapsed() const {
+long long Recorder::elapsed() const {
     return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
 }
 
 /// Makes room for `bytes` more, and for the little that stands around them.
-void Recording::make_room(std::size_t bytes) {
+void Recorder::make_room(std::size_t bytes) {
     if (lines_.size() < used_ + bytes + 64) lines_.resize(used_ + bytes + 64);
 }
 
 /// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
-char *Recording::open_event(char code, std::size_t room) {
+char *Recorder::open_event(char code, std::size_t room) {
     make_room(room);
     if (used_ == 0) turn_time_ = time_;
     char *at = lines_.data() + used_;
     return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
 }
 
-void Recording::close_event(char *end) {
+void Recorder::close_event(char *end) {
     for (const char c : {'"', ']', '\n'}) *end++ = c;
     used_ = static_cast<std::size_t>(end - lines_.data());
 }
 
-void Recording::add(char code, std::string_view text) {
+void Recorder::add(char code, std::string_view text) {
     bool exact = true;
     close_event(encode_json(text, open_event(code, text.size() * kMostPerByte + 8), exact));
 }
 
 /// Encodes each piece when it has been read: while we do that, the kernel makes the next one ready.
-void Recording::output(std::string_view piece) {
+void Recorder::output(std::string_view piece) {
     if (!is_written()) return;
     if (output_begin_ == kNone) {
         output_begin_ = used_;
@@ -1938,7 +1938,7 @@ void Recording::output(std::string_view piece) {
     used_ = static_cast<std::size_t>(encode_json(piece, lines_.data() + used_, exact_) - lines_.data());
 }
 
-void Recording::end_output(std::string_view whole) {
+void Recorder::end_output(std::string_view whole) {
     position_ += whole.size();
     const std::size_t begin = std::exchange(output_begin_, kNone);
     if (begin == kNone) return;
@@ -1948,34 +1948,34 @@ void Recording::end_output(std::string_view whole) {
     add('o', whole);
 }
 
-void Recording::event(char code, std::string_view text) {
+void Recorder::event(char code, std::string_view text) {
     assert(output_begin_ == kNone);  // an event between output() and end_output() would stand inside of another
     if (!is_written()) return;
     time_ = elapsed();
     add(code, text);
 }
 
-void Recording::resize(const winsize &size, bool first) {
+void Recorder::resize(const winsize &size, bool first) {
     size_ = size;
     if (first) here_.size = size;
     else event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
 }
 
 /// A line straight into the file, before those of this turn: a marker, or its last one.
-void Recording::write_line(char code, std::string_view text) {
+void Recorder::write_line(char code, std::string_view text) {
     const long long time = used_ > 0 ? turn_time_ : elapsed();
     std::array<char, 64> begin{};
     std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
     here_.offset += write_some(fd_.get(), begin.data() + json_string(text) + "]\n");
 }
 
-void Recording::end(int status) {
+void Recorder::end(int status) {
     event('x', std::to_string(status));
     commit();
     if (full_ && rest_.empty()) write_line('x', std::to_string(status));
 }
 
-void Recording::commit() {
+void Recorder::commit() {
     const std::uint64_t output = position_ - here_.position;
     if (used_ == 0 && rest_.empty()) {  // (output that nobody writes down is counted all the same)
         here_.position = position_;
@@ -1994,7 +1994,7 @@ void Recording::commit() {
 /// This turn's lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but
 /// a marker, when they would take the file over its limit. From the moment when the file does not hold everything any
 /// more, memory does.
-void Recording::write_to_file(std::string_view lines, std::uint64_t output) {
+void Recorder::write_to_file(std::string_view lines, std::uint64_t output) {
     if (!rest_.empty() && !finish_rest(output)) return;
     full_ = limit_ != kUnlimited && here_.offset + lines.size() + kReserve > limit_;
     if (full_) write_line('m', "shim: recording stopped at its limit");
@@ -2006,7 +2006,7 @@ void Recording::write_to_file(std::string_view lines, std::uint64_t output) {
 
 /// Finishes the line that the last write has left torn. False while the file takes nothing: then this turn's `output`
 /// bytes are missing too. Else says how many are.
-bool Recording::finish_rest(std::uint64_t output) {
+bool Recorder::finish_rest(std::uint64_t output) {
     const std::size_t written = write_some(fd_.get(), rest_);
     here_.offset += written;
     rest_.erase(0, written);
@@ -2057,17 +2057,17 @@ constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many client
 constexpr seconds kKeyframePause{1};
 constexpr int kLowestPriority = 19;
 
-bool Painter::can_paint(const Recording &recording) const {
-    return is_open() && (recording.memory().is_open() || recording.is_whole());
+bool Painter::can_paint(const Recorder &recorder) const {
+    return is_open() && (recorder.memory().is_open() || recorder.is_whole());
 }
 
 /// Adds to a command of `record` where to begin reading, and what.
-void Painter::add_source(const Recording &recording, std::vector<std::string> &words, RecordFiles &files) const {
-    const Memory &memory = recording.memory();
-    const bool from_memory = memory.is_open() && !begins_memory(recording);
+void Painter::add_source(const Recorder &recorder, std::vector<std::string> &words, RecordFiles &files) const {
+    const Memory &memory = recorder.memory();
+    const bool from_memory = memory.is_open() && !begins_memory(recorder);
     const bool keyed = last_.file && last_.place.position >= (from_memory ? memory.first().position : 0);
     const Place begin = keyed ? last_.place : from_memory ? memory.first() : Place{};
-    files.recording = from_memory ? memory.fd() : recording.fd();
+    files.recording = from_memory ? memory.fd() : recorder.fd();
     files.keyframe = keyed ? last_.file.get() : -1;
     if (keyed) words.insert(words.end(), {"--key", kKeyframeName});
     if (begin.offset > 0)
@@ -2075,29 +2075,29 @@ void Painter::add_source(const Recording &recording, std::vector<std::string> &w
     words.emplace_back(kRecordingName);
 }
 
-pid_t Painter::paint(const Recording &recording, int socket, std::uint64_t history, std::uint64_t to) const {
+pid_t Painter::paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to) const {
     std::vector<std::string> words = {"record", "paint", "--to", std::to_string(to), "-H",
                                       history == kUnlimited ? "all" : std::to_string(history)};
     RecordFiles files{.output = socket, .recording = -1, .keyframe = -1};
-    add_source(recording, words, files);
+    add_source(recorder, words, files);
     return start_record(program_, std::move(words), files, 0);
 }
 
-pid_t Painter::replay(const Recording &recording, int socket, std::uint64_t from, std::uint64_t to) const {
-    const Place place = recording.place_before(recording.to_file(from));
+pid_t Painter::replay(const Recorder &recorder, int socket, std::uint64_t from, std::uint64_t to) const {
+    const Place place = recorder.place_before(recorder.to_file(from));
     return start_record(program_,
                         {"record", "cat", "--skip", std::to_string(place.offset) + ":" + std::to_string(place.position),
-                         "--from", std::to_string(recording.to_file(from)), "--to",
-                         std::to_string(recording.to_file(to)), kRecordingName},
-                        {.output = socket, .recording = recording.fd(), .keyframe = -1}, 0);
+                         "--from", std::to_string(recorder.to_file(from)), "--to",
+                         std::to_string(recorder.to_file(to)), kRecordingName},
+                        {.output = socket, .recording = recorder.fd(), .keyframe = -1}, 0);
 }
 
-std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recording, Clock::time_point printed,
+std::optional<Clock::time_point> Painter::keyframe_due(const Recorder &recorder, Clock::time_point printed,
                                                        bool crowded) const {
-    if (!can_paint(recording) || next_pid_ > 0) return std::nullopt;
-    const bool in_memory = recording.memory().is_open();
-    const std::uint64_t since = recording.here().position - tried_at_;
-    if (begins_memory(recording) || (crowded && since >= kCrowdStep)) return Clock::time_point{};
+    if (!can_paint(recorder) || next_pid_ > 0) return std::nullopt;
+    const bool in_memory = recorder.memory().is_open();
+    const std::uint64_t since = recorder.here().position - tried_at_;
+    if (begins_memory(recorder) || (crowded && since >= kCrowdStep)) return Clock::time_point{};
     if (since >= (in_memory ? kMemoryMost : kKeyframeMost)) return tried_ + kKeyframePause;
     if (since >= (in_memory ? kMemoryStep : kKeyframeStep)) return printed + kKeyframePause;
     return std::nullopt;
@@ -2106,25 +2106,25 @@ std::optional<Clock::time_point> Painter::keyframe_due(const Recording &recordin
 /// The next keyframe stands at the end of what is recorded now; or, when a memory has just begun, where that begins: up
 /// to there the file knows everything. It is made in the time that nobody else wants; but not while somebody waits, nor
 /// in a flood, where nobody leaves any and the next paint would have ever more to read.
-void Painter::start_keyframe(const Recording &recording, Clock::time_point now, bool crowded) {
-    const bool hurried = crowded || recording.here().position - tried_at_ >= kKeyframeMost;
-    const Memory &memory = recording.memory();
-    next_is_first_ = begins_memory(recording);
+void Painter::start_keyframe(const Recorder &recorder, Clock::time_point now, bool crowded) {
+    const bool hurried = crowded || recorder.here().position - tried_at_ >= kKeyframeMost;
+    const Memory &memory = recorder.memory();
+    next_is_first_ = begins_memory(recorder);
     next_ = {.file = System::unlinked_file(),
-             .place = next_is_first_ ? memory.first() : memory.is_open() ? memory.end() : recording.here()};
+             .place = next_is_first_ ? memory.first() : memory.is_open() ? memory.end() : recorder.here()};
     std::vector<std::string> words = {"record", "keyframe", "--to", std::to_string(next_.place.position)};
     RecordFiles files{.output = next_.file.get(), .recording = -1, .keyframe = -1};
-    add_source(recording, words, files);
-    tried_at_ = recording.here().position;
+    add_source(recorder, words, files);
+    tried_at_ = recorder.here().position;
     tried_ = now;
     uses_memory_ = memory.is_open();
     next_pid_ = next_.file ? start_record(program_, std::move(words), files, hurried ? 0 : kLowestPriority) : 0;
 }
 
-bool Painter::finish_keyframe(pid_t pid, int wait_status, Recording &recording) {
+bool Painter::finish_keyframe(pid_t pid, int wait_status, Recorder &recorder) {
     if (pid != next_pid_) return false;
     next_pid_ = 0;
-    Memory &memory = recording.memory();
+    Memory &memory = recorder.memory();
     const bool stale = memory.is_open() && next_.place.position < memory.first().position;
     if (wait_status != 0 || stale) return true;
     if (memory.is_open() && memory.forget_before(next_.place)) next_.place = memory.first();
@@ -2669,7 +2669,7 @@ bool Gate::has_left(int fd) const {
 // by who acts. The session's events pass it in one-line calls; when nobody listens each returns at once. It looks, and
 // changes nothing: a standard error that takes nothing costs lines, and makes nobody wait.
 //
-// Nobody is told when a program changes its terminal. The narrator looks once a turn and before each write to the
+// Nobody is told when a program changes its pty. The narrator looks once a turn and before each write to the
 // master, so that a key is explained by the settings that it meets; a change and its opposite between two looks are
 // not seen.
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2767,18 +2767,18 @@ void Narrator::tell(Actor actor, const std::string &what, const char *page) {
     write_out();
 }
 
-void Narrator::made(const Terminal &terminal) {
+void Narrator::made(const Pty &pty) {
     if (!on_) return;
     std::array<char, PATH_MAX> name{};
-    ::ttyname_r(terminal.slave(), name.data(), name.size());
+    ::ttyname_r(pty.slave(), name.data(), name.size());
     tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is descriptor " +
-                          std::to_string(terminal.master()) + ", the slave is " + name.data(), "openpty(3), pty(7)");
-    ::tcgetattr(terminal.slave(), &settings_);
+                          std::to_string(pty.master()) + ", the slave is " + name.data(), "openpty(3), pty(7)");
+    ::tcgetattr(pty.slave(), &settings_);
 }
 
-void Narrator::started(const Terminal &terminal, char **argv) {
+void Narrator::started(const Pty &pty, char **argv) {
     if (!on_) return;
-    tell(Actor::shim, "forks; the child is process " + std::to_string(terminal.pid()), "fork(2)");
+    tell(Actor::shim, "forks; the child is process " + std::to_string(pty.pid()), "fork(2)");
     tell(Actor::program, "setsid: a session and process group of its own, without a controlling terminal", "setsid(2)");
     tell(Actor::program, "TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach it",
          "ioctl_tty(2)");
@@ -2798,28 +2798,28 @@ void Narrator::came(int socket, bool admitted) {
                           (admitted ? "let in" : "sent away, for only this user and root may come in"), page);
 }
 
-void Narrator::window(const Terminal &terminal, int socket, const winsize &size) {
+void Narrator::window(const Pty &pty, int socket, const winsize &size) {
     if (!on_) return;
-    const bool same = size.ws_row == terminal.size().ws_row && size.ws_col == terminal.size().ws_col;
+    const bool same = size.ws_row == pty.size().ws_row && size.ws_col == pty.size().ws_col;
     const std::string grid = std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row);
     tell(Actor::client, std::to_string(socket) + (size.ws_row == 0 ? " has no window" : " has a window of " + grid) +
                             (same ? ", as the terminal has: the program is not disturbed" : ""));
 }
 
-void Narrator::resized(const Terminal &terminal) {
+void Narrator::resized(const Pty &pty) {
     if (!on_) return;
-    const winsize &size = terminal.size();
+    const winsize &size = pty.size();
     tell(Actor::shim, "sets the window to " + std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row),
          "TIOCSWINSZ, ioctl_tty(2)");
-    const pid_t group = ::tcgetpgrp(terminal.master());
+    const pid_t group = ::tcgetpgrp(pty.master());
     tell(Actor::kernel, group > 0 ? "it was another size: SIGWINCH to process group " + std::to_string(group) +
                                         ", the one in the foreground"
                                   : "nobody is in the foreground yet: no SIGWINCH", "ioctl_tty(2), signal(7)");
 }
 
-void Narrator::said(const Terminal &terminal, int socket, std::string_view bytes) {
+void Narrator::said(const Pty &pty, int socket, std::string_view bytes) {
     if (!on_ || bytes.empty()) return;
-    look(terminal);
+    look(pty);
     tell(Actor::client, std::to_string(socket) + " types " +
                             (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
 }
@@ -2848,10 +2848,10 @@ void Narrator::explain_plain(std::string_view bytes, bool secret) {
     explain_plain(bytes.substr(part.size()), secret);
 }
 
-void Narrator::typed(const Terminal &terminal, std::string_view bytes) {
+void Narrator::typed(const Pty &pty, std::string_view bytes) {
     if (!on_ || bytes.empty()) return;
     termios now = settings_;
-    ::tcgetattr(terminal.slave(), &now);
+    ::tcgetattr(pty.slave(), &now);
     const bool secret = is_secret(settings_) || is_secret(now);  // it may have become one in between
     std::size_t begin = 0;
     for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -2876,7 +2876,7 @@ void Narrator::printed(std::string_view bytes, std::size_t clients, bool recorde
          (recorded ? "records it, then shows it to " : "shows it to ") + count_of(clients, "client"));
 }
 
-void Narrator::paced(bool now, bool behind) {
+void Narrator::program_waits(bool now, bool behind) {
     if (!on_ || std::exchange(paced_, now) == now) return;
     tell(Actor::shim, now ? "reads the master no more while the client that paces the program is behind: when the "
                             "kernel's buffer is full, the program's write(2) waits"
@@ -2884,9 +2884,9 @@ void Narrator::paced(bool now, bool behind) {
                            : "reads the master again: a client that takes nothing for a second paces nobody", "pty(7)");
 }
 
-void Narrator::ended(const Terminal &terminal, int status) {
+void Narrator::ended(const Pty &pty, int status) {
     if (!on_) return;
-    look(terminal);
+    look(pty);
     tell(Actor::program, "has ended with status " + std::to_string(status), "waitpid(2)");
     tell(Actor::shim, "drains: reads what the terminal still holds, closes its own slave, and reads on", "pty(7)");
 }
@@ -2901,9 +2901,9 @@ void Narrator::drained(int error) {
          "pty(7)");
 }
 
-void Narrator::look(const Terminal &terminal) {
+void Narrator::look(const Pty &pty) {
     termios now;
-    if (!on_ || terminal.slave() < 0 || ::tcgetattr(terminal.slave(), &now) != 0) return;
+    if (!on_ || pty.slave() < 0 || ::tcgetattr(pty.slave(), &now) != 0) return;
     write_out();
     std::string changes;
     for (const SettingText &text : kSettingTexts) {
@@ -2917,7 +2917,7 @@ void Narrator::look(const Terminal &terminal) {
     const char *meaning = (mode & ICANON) != 0 ? ((mode & ECHO) != 0 ? " (a usual terminal)" : " (a password?)")
                           : mode == 0 ? " (raw: an editor)" : mode == ISIG ? " (a shell's own line editing?)" : "";
     if (!changes.empty()) tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
-    const pid_t group = ::tcgetpgrp(terminal.master()), before = foreground_;
+    const pid_t group = ::tcgetpgrp(pty.master()), before = foreground_;
     if (group <= 0 || std::exchange(foreground_, group) == group) return;
     tell(Actor::program, "process group " + std::to_string(group) + (before < 0 ? ", its own, is in the foreground"
                                                                                 : " is in the foreground now") +
@@ -2994,7 +2994,7 @@ bool parse_grace(const std::string &text, seconds &grace) {
 }
 
 /// Takes one option with its value (null when it has none) into `options`; false with a message when it is wrong.
-bool take_option(int option, const char *value, Options &options) {
+bool set_option(int option, const char *value, Options &options) {
     const std::string text = value != nullptr ? value : "";
     const auto size_into = [&text](const char *name, std::uint64_t &target) {
         const auto size = parse_size(text);
@@ -3058,7 +3058,7 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
             complain(name, option == ':' ? "a value is missing" : "no such option, or not used so (see shim --help)");
             return kExitUsage;
         }
-        if (!take_option(option, optarg, options)) return kExitUsage;
+        if (!set_option(option, optarg, options)) return kExitUsage;
     }
     if (argc - optind < 2) {
         complain("usage", "shim [OPTION]... ADDRESS PROGRAM [ARG]... (see shim --help)");
@@ -3187,7 +3187,7 @@ std::string Session::default_name() const {
 
 /// Makes the recording: FILE, or a file of a name that nobody else has. Gives 0, or with a message the exit status.
 int Session::open_recording(const std::string &header) {
-    const std::uint64_t least = header.size() + Recording::kReserve;
+    const std::uint64_t least = header.size() + Recorder::kReserve;
     if (options_.max_record < least) {
         complain("--max-record", "the least for this session is " + std::to_string(least) + " bytes");
         return kExitUsage;
@@ -3196,7 +3196,7 @@ int Session::open_recording(const std::string &header) {
     const std::string name = chosen ? options_.record_file : default_name();
     if (name.empty()) return kExitFailed;
     recording_name_ = chosen ? name : name + ".cast";
-    for (int n = 2; !recording_.open(absolute(recording_name_), header, options_.max_record); ++n) {
+    for (int n = 2; !recorder_.open(absolute(recording_name_), header, options_.max_record); ++n) {
         if (errno != EEXIST || chosen) {
             complain_errno(recording_name_);
             return kExitFailed;
@@ -3221,7 +3221,7 @@ int Session::start(const Options &options, int caller) {
     const bool viewers = !options.view.empty();
     const Resolved where = resolve(options.address, true);
     const Resolved view_where = viewers ? resolve(options.view, true) : Resolved{};
-    inside_ = take_signals();  // not before: a name service that does not answer can be interrupted
+    inside_ = block_signals();  // not before: a name service that does not answer can be interrupted
     turn_.resize(kTurnBytes);
     int status = listen_at(listener_, options.address, where, options.allow_remote);
     if (status == 0 && viewers) status = listen_at(view_listener_, options.view, view_where, options.allow_remote);
@@ -3236,24 +3236,24 @@ int Session::start(const Options &options, int caller) {
     const winsize size = options.size.ws_row != 0 ? options.size : first_window();
     if (options.record) status = open_recording(header_line(options, size, listener_.address()));
     if (status != 0) return status;
-    if (!terminal_.open(size, first_settings())) return kExitFailed;
-    narrator_.made(terminal_);
-    recording_.resize(size, true);
-    if (!options.record && painter_.is_open()) recording_.remember();
+    if (!pty_.open(size, first_settings())) return kExitFailed;
+    narrator_.made(pty_);
+    recorder_.resize(size, true);
+    if (!options.record && painter_.is_open()) recorder_.remember();
     if (!is_wanted(caller)) return kExitFailed;
-    status = options.wait ? find_program(options.program[0]) : terminal_.start(options.program, true);
+    status = options.wait ? find_program(options.program[0]) : pty_.start(options.program, true);
     if (status != 0) complain_errno(options.program[0]);
     if (status != 0 || options.wait) return status;
-    narrator_.started(terminal_, options.program);
+    narrator_.started(pty_, options.program);
     phase_ = Phase::running;
     return 0;
 }
 
-void Session::abandon() { terminal_.signal(SIGKILL, true); }
+void Session::abandon() { pty_.signal(SIGKILL, true); }
 
 std::string Session::readiness() const {
     return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) + ", " +
-           (recording_.is_open() ? "recording " + recording_name_ : "not recording") +
+           (recorder_.is_open() ? "recording " + recording_name_ : "not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 

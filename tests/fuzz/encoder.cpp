@@ -1,4 +1,4 @@
-// Fuzzes the recording's writer: what shim.cpp's Recording writes is one strict JSON text a line, in UTF-8, and what
+// Fuzzes the recording's writer: what shim.cpp's Recorder writes is one strict JSON text a line, in UTF-8, and what
 // record.cpp reads of it (record_side.cpp) are the same bytes.
 //
 // The input is a plan of cuts (fuzz.hpp), a byte of choices, and the output. A marked piece ends a turn of the loop;
@@ -57,7 +57,7 @@ struct Written {
 };
 
 /// One turn's output, in pieces that end with whole characters but for the last.
-void record_turn(Recording &recording, std::string_view turn, Written &written) {
+void record_turn(Recorder &recording, std::string_view turn, Written &written) {
     const std::size_t first = turn.size() / 2 - cut_tail(turn.substr(0, turn.size() / 2));
     for (const std::string_view piece : {turn.substr(0, first), turn.substr(first)})
         if (!piece.empty()) recording.output(piece);
@@ -66,7 +66,7 @@ void record_turn(Recording &recording, std::string_view turn, Written &written) 
     written.utf8 = written.utf8 && is_utf8(turn);
 }
 
-Written record_all(Recording &recording, Cuts &cuts, std::string_view output, unsigned choices) {
+Written record_all(Recorder &recording, Cuts &cuts, std::string_view output, unsigned choices) {
     Written written;
     std::string turn;
     while (!output.empty()) {
@@ -99,7 +99,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         R"({"version": 2, "width": 80, "height": 24, "command": )" + json_string(command) + "}\n";
     const std::uint64_t limit = (choices & 4) != 0 ? header.size() + 160 + (choices >> 4) * 64U : kUnlimited;
 
-    Recording recording;  // removes its file when it goes, for nobody told it to keep it
+    Recorder recording;  // removes its file when it goes, for nobody told it to keep it
     check(recording.open(file_name(), header, limit), "cannot make a recording");
     const Written written = record_all(recording, cuts, text, choices);
     const std::string file = read_file(file_name());
