@@ -206,12 +206,16 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
 
 /// The child's side of fork(2), up to the exec: only async-signal-safe calls. An exec that fails says why through
 /// `report` (an errno; the pipe closes by itself when the exec succeeds), or on the terminal when there is no pipe.
+///
+/// setsid(2) comes first, as TIOCSCTTY takes a session's leader that has no controlling terminal yet, nobody else
+/// (tty_ioctl(4)); and setsid(2) itself refuses the leader of a process group, which a child of fork(2) never is. How a
+/// terminal becomes the controlling one POSIX leaves open (section 11.1.3): all systems here have this ioctl(2).
 [[noreturn]] void become_program(int slave, int report, char **argv) {
     ::setsid();                     // a session of its own, without a controlling terminal
     ::ioctl(slave, TIOCSCTTY, 0);   // now with this one: ^C reaches it, /dev/tty opens it
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(slave, stream);
     reset_signals();
-    ::execvp(argv[0], argv);
+    ::execvp(argv[0], argv);        // all other descriptors close by themselves: close_on_exec()
     const int error = errno;
     if (report < 0) complain(argv[0], std::strerror(error));
     else if (::write(report, &error, sizeof error) < 0) ::_exit(kExitFailed);
@@ -333,7 +337,11 @@ bool Pty::echoes() const {
 // 2. The output: one ring
 //
 // Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of them.
-// A client is a position, so that its being slow costs no memory.
+// A client is a position, so that its being slow costs no memory. 1 MiB is four times what the program may be ahead of
+// the client that paces it (kPaceBytes): that one never falls out, and others do so only when they are really slow.
+//
+// A read of the master cuts where it likes, in the middle of a character, too. As the recording holds characters, the
+// first bytes of a cut one wait for the next read; the Unicode standard, table 3-7, tells them from broken ones.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
@@ -743,13 +751,17 @@ private:
 // Nothing here waits but pselect(2): the master is O_NONBLOCK, the clients' sockets are asked with MSG_DONTWAIT for
 // each call (O_NONBLOCK would belong to the open file, which `record` shares while it catches a client up).
 //
+// Signals are blocked but inside pselect(2), whose mask lets them in: their handlers set flags, and the loop looks at
+// these when it returns. With plain select(2) a signal between the look and the call would be forgotten until something
+// else wakes the loop (select(2), 'The self-pipe trick'); pselect(2) changes the mask and waits in one step (POSIX).
+//
 // Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the pacing
 // client is kPaceBytes behind, the master is not read. Neither waits for the other, so a large paste into a program
 // that is itself waiting for its output to be taken cannot lock up.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
-constexpr int kSocketBytes = 128 << 10;          // and how much more the kernel keeps for a client (it doubles this)
+constexpr int kSocketBytes = 128 << 10;          // and how much more the kernel keeps for a client: see welcome()
 constexpr seconds kPaceGrace{1};                 // a client that took nothing for so long paces nobody
 constexpr seconds kTakesNothing{5};               // a client in the way that takes nothing for so long is dropped
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
@@ -804,6 +816,16 @@ void let_signals_in(const sigset_t &inside) {
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
+/// How long it is until `when`, for pselect(2); nothing when that is past.
+timespec time_until(Clock::time_point when) {
+    const auto left = std::max<std::chrono::nanoseconds>(when - Clock::now(), {});
+    const auto whole = std::chrono::duration_cast<seconds>(left);
+    return {.tv_sec = static_cast<time_t>(whole.count()), .tv_nsec = static_cast<long>((left - whole).count())};
+}
+
+/// Whether the system call that has just failed has nothing for us now, and may have later.
+bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
+
 /// Where a client stands: nobody knows yet what it wants to see; `record` is to paint it a screen; it follows the ring.
 enum class Stage { opening, unpainted, live };
 
@@ -815,7 +837,7 @@ struct Client {
     std::string typed;            // for the program, while the queue has no room for it
     bool viewer = false;          // came by --view, or has shut down its sending side
     bool input_ended = false;     // nothing more will come from it
-    bool output_ended = false;            // it takes nothing more; what it sent before it left is still read
+    bool output_ended = false;    // it takes nothing more; what it sent before it left is still read
     bool unheard = false;         // it typed what nobody was there to read: as a viewer, or after the program's end
     bool copier = false;          // our own: what it takes goes to our standard output
     bool blocked = false;         // the last send did not take everything: ask select for room
@@ -831,6 +853,9 @@ struct Client {
     Clock::time_point looked;     // when we last looked at its socket's queue
     Clock::time_point progress;   // when it last took something, or had nothing to take
 };
+
+/// Whether more is to be sent to the client than its socket takes now.
+bool is_held_up(const Client &client) { return client.blocked || client.record > 0; }
 
 class Session {
 public:
@@ -856,10 +881,9 @@ private:
     [[nodiscard]] bool is_wanted(int caller) const;
 
     // the loop's paragraphs
-    void build_sets(fd_set &readable, fd_set &writable, int &highest);
-    [[nodiscard]] std::optional<Clock::time_point> deadline() const;
+    int build_sets(fd_set &readable, fd_set &writable);
     void handle_signals();
-    void take_time();
+    std::optional<Clock::time_point> run_timers();
     void look_at_progress(Client &client);
     // output
     void read_master();
@@ -871,7 +895,7 @@ private:
     [[nodiscard]] bool can_catch_up(std::uint64_t from) const;
     [[nodiscard]] std::uint64_t line_start(std::uint64_t position) const;
     // clients
-    void accept_from(const Listener &listener, bool viewer, int most);
+    void accept_from(const Listener &listener, int most);
     void renew_sockets();
     void welcome(Fd socket, bool viewer);
     void read_client(Client &client);
@@ -885,7 +909,6 @@ private:
     void begin_output(Client &client);
     void serve(Client &client);
     [[nodiscard]] bool awaits_rest(const Client &client) const;
-    ssize_t send_parts(Client &client, std::array<iovec, 2> parts);
     void send_output(Client &client);
     void paint(Client &client);
     void catch_up(Client &client);
@@ -924,7 +947,6 @@ private:
     std::size_t turn_used_ = 0;     // bytes of it
     std::size_t turn_encoded_ = 0;  // of these, how many the recording has taken
     std::string input_;           // for the program, not yet taken by the master
-    std::vector<winsize> windows_;
     std::uint64_t activity_ = 0;
     pid_t copier_ = 0;            // the process that copies the output to standard output, 0: none
     Phase phase_ = Phase::waiting;
@@ -938,45 +960,33 @@ private:
     std::optional<Clock::time_point> over_at_;     // whoever is still owed something; set by the request to end
 };
 
-bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
-
-bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
-
 // --- the loop ---
 
 int Session::run() {
     recorder_.keep();
     if (phase_ == Phase::running) leave_folder();
+    std::optional<Clock::time_point> wake = now_;  // when something is due though nothing happens
     while (phase_ != Phase::farewell || !clients_.empty() || copier_ > 0) {
         // Build the sets: who may speak, and who has room for what is waiting.
         fd_set readable, writable;
-        int highest = -1;
-        build_sets(readable, writable, highest);
+        const int highest = build_sets(readable, writable);
 
         // Wait: until one of them is ready, a signal comes, or something is due.
-        timespec timeout{};
-        const auto until = deadline();
-        if (until) {
-            const auto left = std::max<std::chrono::nanoseconds>(*until - Clock::now(), {});
-            timeout.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000);
-            timeout.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
-        }
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, until ? &timeout : nullptr, &inside_);
-        if (ready <= 0) {
+        const timespec timeout = wake ? time_until(*wake) : timespec{};
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, wake ? &timeout : nullptr, &inside_);
+        if (ready > 0) let_signals_in(inside_);
+        if (ready <= 0) {  // the sets say nothing then
             FD_ZERO(&readable);
             FD_ZERO(&writable);
         }
-        if (ready > 0) let_signals_in(inside_);
         now_ = Clock::now();
 
-        // Dispatch: signals, what is due, newcomers, clients -> program, and program -> clients. In this order: who has
-        // connected before the program printed gets that as live bytes.
+        // Dispatch: signals, newcomers, clients -> program, and program -> clients. In this order: who has connected
+        // before the program printed gets that as live bytes.
         handle_signals();
-        take_time();
         if (phase_ == Phase::running) narrator_.look(pty_);
         for (const Listener *listener : {&listener_, &view_listener_})
-            if (phase_ != Phase::farewell && listener->is_open() && FD_ISSET(listener->fd(), &readable))
-                accept_from(*listener, listener == &view_listener_, kAcceptFew);
+            if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
         for (Client &client : clients_)
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
         recorder_.commit();
@@ -986,61 +996,39 @@ int Session::run() {
             publish(false);
         }
 
-        // Flush: to each client what it has room for; and forget those that are gone.
+        // Flush: to each client what it has room for. Then what is due, and those that are gone are forgotten: here
+        // alone, as loops over the clients run everywhere else.
         for (Client &client : clients_)
             if (client.socket && (!client.blocked || FD_ISSET(client.socket.get(), &writable))) serve(client);
+        wake = run_timers();
         if (std::erase_if(clients_, [](const Client &client) { return !client.socket; }) > 0) follow_window();
     }
     painter_.stop();
     return status_;
 }
 
-void Session::build_sets(fd_set &readable, fd_set &writable, int &highest) {
+/// Fills the sets for select(2), and gives the highest descriptor in them.
+int Session::build_sets(fd_set &readable, fd_set &writable) {
+    int highest = -1;
     const auto watch = [&highest](fd_set &set, int fd) {
         FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE
         highest = std::max(highest, fd);
     };
     FD_ZERO(&readable);
     FD_ZERO(&writable);
-    const bool open = phase_ != Phase::farewell;
     const bool running = phase_ == Phase::running && pty_.is_open();
     const bool waits = running && must_wait();
-    if (running && !waits) watch(readable, pty_.master());
     narrator_.program_waits(waits, narrator_.is_on() && pace_position());
+    if (running && !waits) watch(readable, pty_.master());
     if (running && !input_.empty()) watch(writable, pty_.master());
-    if (open && !accept_again_) watch(readable, listener_.fd());
-    if (open && !accept_again_ && view_listener_.is_open()) watch(readable, view_listener_.fd());
+    for (const Listener *listener : {&listener_, &view_listener_})
+        if (listener->is_open() && !accept_again_) watch(readable, listener->fd());
     for (const Client &client : clients_) {
         const bool room = client.viewer || (client.typed.size() < kTypedBytes && input_.size() < kInputMost);
-        if (!client.input_ended && (room || !open)) watch(readable, client.socket.get());
+        if (!client.input_ended && (room || phase_ == Phase::farewell)) watch(readable, client.socket.get());
         if (client.blocked && client.record == 0) watch(writable, client.socket.get());
     }
-}
-
-/// When the loop must wake though nothing happens; none when nothing is pending, so that an idle shim sleeps.
-std::optional<Clock::time_point> Session::deadline() const {
-    std::optional<Clock::time_point> first;
-    const auto at = [&first](const std::optional<Clock::time_point> &when) {
-        if (when && (!first || *when < *first)) first = when;
-    };
-    at(start_time());
-    at(kill_at_);
-    at(give_up_at_);
-    at(over_at_);
-    at(accept_again_);
-    const bool crowded = is_crowded();
-    if (phase_ == Phase::running) at(painter_.keyframe_due(recorder_, printed_, crowded));
-    if (narrator_.is_on()) at(now_ + kLookTick);
-    if (cut_since_) at(*cut_since_ + kCutGrace);
-    if (phase_ == Phase::farewell && !clients_.empty()) at(now_ + kFarewellTick);
-    const bool waits = phase_ == Phase::running && must_wait();
-    for (const Client &client : clients_) {
-        if (client.input.is_undecided()) at(*client.spoke + kOpeningGrace);
-        if (waits && sets_pace(client) && (client.blocked || client.record > 0)) at(client.looked + kPaceGrace);
-        if (client.socket && client.stage == Stage::opening) at(client.came + kOpeningGrace);
-        if (crowded && client.record > 0) at(now_ + kPaceGrace);
-    }
-    return first;
+    return highest;
 }
 
 void Session::handle_signals() {
@@ -1051,28 +1039,43 @@ void Session::handle_signals() {
     if (const int number = std::exchange(g_signals.end, 0); number != 0) end(number);
 }
 
-/// What is due by the clock.
-void Session::take_time() {
-    const auto due = [this](std::optional<Clock::time_point> &when) {
-        if (!when || now_ < *when) return false;
+/// Does what is due by the clock. Gives when the next thing is: past when something was done, as more may follow from
+/// that; none when nothing is pending, so that an idle shim sleeps.
+std::optional<Clock::time_point> Session::run_timers() {
+    std::optional<Clock::time_point> next;
+    const auto wake_at = [&next](Clock::time_point when) { next = std::min(when, next.value_or(when)); };
+    const auto is_due = [this, &wake_at](const std::optional<Clock::time_point> &when) {
+        if (when) wake_at(*when);
+        return when && now_ >= *when;
+    };
+    const auto is_over = [&is_due](std::optional<Clock::time_point> &when) {
+        if (!is_due(when)) return false;
         when.reset();
         return true;
     };
-    due(accept_again_);
-    if (const auto start = start_time(); start && now_ >= *start) start_program();
-    if (due(kill_at_)) kill_program();
-    if (due(give_up_at_)) program_ended(128 + SIGKILL);
-    if (due(over_at_)) drop_all();
-    const bool crowded = is_crowded();
-    if (const auto keyframe = painter_.keyframe_due(recorder_, printed_, crowded);
-        phase_ == Phase::running && keyframe && now_ >= *keyframe)
+    is_over(accept_again_);
+    if (is_due(start_time())) start_program();
+    if (is_over(kill_at_)) kill_program();
+    if (is_over(give_up_at_)) program_ended(128 + SIGKILL);
+    if (is_over(over_at_)) drop_all();
+    const bool running = phase_ == Phase::running, farewell = phase_ == Phase::farewell, crowded = is_crowded();
+    if (running && is_due(painter_.keyframe_due(recorder_, printed_, crowded)))
         painter_.start_keyframe(recorder_, now_, crowded);
-    if (cut_since_ && now_ >= *cut_since_ + kCutGrace) publish(true);
+    if (cut_since_ && is_due(*cut_since_ + kCutGrace)) publish(true);
+    if (narrator_.is_on()) wake_at(now_ + kLookTick);
+    if (farewell && !clients_.empty()) wake_at(now_ + kFarewellTick);
+    for (Client &client : clients_)
+        if (client.socket && (farewell || (is_held_up(client) && now_ >= client.looked + kPaceGrace)))
+            look_at_progress(client);
+    const bool waits = running && must_wait();  // which what was just seen decides
     for (Client &client : clients_) {
-        if (client.input.is_undecided() && now_ >= *client.spoke + kOpeningGrace) settle_input(client);
-        const bool late = (client.blocked || client.record > 0) && now_ >= client.looked + kPaceGrace;
-        if (client.socket && (phase_ == Phase::farewell || late)) look_at_progress(client);
+        if (!client.socket) continue;
+        if (waits && is_held_up(client) && sets_pace(client)) wake_at(client.looked + kPaceGrace);
+        if (client.record > 0 && crowded) wake_at(now_ + kPaceGrace);
+        if (client.stage == Stage::opening) wake_at(client.came + kOpeningGrace);
+        if (client.input.is_undecided() && is_due(*client.spoke + kOpeningGrace)) settle_input(client);
     }
+    return next;
 }
 
 /// A socket may have no room for us and yet be emptied, slowly, or be filled by `record`: its queue tells whether the
@@ -1141,7 +1144,7 @@ bool Session::can_catch_up(std::uint64_t from) const { return painter_.is_open()
 /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard output is
 /// waited for without a limit, as in a pipeline, when nothing could bring it up later.
 bool Session::sets_pace(const Client &client) const {
-    const bool waits = client.blocked || client.record > 0 || client.cursor < ring_.tail();
+    const bool waits = is_held_up(client) || client.cursor < ring_.tail();
     const bool says = client.copier || !client.viewer;
     const bool follows = client.stage == Stage::live && client.socket && says && !client.output_ended;
     const bool patient = client.copier && !can_catch_up(ring_.tail());
@@ -1180,8 +1183,8 @@ void Session::drop_all() {
     if (copier_ > 0) ::kill(copier_, SIGKILL);
 }
 
-/// It can be told nothing more. But one that typed and left (echo make | attach -p) may have been quicker than we were:
-/// what stands in its receive queue is still to be read, up to the end.
+/// The client takes no more output. But one that typed and left (echo make | nc) may have been quicker than we were: what
+/// it sent, and stands in our socket's receive queue, is still read, up to the end.
 void Session::client_output_ended(Client &client) {
     if (client.input_ended || phase_ == Phase::farewell) return drop(client);
     client.output_ended = true;
@@ -1189,24 +1192,18 @@ void Session::client_output_ended(Client &client) {
     client.window = {};
 }
 
-/// Gives `parts` to the client's socket, as much as it takes: bytes, 0 when it is full, -1 when the client is gone.
-ssize_t Session::send_parts(Client &client, std::array<iovec, 2> parts) {
+/// Sends what the client has not had yet, as much as its socket takes.
+void Session::send_output(Client &client) {
+    std::array<iovec, 2> parts = ring_.parts(client.cursor, ring_.head());
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
     const ssize_t n = ::sendmsg(client.socket.get(), &message, MSG_DONTWAIT);
-    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) return client_output_ended(client), -1;
+    if (n < 0 && !would_block() && errno != ENOBUFS) return client_output_ended(client);
     if (n > 0 || !client.blocked) client.progress = now_;
-    return std::max<ssize_t>(n, 0);
-}
-
-/// Sends what the client has not had yet.
-void Session::send_output(Client &client) {
-    const ssize_t n = send_parts(client, ring_.parts(client.cursor, ring_.head()));
-    if (n < 0) return;
-    client.cursor += static_cast<std::uint64_t>(n);
+    client.cursor += static_cast<std::uint64_t>(std::max<ssize_t>(n, 0));
     client.blocked = client.cursor < ring_.head();
-    if (!client.blocked || n == 0) return;
+    if (!client.blocked || n <= 0) return;
     client.unsent = System::unsent_bytes(client.socket.get());
     client.looked = now_;
 }
@@ -1319,7 +1316,8 @@ bool Session::awaits_rest(const Client &client) const {
 // --- input: clients -> program ---
 
 /// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of them
-/// does not keep out the Ctrl-C of another.
+/// does not keep out the Ctrl-C of another. The master takes what the terminal has room for. Not so while it edits lines
+/// (ICANON): then the kernel takes all, but keeps 4,095 bytes of a line and its end (termios(3)), as on any terminal.
 void Session::write_input() {
     const auto queue_all = [this] {
         if (input_.size() >= kInputBytes) return;
@@ -1340,6 +1338,10 @@ void Session::queue_typed(Client &client) {
     input_ += client.typed;
     client.typed.clear();
 }
+
+bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
 
 /// The window of the client that was last active is the program's. The kernel sends SIGWINCH when it is another one;
 /// that is input to the program (some end, run a command, or take it for a key), so there is none without need.
@@ -1404,14 +1406,14 @@ void Session::read_client(Client &client) {
     std::array<char, kTypedBytes> bytes;
     const std::size_t room = bytes.size() - std::min(client.typed.size(), bytes.size() - 1);
     const ssize_t n = ::recv(client.socket.get(), bytes.data(), room, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
-    if (n < 0) return drop(client), follow_window();
+    if (n < 0 && would_block()) return;
+    if (n < 0) return drop(client);
     if (n == 0) return client_input_ended(client);
     if (!client.spoke) client.spoke = now_;
-    windows_.clear();
-    client.input.feed({bytes.data(), static_cast<std::size_t>(n)}, client.typed, windows_);
+    std::vector<winsize> windows;
+    client.input.feed({bytes.data(), static_cast<std::size_t>(n)}, client.typed, windows);
     if (client.input.mode() == ClientInput::Mode::foreign) return drop(client);
-    hear_typed(client, windows_);
+    hear_typed(client, windows);
 }
 
 // --- clients come and go ---
@@ -1423,6 +1425,8 @@ void Session::sweep_those_who_left() {
         if (client.socket && client.input_ended && gate_.has_left(client.socket.get())) drop(client);
 }
 
+/// A client's socket gets a send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to
+/// 4 MiB (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be seen.
 void Session::welcome(Fd socket, bool viewer) {
     const int on = 1;
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -1438,31 +1442,30 @@ void Session::welcome(Fd socket, bool viewer) {
 
 /// Lets in who waits at the door, `most` of them. A descriptor that select(2) could not hold is refused at once; so is
 /// a client for whom there is none at all, by means of the spare one.
-void Session::accept_from(const Listener &listener, bool viewer, int most) {
+void Session::accept_from(const Listener &listener, int most) {
     sweep_those_who_left();
     for (int i = 0; i < most; ++i) {
         Fd socket(close_on_exec(::accept(listener.fd(), nullptr, nullptr)));
         if (!socket && errno == EMFILE) {
             spare_.reset();
-            socket.reset(::accept(listener.fd(), nullptr, nullptr));
-            socket.reset();
+            Fd(::accept(listener.fd(), nullptr, nullptr));  // and closed
             spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
             if (spare_) continue;
         }
         if (!socket && (errno == ECONNABORTED || errno == EINTR)) continue;
-        if (!socket && errno != EAGAIN && errno != EWOULDBLOCK) accept_again_ = now_ + kAcceptPause;
+        if (!socket && !would_block()) accept_again_ = now_ + kAcceptPause;
         if (!socket) return;
         const bool admitted = socket.get() < FD_SETSIZE && gate_.admits(socket.get());
         narrator_.came(socket.get(), admitted);
-        if (admitted) welcome(std::move(socket), viewer);
+        if (admitted) welcome(std::move(socket), &listener == &view_listener_);
     }
 }
 
 /// SIGUSR2. Who waits at an old socket is let in first: nobody listens there any more.
 void Session::renew_sockets() {
     for (Listener *listener : {&listener_, &view_listener_}) {
-        if (phase_ == Phase::farewell || !listener->is_open()) continue;
-        accept_from(*listener, listener == &view_listener_, SOMAXCONN);
+        if (!listener->is_open()) continue;
+        accept_from(*listener, SOMAXCONN);
         listener->renew();
     }
 }
@@ -1498,8 +1501,10 @@ void Session::leave_folder() { [[maybe_unused]] const int result = ::chdir("/");
 
 /// Collects who has ended: the program, or a `record` that was catching a client up.
 void Session::reap() {
-    int wait_status = 0;
-    for (pid_t pid = 0; (pid = ::waitpid(-1, &wait_status, WNOHANG)) > 0;) {
+    for (;;) {
+        int wait_status = 0;
+        const pid_t pid = ::waitpid(-1, &wait_status, WNOHANG);
+        if (pid <= 0) return;
         if (pid == pty_.pid()) program_ended(exit_status(wait_status));
         if (pid == copier_) copier_ = 0;
         painter_.finish_keyframe(pid, wait_status, recorder_);
@@ -1524,10 +1529,10 @@ void Session::program_ended(int status) {
     give_up_at_.reset();
     recorder_.end(status);
     input_.clear();
-    accept_from(listener_, false, SOMAXCONN);  // who came in the last moment still gets the history and the goodbye
-    if (view_listener_.is_open()) accept_from(view_listener_, true, SOMAXCONN);
-    listener_.close();  // before the first goodbye: whoever has seen that may start the next session at this address
-    view_listener_.close();
+    for (Listener *listener : {&listener_, &view_listener_}) {
+        if (listener->is_open()) accept_from(*listener, SOMAXCONN);  // who came in the last moment is served as well
+        listener->close();  // before the first goodbye: whoever has seen that may start the next session here
+    }
     for (Client &client : clients_) client.progress = now_;
     for (Client &client : clients_)
         if (client.output_ended) drop(client);
@@ -1588,7 +1593,7 @@ void Session::say_goodbye(Client &client) {
         const auto *rest = goodbye.data() + client.goodbye_sent;
         const ssize_t n = ::send(client.socket.get(), rest, length - client.goodbye_sent, MSG_DONTWAIT);
         if (n > 0) client.goodbye_sent += static_cast<std::size_t>(n);
-        else if (errno != EAGAIN && errno != EWOULDBLOCK) return drop(client);
+        else if (!would_block()) return drop(client);
         client.blocked = client.goodbye_sent < length;
     }
     if (client.goodbye_sent < length || std::exchange(client.said_goodbye, true)) return;
@@ -1720,8 +1725,8 @@ void ClientInput::settle(std::string &program) {
 // ---------------------------------------------------------------------------------------------------------------------
 // 6. UTF-8 and JSON
 //
-// A terminal speaks bytes, JSON speaks Unicode. A read of the master cuts where it likes, so a sequence at its end may
-// be one that goes on (cut) or one that never can (broken): the Unicode standard, table 3-7, tells them apart.
+// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): what is not UTF-8 becomes U+FFFD. In a flood
+// this is most of what the shim does, so plain text goes through it sixteen bytes at a time.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
@@ -1885,11 +1890,14 @@ void Memory::copy(int file, std::uint64_t offset, const Place &end) {
     end_.size = end.size;
 }
 
+/// The lock is one of fcntl(2), for which F_GETLK tells who has it, and which a fork does not inherit: one of flock(2)
+/// belongs to the open file, and each `record` that we start would hold it, too. The price: it goes as soon as this
+/// process closes any descriptor of the file, so the file is opened here and nowhere else.
 bool Recorder::open(const std::string &path, const std::string &header, std::uint64_t limit) {
     fd_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));  // `record` reads it
     path_ = path;
     limit_ = limit;
-    struct flock lock{};  // fcntl(2): of the whole file, ours alone, gone with us; a fork does not inherit it
+    struct flock lock{};
     lock.l_type = F_WRLCK;
     lock.l_whence = SEEK_SET;
     if (!fd_ || ::fcntl(fd_.get(), F_SETLK, &lock) != 0 || write_some(fd_.get(), header) < header.size()) return false;
@@ -2457,19 +2465,11 @@ int System::unsent_bytes([[maybe_unused]] int fd) {
     return bytes;
 }
 
-/// This program's file, with its whole path, or "". `name` is what it was started as.
-std::string own_file(const std::string &name) {
+/// This program's file, with its whole path; "" where the kernel does not tell.
+std::string own_file() {
     std::array<char, PATH_MAX> path{};
-    if (::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size() - 1) > 0) return path.data();
-    if (name.find('/') != std::string::npos) return ::realpath(name.c_str(), path.data()) != nullptr ? path.data() : "";
-    const char *variable = std::getenv("PATH");
-    for (std::string_view folders = variable != nullptr ? variable : ""; !folders.empty();) {
-        const std::size_t colon = std::min(folders.find(':'), folders.size());
-        const std::string file = std::string(folders.substr(0, colon)) + "/" + name;
-        if (colon > 0 && ::access(file.c_str(), X_OK) == 0) return file;
-        folders.remove_prefix(std::min(colon + 1, folders.size()));
-    }
-    return "";
+    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size() - 1);
+    return n > 0 ? path.data() : "";
 }
 
 /// proc(5): SigCgt.
@@ -3046,7 +3046,9 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
         {nullptr, 0, nullptr, 0},
     };
     opterr = 0;  // our own messages, in our own form
-    for (int option = 0; (option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fg:hV", kLong, nullptr)) != -1;) {
+    for (;;) {
+        const int option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fg:hV", kLong, nullptr);
+        if (option == -1) break;
         if (option == 'h' || option == 'V') {
             if (option == 'h') std::fputs(kUsage, stdout);
             else std::printf("%s %s\n", kProgram, kVersion);
@@ -3077,7 +3079,7 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 // 13. Starting and ending
 //
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
-// caller waits for its readiness line on a pipe, or for its end. A lock taken before the fork would not survive it.
+// caller waits for its readiness line on a socket, or for its end. A lock taken before the fork would not survive it.
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// Whether execve(2) would take `file`; if not, errno says why.
@@ -3088,20 +3090,22 @@ bool is_executable(const std::string &file) {
     return S_ISREG(status.st_mode);
 }
 
-/// What execvp(3) would come to with this name now: 0, or an exit status with the reason in errno. For --wait, where
-/// the exec comes later.
-int find_program(const std::string &name) {
+/// The file that execvp(3) would take for `name`; or "" with the reason in errno.
+std::string find_executable(const std::string &name) {
     const char *variable = std::getenv("PATH");
     std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
-    if (name.find('/') != std::string::npos) return is_executable(name) ? 0 : exec_status(errno);
-    for (int error = ENOENT;;) {
-        const std::size_t colon = path.find(':');
+    if (name.find('/') != std::string::npos) return is_executable(name) ? name : "";
+    int error = ENOENT;
+    for (std::size_t colon = 0; colon != std::string_view::npos;) {
+        colon = path.find(':');
         const std::string folder(path.substr(0, colon));  // empty: the current one
-        if (is_executable((folder.empty() ? "." : folder) + "/" + name)) return 0;
+        const std::string file = (folder.empty() ? "." : folder) + "/" + name;
+        if (is_executable(file)) return file;
         if (errno == EACCES) error = EACCES;
-        if (colon != std::string_view::npos) path.remove_prefix(colon + 1);
-        else return errno = error, exec_status(error);
+        path.remove_prefix(std::min(path.size(), colon + 1));  // (npos + 1 is 0, at the end of the loop)
     }
+    errno = error;
+    return "";
 }
 
 /// The size of the terminal that we are started from, else 80x24.
@@ -3123,9 +3127,11 @@ std::optional<termios> first_settings() {
 
 /// `record` in the folder of this program, which was started as `self_name`; or "".
 std::string find_record(const std::string &self_name) {
-    const std::string self = own_file(self_name);
+    std::array<char, PATH_MAX> path{};
+    std::string self = own_file();
+    if (self.empty() && ::realpath(find_executable(self_name).c_str(), path.data()) != nullptr) self = path.data();
     const std::string record = self.substr(0, self.rfind('/') + 1) + "record";
-    return record.find('/') != std::string::npos && ::access(record.c_str(), X_OK) == 0 ? record : "";
+    return !self.empty() && ::access(record.c_str(), X_OK) == 0 ? record : "";
 }
 
 std::string utc_now() {
@@ -3241,7 +3247,8 @@ int Session::start(const Options &options, int caller) {
     recorder_.resize(size, true);
     if (!options.record && painter_.is_open()) recorder_.remember();
     if (!is_wanted(caller)) return kExitFailed;
-    status = options.wait ? find_program(options.program[0]) : pty_.start(options.program, true);
+    if (!options.wait) status = pty_.start(options.program, true);
+    else if (find_executable(options.program[0]).empty()) status = exec_status(errno);  // its exec comes later
     if (status != 0) complain_errno(options.program[0]);
     if (status != 0 || options.wait) return status;
     narrator_.started(pty_, options.program);
@@ -3309,8 +3316,10 @@ bool close_inherited() {
 [[noreturn]] void await_daemon(pid_t daemon, int from_daemon) {
     std::array<char, 4096> bytes;
     std::string line;
-    for (ssize_t n = 0; (n = ::read(from_daemon, bytes.data(), bytes.size())) > 0;)
-        line.append(bytes.data(), static_cast<std::size_t>(n));
+    for (ssize_t n = 1; n > 0;) {
+        n = ::read(from_daemon, bytes.data(), bytes.size());
+        line.append(bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    }
     if (!line.empty()) {
         [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
         ::_exit(::write(from_daemon, "", 1) == 1 ? 0 : kExitFailed);
@@ -3321,6 +3330,13 @@ bool close_inherited() {
 }
 
 /// Forks the daemon. There, gives a socket to the caller, who stays inside.
+///
+/// setsid(2) takes it out of the caller's session: no ^C and no hang-up of that terminal reaches it. What else daemon(7)
+/// knows: a second fork would make it no session's leader any more, which an open(2) of a terminal could give a
+/// controlling one to (POSIX, section 11.1.3); here only openpty(3) opens one, with O_NOCTTY. chdir(2) to / comes when
+/// the program, which has the caller's folder, has been started: leave_folder(). umask(2) stays the caller's, as the
+/// program inherits it; each file of ours gets its mode by name. The standard streams go to /dev/null at the end of the
+/// start, which reports its errors there.
 Fd fork_daemon() {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
