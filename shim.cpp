@@ -241,8 +241,8 @@ public:
     void signal(int number, bool program_too) const;
     /// Asks the program and the foreground group to end: SIGTERM, as servers know it, and SIGHUP, as shells do.
     void ask_to_end() const;
-    /// Whether the program is ours to kill: not when it has become another user (kill(2), EPERM), as sudo does.
-    [[nodiscard]] bool is_ours() const { return pid_ <= 0 || ::kill(pid_, 0) == 0 || errno != EPERM; }
+    /// Whether we may send the program signals: not when it has become another user (kill(2), EPERM), as sudo does.
+    [[nodiscard]] bool may_signal() const { return pid_ <= 0 || ::kill(pid_, 0) == 0 || errno != EPERM; }
     /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (as vhangup(2) does):
     /// SIGHUP and SIGCONT to the session's leader and the foreground group, whosever they are, and no more bytes.
     void close() {
@@ -652,8 +652,8 @@ public:
     [[nodiscard]] std::optional<Clock::time_point> keyframe_due(const Recorder &recorder, Clock::time_point printed,
                                                                 bool crowded) const;
     void start_keyframe(const Recorder &recorder, Clock::time_point now, bool crowded);
-    /// Whether `pid` was making a keyframe: then takes it into use if it was made.
-    bool finish_keyframe(pid_t pid, int wait_status, Recorder &recorder);
+    /// A child has ended: when it was making the next keyframe, and has made it, that is used from now on.
+    void finish_keyframe(pid_t pid, int wait_status, Recorder &recorder);
     /// At the end: nothing of ours is left running.
     void stop();
 
@@ -1578,7 +1578,7 @@ void Session::hang_up() {
 void Session::kill_program() {
     give_up_at_ = now_ + kReapGrace;
     pty_.signal(SIGKILL, true);
-    if (pty_.is_ours()) return;
+    if (pty_.may_signal()) return;
     drain();
     pty_.close();
 }
@@ -2129,21 +2129,20 @@ void Painter::start_keyframe(const Recorder &recorder, Clock::time_point now, bo
     next_pid_ = next_.file ? start_record(program_, std::move(words), files, hurried ? 0 : kLowestPriority) : 0;
 }
 
-bool Painter::finish_keyframe(pid_t pid, int wait_status, Recorder &recorder) {
-    if (pid != next_pid_) return false;
+void Painter::finish_keyframe(pid_t pid, int wait_status, Recorder &recorder) {
+    if (pid != next_pid_) return;
     next_pid_ = 0;
     Memory &memory = recorder.memory();
-    const bool stale = memory.is_open() && next_.place.position < memory.first().position;
-    if (wait_status != 0 || stale) return true;
+    const bool forgotten = memory.is_open() && next_.place.position < memory.first().position;
+    if (wait_status != 0 || forgotten) return;
     if (memory.is_open() && memory.forget_before(next_.place)) next_.place = memory.first();
     last_ = std::move(next_);
-    return true;
 }
 
 void Painter::stop() {
-    if (next_pid_ > 0) ::kill(next_pid_, SIGKILL);
-    if (next_pid_ > 0) ::waitpid(next_pid_, nullptr, 0);
-    next_pid_ = 0;
+    if (next_pid_ <= 0) return;
+    ::kill(next_pid_, SIGKILL);
+    ::waitpid(std::exchange(next_pid_, 0), nullptr, 0);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2538,6 +2537,21 @@ void put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
     else std::memcpy(words, &in6->sin6_addr, 16);
 }
 
+/// Room for what the kernel answers over netlink(7): a head, then a body of the kind that the head names.
+struct Answer {
+    alignas(nlmsghdr) std::array<char, 1024> bytes{};
+
+    /// Sends `question`, which begins with its head, to the netlink socket. Gives the answer's body when it is of this
+    /// kind, else null. The answer is there at once: netlink works inside send(2).
+    template <typename Body> const Body *to(int netlink, const nlmsghdr &question, std::uint16_t kind) {
+        if (::send(netlink, &question, question.nlmsg_len, 0) < 0) return nullptr;
+        const ssize_t n = ::recv(netlink, bytes.data(), bytes.size(), MSG_DONTWAIT);
+        const auto *head = reinterpret_cast<const nlmsghdr *>(bytes.data());
+        if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(Body))) || head->nlmsg_type != kind) return nullptr;
+        return reinterpret_cast<const Body *>(bytes.data() + NLMSG_HDRLEN);
+    }
+};
+
 /// Whether the address is certainly no one of this machine's, asked of the kernel's routing table (rtnetlink(7)):
 /// packets to it leave by a network. Anything else, a failure too, is doubt. A bind(2) to it for a probe would tell
 /// less: it fails for want of ports as well, and with ip_nonlocal_bind (ip(7)) it never fails.
@@ -2559,12 +2573,9 @@ bool is_elsewhere(const SocketAddress &address) {
     __be16 port = 0;
     put_endpoint(address, port, question.destination.data());
     const Fd routes(close_on_exec(::socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)));
-    if (!routes || ::send(routes.get(), &question, question.head.nlmsg_len, 0) < 0) return false;
-    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
-    const ssize_t n = ::recv(routes.get(), answer.data(), answer.size(), MSG_DONTWAIT);
-    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(rtmsg))) || head->nlmsg_type != RTM_NEWROUTE) return false;
-    return reinterpret_cast<const rtmsg *>(answer.data() + NLMSG_HDRLEN)->rtm_type == RTN_UNICAST;
+    Answer answer;
+    const auto *route = answer.to<rtmsg>(routes.get(), question.head, RTM_NEWROUTE);
+    return route != nullptr && route->rtm_type == RTN_UNICAST;
 }
 
 /// The owner of the socket whose ends are `peer` and `own`, the other way round than ours, asked through `diag`.
@@ -2582,14 +2593,9 @@ TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own
     question.body.id.idiag_cookie[0] = question.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
     put_endpoint(peer, question.body.id.idiag_sport, question.body.id.idiag_src);
     put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
-    if (::send(diag, &question, sizeof question, 0) < 0) return {};
-    alignas(nlmsghdr) std::array<char, 1024> answer{};  // it is there at once: netlink works inside send(2)
-    const ssize_t n = ::recv(diag, answer.data(), answer.size(), MSG_DONTWAIT);
-    const auto *head = reinterpret_cast<const nlmsghdr *>(answer.data());
-    if (n < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(inet_diag_msg)))) return {};
-    if (head->nlmsg_type != SOCK_DIAG_BY_FAMILY) return {};
-    const auto *found = reinterpret_cast<const inet_diag_msg *>(answer.data() + NLMSG_HDRLEN);
-    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // a listening socket at that port
+    Answer answer;
+    const auto *found = answer.to<inet_diag_msg>(diag, question.head, SOCK_DIAG_BY_FAMILY);
+    if (found == nullptr || found->id.idiag_dport != question.body.id.idiag_dport) return {};  // or only who listens there
     return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
 }
 #else
@@ -3331,12 +3337,13 @@ bool close_inherited() {
 
 /// Forks the daemon. There, gives a socket to the caller, who stays inside.
 ///
-/// setsid(2) takes it out of the caller's session: no ^C and no hang-up of that terminal reaches it. What else daemon(7)
-/// knows: a second fork would make it no session's leader any more, which an open(2) of a terminal could give a
-/// controlling one to (POSIX, section 11.1.3); here only openpty(3) opens one, with O_NOCTTY. chdir(2) to / comes when
-/// the program, which has the caller's folder, has been started: leave_folder(). umask(2) stays the caller's, as the
-/// program inherits it; each file of ours gets its mode by name. The standard streams go to /dev/null at the end of the
-/// start, which reports its errors there.
+/// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of what the
+/// books have a daemon do besides (daemon(3), daemon(7)):
+///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a terminal may
+///     get it for its controlling one (POSIX, section 11.1.3). Here openpty(3) alone opens one, with O_NOCTTY;
+///   * chdir(2) to / comes later, when the program has started in the caller's folder: leave_folder();
+///   * umask(2) stays, as the program inherits it: each file of ours is given its mode;
+///   * the standard streams go to /dev/null at the end of the start, which reports its errors there: release_caller().
 Fd fork_daemon() {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
@@ -3354,13 +3361,17 @@ Fd fork_daemon() {
     return Fd(close_on_exec(ends[1]));
 }
 
-/// Tells the caller that the session is ready. True when the caller has told it on: one that was ended before (Ctrl-C)
+/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see their end,
+/// and `line` tells that the session is ready. True when the caller has told it on: one that was ended before (Ctrl-C)
 /// knows of no session, and there must be none.
-bool tell_ready(int caller, const std::string &line) {
-    const bool told = ::write(caller, line.data(), line.size()) == static_cast<ssize_t>(line.size());
-    ::shutdown(caller, SHUT_WR);
+bool release_caller(const Fd &caller, const std::string &line) {
+    const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
+    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::dup2(null.get(), stream) < 0) return false;
+    if (::write(caller.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size())) return false;
+    ::shutdown(caller.get(), SHUT_WR);
     char taken = 0;
-    return told && ::read(caller, &taken, 1) == 1;
+    return ::read(caller.get(), &taken, 1) == 1;
 }
 
 /// The whole run; everything that was made is owned by something in here, and goes when it returns.
@@ -3370,21 +3381,17 @@ int run_shim(const Options &options) {
     Session session;
     if (const int status = session.start(options, caller.get()); status != 0) return status;
     const std::string line = session.readiness();
+    bool ready = false;
     if (options.foreground) {
         [[maybe_unused]] const ssize_t n = ::write(STDOUT_FILENO, line.data(), line.size());
-        if (::isatty(STDOUT_FILENO) != 0 || session.copy_output()) return session.run();
-        session.abandon();
-        return kExitFailed;
+        ready = ::isatty(STDOUT_FILENO) != 0 || session.copy_output();
+    } else {
+        ready = release_caller(caller, line);
+        caller.reset();
     }
-    const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
-    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-        if (::dup2(null.get(), stream) < 0) caller.reset();  // whoever reads the caller's would never see their end
-    if (!tell_ready(caller.get(), line)) {
-        session.abandon();
-        return kExitFailed;
-    }
-    caller.reset();
-    return session.run();
+    if (ready) return session.run();
+    session.abandon();
+    return kExitFailed;
 }
 
 }  // namespace
