@@ -55,6 +55,18 @@ void check_window(std::string_view text) {
     check(!taken || (size.ws_col == *columns && size.ws_row == *rows), "another window");
 }
 
+/// The name of a session: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; not digits alone, nor with `.` or `-` in front.
+bool is_session(std::string_view text) {
+    const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+    const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+    bool number = true;
+    for (const char c : text) {
+        number = number && is_digit(c);
+        if (!is_letter(c) && !is_digit(c) && c != '.' && c != '_' && c != '-' && c != '@') return false;
+    }
+    return !number && text.size() <= 64 && text.front() != '.' && text.front() != '-';
+}
+
 bool same_address(const SocketAddress &a, const SocketAddress &b) {
     return a.length == b.length && std::memcmp(&a.storage, &b.storage, a.length) == 0;
 }
@@ -69,7 +81,8 @@ void check_address(std::string_view text) {
     if (port)
         check(!found.addresses.empty() && is_loopback(found.addresses[0]),
               "a port alone is not on the loopback interface");
-    if (!path && !read_digits(text.substr(text.rfind(':') + 1), 65535)) check(found.malformed, "no port, and taken");
+    if (is_session(text)) check(!found.malformed, "the name of a session is malformed");
+    else if (!path && !read_digits(text.substr(text.rfind(':') + 1), 65535)) check(found.malformed, "no port, and taken");
     if (found.addresses.empty()) return;
     const std::string name = to_text(found.addresses[0]);
     if (path) check_same(name, text, "the name of a path");
