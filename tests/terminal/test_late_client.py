@@ -353,7 +353,7 @@ def test_when_record_hangs_others_are_served_and_the_client_is_not_lost(pty):
     )
     session = Shim(run, pty.folder)
     pty.keep(session, session.stop)
-    wait_until(lambda: b'READY' in open(session.recording, 'rb').read(), what='the output')
+    wait_until(lambda: b'"READY' in open(session.recording, 'rb').read(), what='the output')   # its header has READY too
     waits = pty.client(session.address, hello(24, 80))
     pids = wait_until(lambda: os.path.exists(pty.path('pids')) and open(pty.path('pids')).read().split(), what='record')
     quick = pty.client(session.address, PIPE)
