@@ -800,7 +800,7 @@ sigset_t block_signals() {
     sigemptyset(&inside);
     struct sigaction action{};
     action.sa_handler = note_signal;
-    action.sa_flags = SA_NOCLDSTOP;
+    action.sa_flags = SA_NOCLDSTOP;  // SIGCHLD for a child's end alone: one that stops (Ctrl-Z) has not ended
     for (const int number : kHandled) ::sigaction(number, &action, nullptr);
     action.sa_handler = SIG_IGN;
     ::sigaction(SIGPIPE, &action, nullptr);  // a client that went away is an error of send(2)
@@ -1332,6 +1332,7 @@ void Session::write_input() {
     queue_all();  // or a queue that is empty now would not be looked at again
 }
 
+/// Into the queue for the program, and with --record-input into the recording: not what is typed unseen, a password.
 void Session::queue_typed(Client &client) {
     if (client.typed.empty()) return;
     if (options_.record_input && pty_.echoes()) recorder_.event('i', client.typed);
@@ -1429,8 +1430,8 @@ void Session::sweep_those_who_left() {
 /// 4 MiB (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be seen.
 void Session::welcome(Fd socket, bool viewer) {
     const int on = 1;
-    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // an echo does not wait for more (tcp(7))
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a machine that has vanished is noticed
     ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &kSocketBytes, sizeof kSocketBytes);
     Client client;
     client.socket = std::move(socket);
@@ -2293,7 +2294,8 @@ std::string absolute(const std::string &path) {
     return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
-/// Takes the lock of a folder that others may lock too; waits for kStartWait at most.
+/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2): fcntl(2)
+/// locks for writing only what is open for writing, as no folder can be.
 bool lock_folder(int folder) {
     for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
         if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
