@@ -21,7 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
 SHIM, ATTACH, RECORD = (os.path.join(BUILD, name) for name in ('shim', 'attach', 'record'))
 PYTHON = '/usr/bin/python3'
-KIND = os.path.basename(os.path.normpath(BUILD))                # the folder's name: 'build', or of another kind of build
+KIND = os.path.basename(os.path.normpath(BUILD))                # 'build', or the name of another kind of build
 STATIC, PORTABLE = 'static' in KIND, 'portable' in KIND         # make STATIC=1, PORTABLE=1
 TIMEOUT = 20 if 'sanitize' in KIND else 10       # seconds; generous: it is only reached when something is wrong
 READY = re.compile(r'^shim: listening on (?P<address>.+?), pid (?P<pid>\d+), '
@@ -127,8 +127,12 @@ class Client:
             self.sock, target = socket.socket(family), (host.strip('[]'), int(port))
         if rcvbuf:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        if '/' in address:      # one that does not block is refused while the backlog is full: connect(2), EAGAIN
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', int(timeout), 0))
+            self.sock.connect(target)
         self.sock.settimeout(timeout)
-        self.sock.connect(target)
+        if '/' not in address:
+            self.sock.connect(target)
         if first:
             self.sock.sendall(first)
 

@@ -248,7 +248,7 @@ def test_every_client_sees_the_same_bytes(pty):
     shim = pty.shim('-n', '0', *RAW_CAT)
     clients = [pty.client(shim.address) for _ in range(4)]
     for client in clients:
-        client.read_until(b'READY\n')
+        client.read_until(b'READY')     # who comes after it is painted it
     for number, client in enumerate(clients):
         client.send(b'from %d.' % number)
         for other in clients:
