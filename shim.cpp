@@ -1011,7 +1011,7 @@ int Session::run() {
 int Session::build_sets(fd_set &readable, fd_set &writable) {
     int highest = -1;
     const auto watch = [&highest](fd_set &set, int fd) {
-        FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE
+        FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE, which would be written outside the set
         highest = std::max(highest, fd);
     };
     FD_ZERO(&readable);
