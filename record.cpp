@@ -174,7 +174,7 @@ private:
         return !closed_;
     }
 
-    /// Somebody else has made the open file non-blocking.
+    /// Another process that has the same file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
     void wait_until_writable() const {
         pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
         ::poll(&ready, 1, -1);
@@ -474,8 +474,8 @@ private:
 // A recording is read forwards only: line by line (v2, v3), or element by element (v1, where all of it is one JSON
 // text). One that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
 
-/// What reading gave: something; nothing yet (of a recording that grows); the first event is the next one again, since
-/// the file was truncated (that has been said); the end; or an error (likewise).
+/// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is read
+/// from its first event again (a message has said so); the end of the recording; an error (a message has said which).
 enum class Got { some, wait, anew, end, bad };
 
 /// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has that
@@ -507,7 +507,7 @@ public:
         struct stat file {};
         return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
     }
-    /// Whether reading would not have to wait for somebody to write.
+    /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is gone.
     [[nodiscard]] bool has_more() const {
         pollfd ready{.fd = fd(), .events = POLLIN, .revents = 0};
         return seekable() || ::poll(&ready, 1, 0) != 0;
@@ -812,7 +812,8 @@ public:
         window_.rewind();
         header_ = Header();
         prefix_.clear();
-        covered_ = torn_ = exited_ = writer_gone_ = comma_ = false;
+        covered_ = torn_ = exited_ = writer_gone_ = false;
+        before_ = '[';
         line_ = 1;
         time_ = 0;
         Got got = read_header();
@@ -857,17 +858,18 @@ public:
         off_t offset = 0;
         long line = 0;
         Micros time = 0;
-        bool comma = false, exited = false;
+        char before = '[';
+        bool exited = false;
     };
     [[nodiscard]] std::optional<Place> place() const {
         if (!window_.seekable() || !prefix_.empty() || covered_) return std::nullopt;
-        return Place{window_.tell(), line_, time_, comma_, exited_};
+        return Place{window_.tell(), line_, time_, before_, exited_};
     }
     void go_back(const Place &place) {
         window_.seek(place.offset);
         line_ = place.line;
         time_ = place.time;
-        comma_ = place.comma;
+        before_ = place.before;
         exited_ = place.exited;
         prefix_.clear();
         covered_ = torn_ = writer_gone_ = false;
@@ -876,7 +878,8 @@ public:
     /// From now on `next` gives `wait` where it would have to wait for a pipe.
     void do_not_wait() { waits_ = false; }
 
-    /// Goes on with the line that begins at byte `offset` of the file. Somebody knew that; line numbers are off then.
+    /// Goes on with the line that begins at byte `offset` of the file, as the shim knows it. Error messages then count
+    /// lines from there.
     void jump(std::uint64_t offset) {
         if (offset == 0 || !window_.seekable()) return;
         window_.seek(static_cast<off_t>(offset));
@@ -897,10 +900,11 @@ public:
         return lock.l_pid;
     }
 
-    /// Whether the shim went away without an `x` event; known at the end, when following.
+    /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
     [[nodiscard]] bool died() const { return writer_gone_ && !exited_ && header_.pid != 0 && window_.seekable(); }
 
-    /// Whether `next` might have to wait for a slow pipe: a good moment to write out what has been read so far.
+    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have already
+    /// must be written out.
     [[nodiscard]] bool might_block() const {
         return !window_.seekable() && window_.rest().find('\n') == std::string_view::npos;
     }
@@ -1064,7 +1068,7 @@ private:
         return Got::some;
     }
 
-    void count_line() { line_ += header_.version == 1 ? 0 : 1; }  // peek() counts those of v1
+    void count_line() { line_ += header_.version == 1 ? 0 : 1; }  // find_element() counts those of v1
 
     /// The first MiB of a line or element, or the next one: `[time, "kind", "` and as much of the text as may stand
     /// alone. All but the first have the time 0: not later than the first in v2, and without a delay in v1 and v3. Of a
@@ -1098,32 +1102,25 @@ private:
         return Got::some;
     }
 
-    /// v1: the next character that is not white space.
-    Got peek(char &c) {
-        while (true) {
-            for (const char next : window_.rest()) {
-                c = next;
-                if (c != ' ' && c != '\t' && c != '\r' && c != '\n') return Got::some;
-                line_ += c == '\n' ? 1 : 0;
-                window_.drop(1);
-            }
-            if (const Got got = more(); got != Got::some) return got;
-        }
-    }
-
     /// v1: goes to the next element of "stdout".
     Got find_element() {
-        char c = 0;
-        Got got = peek(c);
-        if (got != Got::some) return got;
-        if (c == ']') return Got::end;
-        if (comma_ && c != ',') return complain_here("a comma is missing");
-        if (comma_) {
-            window_.drop(1);
-            comma_ = false;
-            got = peek(c);
+        while (true) {
+            const std::string_view rest = window_.rest();
+            const std::string_view space = rest.substr(0, rest.find_first_not_of(" \t\r\n"));
+            const char c = space.size() < rest.size() ? rest[space.size()] : ' ';
+            line_ += std::count(space.begin(), space.end(), '\n');
+            window_.drop(space.size());
+            if (c == ']' && before_ != ',') return Got::end;
+            if (c == '[' && before_ != ']') return Got::some;
+            if (c == ',' && before_ == ']') {
+                window_.drop(1);
+                before_ = ',';
+            } else if (c != ' ') {
+                return complain_here(before_ == ']' ? "a comma is missing" : "an event is missing");
+            } else if (const Got got = more(); got != Got::some) {
+                return got;
+            }
         }
-        return got == Got::some && c != '[' ? complain_here("an event is missing") : got;
     }
 
     /// v1: the next element, whole or in parts.
@@ -1139,7 +1136,7 @@ private:
             const char c = window_.rest()[at];
             nesting.follow(c);
             if (nesting.depth > 0) continue;
-            comma_ = true;
+            before_ = ']';
             return cut_piece(text, at + 1, 0);
         }
         return cut_part(text);
@@ -1188,7 +1185,7 @@ private:
     std::string prefix_;        // of a line that comes in parts: what the next part begins with
     std::string part_;          // the present part
     bool part_base64_ = false;  // ... of a `b` event
-    bool comma_ = false;        // v1: a comma is wanted
+    char before_ = '[';         // v1: what stands before the next element: of the list, a comma, the end of an element
     long line_ = 1;             // the present line
     Micros time_ = 0;           // of the last event
     bool torn_ = false;         // the present line has no newline, and the file ends there
@@ -1221,7 +1218,7 @@ std::optional<std::pair<int, int>> parse_size(std::string_view text) {
 /// A part of the output, as Sequences cuts it.
 enum class Part { text, control, sequence };
 
-/// (What starts_with() would say, and in the time that this may take.)
+/// As starts_with() would say, but spelled out: every sequence is asked this, and the call was measured to cost 5 %.
 inline bool begins_csi(std::string_view bytes) { return bytes.size() > 1 && bytes[0] == '\x1B' && bytes[1] == '['; }
 
 class Sequences {
@@ -1347,6 +1344,9 @@ private:
             const bool terminator = eight_bit_ && c == '\x9C' && last == '\xC2';
             return terminator || (c == '\a' && state_ == State::osc) ? Step::last : Step::more;
         }
+        const bool is_tail = (c & 0xC0) == 0x80;  // xterm takes a whole character for the unknown name of a set: ESC ( €
+        if (state_ == State::intermediate && (last & 0x80) != 0 && !is_tail) return Step::before;
+        if (state_ == State::intermediate && ((c & 0xC0) == 0xC0 || (last & 0x80) != 0)) return Step::more;
         if ((c & 0x80) != 0) return Step::before;
         if (c < ' ' || c == '\x7F') return Step::aside;
         if (state_ == State::csi) return c >= '@' ? Step::last : Step::more;
@@ -1522,7 +1522,9 @@ private:
 
     Sequences sequences_;
     std::string passed_;
-    std::string open_;      // what the next part cuts short; if that is left out, this would take what follows instead
+    // A sequence that the next part cut short is kept until that part is passed on: were that left out as a query, the
+    // terminal would take the output behind it for the sequence's rest.
+    std::string open_;
     bool dropped_ = false;  // the last part was a query
 };
 
@@ -3375,8 +3377,8 @@ bool pause_for_more(const Output &out) {
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
-/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live one is waited for.
-/// Gives what reading gave last: `some` or `wait` if it was visit(), or the reader of our output, that wanted no more.
+/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is waited
+/// for. Gives what reading gave last: `some` or `wait` when visit(), or the reader of our output, wanted no more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
     Got got = Got::some;

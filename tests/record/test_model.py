@@ -55,6 +55,7 @@ SHOWN = {
     'a mark on the last column does not wrap': ('012345678e\u0301', ['012345678e\u0301']),
     'a broken character is one sign': (b'a\xe4\xbdb\xffc\xc3', ['a\ufffdb\ufffdc']),
     'C1 controls in UTF-8 are ignored, as xterm does': ('a\u009b2Cb\u0084c', ['a2Cbc']),
+    'a character that names no set shows nothing': ('a\x1b(€b', ['ab']),
     'line drawing': ('\x1b(0lqk\x1b(Bq', ['┌─┐q']),
     'line drawing by SO and SI': ('\x1b)0\x0elqk\x0fq', ['┌─┐q']),
     'one character of another set': ('\x1b*0\x1bNqq', ['─q']),
