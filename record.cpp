@@ -935,8 +935,10 @@ private:
             const int n = window_.fill(most);
             if (n > 0) return Got::some;
             if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
-            if (n < 0) complain_errno(name_);
-            if (n < 0) return Got::bad;
+            if (n < 0) {
+                complain_errno(name_);
+                return Got::bad;
+            }
             if (!follow_ || writer_gone_) return Got::end;
             if (window_.is_truncated()) return Got::anew;
             if (is_written()) return Got::wait;
@@ -2065,6 +2067,7 @@ private:
         right_ = columns_ - 1;
     }
     [[nodiscard]] bool is_narrowed() const { return left_ > 0 || right_ < columns_ - 1; }
+    [[nodiscard]] bool has_margins() const { return top_ > 0 || bottom_ < rows_ - 1 || is_narrowed(); }
     [[nodiscard]] bool is_between_margins() const { return cursor_.column >= left_ && cursor_.column <= right_; }
     [[nodiscard]] bool is_in_region() const {
         return cursor_.row >= top_ && cursor_.row <= bottom_ && is_between_margins();
@@ -2294,7 +2297,8 @@ private:
     }
 
     void wrap_line() {
-        cursor_row().wrapped = true;
+        const bool scrolls = cursor_.row == bottom_ && is_between_margins();
+        cursor_row().wrapped = scrolls || cursor_.row < rows_ - 1;  // below the region the last row is written over
         index();
         cursor_.column = left_;
     }
@@ -2625,7 +2629,7 @@ private:
         if (set) return;
         if (mode != 47) std::ranges::for_each(screens_[1].rows, [](Row &row) { row.clear(0); });
         if (mode == 1049) restore_cursor();
-        else note_place();
+        if (mode != 1049 || has_margins()) note_place();
     }
 
     void keep_modes(const Csi &csi) {  // XTSAVE, XTRESTORE
@@ -2982,7 +2986,7 @@ public:
     /// itself where the one before wrapped to, which may have given all of it a background.
     void put_line(std::span<const Cell> cells, std::uint32_t fill, char size, bool from_wrap, bool text_goes_on) {
         const std::size_t columns = size == '5' ? columns_ : columns_ / 2;
-        const Cell blank{' ', cells.size() >= columns ? 0 : fill};
+        const Cell blank{' ', cells.size() < columns ? fill : cells.size() == columns ? erased_pen(cells.back()) : 0};
         const Pen &rest = ink_.pen(blank.pen);
         const auto is_rest = [&](const Cell &cell) { return cell.code == ' ' && ink_.pen(cell.pen) == rest; };
         const auto has_background = [&](const Cell &cell) { return ink_.pen(cell.pen).background != 0; };
@@ -3003,6 +3007,13 @@ public:
     }
 
 private:
+    /// The pen that erasing would leave in a cell which looks like this one: spaces with nothing but a background are
+    /// painted as what is erased, whichever of the two they were.
+    [[nodiscard]] std::uint32_t erased_pen(const Cell &cell) const {
+        const Pen &pen = ink_.pen(cell.pen);
+        return cell.code == ' ' && pen == Pen{.background = pen.background} ? cell.pen : 0;
+    }
+
     /// `base`: 30 for the foreground, 40 for the background, 50 for an underline (which goes with colons and a colour
     /// space: who does not know it takes it for one thing).
     static std::string colour_text(std::uint32_t base, std::uint32_t colour) {
@@ -3053,7 +3064,7 @@ public:
 
     std::string undo() {
         const Cursor &left = model_.alternate_ ? model_.screens_[0].saved : model_.cursor_;  // the main screen's
-        const bool margins = model_.top_ > 0 || model_.bottom_ < model_.rows_ - 1 || model_.is_narrowed();
+        const bool margins = model_.has_margins();
         if (!model_.sequences_.unfinished().empty()) out_ += '\x18';
         if (margins || model_.cursor_.origin) out_ += "\x1B[?6l\x1B[r";
         if (model_.alternate_) out_ += undo_keyboard(model_.screens_[1].keyboard) + "\x1B[?1049l";

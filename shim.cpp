@@ -1327,8 +1327,10 @@ void Session::write_input() {
     if (input_.empty() || phase_ != Phase::running) return;
     narrator_.look(pty_);  // at the settings that the bytes will meet: the program may answer them with others
     const ssize_t n = ::write(pty_.master(), input_.data(), input_.size());
-    if (n > 0) narrator_.typed(pty_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
-    if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
+    if (n > 0) {
+        narrator_.typed(pty_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
+        input_.erase(0, static_cast<std::size_t>(n));
+    }
     queue_all();  // or a queue that is empty now would not be looked at again
 }
 

@@ -91,7 +91,7 @@ Said read_aware(std::string_view text) {
                          static_cast<unsigned char>(text[at + 5 + 2 * i]);
         text.remove_prefix(at + kMessage);
         if (numbers[0] == 0 && numbers[1] == 0) {
-            said.mode = Mode::binary;
+            said.mode = numbers[2] == 2 ? Mode::push : Mode::binary;
             said.program += text;
             return said;
         }
@@ -154,7 +154,8 @@ public:
         check(said == wanted, "another mode or other windows than the reference has");
         check(wanted.held <= (said.mode == Mode::opening ? kMostHeld : kMessage), "more is held back than may be");
         check(!input_.is_undecided() || said.mode == Mode::opening, "undecided, but not at the opening");
-        check(input_.wants_goodbye() == (said.mode == Mode::aware || said.mode == Mode::binary), "the goodbye");
+        const bool said_hello = said.mode == Mode::aware || said.mode == Mode::binary || said.mode == Mode::push;
+        check(input_.wants_goodbye() == said_hello, "the goodbye");
         return said;
     }
 
