@@ -53,6 +53,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -698,7 +699,7 @@ std::string records_folder() {
         const char *value = std::getenv(name);
         return std::string(value != nullptr ? value : "");
     };
-    if (const std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
+    if (std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
     if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
     const std::string home = variable("HOME");
     if (!home.empty()) return home + "/.local/state/shim";
@@ -713,7 +714,9 @@ struct SessionRecording {
     std::string time{};
     std::uint64_t number = 1;
     std::string session{}, path{};
-    auto operator<=>(const SessionRecording &) const = default;  // the older one is less
+    bool operator>(const SessionRecording &other) const {  // the newer one is greater
+        return std::tie(time, number, session) > std::tie(other.time, other.number, other.session);
+    }
 };
 
 /// Takes the name apart from its end, for a session's name may hold dashes, and even such a time.
@@ -3632,7 +3635,10 @@ std::string format_bytes(std::uint64_t bytes) {
     std::array<char, 32> text{};
     auto value = static_cast<double>(bytes);
     std::size_t unit = 0;
-    for (; value >= 999.5; value /= 1024) ++unit;
+    while (value >= 999.5) {
+        value /= 1024;
+        ++unit;
+    }
     std::snprintf(text.data(), text.size(), unit > 0 && value < 9.95 ? "%.1f" : "%.0f", value);
     return text.data() + std::string(unit > 0 ? 1 : 0, " KMGTPE"[unit]);
 }

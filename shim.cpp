@@ -643,9 +643,9 @@ public:
     }
     /// Paints to `socket` the screen as it stands at `to`, with `history` bytes of scrolled off lines before it. Gives
     /// the pid of the process, or -1.
-    pid_t paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to) const;
+    [[nodiscard]] pid_t paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to) const;
     /// Writes to `socket` the output's bytes [from, to). Gives the pid of the process, or -1.
-    pid_t replay(const Recorder &recorder, int socket, std::uint64_t from, std::uint64_t to) const;
+    [[nodiscard]] pid_t replay(const Recorder &recorder, int socket, std::uint64_t from, std::uint64_t to) const;
 
     /// When the next keyframe is to be made, if nothing more is printed; none while there is no need of one. `crowded`:
     /// clients wait to be painted.
@@ -1451,7 +1451,8 @@ void Session::accept_from(const Listener &listener, int most) {
         Fd socket(close_on_exec(::accept(listener.fd(), nullptr, nullptr)));
         if (!socket && errno == EMFILE) {
             spare_.reset();
-            Fd(::accept(listener.fd(), nullptr, nullptr));  // and closed
+            spare_.reset(::accept(listener.fd(), nullptr, nullptr));  // refused, as it is closed:
+            spare_.reset();
             spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
             if (spare_) continue;
         }
@@ -2045,6 +2046,7 @@ constexpr char kRecordingName[] = "/dev/fd/3", kKeyframeName[] = "/dev/fd/4";
 /// Starts `program` with `words` (its name, command and options) at the nice value `nice`. Gives its pid, or -1.
 pid_t start_record(const std::string &program, std::vector<std::string> words, const RecordFiles &files, int nice) {
     std::vector<char *> argv;
+    argv.reserve(words.size() + 1);
     for (std::string &word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     const pid_t pid = ::fork();
@@ -2194,7 +2196,7 @@ std::string records_folder() {
         const char *value = std::getenv(name);
         return std::string(value != nullptr ? value : "");
     };
-    if (const std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
+    if (std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
     if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
     const std::string home = variable("HOME");
     if (!home.empty()) return home + "/.local/state/shim";
@@ -3109,7 +3111,7 @@ std::string find_executable(const std::string &name) {
     for (std::size_t colon = 0; colon != std::string_view::npos;) {
         colon = path.find(':');
         const std::string folder(path.substr(0, colon));  // empty: the current one
-        const std::string file = (folder.empty() ? "." : folder) + "/" + name;
+        std::string file = (folder.empty() ? "." : folder) + "/" + name;
         if (is_executable(file)) return file;
         if (errno == EACCES) error = EACCES;
         path.remove_prefix(std::min(path.size(), colon + 1));  // (npos + 1 is 0, at the end of the loop)
