@@ -641,9 +641,10 @@ public:
     [[nodiscard]] bool is_waiting(const Recorder &recorder) const {
         return begins_memory(recorder) || (next_pid_ > 0 && next_is_first_);
     }
-    /// Paints to `socket` the screen as it stands at `to`, with `history` bytes of scrolled off lines before it. Gives
-    /// the pid of the process, or -1.
-    [[nodiscard]] pid_t paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to) const;
+    /// Paints to `socket` the screen as it stands at `to`, with `history` bytes of scrolled off lines before it; at a
+    /// lower priority when it is one `among_many`. Gives the pid of the process, or -1.
+    [[nodiscard]] pid_t paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to,
+                              bool among_many) const;
     /// Writes to `socket` the output's bytes [from, to). Gives the pid of the process, or -1.
     [[nodiscard]] pid_t replay(const Recorder &recorder, int socket, std::uint64_t from, std::uint64_t to) const;
 
@@ -772,6 +773,7 @@ constexpr seconds kAcceptPause{1};               // after accept(2) failed for w
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
 constexpr std::size_t kMostRecords = 32;         // `record` processes at a time
+constexpr std::size_t kManyRecords = 4;          // so many of them may take the processors from others
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
 constexpr std::size_t kTypedBytes = 16 << 10;  // that one client may have waiting here; more stays in its socket
@@ -912,6 +914,7 @@ private:
     void send_output(Client &client);
     void paint(Client &client);
     void catch_up(Client &client);
+    [[nodiscard]] std::size_t running_records() const;
     [[nodiscard]] bool has_place() const;
     [[nodiscard]] bool is_crowded() const;
     void record_ended(Client &client, int wait_status);
@@ -1208,11 +1211,14 @@ void Session::send_output(Client &client) {
     client.looked = now_;
 }
 
-/// Whether another `record` may be started for a client.
-bool Session::has_place() const {
-    const auto busy = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.record > 0; });
-    return static_cast<std::size_t>(busy) < kMostRecords;
+/// How many `record` processes write to clients now.
+std::size_t Session::running_records() const {
+    const auto running = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.record > 0; });
+    return static_cast<std::size_t>(running);
 }
+
+/// Whether another `record` may be started for a client.
+bool Session::has_place() const { return running_records() < kMostRecords; }
 
 /// Whether clients wait for a `record`, and all places are taken.
 bool Session::is_crowded() const {
@@ -1260,7 +1266,8 @@ void Session::paint(Client &client) {
     if (client.input.has_screen()) client.cursor = ring_.head();  // it may just have been given another window
     client.record_to = client.cursor;
     narrator_.client(client.socket.get(), "is new on a terminal that has a past: record paints it the screen");
-    client.record = painter_.paint(recorder_, client.socket.get(), options_.history, client.record_to);
+    client.record = painter_.paint(recorder_, client.socket.get(), options_.history, client.record_to,
+                                   running_records() >= kManyRecords);
     if (client.record < 0) record_ended(client, -1);
 }
 
@@ -2069,6 +2076,7 @@ constexpr std::uint64_t kMemoryStep = 4 << 20, kMemoryMost = 8 << 20;  // the sa
 constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many clients wait, for each of whom it saves reading that
 constexpr seconds kKeyframePause{1};
 constexpr int kLowestPriority = 19;
+constexpr int kCrowdPriority = 10;  // of a paint among many: those who type meanwhile are served before it
 
 bool Painter::can_paint(const Recorder &recorder) const {
     return is_open() && (recorder.memory().is_open() || recorder.is_whole());
@@ -2088,12 +2096,13 @@ void Painter::add_source(const Recorder &recorder, std::vector<std::string> &wor
     words.emplace_back(kRecordingName);
 }
 
-pid_t Painter::paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to) const {
+pid_t Painter::paint(const Recorder &recorder, int socket, std::uint64_t history, std::uint64_t to,
+                     bool among_many) const {
     std::vector<std::string> words = {"record", "paint", "--to", std::to_string(to), "-H",
                                       history == kUnlimited ? "all" : std::to_string(history)};
     RecordFiles files{.output = socket, .recording = -1, .keyframe = -1};
     add_source(recorder, words, files);
-    return start_record(program_, std::move(words), files, 0);
+    return start_record(program_, std::move(words), files, among_many ? kCrowdPriority : 0);
 }
 
 pid_t Painter::replay(const Recorder &recorder, int socket, std::uint64_t from, std::uint64_t to) const {
