@@ -31,7 +31,7 @@
 // cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125,
 // 126, 127) when it had to be started and could not.
 //
-// Read beside it: termios(3), tty_ioctl(4), pselect(2), signal(7), console_codes(4), credentials(7), and XTerm
+// Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), and XTerm
 // Control Sequences ("ctlseqs").
 
 #include <algorithm>
@@ -68,7 +68,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-// What not every system has; the section of that name tells what is done without it.
+// The section 'What not every system has' tells what is done where these are missing.
 #if __has_include(<linux/sockios.h>)
 #include <linux/sockios.h>  // SIOCOUTQ
 #endif
@@ -324,7 +324,7 @@ winsize window_size() {
 // done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
 //
 // SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process group
-// when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: tty_ioctl(4).
+// when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr int kSignals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};

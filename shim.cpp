@@ -10,22 +10,26 @@
 //                     └────────────────────────────────────────────────────┘
 //
 // One process, one thread, one pselect(2) loop. Everything that the program prints is recorded first and then put in a
-// ring of 1 MiB; a client is a position in that ring. The core stands first, and what it leans on behind it:
+// ring of 1 MiB; a client is a position (its cursor) in that ring. What one pass of the loop reads from the master is a
+// turn. Sections 1 to 4 are the core; what it leans on stands behind:
 //
 //   1  the program on its terminal     5  what a client says         9  listening
 //   2  the output: one ring            6  UTF-8 and JSON            10  who may come in
 //   3  the parts of a session          7  the recording             11  the narrator (--explain)
 //   4  the session: one loop           8  what record does for us   12  the command line
 //                                                                   13  starting and ending
+// Between 9 and 10 stands what not every system has.
 //
 // The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF
-// 's' 's' rows cols xpixels ypixels, 16 bits each, network order) is an aware client: it may send such messages at any
-// time, and gets FF FF 'x' 'x' STATUS as the last five bytes when the program has ended.
+// 's' 's' rows cols xpixels ypixels, 16 bits each, network order: its hello) gets FF FF 'x' 'x' STATUS as the last five
+// bytes when the program has ended. One with a window may send such messages at any time; a hello of 0 rows and columns
+// is no window, and all behind it is input. One that only pushes input (x pixels 2) gets FF FF 'o' 'k' when it is taken.
 //
 // Exit status: 0 started (with --foreground: the program's, 128 + n when signal n ended it), 2 usage, 125 could not
 // start, 126 PROGRAM cannot be executed, 127 PROGRAM not found.
 //
-// Read beside it: pty(7), openpty(3), credentials(7), setsid(2), tty_ioctl(4), termios(3), select(2), unix(7), tcp(7).
+// Read beside it: pty(7), openpty(3), credentials(7), setsid(2), ioctl_tty(2), termios(3), pselect(2),
+// signal(7), fcntl(2), unix(7), tcp(7).
 
 #include <algorithm>
 #include <array>
@@ -69,7 +73,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-// What not every system has; the section of that name tells what is done without it.
+// The section 'What not every system has' tells what is done where these are missing.
 #if __has_include(<pty.h>)
 #include <pty.h>  // openpty: Linux
 #elif __has_include(<libutil.h>)
@@ -183,10 +187,13 @@ constexpr std::uint64_t kUnlimited = UINT64_MAX;
 // openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits the
 // line discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any, reads of
 // the master fail with EIO and select(2) calls it readable for ever, though the program may yet open /dev/tty again. So
-// the end of a session is the program's exit (SIGCHLD), never EIO.
+// the end of a session is the program's exit (SIGCHLD); what the master still holds is read after it, to EIO, which is
+// the end of the output and no more. (We want the bytes alone, so not TIOCPKT's packet mode, in which each read begins
+// with a byte that tells of flow control and flushes.)
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// In a child: what we ignore and block is none of its business. Async-signal-safe.
+/// In a child: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits our ignored
+/// SIGPIPE would not end by `| head`. Async-signal-safe.
 void reset_signals() {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
@@ -208,7 +215,7 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
 /// `report` (an errno; the pipe closes by itself when the exec succeeds), or on the terminal when there is no pipe.
 ///
 /// setsid(2) comes first, as TIOCSCTTY takes a session's leader that has no controlling terminal yet, nobody else
-/// (tty_ioctl(4)); and setsid(2) itself refuses the leader of a process group, which a child of fork(2) never is. How a
+/// (ioctl_tty(2)); and setsid(2) itself refuses the leader of a process group, which a child of fork(2) never is. How a
 /// terminal becomes the controlling one POSIX leaves open (section 11.1.3): all systems here have this ioctl(2).
 [[noreturn]] void become_program(int slave, int report, char **argv) {
     ::setsid();                     // a session of its own, without a controlling terminal
@@ -1243,7 +1250,7 @@ bool Session::is_known(const Client &client) const {
     return client.input.screen() != ClientInput::Screen::unknown || now_ >= client.came + kOpeningGrace;
 }
 
-/// What a client is sent before the live bytes, as soon as it is known what it shows them on (section 3 of the wire):
+/// What a client is sent before the live bytes, as soon as its hello tells what it shows them on (section 5):
 /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. One that came
 /// before the first byte needs nothing; one that has said nothing gets each byte that was printed since it came.
 void Session::begin_output(Client &client) {
@@ -2973,9 +2980,9 @@ constexpr char kUsage[] =
     "  -V, --version              show the version\n"
     "\n"
     "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM, SIGHUP and, after the grace,\n"
-    "SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up. SIGUSR1 puts a marker into the\n"
-    "recording. SIGUSR2 makes the socket anew where somebody has removed it.\n"
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that is\n"
+    "all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up.\n"
+    "SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew where somebody has removed it.\n"
     "Exit status: 0 started, 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
 
 /// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.

@@ -19,7 +19,7 @@ OTHER = {'release': b'\x1b[92;5:3u', 'alt': b'\x1b[92;3u', 'no modifier': b'\x1b
 
 
 def is_taken(terminal):
-    """Whether attach has read all that was typed: the input queue of its terminal is empty (tty_ioctl(4), FIONREAD)."""
+    """Whether attach has read all that was typed: the input queue of its terminal is empty (ioctl_tty(2), FIONREAD)."""
     with open(f'/proc/{terminal.child.pid}/fd/0', 'rb', buffering=0) as slave:
         return fcntl.ioctl(slave, termios.FIONREAD, bytes(4)) == bytes(4)
 

@@ -187,7 +187,7 @@ def test_goodbye_tells_the_status(pty, ending, status):
 
 
 def test_window_size_is_set_by_the_hello_and_by_each_change(pty):
-    """The program gets SIGWINCH and finds the new size (tty_ioctl(4), TIOCSWINSZ); pixels are told as well."""
+    """The program gets SIGWINCH and finds the new size (ioctl_tty(2), TIOCSWINSZ); pixels are told as well."""
     _, address = hex_session(pty)
     client = pty.client(address, hello(30, 100, 1000, 600))
     client.read_until(b'{30 100}')
@@ -197,7 +197,7 @@ def test_window_size_is_set_by_the_hello_and_by_each_change(pty):
 
 
 def test_pixels_of_the_window_reach_the_program(pty):
-    """The message holds x and y pixels too: struct winsize has a place for them (tty_ioctl(4))."""
+    """The message holds x and y pixels too: struct winsize has a place for them (ioctl_tty(2))."""
     code = ('import fcntl,struct,termios;'
             'print(struct.unpack("4H",fcntl.ioctl(0,termios.TIOCGWINSZ,bytes(8))),flush=True)')
     shim = pty.shim('-n', '-w', '0', '/usr/bin/python3', '-SEc', code)

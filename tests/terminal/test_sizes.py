@@ -49,7 +49,7 @@ def start(pty, *options):
 
 def test_two_clients_of_different_sizes_take_turns(pty):
     """The client that last attached, resized or typed sets the size (contract, Window size); whoever has set it
-    already changes nothing by typing on. TIOCSWINSZ sends one SIGWINCH a change, tty_ioctl(4), and each change is
+    already changes nothing by typing on. TIOCSWINSZ sends one SIGWINCH a change, ioctl_tty(2), and each change is
     one `r` event."""
     listener = start(pty)
     a = pty.client(listener.shim.address, hello(*A))
