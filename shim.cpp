@@ -1108,10 +1108,11 @@ void Session::look_at_progress(Client &client) {
 /// between two reads, and in a flood no read has to wait. But one that finds nothing waits for the worker, which costs
 /// more than it brings: a short piece, an echo say, goes out by itself.
 ///
-/// What a large turn saves is one send for each client and piece; while it is gathered, the program and the worker wait
-/// for us. So with a client or none a turn is one piece, and with more it grows.
+/// What a large turn saves is the rest of the loop for each piece: a pselect(2), a write(2), and a send(2) for each
+/// client. But while it is gathered nobody is shown anything, and then the program and the worker wait for us. So it
+/// grows with the clients.
 void Session::read_master() {
-    const std::size_t pieces = clients_.size() < 2 ? 1 : 2 * (clients_.size() - 1);
+    const std::size_t pieces = 4 * (clients_.size() + 1);
     const std::size_t end = std::min(turn_.size(), turn_used_ + pieces * kPiece);
     for (const auto until = Clock::now() + kTurnTime; turn_used_ + kPiece <= end;) {
         const ssize_t n = ::read(pty_.master(), turn_.data() + turn_used_, kPiece);
