@@ -3,8 +3,8 @@
 //     shim [OPTION]... ADDRESS PROGRAM [ARG]...           (shim --help lists the options)
 //
 //                     ┌─────────────────────── shim ───────────────────────┐
-//     slave ──output──► master ─► turn buffer ─┬─► recording (session.cast) │
-//     (program)       │                        └─► ring ─► cursor ──────────► socket of each client
+//     slave ──output──► master ─► a read ─┬─► recording (session.cast)     │
+//     (program)       │                   └─► ring ─► cursor ───────────────► socket of each client
 //       ▲             │                                                    │
 //       └───input─────◄ master ◄─ input queue ◄─ hello and window filter ◄──◄ socket of each client
 //                     └────────────────────────────────────────────────────┘
@@ -34,7 +34,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cassert>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
@@ -352,10 +351,11 @@ bool Pty::echoes() const {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
-constexpr std::size_t kTurnBytes = 60 << 10;  // the most that one turn gathers: 64 KiB are two segments over loopback
-constexpr std::size_t kPiece = 4096;          // asked for in one read
-constexpr ssize_t kShortPiece = 128;          // a read shorter than this ends the turn: nobody waits for more
-constexpr milliseconds kTurnTime{2};          // and so does a turn that takes this long
+constexpr std::size_t kPiece = 4096;  // asked for in one read
+constexpr std::size_t kMostCut = 3;   // bytes of a cut character
+constexpr int kTurnPieces = 15;       // reads of a turn at most: 64 KiB would be two segments over loopback
+constexpr ssize_t kShortPiece = 128;  // a read shorter than this ends the turn: nobody waits for more
+constexpr milliseconds kTurnTime{2};  // and so does a turn that takes this long
 
 class Ring {
 public:
@@ -561,17 +561,15 @@ public:
     /// From now on the file stays: the start has succeeded.
     void keep() { kept_ = true; }
 
-    /// The next bytes that the program printed, whole characters: a piece of this turn's output event.
-    void output(std::string_view piece);
-    /// The turn's output event is complete; `whole` is what its pieces were.
-    void end_output(std::string_view whole);
+    /// What the program printed next, whole characters.
+    void output(std::string_view bytes);
     /// Any other event but the last: input (i), marker (m).
     void event(char code, std::string_view text);
     /// The window has another size from here on, also in the recording's coordinates (no event for the first one).
     void resize(const winsize &size, bool first);
     /// The last event; it is written even when the file is at its limit.
     void end(int status);
-    /// Writes what has been collected: once a turn.
+    /// Writes the events since the last call.
     void commit();
 
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
@@ -596,15 +594,13 @@ public:
     }
 
 private:
-    static constexpr std::size_t kNone = SIZE_MAX;
     static constexpr std::uint64_t kPlaceStep = 16 << 20;
 
     [[nodiscard]] bool is_written() const { return fd_ || memory_.is_open(); }
     [[nodiscard]] long long elapsed() const;
-    void make_room(std::size_t bytes);
     char *open_event(char code, std::size_t room);
     void close_event(char *end);
-    void add(char code, std::string_view text);
+    bool add(char code, std::string_view text);
     void write_to_file(std::string_view lines, std::uint64_t output);
     [[nodiscard]] bool finish_rest(std::uint64_t output);
     void write_line(char code, std::string_view text);
@@ -614,11 +610,9 @@ private:
     bool kept_ = false;
     Clock::time_point start_ = Clock::now();
     long long time_ = 0;                // of the event that is being added, in microseconds
-    long long turn_time_ = 0;           // of this turn's first event
-    std::vector<char> lines_;           // this turn's events
+    long long first_time_ = 0;          // of the first one in lines_
+    std::vector<char> lines_;           // the events that are not written yet
     std::size_t used_ = 0;              // bytes of it that count
-    std::size_t output_begin_ = kNone;  // where this turn's output event begins in it
-    bool exact_ = true;                 // that event's bytes have all been UTF-8
     std::uint64_t limit_ = kUnlimited;
     bool full_ = false;                 // --max-record has been reached
     std::string rest_;                  // what the last write left over: the file ends in the middle of a line
@@ -895,8 +889,7 @@ private:
     std::optional<Clock::time_point> run_timers();
     void look_at_progress(Client &client);
     // output
-    void read_master();
-    void encode_turn(bool all);
+    bool read_master();
     void publish(bool all);
     [[nodiscard]] bool must_wait() const;
     [[nodiscard]] std::optional<std::uint64_t> pace_position() const;
@@ -953,9 +946,8 @@ private:
     Narrator narrator_;           // with --explain
     std::vector<Client> clients_;
     Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
-    std::vector<char> turn_;      // what this turn has read, behind the kept back bytes of a cut character
-    std::size_t turn_used_ = 0;     // bytes of it
-    std::size_t turn_encoded_ = 0;  // of these, how many the recording has taken
+    std::array<char, kMostCut + kPiece> piece_{};  // what has been read, behind the kept back bytes of a cut character
+    std::size_t piece_used_ = 0;                   // bytes of it
     std::string input_;           // for the program, not yet taken by the master
     std::uint64_t activity_ = 0;
     pid_t copier_ = 0;            // the process that copies the output to standard output, 0: none
@@ -1001,10 +993,7 @@ int Session::run() {
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
         recorder_.commit();
         write_input();
-        if (phase_ == Phase::running && pty_.is_open() && FD_ISSET(pty_.master(), &readable)) {
-            read_master();
-            publish(false);
-        }
+        if (phase_ == Phase::running && pty_.is_open() && FD_ISSET(pty_.master(), &readable)) read_master();
 
         // Flush: to each client what it has room for. Then what is due, and those that are gone are forgotten: here
         // alone, as loops over the clients run everywhere else.
@@ -1103,49 +1092,38 @@ void Session::look_at_progress(Client &client) {
 
 // --- output: program -> recording -> ring -> clients ---
 
-/// Gathers a turn of output. A read of the master gives at most 4,095 bytes (n_tty_read in the kernel), which a kernel
-/// worker has put there; it puts the next ones there while we are busy with these. So each piece is encoded at once,
-/// between two reads, and in a flood no read has to wait. But one that finds nothing waits for the worker, which costs
-/// more than it brings: a short piece, an echo say, goes out by itself.
-///
-/// What a large turn saves is the rest of the loop for each piece: a pselect(2), a write(2), and a send(2) for each
-/// client. But while it is gathered nobody is shown anything, and then the program and the worker wait for us. So it
-/// grows with the clients.
-void Session::read_master() {
-    const std::size_t pieces = 4 * (clients_.size() + 1);
-    const std::size_t end = std::min(turn_.size(), turn_used_ + pieces * kPiece);
-    for (const auto until = Clock::now() + kTurnTime; turn_used_ + kPiece <= end;) {
-        const ssize_t n = ::read(pty_.master(), turn_.data() + turn_used_, kPiece);
-        if (n <= 0) break;
-        turn_used_ += static_cast<std::size_t>(n);
-        encode_turn(false);
+/// A turn of output: reads, records and puts into the ring piece by piece; the clients are sent all of it at once. A
+/// read of the master gives at most 4,095 bytes (n_tty_read in the kernel), which a kernel worker has put there; it puts
+/// the next ones there while we are busy with these, so in a flood no read has to wait. But one that finds nothing waits
+/// for the worker, which costs more than it brings: a short piece, an echo say, goes out by itself. False when there
+/// was nothing to read; errno tells why.
+bool Session::read_master() {
+    const auto until = Clock::now() + kTurnTime;
+    for (int pieces = 0; pieces < kTurnPieces; ++pieces) {
+        const ssize_t n = ::read(pty_.master(), piece_.data() + piece_used_, kPiece);
+        if (n <= 0) return pieces > 0;
+        piece_used_ += static_cast<std::size_t>(n);
+        publish(false);
         if (n < kShortPiece || Clock::now() > until) break;
     }
+    return true;
 }
 
-/// Encodes what has been read since the last call, but for a cut character at its end (unless `all`).
-void Session::encode_turn(bool all) {
-    const std::string_view bytes(turn_.data(), turn_used_);
-    const std::size_t whole = bytes.size() - (all ? 0 : cut_tail(bytes.substr(turn_encoded_)));
-    if (whole > turn_encoded_) recorder_.output(bytes.substr(turn_encoded_, whole - turn_encoded_));
-    turn_encoded_ = whole;
-}
-
-/// Records what the turn has read and then shows it to the clients; a character that the read has cut stays for the
-/// next turn, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
+/// Records what has been read and then shows it to the clients; a character that the read has cut waits for the rest of
+/// it, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
 void Session::publish(bool all) {
-    encode_turn(all);
-    const std::string_view ready(turn_.data(), turn_encoded_);
-    recorder_.end_output(ready);
-    recorder_.commit();
-    ring_.append(ready);
-    if (!ready.empty()) printed_ = now_;
-    narrator_.printed(ready, clients_.size(), recorder_.is_open());
-    const std::size_t kept = turn_used_ - turn_encoded_;
-    std::memmove(turn_.data(), ready.data() + ready.size(), kept);
-    turn_used_ = kept;
-    turn_encoded_ = 0;
-    if (kept == 0) cut_since_.reset();
+    const std::string_view bytes(piece_.data(), piece_used_);
+    const std::string_view ready = bytes.substr(0, bytes.size() - (all ? 0 : cut_tail(bytes)));
+    if (!ready.empty()) {
+        recorder_.output(ready);
+        recorder_.commit();
+        ring_.append(ready);
+        printed_ = now_;
+        narrator_.printed(ready, clients_.size(), recorder_.is_open());
+    }
+    piece_used_ -= ready.size();
+    std::memmove(piece_.data(), ready.data() + ready.size(), piece_used_);
+    if (piece_used_ == 0) cut_since_.reset();
     else if (!cut_since_ || !ready.empty()) cut_since_ = now_;
 }
 
@@ -1510,7 +1488,7 @@ void Session::start_program() {
     leave_folder();
     if (status == 0) return narrator_.started(pty_, options_.program);
     const std::string line = std::string(kProgram) + ": fork: " + std::strerror(errno) + "\r\n";
-    turn_used_ = line.copy(turn_.data(), turn_.size());
+    piece_used_ = line.copy(piece_.data(), piece_.size());
     program_ended(status);
 }
 
@@ -1560,11 +1538,8 @@ void Session::program_ended(int status) {
 /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the last read.
 int Session::drain() {
     for (std::uint64_t end = ring_.head() + kDrainBytes; ring_.head() < end;) {
-        const std::size_t before = turn_used_;
         errno = 0;  // the end of file sets none
-        read_master();
-        if (turn_used_ == before) return errno;
-        publish(false);
+        if (!read_master()) return errno;
     }
     return EAGAIN;
 }
@@ -1855,10 +1830,10 @@ char *encode_base64(std::string_view in, char *out) {
 // ---------------------------------------------------------------------------------------------------------------------
 // 7. The recording
 //
-// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn of the loop collects its events
-// and writes them with one write(2), before any client gets the bytes: the page cache survives our own end by SIGKILL,
-// so what a client saw is in the file. When a write falls short (disk full, file size limit), the rest of the line is
-// kept and finished first when writing works again; what is printed meanwhile is counted and told by a marker.
+// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. What has been read is written with one
+// write(2) before any client gets it: the page cache survives our own end by SIGKILL, so what a client saw is in the
+// file. When a write falls short (disk full, file size limit), the rest of the line is kept and finished first when
+// writing works again; what is printed meanwhile is counted and told by a marker.
 //
 // Late clients are painted from the recording, by `record`. Where there is no file, or not everything is in it (-n, at
 // its limit, a full disk), the same lines go into memory: an unlinked file with the end of the session.
@@ -1929,15 +1904,10 @@ long long Recorder::elapsed() const {
     return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start_).count();
 }
 
-/// Makes room for `bytes` more, and for the little that stands around them.
-void Recorder::make_room(std::size_t bytes) {
-    if (lines_.size() < used_ + bytes + 64) lines_.resize(used_ + bytes + 64);
-}
-
 /// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
 char *Recorder::open_event(char code, std::size_t room) {
-    make_room(room);
-    if (used_ == 0) turn_time_ = time_;
+    if (lines_.size() < used_ + room + 64) lines_.resize(used_ + room + 64);  // 64: what stands around the text
+    if (used_ == 0) first_time_ = time_;
     char *at = lines_.data() + used_;
     return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
 }
@@ -1947,36 +1917,25 @@ void Recorder::close_event(char *end) {
     used_ = static_cast<std::size_t>(end - lines_.data());
 }
 
-void Recorder::add(char code, std::string_view text) {
+/// Gives whether `text` was UTF-8, and so is in the event as it is.
+bool Recorder::add(char code, std::string_view text) {
     bool exact = true;
     close_event(encode_json(text, open_event(code, text.size() * kMostPerByte + 8), exact));
+    return exact;
 }
 
-/// Encodes each piece when it has been read: while we do that, the kernel makes the next one ready.
-void Recorder::output(std::string_view piece) {
+void Recorder::output(std::string_view bytes) {
+    position_ += bytes.size();
     if (!is_written()) return;
-    if (output_begin_ == kNone) {
-        output_begin_ = used_;
-        exact_ = true;
-        time_ = elapsed();
-        used_ = static_cast<std::size_t>(open_event('o', 0) - lines_.data());
-    }
-    make_room(piece.size() * kMostPerByte);
-    used_ = static_cast<std::size_t>(encode_json(piece, lines_.data() + used_, exact_) - lines_.data());
-}
-
-void Recorder::end_output(std::string_view whole) {
-    position_ += whole.size();
-    const std::size_t begin = std::exchange(output_begin_, kNone);
-    if (begin == kNone) return;
-    if (exact_) return close_event(lines_.data() + used_);
+    time_ = elapsed();
+    const std::size_t begin = used_;
+    if (add('o', bytes)) return;
     used_ = begin;  // the same again, with the exact bytes before it
-    close_event(encode_base64(whole, open_event('b', whole.size() * 4 / 3 + 8)));
-    add('o', whole);
+    close_event(encode_base64(bytes, open_event('b', bytes.size() * 4 / 3 + 8)));
+    add('o', bytes);
 }
 
 void Recorder::event(char code, std::string_view text) {
-    assert(output_begin_ == kNone);  // an event between output() and end_output() would stand inside of another
     if (!is_written()) return;
     time_ = elapsed();
     add(code, text);
@@ -1988,9 +1947,9 @@ void Recorder::resize(const winsize &size, bool first) {
     else event('r', std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
 }
 
-/// A line straight into the file, before those of this turn: a marker, or its last one.
+/// A line straight into the file, before those that wait: a marker, or its last one.
 void Recorder::write_line(char code, std::string_view text) {
-    const long long time = used_ > 0 ? turn_time_ : elapsed();
+    const long long time = used_ > 0 ? first_time_ : elapsed();
     std::array<char, 64> begin{};
     std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
     here_.offset += write_some(fd_.get(), begin.data() + json_string(text) + "]\n");
@@ -2018,7 +1977,7 @@ void Recorder::commit() {
         places_.push_back({.offset = here_.offset, .position = to_file(position_), .size = size_});
 }
 
-/// This turn's lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but
+/// Lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but
 /// a marker, when they would take the file over its limit. From the moment when the file does not hold everything any
 /// more, memory does.
 void Recorder::write_to_file(std::string_view lines, std::uint64_t output) {
@@ -2031,7 +1990,7 @@ void Recorder::write_to_file(std::string_view lines, std::uint64_t output) {
     here_.offset += written;
 }
 
-/// Finishes the line that the last write has left torn. False while the file takes nothing: then this turn's `output`
+/// Finishes the line that the last write has left torn. False while the file takes nothing: then these `output`
 /// bytes are missing too. Else says how many are.
 bool Recorder::finish_rest(std::uint64_t output) {
     const std::size_t written = write_some(fd_.get(), rest_);
@@ -3257,7 +3216,6 @@ int Session::start(const Options &options, int caller) {
     const Resolved where = resolve(options.address, true);
     const Resolved view_where = viewers ? resolve(options.view, true) : Resolved{};
     inside_ = block_signals();  // not before: a name service that does not answer can be interrupted
-    turn_.resize(kTurnBytes);
     int status = listen_at(listener_, options.address, where, options.allow_remote);
     if (status == 0 && viewers) status = listen_at(view_listener_, options.view, view_where, options.allow_remote);
     if (status != 0) return status;

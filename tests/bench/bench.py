@@ -12,8 +12,11 @@ installed are left out.
 
 Two conditions. In a virtual machine a core that goes idle takes some 50 us to wake; whatever reads a terminal sleeps
 once for every 4 KiB, so all of them crawl alike, whatever they cost. With a spinner of class SCHED_IDLE on each core,
-which any other task preempts at once, the cores stay awake, and throughput and latency are the programs' own. CPU
-seconds are steady without spinners. A machine of metal behaves as with them. Tables say which condition they are from.
+which any other task preempts at once, the cores stay awake, and throughput and latency are the programs' own. (At once
+only in the same group: sched(7), autogroup, gives each session its equal share of a core, whatever class its tasks are
+of. So that is off meanwhile, which takes root; a daemon would get half a core beside a spinner, and every byte typed
+could wait for a tick.) CPU seconds are steady without spinners. A machine of metal behaves as with them. Tables say
+which condition they are from.
 
 Every job of a case runs once a round (those that are no yardstick in every third), and each round begins with another
 job, so that the machine's drift cancels; figures are medians, ratios are taken within a round. CPU and memory are the
@@ -51,6 +54,7 @@ BLOCK, END = 256 << 10, len('@@END@@\r\n')       # as in common.hpp
 SEND = 60 << 10                                  # bytes of the bare loop of sends: as much as a turn of the shim
 CURVE = {1: 32, 3: 32, 10: 32, 30: 32, 100: 16, 300: 8, 1000: 8}  # clients: MiB to each
 RARELY = 3                                       # of so many rounds who is no yardstick runs in one
+AUTOGROUP = '/proc/sys/kernel/sched_autogroup_enabled'
 CONDITIONS = ON, OFF = 'spinners', 'no spinners'
 THROUGHPUT_SECONDS = {ON: 270, OFF: 80}          # most of the 12 minutes
 ENV = {k: v for k, v in os.environ.items() if k not in ('TMUX', 'STY', 'SHIM_ADDRESS')}
@@ -235,13 +239,35 @@ def wait_until(true, seconds):
     return value
 
 
+def switch_autogroup(to):
+    """sched(7)'s autogroups, on ('1') or off ('0'). Gives how they were: '0' in a kernel that has none."""
+    try:
+        with open(AUTOGROUP, encoding='ascii') as f:
+            before = f.read().strip()
+        if before != to:
+            with open(AUTOGROUP, 'w', encoding='ascii') as f:
+                f.write(to)
+        return before
+    except FileNotFoundError:
+        return '0'
+
+
 class Spinners:
-    """One on each core, as long as the `with` lasts; none in the other condition."""
+    """One on each core, and no autogroups, as long as the `with` lasts; none in the other condition."""
+    autogroup = '0'                              # as it was before: clean_up() sees to it, too
+
     def __init__(self, condition=ON):
         self.cores = os.sched_getaffinity(0) if condition == ON else []
         self.running = []
 
     def __enter__(self):
+        if not self.cores:
+            return
+        try:
+            Spinners.autogroup = switch_autogroup('0')
+        except PermissionError:
+            print(f'bench: {AUTOGROUP} is 1, and only root can change it: the spinners take their share of the cores',
+                  file=sys.stderr)
         for core in self.cores:
             spinner = subprocess.Popen([SPIN])
             self.running.append(spinner)
@@ -252,6 +278,13 @@ class Spinners:
         for spinner in self.running:
             spinner.kill()
             spinner.wait()
+        restore_autogroup()
+
+
+def restore_autogroup():
+    if Spinners.autogroup == '1':
+        switch_autogroup('1')
+        Spinners.autogroup = '0'
 
 
 class Lines:
@@ -875,6 +908,7 @@ def save(path, results):
 
 
 def clean_up():
+    restore_autogroup()
     for session in SESSIONS[:]:
         session.stop()
     shutil.rmtree(TEMP, ignore_errors=True)

@@ -1,9 +1,9 @@
 // Fuzzes the recording's writer: what shim.cpp's Recorder writes is one strict JSON text a line, in UTF-8, and what
 // record.cpp reads of it (record_side.cpp) are the same bytes.
 //
-// The input is a plan of cuts (fuzz.hpp), a byte of choices, and the output. A marked piece ends a turn of the loop;
-// then the first bytes of the piece also stand in an event of another kind (bit 0: typed, bit 1: a marker). Bit 2 sets
-// a limit to the file. Checked:
+// The input is a plan of cuts (fuzz.hpp), a byte of choices, and the output. With a marked piece what was collected is
+// written, and the first bytes of the piece also stand in an event of another kind (bit 0: typed, bit 1: a marker).
+// Bit 2 sets a limit to the file. Checked:
 //   * the output comes back byte for byte, with a limit a beginning of it, and the file keeps to the limit;
 //   * text that is UTF-8 has no `b` event; what is typed comes back, with U+FFFD for what is not UTF-8;
 //   * the header's strings come back, and the exit event is the last.
@@ -53,29 +53,22 @@ std::string as_unicode(std::string_view bytes) {
 /// What was written, and what it should come to.
 struct Written {
     std::string output, typed;
-    bool utf8 = true;  // every turn's output was
+    bool utf8 = true;  // all that each event holds was
 };
-
-/// One turn's output, in pieces that end with whole characters but for the last.
-void record_turn(Recorder &recording, std::string_view turn, Written &written) {
-    const std::size_t first = turn.size() / 2 - cut_tail(turn.substr(0, turn.size() / 2));
-    for (const std::string_view piece : {turn.substr(0, first), turn.substr(first)})
-        if (!piece.empty()) recording.output(piece);
-    recording.end_output(turn);
-    written.output += turn;
-    written.utf8 = written.utf8 && is_utf8(turn);
-}
 
 Written record_all(Recorder &recording, Cuts &cuts, std::string_view output, unsigned choices) {
     Written written;
-    std::string turn;
+    std::string read;  // behind what was kept of the read before
     while (!output.empty()) {
         const std::string_view piece = cuts.take(output);
-        turn += piece;
+        read += piece;
+        const std::size_t kept = output.empty() || (choices & 8) != 0 ? 0 : cut_tail(read);
+        const std::string_view whole = std::string_view(read).substr(0, read.size() - kept);
+        if (!whole.empty()) recording.output(whole);
+        written.output += whole;
+        written.utf8 = written.utf8 && is_utf8(whole);
+        read.erase(0, whole.size());
         if (!cuts.marked() && !output.empty()) continue;
-        const std::size_t kept = output.empty() || (choices & 8) != 0 ? 0 : cut_tail(turn);
-        record_turn(recording, std::string_view(turn).substr(0, turn.size() - kept), written);
-        turn.erase(0, turn.size() - kept);
         if ((choices & 1) != 0) {
             recording.event('i', piece.substr(0, 16));
             written.typed += as_unicode(piece.substr(0, 16));
