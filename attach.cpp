@@ -1270,8 +1270,8 @@ struct ShimRun {
     std::string said;  // what it wrote, to standard output and to standard error
 };
 
-/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps nothing
-/// of its caller's open, so the end of the pipe comes when shim returns.
+/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps
+/// nothing of its caller's open, so the end of the pipe comes when shim returns.
 ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
     std::string wait = "-w", where = address;
     std::vector<char *> argv{nullptr, wait.data(), where.data()};

@@ -8,7 +8,7 @@
 //   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
 //
 //                    ┌────────────┐ lines ┌─────────────────┐ events ┌─────────────────────────┐ bytes
-//   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├───────► standard output
+//   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├──────► standard output
 //                    └────────────┘       │    (by Json)    │        │ play screen paint:      │
 //                                         └─────────────────┘        │ Model (a terminal that  │
 //                                                                    │ shows nothing), Painter │
@@ -24,7 +24,8 @@
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
 //
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
-// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen · 14 the command line
+// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen ·
+// 14 the command line; and before 1 what not every system has
 //
 // FILE may be the name of a session: its newest recording is meant.
 //
@@ -175,7 +176,7 @@ private:
         return !closed_;
     }
 
-    /// Another process that has the same file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
+    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
     void wait_until_writable() const {
         pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
         ::poll(&ready, 1, -1);
@@ -1349,7 +1350,7 @@ private:
             const bool terminator = eight_bit_ && c == '\x9C' && last == '\xC2';
             return terminator || (c == '\a' && state_ == State::osc) ? Step::last : Step::more;
         }
-        const bool is_tail = (c & 0xC0) == 0x80;  // xterm takes a whole character for the unknown name of a set: ESC ( €
+        const bool is_tail = (c & 0xC0) == 0x80;  // xterm takes a whole character for a set's unknown name: ESC ( €
         if (state_ == State::intermediate && (last & 0x80) != 0 && !is_tail) return Step::before;
         if (state_ == State::intermediate && ((c & 0xC0) == 0xC0 || (last & 0x80) != 0)) return Step::more;
         if ((c & 0x80) != 0) return Step::before;
@@ -1536,8 +1537,8 @@ private:
 // === 5. Rows and lines ===============================================================================================
 // What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
 // pool, where those with combining marks stand in full) and the index of its pen, the rendition. A row holds only the
-// cells that are in use, and the pen of all that follow: so to clear one takes no time. Lines that scrolled off are kept
-// as cells, too; nothing is put into bytes before it is painted.
+// cells that are in use, and the pen of all that follow: so to clear one takes no time. Lines that scrolled off are
+// kept as cells, too; nothing is put into bytes before it is painted.
 
 constexpr std::size_t kMostPens = 192 << 10;                      // different ones, of all cells that are kept
 constexpr std::size_t kMostMarks = 16, kMostPool = 256 << 10;     // on one character, in all of them
@@ -3391,8 +3392,8 @@ bool pause_for_more(const Output &out) {
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
-/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is waited
-/// for. Gives what reading gave last: `some` or `wait` when visit(), or the reader of our output, wanted no more.
+/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
+/// waited for. Gives what reading gave last: `some` or `wait` when visit(), or who reads our output, wanted no more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
     Got got = Got::some;
@@ -3720,7 +3721,7 @@ int info(const Options &options) {
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
-constexpr Micros kMarkerSlack = kSecond;                              // so long after a marker, `[` goes to the one before
+constexpr Micros kMarkerSlack = kSecond;  // so long after a marker, `[` goes to the one before
 constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
 constexpr std::size_t kStateHistory = 16 << 10;                       // ... and of the lines above the screen in one
 constexpr std::size_t kWorkBetweenKeys = 256 << 10;                   // bytes of the recording: far less than 10 ms
@@ -3771,8 +3772,8 @@ public:
     }
 
     /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be written; or
-    /// until `input` has something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`. Signals
-    /// are let in only here: one that came just before a wait would else not end it.
+    /// until `input` has something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`.
+    /// Signals are let in only here: one that came just before a wait would else not end it.
     std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
         sigset_t blocked, before;
         fd_set readable, writable;
@@ -3818,8 +3819,8 @@ public:
         }
     }
 
-    /// Stops until SIGCONT. If it was Ctrl-Z, so do all that would have had the signal of that key: a shell script around
-    /// us, the rest of a pipeline.
+    /// Stops until SIGCONT. If it was Ctrl-Z, so do all that would have had the signal of that key: a shell script
+    /// around us, the rest of a pipeline.
     void stop(bool by_key) const {
         leave();
         std::signal(SIGTSTP, SIG_DFL);
@@ -3846,8 +3847,8 @@ private:
     std::array<char, 64> typed_{};
 };
 
-/// Finds the keys in what a terminal sends. A sequence is an arrow, or an answer or a report of the terminal: the letters
-/// in it are no keys.
+/// Finds the keys in what a terminal sends. A sequence is an arrow, or an answer or a report of the terminal: the
+/// letters in it are no keys.
 class KeyReader {
 public:
     /// Calls press(key) for each key in `typed`.

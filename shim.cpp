@@ -23,7 +23,7 @@
 // The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF
 // 's' 's' rows cols xpixels ypixels, 16 bits each, network order: its hello) gets FF FF 'x' 'x' STATUS as the last five
 // bytes when the program has ended. One with a window may send such messages at any time; a hello of 0 rows and columns
-// is no window, and all behind it is input. One that only pushes input (x pixels 2) gets FF FF 'o' 'k' when it is taken.
+// is no window, and all behind it is input. One that pushes input and leaves (x pixels 2) gets FF FF 'o' 'k' for it.
 //
 // Exit status: 0 started (with --foreground: the program's, 128 + n when signal n ended it), 2 usage, 125 could not
 // start, 126 PROGRAM cannot be executed, 127 PROGRAM not found.
@@ -165,7 +165,7 @@ int close_on_exec(int fd) {
 
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
-/// Questions to the kernel that not every system answers: the section 'What not every system has' does what can be done.
+/// Questions to the kernel that not every system answers: see the section 'What not every system has'.
 struct System {
     /// termios(3), c_iflag: Backspace takes back a character of UTF-8, not a byte; 0 where the kernel cannot.
     static const tcflag_t kUtf8Input;
@@ -510,8 +510,8 @@ private:
     struct stat file_{};  // which file it was when we made it
 };
 
-/// The beginning of a line of a recording: at which byte of the file, how many bytes of output the lines before it hold,
-/// and the window size there.
+/// The beginning of a line of a recording: at which byte of the file, how many bytes of output the lines before it
+/// hold, and the window size there.
 struct Place {
     std::uint64_t offset = 0, position = 0;
     winsize size{};
@@ -522,7 +522,7 @@ class Memory {
 public:
     /// Begins, empty, with the output from `place` on (its offset does not matter); false when no file can be made.
     bool begin(const Place &place);
-    /// Takes whole lines of a recording, after which `here.position` bytes have been printed in a window of `here.size`.
+    /// Takes whole lines of a recording; with them `here.position` bytes have been printed, in a window of `here.size`.
     void write(std::string_view lines, const Place &here);
     /// Forgets the lines before `place`, one of this file; false, and it is closed, when no new file can be made.
     bool forget_before(const Place &place);
@@ -758,8 +758,8 @@ private:
 // else wakes the loop (select(2), 'The self-pipe trick'); pselect(2) changes the mask and waits in one step (POSIX).
 //
 // Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the pacing
-// client is kPaceBytes behind, the master is not read. Neither waits for the other, so a large paste into a program
-// that is itself waiting for its output to be taken cannot lock up.
+// client is kPaceBytes behind, the master is not read. Neither waits for the other: a large paste into a program that
+// is itself waiting for its output to be taken would else be a deadlock.
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
@@ -769,7 +769,7 @@ constexpr seconds kTakesNothing{5};               // a client in the way that ta
 constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
 constexpr int kAcceptFew = 64;                   // taken in at a time, between two looks at everybody else
-constexpr milliseconds kLookTick{50};            // with --explain: how often we look what the program does with its terminal
+constexpr milliseconds kLookTick{50};            // with --explain: how often we look what the program does
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without who is still owed something
@@ -991,9 +991,10 @@ int Session::run() {
             if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
         for (Client &client : clients_)
             if (client.socket && FD_ISSET(client.socket.get(), &readable)) read_client(client);
-        recorder_.commit();
+        recorder_.commit();  // what they typed, before the program gets it
         write_input();
         if (phase_ == Phase::running && pty_.is_open() && FD_ISSET(pty_.master(), &readable)) read_master();
+        recorder_.commit();  // what it printed, before any client gets it
 
         // Flush: to each client what it has room for. Then what is due, and those that are gone are forgotten: here
         // alone, as loops over the clients run everywhere else.
@@ -1092,11 +1093,15 @@ void Session::look_at_progress(Client &client) {
 
 // --- output: program -> recording -> ring -> clients ---
 
-/// A turn of output: reads, records and puts into the ring piece by piece; the clients are sent all of it at once. A
-/// read of the master gives at most 4,095 bytes (n_tty_read in the kernel), which a kernel worker has put there; it puts
-/// the next ones there while we are busy with these, so in a flood no read has to wait. But one that finds nothing waits
-/// for the worker, which costs more than it brings: a short piece, an echo say, goes out by itself. False when there
-/// was nothing to read; errno tells why.
+/// A turn of output: reads, encodes and puts into the ring piece by piece; then the recording gets all of it with one
+/// write(2), and each client with one sendmsg(2).
+///
+/// A read of the master gives at most 4,095 bytes: the line discipline's buffer holds 4,096, and the last place is kept
+/// for the end of a line (n_tty.c in the kernel). A kernel worker has put them there; it puts the next ones there while
+/// we are busy with these, so in a flood no read has to wait. But one that finds nothing waits for the worker, which
+/// costs more than it brings: so a short piece, an echo say, goes out by itself.
+///
+/// False when there was nothing to read; errno tells why.
 bool Session::read_master() {
     const auto until = Clock::now() + kTurnTime;
     for (int pieces = 0; pieces < kTurnPieces; ++pieces) {
@@ -1109,14 +1114,13 @@ bool Session::read_master() {
     return true;
 }
 
-/// Records what has been read and then shows it to the clients; a character that the read has cut waits for the rest of
-/// it, unless `all`. The recording comes first: no client ever saw a byte that is not in it.
+/// Gives what has been read to the recorder and the ring; a character that the read has cut waits for the rest of it,
+/// unless `all`.
 void Session::publish(bool all) {
     const std::string_view bytes(piece_.data(), piece_used_);
     const std::string_view ready = bytes.substr(0, bytes.size() - (all ? 0 : cut_tail(bytes)));
     if (!ready.empty()) {
         recorder_.output(ready);
-        recorder_.commit();
         ring_.append(ready);
         printed_ = now_;
         narrator_.printed(ready, clients_.size(), recorder_.is_open());
@@ -1172,8 +1176,8 @@ void Session::drop_all() {
     if (copier_ > 0) ::kill(copier_, SIGKILL);
 }
 
-/// The client takes no more output. But one that typed and left (echo make | nc) may have been quicker than we were: what
-/// it sent, and stands in our socket's receive queue, is still read, up to the end.
+/// The client takes no more output. But one that typed and left (echo make | nc) may have been quicker than we were:
+/// what it sent, and stands in our socket's receive queue, is still read, up to the end.
 void Session::client_output_ended(Client &client) {
     if (client.input_ended || phase_ == Phase::farewell) return drop(client);
     client.output_ended = true;
@@ -1210,12 +1214,13 @@ bool Session::has_place() const { return running_records() < kMostRecords; }
 bool Session::is_crowded() const {
     return !has_place() && std::any_of(clients_.begin(), clients_.end(), [this](const Client &client) {
         const bool fell_out = client.stage == Stage::live && client.cursor < ring_.tail();
-        return client.socket && !client.output_ended && client.record == 0 && (client.stage == Stage::unpainted || fell_out);
+        const bool wanted = client.stage == Stage::unpainted || fell_out;
+        return client.socket && !client.output_ended && client.record == 0 && wanted;
     });
 }
 
-/// Where the bytes that a client at `position` is shown from the ring begin: as much of the history as it holds, from the
-/// start of a line on if one starts there.
+/// Where the bytes that a client at `position` is shown from the ring begin: as much of the history as it holds, from
+/// the start of a line on if one starts there.
 std::uint64_t Session::line_start(std::uint64_t position) const {
     const std::uint64_t first = std::max(ring_.tail(), position - std::min(options_.history, position));
     if (first == 0) return first;
@@ -1230,8 +1235,8 @@ bool Session::is_known(const Client &client) const {
 }
 
 /// What a client is sent before the live bytes, as soon as its hello tells what it shows them on (section 5):
-/// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. One that came
-/// before the first byte needs nothing; one that has said nothing gets each byte that was printed since it came.
+/// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. One that
+/// came before the first byte needs nothing; one that has said nothing gets each byte that was printed since it came.
 void Session::begin_output(Client &client) {
     const ClientInput::Screen screen = client.input.screen();
     const bool needs_nothing = client.cursor == 0 || options_.history == 0 || client.input.is_push();
@@ -1309,8 +1314,8 @@ bool Session::awaits_rest(const Client &client) const {
 // --- input: clients -> program ---
 
 /// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of them
-/// does not keep out the Ctrl-C of another. The master takes what the terminal has room for. Not so while it edits lines
-/// (ICANON): then the kernel takes all, but keeps 4,095 bytes of a line and its end (termios(3)), as on any terminal.
+/// does not keep out the Ctrl-C of another. The master takes what the terminal has room for. Not so while it edits
+/// lines (ICANON): then the kernel takes all, and keeps 4,095 bytes of a line and its end (termios(3)).
 void Session::write_input() {
     const auto queue_all = [this] {
         if (input_.size() >= kInputBytes) return;
@@ -1421,8 +1426,8 @@ void Session::sweep_those_who_left() {
         if (client.socket && client.input_ended && gate_.has_left(client.socket.get())) drop(client);
 }
 
-/// A client's socket gets a send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to
-/// 4 MiB (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be seen.
+/// A client's socket gets a send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow
+/// to 4 MiB (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be seen.
 void Session::welcome(Fd socket, bool viewer) {
     const int on = 1;
     ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // an echo does not wait for more (tcp(7))
@@ -1512,7 +1517,7 @@ void Session::reap() {
 
 /// The end of the session: the program is gone, its last output is read to the last byte, then everybody is told. With
 /// our slave closed the master gives what is left and then EIO (Linux) or 0 (BSD, macOS), or EAGAIN while a grandchild
-/// holds another. But it is read before as well: macOS and FreeBSD throw away what is unread when the last slave closes.
+/// holds another. It is read before that, too: macOS and FreeBSD throw away what is unread when the last slave closes.
 void Session::program_ended(int status) {
     status_ = status;
     if (phase_ == Phase::running) narrator_.ended(pty_, status);
@@ -1726,8 +1731,8 @@ void ClientInput::settle(std::string &program) {
 constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
 constexpr bool kLittleEndian = std::endian::native == std::endian::little;  // what the two below ask for, to be quick
 
-/// Sixteen bytes that the compiler works on at once, with whatever the processor has for that (a GNU extension of g++ and
-/// clang++); signed, so that bytes of 0x80 and over are below 0x20 too.
+/// Sixteen bytes that the compiler works on at once, with whatever the processor has for that (a GNU extension of g++
+/// and clang++); signed, so that bytes of 0x80 and over are below 0x20 too.
 using Sixteen = signed char __attribute__((vector_size(16)));
 using Two = std::uint64_t __attribute__((vector_size(16)));  // the same, as numbers
 
@@ -1742,8 +1747,8 @@ inline std::size_t plain_of_sixteen(const unsigned char *at) {
     return halves[1] != 0 ? 8 + static_cast<std::size_t>(std::countr_zero(halves[1])) / 8 : 16;
 }
 
-/// The length of the UTF-8 sequence that the four bytes at `at` begin with, when it is one of two or three bytes; else 0,
-/// which says nothing. Quicker than utf8_sequence(), as it has no loop.
+/// The length of the UTF-8 sequence that the four bytes at `at` begin with, when it is one of two or three bytes; else
+/// 0, which says nothing. Quicker than utf8_sequence(), as it has no loop.
 inline std::size_t short_sequence(const unsigned char *at) {
     std::uint32_t w = 0;
     std::memcpy(&w, at, sizeof w);
@@ -1830,10 +1835,10 @@ char *encode_base64(std::string_view in, char *out) {
 // ---------------------------------------------------------------------------------------------------------------------
 // 7. The recording
 //
-// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. What has been read is written with one
-// write(2) before any client gets it: the page cache survives our own end by SIGKILL, so what a client saw is in the
-// file. When a write falls short (disk full, file size limit), the rest of the line is kept and finished first when
-// writing works again; what is printed meanwhile is counted and told by a marker.
+// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with one
+// write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a client saw
+// is in the file. When a write falls short (disk full, file size limit), the rest of the line is kept and finished first
+// when writing works again; what is printed meanwhile is counted and told by a marker.
 //
 // Late clients are painted from the recording, by `record`. Where there is no file, or not everything is in it (-n, at
 // its limit, a full disk), the same lines go into memory: an unlinked file with the end of the session.
@@ -2040,7 +2045,7 @@ pid_t start_record(const std::string &program, std::vector<std::string> words, c
 constexpr std::uint64_t kKeyframeStep = 16 << 20;        // bytes of output, when it pauses
 constexpr std::uint64_t kKeyframeMost = 256 << 20;       // and when it does not
 constexpr std::uint64_t kMemoryStep = 4 << 20, kMemoryMost = 8 << 20;  // the same, with a recording in memory
-constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many clients wait, for each of whom it saves reading that
+constexpr std::uint64_t kCrowdStep = 1 << 20;            // and when many wait, each of whom it saves reading that
 constexpr seconds kKeyframePause{1};
 constexpr int kLowestPriority = 19;
 constexpr int kCrowdPriority = 10;  // of a paint among many: those who type meanwhile are served before it
@@ -2577,7 +2582,8 @@ TcpOwner tcp_owner(int diag, const SocketAddress &peer, const SocketAddress &own
     put_endpoint(own, question.body.id.idiag_dport, question.body.id.idiag_dst);
     Answer answer;
     const auto *found = answer.to<inet_diag_msg>(diag, question.head, SOCK_DIAG_BY_FAMILY);
-    if (found == nullptr || found->id.idiag_dport != question.body.id.idiag_dport) return {};  // or only who listens there
+    if (found == nullptr) return {};
+    if (found->id.idiag_dport != question.body.id.idiag_dport) return {};  // it is who listens there
     return {.here = true, .held = found->idiag_inode != 0, .user = found->idiag_uid};
 }
 #else
@@ -2592,7 +2598,7 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress &) { return {
 //
 // The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
 // Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
-// peer's own socket has an owner, and an inode as long as a process holds it. 'What not every system has' asks for both.
+// peer's own socket has an owner, and, as long as a process holds it, an inode. Systems without it: see above.
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// IPv4 inside IPv6 (::ffff:1.2.3.4) as plain IPv4.
@@ -2759,8 +2765,9 @@ void Narrator::made(const Pty &pty) {
     if (!on_) return;
     std::array<char, PATH_MAX> name{};
     ::ttyname_r(pty.slave(), name.data(), name.size());
-    tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is descriptor " +
-                          std::to_string(pty.master()) + ", the slave is " + name.data(), "openpty(3), pty(7)");
+    tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is "
+                      "descriptor " + std::to_string(pty.master()) + ", the slave is " + name.data(),
+         "openpty(3), pty(7)");
     ::tcgetattr(pty.slave(), &settings_);
 }
 
@@ -3175,7 +3182,8 @@ std::string Session::default_name() const {
     const std::string folder = records_folder();
     const bool absolute = folder.starts_with('/');
     if (absolute && make_folders(folder)) return folder + "/" + options_.address + "-" + utc_now();
-    complain(folder, absolute ? std::strerror(errno) : "no absolute path for recordings: set SHIM_RECORDS, or -r or -n");
+    constexpr char kNoPath[] = "no absolute path for recordings: set SHIM_RECORDS, or -r or -n";
+    complain(folder, absolute ? std::strerror(errno) : kNoPath);
     return "";
 }
 
@@ -3251,8 +3259,8 @@ std::string Session::readiness() const {
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
-/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Whoever ends this session with
-/// Ctrl-C or a signal to all of its processes (a service manager) means the program: the last words come after that.
+/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Whoever ends this session
+/// with Ctrl-C, or a service manager's signal to all its processes, means the program: its last words are to come.
 [[noreturn]] void become_copier(int socket) {
     ::dup2(socket, STDIN_FILENO);
     reset_signals();
@@ -3318,10 +3326,10 @@ bool close_inherited() {
 
 /// Forks the daemon. There, gives a socket to the caller, who stays inside.
 ///
-/// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of what the
-/// books have a daemon do besides (daemon(3), daemon(7)):
-///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a terminal may
-///     get it for its controlling one (POSIX, section 11.1.3). Here openpty(3) alone opens one, with O_NOCTTY;
+/// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of what
+/// the books have a daemon do besides (daemon(3), daemon(7)):
+///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a terminal
+///     may get it for its controlling one (POSIX, section 11.1.3). Here openpty(3) alone opens one, with O_NOCTTY;
 ///   * chdir(2) to / comes later, when the program has started in the caller's folder: leave_folder();
 ///   * umask(2) stays, as the program inherits it: each file of ours is given its mode;
 ///   * the standard streams go to /dev/null at the end of the start, which reports its errors there: release_caller().
@@ -3342,9 +3350,9 @@ Fd fork_daemon() {
     return Fd(close_on_exec(ends[1]));
 }
 
-/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see their end,
-/// and `line` tells that the session is ready. True when the caller has told it on: one that was ended before (Ctrl-C)
-/// knows of no session, and there must be none.
+/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see their
+/// end, and `line` tells that the session is ready. True when the caller has told it on: one that was ended before
+/// (Ctrl-C) knows of no session, and there must be none.
 bool release_caller(const Fd &caller, const std::string &line) {
     const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
