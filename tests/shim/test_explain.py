@@ -183,7 +183,7 @@ def fall_behind(pty, own_terminal):
                           'read x; head -c 3000000 /dev/zero | tr "\\0" "."; echo; echo END; read x',
                           stdout=own_terminal, stderr=told)
     told.close()
-    wait_until(lambda: os.path.exists(path))
+    wait_until(lambda: os.path.exists(pty.path('s.cast')))  # which is made when the socket is there
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(TIMEOUT)
     client.connect(path)

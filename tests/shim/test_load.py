@@ -7,7 +7,7 @@ import time
 import pytest
 
 from common import NO_WINDOW
-from harness import TIMEOUT, hello
+from harness import BUILD, TIMEOUT, hello
 from told import (MIB, SLACK, Drain, Recording, Told, compiled, descriptors, many_descriptors, pattern, resident, same,
                    until_calm)
 
@@ -63,7 +63,7 @@ def test_ten_thousand_visits_leave_nothing(pty, where, rounds):
         visit(n)
     assert time.monotonic() - begun < 15 * SLACK
     until_calm(lambda: settled() == before, 'the number of descriptors before')
-    assert resident(told.shim.pid) - memory < MIB // 2
+    assert 'sanitize' in BUILD or resident(told.shim.pid) - memory < MIB // 2, 'ASan tells leaks itself, at the end'
     assert not drain.ended
     told.start('exit', 0)
     told.shim.wait_gone()
