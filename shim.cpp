@@ -9,9 +9,9 @@
 //       └───input─────◄ master ◄─ input queue ◄─ hello and window filter ◄──◄ socket of each client
 //                     └────────────────────────────────────────────────────┘
 //
-// One process, one thread, one pselect(2) loop. Everything that the program prints is recorded first and then put in a
-// ring of 1 MiB; a client is a position (its cursor) in that ring. What one pass of the loop reads from the master is a
-// turn. Sections 1 to 4 are the core; what it leans on stands behind:
+// One process, one thread, one pselect(2) loop. All that the program prints is in the recording before any client is
+// sent it, from a ring of 1 MiB; a client is a position (its cursor) in that ring. What one pass of the loop reads from
+// the master is a turn. Sections 1 to 4 are the core; what it leans on stands behind:
 //
 //   1  the program on its terminal     5  what a client says         9  listening
 //   2  the output: one ring            6  UTF-8 and JSON            10  who may come in
@@ -402,10 +402,10 @@ Sequence utf8_sequence(const unsigned char *at, const unsigned char *end) {
     return {Sequence::Kind::whole, length};
 }
 
-/// How many bytes at the end (0 to 3) begin a character that the next read may complete.
+/// How many bytes at the end (0 to kMostCut) begin a character that the next read may complete.
 std::size_t cut_tail(std::string_view bytes) {
     const auto *end = reinterpret_cast<const unsigned char *>(bytes.data()) + bytes.size();
-    for (std::size_t back = 1; back <= 3 && back <= bytes.size(); ++back) {
+    for (std::size_t back = 1; back <= kMostCut && back <= bytes.size(); ++back) {
         if ((end[-static_cast<std::ptrdiff_t>(back)] & 0xC0) == 0x80) continue;  // in the middle of a character
         if (end[-static_cast<std::ptrdiff_t>(back)] < 0x80) return 0;
         return utf8_sequence(end - back, end).kind == Sequence::Kind::cut ? back : 0;
@@ -1837,7 +1837,7 @@ char *encode_base64(std::string_view in, char *out) {
 //
 // asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with one
 // write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a client saw
-// is in the file. When a write falls short (disk full, file size limit), the rest of the line is kept and finished first
+// is in the file. When a write falls short (disk full, file size limit), the rest of the line is kept and finished
 // when writing works again; what is printed meanwhile is counted and told by a marker.
 //
 // Late clients are painted from the recording, by `record`. Where there is no file, or not everything is in it (-n, at

@@ -18,7 +18,7 @@ import pyte
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
+BUILD = os.path.abspath(os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build')))
 SHIM, ATTACH, RECORD = (os.path.join(BUILD, name) for name in ('shim', 'attach', 'record'))
 PYTHON = '/usr/bin/python3'
 KIND = os.path.basename(os.path.normpath(BUILD))                # 'build', or the name of another kind of build

@@ -29,7 +29,7 @@ import tools
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-BUILD = os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build'))
+BUILD = os.path.abspath(os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build')))
 TIMEOUT = 60           # seconds for one command or statement: only reached when something is wrong
 SEEN, WRONG, LEFT = 0, 1, 3     # how a lesson has ended
 INDENT = '    '
