@@ -256,8 +256,9 @@ def test_ctrl_c_ends_a_printing_program_and_its_last_words_are_seen(pty):
 
 
 def test_raw_client_and_attach_watch_the_same_program(pty):
-    """nc and attach side by side: the raw one sees the bytes, the aware one the goodbye too."""
-    shim = pty.shim('-n', '0', *program('ticker.py'))
+    """nc and attach side by side: the raw one sees the bytes, the aware one the goodbye too. (The program waits for nc,
+    which would be painted a screen if it came after the first line.)"""
+    shim = pty.shim('-n', '-w', '0', *program('ticker.py'))
     netcat = pty.background('nc', '127.0.0.1', shim.address.rpartition(':')[2], stdin=-1, stdout=-1)
     assert os.read(netcat.stdout.fileno(), 6) == b'tick 1'
     terminal = pty.attach(shim.address)
