@@ -6,6 +6,7 @@
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
 //   record screen  [-e] [-t TIME] FILE                              what is on the screen
 //   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
+//   record serve   [-H SIZE]                                        answers its shim
 //
 //                    ┌────────────┐ lines ┌─────────────────┐ events ┌─────────────────────────┐ bytes
 //   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├──────► standard output
@@ -25,7 +26,7 @@
 //
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
 // 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen ·
-// 14 the command line; and before 1 what not every system has
+// 14 serve · 15 the command line; and before 1 what not every system has
 //
 // FILE may be the name of a session: its newest recording is meant.
 //
@@ -514,6 +515,10 @@ public:
         pollfd ready{.fd = fd(), .events = POLLIN, .revents = 0};
         return seekable() || ::poll(&ready, 1, 0) != 0;
     }
+    [[nodiscard]] std::uint64_t size() const {
+        struct stat file {};
+        return seekable() && ::fstat(fd(), &file) == 0 ? static_cast<std::uint64_t>(file.st_size) : 0;
+    }
     [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
     void rewind() { seek(start_); }
@@ -795,6 +800,59 @@ private:
     std::string found_;  // the link to look at first: the rest of /proc costs a lot more
 };
 
+/// Takes the events of a recording apart, one after the other.
+class EventParser {
+public:
+    /// What one event leaves to the next.
+    struct State {
+        Micros time = 0;       // of the last event
+        bool covered = false;  // the `o` event for which the last `b` event stands is still to come
+        bool exited = false;   // the last event was an `x`
+    };
+
+    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event` shows
+    /// lives until the next call. `goes_on`: the next text is more of this event.
+    const char *parse(std::string_view text, int version, Event &event, bool goes_on = false) {
+        Json json(text, room_);
+        Micros time = 0;
+        std::string_view kind = "o";
+        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
+        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
+        bool good = json.expect(',', "a comma is missing");
+        if (version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
+        event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
+        event.goes_on = goes_on;
+        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
+        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
+        if (version == 2) state_.time = std::max(state_.time, time);
+        else state_.time = std::min(state_.time + time, kForever);
+        event.time = state_.time;
+        state_.exited = event.kind == 'x';
+        return nullptr;
+    }
+
+    [[nodiscard]] const State &state() const { return state_; }
+    void go_to(const State &state) { state_ = state; }
+
+private:
+    bool read_data(Json &json, Event &event) {
+        event.bytes = {};
+        event.output = event.kind == 'b' || (event.kind == 'o' && !state_.covered);
+        if (event.kind == '?') return json.skip_list();
+        if (!json.string(event.bytes)) return false;
+        if (event.kind == 'o') state_.covered = state_.covered && event.goes_on;
+        if (event.kind != 'b') return true;
+        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
+        event.bytes = exact_;
+        state_.covered = true;
+        return true;
+    }
+
+    State state_;
+    std::vector<char> room_;  // for strings that are decoded
+    std::string exact_;       // what the last `b` event held
+};
+
 /// Reads a recording, event by event. With `follow`, the end of the file is the end only when nobody writes it any more
 /// (a shim that has written its `x` event only sees to its clients); until then `next` gives `wait` there.
 class RecordingReader {
@@ -816,10 +874,10 @@ public:
         window_.rewind();
         header_ = Header();
         prefix_.clear();
-        covered_ = torn_ = exited_ = writer_gone_ = false;
+        parser_.go_to({});
+        torn_ = writer_gone_ = false;
         before_ = '[';
         line_ = 1;
-        time_ = 0;
         Got got = read_header();
         for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
             if (got == Got::anew) window_.rewind();
@@ -839,7 +897,7 @@ public:
             const bool on_header_line = line_ == 1 && header_.version != 1;
             if (!blank && on_header_line) return complain_here("something stands behind the header on its line");
             if (blank || (header_.version == 3 && text.starts_with('#'))) continue;
-            const char *const why = parse(text, event);
+            const char *const why = parser_.parse(text, header_.version, event, !prefix_.empty());
             if (why == nullptr) return Got::some;
             if (!torn_) return complain_here(why);
         }
@@ -857,26 +915,24 @@ public:
         cut_line(rest_of_line);
     }
 
-    /// The next event, when `next` begins with it: not in the middle of a long one, nor between a `b` and its `o`.
+    /// The next event, when `next` begins with it: not in the middle of a long one.
     struct Place {
         off_t offset = 0;
         long line = 0;
-        Micros time = 0;
+        EventParser::State state;
         char before = '[';
-        bool exited = false;
     };
     [[nodiscard]] std::optional<Place> place() const {
-        if (!window_.seekable() || !prefix_.empty() || covered_) return std::nullopt;
-        return Place{window_.tell(), line_, time_, before_, exited_};
+        if (!window_.seekable() || !prefix_.empty()) return std::nullopt;
+        return Place{window_.tell(), line_, parser_.state(), before_};
     }
     void go_back(const Place &place) {
         window_.seek(place.offset);
         line_ = place.line;
-        time_ = place.time;
+        parser_.go_to(place.state);
         before_ = place.before;
-        exited_ = place.exited;
         prefix_.clear();
-        covered_ = torn_ = writer_gone_ = false;
+        torn_ = writer_gone_ = false;
     }
 
     /// From now on `next` gives `wait` where it would have to wait for a pipe.
@@ -905,7 +961,7 @@ public:
     }
 
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
-    [[nodiscard]] bool died() const { return writer_gone_ && !exited_ && header_.pid != 0 && window_.seekable(); }
+    [[nodiscard]] bool died() const { return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable(); }
 
     /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have already
     /// must be written out.
@@ -922,7 +978,7 @@ public:
 private:
     /// Whether there may be more to come. A shim is seen by its lock, another writer by what it has open.
     bool is_written() {
-        if (writer()) return !exited_;
+        if (writer()) return !parser_.state().exited;
         return header_.pid == 0 && window_.seekable() && elsewhere_.check(window_.fd());
     }
 
@@ -1148,54 +1204,18 @@ private:
         return cut_part(text);
     }
 
-    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1. Gives what is wrong with it, or nothing.
-    const char *parse(std::string_view text, Event &event) {
-        Json json(text, room_);
-        Micros time = 0;
-        std::string_view kind = "o";
-        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
-        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.expect(',', "a comma is missing");
-        if (header_.version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
-        event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
-        event.goes_on = !prefix_.empty();
-        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
-        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
-        if (header_.version == 2) time_ = std::max(time_, time);
-        else time_ = std::min(time_ + time, kForever);
-        event.time = time_;
-        exited_ = event.kind == 'x';
-        return nullptr;
-    }
-
-    bool read_data(Json &json, Event &event) {
-        event.bytes = {};
-        event.output = event.kind == 'b' || (event.kind == 'o' && !covered_);
-        if (event.kind == '?') return json.skip_list();
-        if (!json.string(event.bytes)) return false;
-        if (event.kind == 'o') covered_ = covered_ && event.goes_on;
-        if (event.kind != 'b') return true;
-        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
-        event.bytes = exact_;
-        covered_ = true;
-        return true;
-    }
-
     std::string path_, name_;
     bool follow_ = false, waits_ = true;
     FileWindow window_;
     Header header_;
-    std::vector<char> room_;    // for strings that are decoded
-    std::string exact_;         // what the last `b` event held
-    bool covered_ = false;      // ... and the `o` event that it stands for is still to come
+    EventParser parser_;
+    std::vector<char> room_;    // for strings of the header
     std::string prefix_;        // of a line that comes in parts: what the next part begins with
     std::string part_;          // the present part
     bool part_base64_ = false;  // ... of a `b` event
     char before_ = '[';         // v1: what stands before the next element: of the list, a comma, the end of an element
     long line_ = 1;             // the present line
-    Micros time_ = 0;           // of the last event
     bool torn_ = false;         // the present line has no newline, and the file ends there
-    bool exited_ = false;       // the last event was an `x`
     bool writer_gone_ = false;  // nobody writes the file any more
     OpenElsewhere elsewhere_;
 };
@@ -4841,7 +4861,246 @@ int screen(const Options &options) {
     return out.status();
 }
 
-// === 14. The command line ============================================================================================
+// === 14. serve: questions about the past =============================================================================
+// The shim knows nothing of terminals, and asks its helper: this. A question and its answer are one struct each, on the
+// socket pair that is our standard input. The two files grow under us: of them is read what the shim says has been
+// written, with pread(2), as their offsets are the shim's.
+
+// >>> questions about the past: the same in shim.cpp and record.cpp
+/// What the shim asks `record serve`; an answer has the kind of its question, or `cannot`.
+enum class PastKind : std::uint32_t { read = 1, paint = 2, bytes = 3, cannot = 4 };
+
+/// The files of the helper: the recording, and the tail, which holds what the recording does not.
+constexpr int kRecordingFd = 3, kTailFd = 4;
+constexpr std::uint32_t kPastProtocol = 1;             // the number of this text's meaning
+constexpr std::uint64_t kMostRead = 4 << 20;           // bytes of a file in one `read`
+constexpr std::uint64_t kMostBytes = 64 << 10;         // bytes of output in one answer to `bytes`
+constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: more is no answer
+
+/// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte order.
+///
+///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read` makes
+///          the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is passed over.
+///          Answer: `to`, the offset behind the last line read.
+///   paint  answer: the bytes that bring a terminal to the model's state, behind `from` bytes of scrolled-off lines.
+///          `to` is 1 for a terminal that has had bytes before, else 0.
+///   bytes  answer: the recording's output from its byte `from` on, up to byte `to`, kMostBytes at most. None: the place
+///          is still looked for, ask again.
+struct PastMessage {
+    PastKind kind{};
+    std::uint32_t protocol = kPastProtocol;
+    std::uint64_t client = 0;                          // for whom: as in the question
+    std::uint64_t from = 0, to = 0;
+    std::uint32_t file = 0;                            // kRecordingFd or kTailFd
+    std::uint16_t columns = 0, rows = 0;
+    std::uint64_t length = 0;                          // bytes behind this; 0 in a question
+};
+// <<< questions about the past
+
+constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that the model keeps
+constexpr std::uint64_t kMostScan = 64 << 20;     // bytes of the recording in one search for a place
+constexpr std::uint64_t kNoteEvery = 1 << 20;     // bytes of output between two notes of places
+constexpr std::size_t kMostCursors = 1024;
+
+/// What a terminal that shows something is told before a paint: CAN and ST end what it was in the middle of; no
+/// keyboard protocol on either screen; the main screen; then what a program may have set, as attach takes it back.
+constexpr std::string_view kStartOver =
+    "\x18\x1B\\\x1B[<99u\x1B[=0u\x1B[?1049l\x1B[<99u\x1B[=0u"
+    "\x1B[?12;1007;1034;1036;1039r\x1B[0 q\x1B]8;;\x1B\\\x1B[>4m\x1B[m"
+    "\x1B[?1;5;6;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1015;1016;2004;2026;2031;2048;9001l\x1B>"
+    "\x1B[?7;25h\x1B[2;4;20l\x1B[12h\x1B[r\x1B(B\x1B)B\x1B*B\x1B+B\x0F\x1B[H\x1B[2J";
+
+/// The helper's knowledge: the model, and where in the recording the bytes of the output stand.
+class Past {
+public:
+    explicit Past(std::uint64_t history) : history_(history) {
+        recording_.open(("/dev/fd/" + std::to_string(kRecordingFd)).c_str());
+        tail_.open(("/dev/fd/" + std::to_string(kTailFd)).c_str());
+    }
+
+    /// Makes the header of the answer from the question; gives the bytes behind it.
+    std::string answer(PastMessage &message) {
+        std::string bytes;
+        const bool done = message.kind == PastKind::read    ? read(message)
+                          : message.kind == PastKind::paint ? paint(message, bytes)
+                                                            : find_bytes(message, bytes);
+        if (!done) {
+            message.kind = PastKind::cannot;
+            bytes.clear();
+        }
+        message.length = bytes.size();
+        return bytes;
+    }
+
+private:
+    enum class Taken { line, none, failed };  // none: none ends before the given offset
+
+    /// Before some line of the recording.
+    struct Place {
+        std::uint64_t offset = 0;
+        std::uint64_t position = 0;  // of the output
+        bool covered = false;        // the line is the `o` of a `b` before it
+    };
+
+    /// The next line, if it ends at the offset `end` or before.
+    static Taken take_line(FileWindow &window, std::uint64_t end, std::string_view &line) {
+        for (std::size_t seen = 0;;) {
+            const std::string_view rest = window.rest();
+            const std::uint64_t most = end - std::min(end, static_cast<std::uint64_t>(window.tell()));
+            const std::size_t newline = rest.find('\n', seen);
+            seen = rest.size();
+            if (std::min(newline, seen) >= most) return Taken::none;
+            if (newline != std::string_view::npos) {
+                line = rest.substr(0, newline);
+                window.drop(newline + 1);
+                return Taken::line;
+            }
+            if (window.fill(kMostLine) <= 0) return Taken::failed;
+        }
+    }
+
+    /// Reads the event at `place`, and moves it on. An event of the kind '?' stands for a line that holds none.
+    Taken step(FileWindow &window, std::uint64_t end, Place &place, Event &event) {
+        std::string_view line;
+        event = Event();
+        const Taken taken = take_line(window, end, line);
+        if (taken != Taken::line) return taken;
+        const bool is_header = &window == &recording_ && place.offset == 0;
+        const bool is_blank = line.find_first_not_of(" \t\r") == std::string_view::npos;
+        if (!is_header && !is_blank && parser_.parse(line, 2, event) != nullptr) return Taken::failed;
+        place.offset = static_cast<std::uint64_t>(window.tell());
+        place.position += event.output ? event.bytes.size() : 0;
+        place.covered = parser_.state().covered;
+        return Taken::line;
+    }
+
+    bool read(PastMessage &message) {
+        FileWindow &window = message.file == kTailFd ? tail_ : recording_;
+        if (window.size() < message.to || message.to < message.from) return false;
+        const std::uint64_t end = std::min(message.to, message.from + kMostRead);
+        Place place{.offset = message.from};
+        std::string_view rest_of_line;
+        window.seek(static_cast<off_t>(place.offset));
+        if (!model_ && place.offset > 0) {
+            window.seek(static_cast<off_t>(place.offset) - 1);
+            const Taken taken = take_line(window, end, rest_of_line);
+            if (taken == Taken::none) message.to = message.from;
+            if (taken != Taken::line) return taken == Taken::none;
+            place.offset = static_cast<std::uint64_t>(window.tell());
+        }
+        if (!model_) model_.emplace(message.columns, message.rows, history_);
+        const Taken last = feed_model(window, end, place);
+        message.to = place.offset;
+        if (last == Taken::failed) model_.reset();  // it has some of the lines, and nobody knows which
+        return last != Taken::failed;
+    }
+
+    /// Reads on from `place`. What continues the noted part of the recording is noted, too.
+    Taken feed_model(FileWindow &window, std::uint64_t end, Place &place) {
+        parser_.go_to({.covered = between_});
+        place.covered = between_;
+        const bool noted = &window == &recording_ && place.offset == noted_.offset && between_ == noted_.covered;
+        if (noted) place = noted_;
+        Event event;
+        Taken taken = step(window, end, place, event);
+        for (; taken == Taken::line; taken = step(window, end, place, event)) {
+            if (noted) note(place);
+            resize(*model_, event);
+            if (event.output) model_->feed(event.bytes);
+        }
+        between_ = place.covered;
+        return taken;
+    }
+
+    bool paint(const PastMessage &message, std::string &bytes) const {
+        if (!model_) return false;
+        std::uint64_t history = std::min(message.from, history_);
+        do {
+            bytes = message.to == 1 ? kStartOver : "";
+            bytes += model_->paint(history);
+            history /= 2;
+        } while (bytes.size() > kMostAnswer && history > 0);
+        return bytes.size() <= kMostAnswer;
+    }
+
+    bool find_bytes(const PastMessage &message, std::string &bytes) {
+        const std::uint64_t from = message.from, to = std::min(message.to, from + kMostBytes);
+        Place place = place_before(message.client, from), next = place;
+        const std::uint64_t most = place.offset + kMostScan;
+        Taken taken = Taken::line;
+        Event event;
+        if (from >= to) return false;
+        recording_.seek(static_cast<off_t>(place.offset));
+        parser_.go_to({.covered = place.covered});
+        while (place.position < to && place.offset < most && taken == Taken::line) {
+            const std::uint64_t position = place.position;
+            taken = step(recording_, UINT64_MAX, place, event);
+            if (taken != Taken::line) break;
+            note(place);
+            bytes += clip(event.output ? event.bytes : "", position, from, to);
+            if (place.position <= to) next = place;
+        }
+        if (cursors_.size() >= kMostCursors) cursors_.clear();
+        cursors_[message.client] = next;
+        return taken == Taken::line || !bytes.empty();
+    }
+
+    /// The nearest known place for who wants the output from `position` on.
+    [[nodiscard]] Place place_before(std::uint64_t client, std::uint64_t position) const {
+        const Place noted = *std::prev(std::ranges::upper_bound(notes_, position, std::less{}, &Place::position));
+        const auto cursor = cursors_.find(client);
+        if (cursor == cursors_.end() || cursor->second.position > position) return noted;
+        return cursor->second.offset > noted.offset ? cursor->second : noted;
+    }
+
+    void note(const Place &place) {
+        if (place.offset <= noted_.offset) return;
+        noted_ = place;
+        if (place.position >= notes_.back().position + kNoteEvery) notes_.push_back(place);
+    }
+
+    const std::uint64_t history_;
+    FileWindow recording_, tail_;
+    EventParser parser_;
+    std::optional<Model> model_;
+    bool between_ = false;              // the model has a `b`, and its `o` is the next line
+    std::vector<Place> notes_{Place()};  // one for each MiB of output
+    Place noted_;                       // up to there
+    std::map<std::uint64_t, Place> cursors_;  // where clients go on, which are given the output piece by piece
+};
+
+/// Reads one question: 1, 0 when the shim has gone, -1 for what is none.
+int read_question(PastMessage &message) {
+    auto *const bytes = reinterpret_cast<char *>(&message);
+    std::size_t got = 0;
+    while (got < sizeof message) {
+        const ssize_t n = ::read(STDIN_FILENO, bytes + got, sizeof message - got);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return got == 0 ? 0 : -1;
+        got += static_cast<std::size_t>(n);
+    }
+    const bool kind_known = message.kind >= PastKind::read && message.kind < PastKind::cannot;
+    const bool file_known = message.file == kRecordingFd || message.file == kTailFd;
+    const bool good = kind_known && message.protocol == kPastProtocol && message.length == 0;
+    return good && (file_known || message.kind != PastKind::read) ? 1 : -1;
+}
+
+int serve(const Options &options) {
+    for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
+    Past past(options.all ? kMostHistory : std::min(options.history, kMostHistory));
+    Output out(STDIN_FILENO, "standard input");
+    PastMessage message;
+    int got = read_question(message);
+    for (; got > 0; got = read_question(message)) {
+        const std::string bytes = past.answer(message);
+        out.put({reinterpret_cast<const char *>(&message), sizeof message});
+        out.put(bytes);
+        if (!out.flush()) return out.status();
+    }
+    return got < 0 ? 1 : 0;
+}
+
+// === 15. The command line ============================================================================================
 
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
@@ -4858,6 +5117,7 @@ constexpr char kHelp[] =
     "  screen    writes what is on the screen\n"
     "  paint     writes what brings a terminal to the session's state\n"
     "  keyframe  writes that as a recording, to begin there later\n"
+    "  serve     answers a shim's questions about the past of its session: not for people\n"
     "\n"
     "  -h, --help      this, or after a COMMAND its options\n"
     "  -V, --version\n"
@@ -4960,6 +5220,13 @@ constexpr char kPaintHelp[] =
     "      --skip O:P      read FILE from byte O on, before which stand P bytes of output\n"
     "      --to N          the state before byte N of the output\n";
 
+constexpr char kServeHelp[] =
+    "Usage: record serve [-H SIZE]\n"
+    "Answers a shim's questions about the past of its session. The questions come from standard input, a socket, and the\n"
+    "answers go there; descriptor 3 is the recording, descriptor 4 a file with what the recording does not hold.\n"
+    "\n"
+    "  -H, --history SIZE  keep so many bytes of the lines that scrolled off (K, M, G; default 64K), or all: 16M\n";
+
 /// All options; those without a short form have a capital letter for getopt_long to give back.
 constexpr std::array kOptions{
     option{"help", no_argument, nullptr, 'h'},        option{"version", no_argument, nullptr, 'V'},
@@ -4986,7 +5253,7 @@ constexpr std::array kCommands{
     Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
     Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVHYST", kPaintHelp},
-    Command{"keyframe", keyframe, "hVHYST", kPaintHelp}};
+    Command{"keyframe", keyframe, "hVHYST", kPaintHelp}, Command{"serve", serve, "hVH", kServeHelp}};
 
 /// Writes what was asked for; gives the exit status.
 int print(std::string_view text) {
@@ -5079,7 +5346,10 @@ int run_command(const Command &command, int argc, char **argv) {
         if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
     }
     options.files.assign(argv + optind, argv + argc);
-    if (options.files.empty() && command.run != info) return complain_usage(command.name, "a FILE is missing");
+    if (command.run == serve && !options.files.empty()) return complain_usage("serve", "takes no FILE");
+    if (options.files.empty() && command.run != info && command.run != serve) {
+        return complain_usage(command.name, "a FILE is missing");
+    }
     const bool one = command.run != info && (command.run != cat || options.strict);
     if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
