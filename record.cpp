@@ -496,7 +496,8 @@ public:
     bool open(const char *name) {
         const bool standard_input = std::string_view(name) == "-";
         const auto given = open_descriptor(name);
-        fd_.reset(given ? ::dup(*given) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
+        constexpr int kAbove = 10;  // the numbers that another program may have given us
+        fd_.reset(given ? ::fcntl(*given, F_DUPFD_CLOEXEC, kAbove) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
         const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
         start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share the offset of its writer
         return static_cast<bool>(fd_);
@@ -4976,7 +4977,7 @@ private:
 
     bool read(PastMessage &message) {
         FileWindow &window = message.file == kTailFd ? tail_ : recording_;
-        if (window.size() < message.to || message.to < message.from) return false;
+        if (!window.seekable() || window.size() < message.to || message.to < message.from) return false;
         const std::uint64_t end = std::min(message.to, message.from + kMostRead);
         Place place{.offset = message.from};
         std::string_view rest_of_line;

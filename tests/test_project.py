@@ -41,7 +41,8 @@ def test_fences_are_the_same_in_each_file():
     assert list(shim) == ['errors and the owning descriptor', 'session names', 'recordings of named sessions',
                           'addresses']
     assert list(attach) == ['errors and the owning descriptor', 'session names', 'addresses']
-    assert list(record) == ['errors and the owning descriptor', 'recordings of named sessions']
+    assert list(record) == ['errors and the owning descriptor', 'recordings of named sessions',
+                            'questions about the past']
     assert attach.items() <= shim.items() and record.items() <= shim.items()
     assert all(text.count('\n') <= 60 for text in shim.values())
 
