@@ -1,12 +1,12 @@
 // record: reads the recordings that shim writes (asciicast v2), and those of any other program (v1, v2, v3).
 //
 //   record play    [-s SPEED] [-i IDLE] [-t START] [-fl] FILE       again, with its timing
-//   record cat     [-f] [--from N] [--to N] [--no-queries] FILE...  the output's exact bytes
+//   record cat     [-f] [--from N] [--to N] FILE...                 the output's exact bytes
 //   record info    [--json] [FILE...]                               what it is, and whether it still runs
 //   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
 //   record screen  [-e] [-t TIME] FILE                              what is on the screen
-//   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
-//   record serve   [-H SIZE]                                        answers its shim
+//   record paint   [-H SIZE] FILE                                   what brings a terminal to that state
+//   record serve   [-H SIZE]                                        answers a shim's questions about the past
 //
 //                    ┌────────────┐ lines ┌─────────────────┐ events ┌─────────────────────────┐ bytes
 //   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├──────► standard output
@@ -25,7 +25,7 @@
 // no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
 //
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
-// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen ·
+// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, screen ·
 // 14 serve · 15 the command line; and before 1 what not every system has
 //
 // FILE may be the name of a session: its newest recording is meant.
@@ -196,6 +196,14 @@ private:
     bool closed_ = false;  // a write has failed
     int status_ = 0;
 };
+
+/// Writes what was asked for; gives the exit status.
+int print(std::string_view text) {
+    Output out(STDOUT_FILENO, "standard output");
+    out.put(text);
+    out.flush();
+    return out.status();
+}
 
 // === 2. JSON =========================================================================================================
 // RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as long as
@@ -939,14 +947,6 @@ public:
     /// From now on `next` gives `wait` where it would have to wait for a pipe.
     void do_not_wait() { waits_ = false; }
 
-    /// Goes on with the line that begins at byte `offset` of the file, as the shim knows it. Error messages then count
-    /// lines from there.
-    void jump(std::uint64_t offset) {
-        if (offset == 0 || !window_.seekable()) return;
-        window_.seek(static_cast<off_t>(offset));
-        ++line_;
-    }
-
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }  // for messages
     [[nodiscard]] const std::string &path() const { return path_; }
@@ -1221,20 +1221,12 @@ private:
     OpenElsewhere elsewhere_;
 };
 
-/// Two whole numbers with `between` between them.
-std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_view text, char between) {
-    const std::size_t at = text.find(between);
-    const auto first = parse_number(text.substr(0, at));
-    const auto second = parse_number(at == std::string_view::npos ? "" : text.substr(at + 1));
-    if (!first || !second) return std::nullopt;
-    return std::pair(*first, *second);
-}
-
 /// Columns and rows, as an `r` event has them.
 std::optional<std::pair<int, int>> parse_size(std::string_view text) {
-    const auto size = parse_pair(text, 'x');
-    if (!size || size->first > 65535 || size->second > 65535) return std::nullopt;
-    return std::pair(static_cast<int>(size->first), static_cast<int>(size->second));
+    const std::size_t x = std::min(text.find('x'), text.size());
+    const auto columns = parse_number(text.substr(0, x)), rows = parse_number(text.substr(std::min(x + 1, text.size())));
+    if (!columns || !rows || *columns > 65535 || *rows > 65535) return std::nullopt;
+    return std::pair(static_cast<int>(*columns), static_cast<int>(*rows));
 }
 
 // === 4. Control sequences ============================================================================================
@@ -1451,109 +1443,6 @@ Csi parse_csi(std::string_view bytes) {
     if (misplaced || csi.final < '@' || csi.final > '~') csi.final = 0;
     return csi;
 }
-
-/// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
-/// byte and first parameter as if the answer had been typed (xterm's ctlseqs; kitty's keyboard protocol).
-bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
-    if (intermediate == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
-    if (intermediate == '*') return final == 'y';                                  // DECRQCRA
-    if (intermediate == '&') return final == 'u';                                  // DECRQUPSS
-    if (intermediate == '\'') return final == '|';                                 // DECRQLP
-    if (intermediate == '#') return final == 'R' || final == '|';                  // XTREPORTCOLORS, XTREPORTSGR
-    if (intermediate != 0) return false;
-    switch (final) {
-    case 'c': return prefix != '?';                                                // DA1, DA2, DA3
-    case 'n': return prefix != '>';                                                // DSR, CPR
-    case 'q': return prefix == '>';                                                // XTVERSION
-    case 'x': return prefix == 0;                                                  // DECREQTPARM
-    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix == '?';        // kitty keyboard, XTQMODKEYS, ...
-    case 't': return prefix == 0 && first >= 11 && first <= 21;                    // XTWINOPS: reports
-    default: return false;
-    }
-}
-
-/// Whether a prefix or a parameter of a DCS stands where none may: a terminal then takes nothing but its end.
-bool is_misplaced(std::string_view header) {
-    const std::size_t middle = std::min(header.find_first_of(" !\"#$%&'()*+,-./"), header.size());
-    constexpr auto kNone = std::string_view::npos;
-    return header.find_first_of("<=>?", 1) != kNone || header.find_first_of("0123456789:;", middle) != kNone;
-}
-
-/// The same for the text of an OSC: a question mark that begins a field or a value (colours, clipboard, kitty's pointer
-/// shapes and notifications), but for titles and links; xterm's features (60, 61); a report of iTerm2's.
-bool osc_asks(std::string_view text) {
-    const auto number = parse_number(text.substr(0, text.find(';')));
-    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
-    if (number && (*number <= 2 || *number == 8)) return false;
-    if (number && (*number == 60 || *number == 61)) return true;
-    return holds(";?") || holds("=?") || text.starts_with("1337;Report");
-}
-
-/// The same for a whole string with the ESC and the letter that begin it: also the DCS $q (DECRQSS), +q (XTGETTCAP) and
-/// +Q, and a graphics command of kitty's that is a query or will be acknowledged.
-bool string_asks(std::string_view bytes) {
-    constexpr std::size_t kLooked = 24;  // bytes of a graphics command
-    const char kind = bytes[1];
-    bytes.remove_prefix(2);
-    if (kind == 'P') {
-        const std::size_t middle = std::min(bytes.find_first_not_of("0123456789:;<=>?"), bytes.size());
-        const std::size_t final = std::min(bytes.find_first_not_of(" !\"#$%&'()*+,-./", middle), bytes.size());
-        if (final == middle || final == bytes.size() || is_misplaced(bytes.substr(0, final))) return false;
-        const bool q = bytes[final] == 'q' || bytes[final] == 'Q';
-        return q && (bytes[final - 1] == '$' || bytes[final - 1] == '+');
-    }
-    if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return false;
-    if (kind == ']' && bytes.ends_with('\a')) bytes.remove_suffix(1);
-    if (bytes.ends_with("\xC2\x9C")) bytes.remove_suffix(2);
-    if (kind == ']') return osc_asks(bytes);
-    const std::string_view command = bytes.substr(0, kLooked);
-    const auto holds = [command](std::string_view part) { return command.find(part) != std::string_view::npos; };
-    return kind == '_' && command.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
-}
-
-/// Whether a sequence is a question.
-bool is_query(std::string_view bytes) {
-    constexpr std::string_view kStrings = "P]_^X";
-    if (bytes.size() > 1 && kStrings.find(bytes[1]) != std::string_view::npos) return string_asks(bytes);
-    const Csi csi = parse_csi(bytes);
-    if (csi.final == 0) return bytes == "\x1BZ";  // DECID
-    return sequence_asks(csi.prefix, csi.intermediate, csi.final, static_cast<unsigned>(csi.at(0, 0)));
-}
-
-/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
-class QueryFilter {
-public:
-    /// What to write for `bytes`: lives until the next call.
-    std::string_view pass(std::string_view bytes) {
-        passed_.clear();
-        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
-            if (part == Part::control && sequences_.inside()) return;                   // passes with its sequence
-            const bool goes_on = part == Part::sequence && !piece.starts_with('\x1B');  // a very long one
-            const bool rest_of_query = dropped_ && (goes_on || piece == "\x1B\\");  // or its end, itself a sequence
-            const bool enq = part == Part::control && piece[0] == Sequences::kEnq;
-            dropped_ = rest_of_query || enq || (part == Part::sequence && is_query(piece));
-            if (dropped_) return open_.clear();
-            open_ += part == Part::sequence ? sequences_.raw() : piece;
-            if (sequences_.cut_short() && open_.size() < kMostOpen) return;
-            passed_ += open_;
-            open_.clear();
-        });
-        return passed_;
-    }
-
-    /// What waits for more: the head of a sequence that has not ended.
-    [[nodiscard]] std::string held() const { return open_ + std::string(sequences_.raw()); }
-
-private:
-    static constexpr std::size_t kMostOpen = 4096;
-
-    Sequences sequences_;
-    std::string passed_;
-    // A sequence that the next part cut short is kept until that part is passed on: were that left out as a query, the
-    // terminal would take the output behind it for the sequence's rest.
-    std::string open_;
-    bool dropped_ = false;  // the last part was a query
-};
 
 // === 5. Rows and lines ===============================================================================================
 // What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
@@ -3391,20 +3280,16 @@ void resize(Model &model, const Event &event) {
 /// What the command line says; each command looks at its own.
 struct Options {
     std::vector<const char *> files;
-    bool follow = false, no_queries = false, json = false, force = false;
+    bool follow = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
     bool loop = false, pause_on_markers = false;
-    bool strict = false;                           // there must be as much output as `to` says
-    std::pair<std::uint64_t, std::uint64_t> skip;  // bytes of the file, and of output, that stand before what is read
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
     Micros idle = -1;        // the longest pause; -1: as the header says
     Micros start = 0;
     std::string_view type;
     std::string out = "-";
     std::uint64_t history = 64 << 10;  // bytes of the lines that scrolled off
-    bool all = false;                  // ... or rather all output
     bool colours = false, times = false;
-    const char *key = nullptr;  // a keyframe
 };
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
@@ -3444,25 +3329,18 @@ int finish(const RecordingReader &recording, Output &out, Got got) {
 int cat_file(const char *file, const Options &options, Output &out, std::uint64_t &position) {
     RecordingReader recording;
     if (!recording.open(file, options.follow)) return 1;
-    QueryFilter filter;
-    recording.jump(options.skip.first);
     const auto visit = [&](const Event &event) {
         if (!event.output) return true;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
         position += event.bytes.size();
-        return out.put(options.no_queries ? filter.pass(bytes) : bytes) && position < options.to;
+        return out.put(bytes) && position < options.to;
     };
-    const Got got = position < options.to ? for_each_event(recording, out, visit) : Got::some;
-    out.put(filter.held());
-    const int status = finish(recording, out, got);
-    if (!options.strict || got != Got::end || options.to == UINT64_MAX) return status;
-    complain(recording.name(), "has " + std::to_string(position) + " bytes of output, too few for --to");
-    return 1;
+    return finish(recording, out, position < options.to ? for_each_event(recording, out, visit) : Got::some);
 }
 
 int cat(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
-    std::uint64_t position = options.skip.second;
+    std::uint64_t position = 0;
     int status = 0;
     for (const char *file : options.files) status = std::max(status, cat_file(file, options, out, position));
     return status;
@@ -3737,8 +3615,8 @@ int info(const Options &options) {
 // the recording is (kMostKept in all); the model goes on from the last one before.
 //
 // A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far as it
-// has room, and waiting for room is waiting for keys too. What the recording asks a terminal is left out at one: the
-// answers would come in as keys.
+// has room, and waiting for room is waiting for keys too. What a recording asks the terminal is asked again, and the
+// answers come in like keys: they are told from keys by their form, and those that come last are waited for at the end.
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
@@ -3747,12 +3625,19 @@ constexpr std::size_t kMostKept = 4 << 20;                            // bytes o
 constexpr std::size_t kStateHistory = 16 << 10;                       // ... and of the lines above the screen in one
 constexpr std::size_t kWorkBetweenKeys = 256 << 10;                   // bytes of the recording: far less than 10 ms
 constexpr int kPartingMillis = 40;                                    // for the terminal to take what takes modes back
+constexpr int kAnswerMillis = 500;                                    // ... and to answer: as long as a slow line takes
 
 // What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what makes
 // the screen need painting (SIGCONT, SIGWINCH).
 constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB', kCtrlC = '\x03', kCtrlZ = '\x1A';
 
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+
+Micros now_micros() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
+}
 
 volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
@@ -3827,17 +3712,37 @@ public:
         return errno == EAGAIN || errno == EINTR ? std::optional<std::size_t>(0) : std::nullopt;
     }
 
-    /// Writes the last words. Where the terminal is too slow for them, what it has not taken yet is taken back.
-    void part(std::string_view bytes) const {
+    /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them, what it
+    /// has not taken yet is taken back.
+    bool part(std::string_view bytes) const {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
             const bool stuck = ::poll(&room, 1, kPartingMillis) == 0;
-            if (stuck && std::exchange(flushed, true)) return;
+            if (stuck && std::exchange(flushed, true)) return false;
             if (stuck) ::tcflush(screen_.get(), TCOFLUSH);
             const auto taken = write(stuck ? kCancel : bytes);
-            if (!taken) return;
+            if (!taken) return false;
             if (!stuck) bytes.remove_prefix(*taken);
         }
+        return true;
+    }
+
+    /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so now. It
+    /// answers in order: behind its answer to one more question, for its status (DSR), there is none.
+    void discard_answers(bool has_answered) const {
+        constexpr std::string_view kStatus = "\x1B[5n", kReady = "\x1B[0n";
+        const Micros end = now_micros() + kAnswerMillis * 1000;
+        std::string heard;
+        pollfd ready{.fd = keys_.get(), .events = POLLIN, .revents = 0};
+        if (!keys_ || (!has_answered && ::poll(&ready, 1, kAnswerMillis / 25) <= 0) || !part(kStatus)) return;
+        while (heard.find(kReady) == std::string::npos && now_micros() < end) {
+            std::array<char, 256> bytes{};
+            if (::poll(&ready, 1, static_cast<int>((end - now_micros()) / 1000) + 1) <= 0) continue;
+            const ssize_t n = ::read(keys_.get(), bytes.data(), bytes.size());
+            if (n <= 0) break;
+            heard.append(bytes.data(), static_cast<std::size_t>(n));
+        }
+        ::tcflush(keys_.get(), TCIFLUSH);
     }
 
     /// Stops until SIGCONT. If it was Ctrl-Z, so do all that would have had the signal of that key: a shell script
@@ -3881,7 +3786,9 @@ public:
             if (part == Part::sequence) {
                 application_ = bytes == "\x1BO";  // the arrow in application mode (DECCKM): one character follows
                 rest_ = application_ ? 1 : bytes == "\x1B[M" ? 3 : 0;  // three after the X10 mouse report
-                return bytes == "\x1B[C" || bytes == "\x1B[D" ? arrow(bytes[2]) : void();
+                const bool is_arrow = bytes == "\x1B[C" || bytes == "\x1B[D";
+                has_answers_ = has_answers_ || !(is_arrow || application_);
+                return is_arrow ? arrow(bytes[2]) : void();
             }
             for (const char key : bytes) {
                 if (rest_ == 0) press(key);
@@ -3891,10 +3798,13 @@ public:
         if (sequences_.raw() == "\x1B") sequences_ = Sequences();  // the key Esc itself
     }
 
+    [[nodiscard]] bool has_answers() const { return has_answers_; }
+
 private:
     Sequences sequences_;
     int rest_ = 0;  // characters to come that belong to a sequence
     bool application_ = false;
+    bool has_answers_ = false;  // some sequence was no arrow
 };
 
 /// The recording's clock, with no pause longer than `idle` between two events that can be seen.
@@ -3910,12 +3820,6 @@ struct Timeline {
         last = time;
     }
 };
-
-Micros now_micros() {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
-}
 
 class Player {
 public:
@@ -3949,7 +3853,7 @@ public:
     void restore() {
         out_.flush();
         if (!at_terminal_) return;
-        terminal_.part(parting_words());
+        part();
         terminal_.leave();
     }
 
@@ -4050,11 +3954,10 @@ private:
 
     /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has got.
     void put_piece(std::string_view piece) {
-        const std::string_view bytes = filter_.pass(piece);
         told_ = "";
-        while (told_.size() < bytes.size() && next_ == Next::show && !target_) {
-            told_ = bytes.substr(0, told_.size() + put_some(bytes.substr(told_.size())));
-            if (told_.size() < bytes.size()) press_typed(timeline_.at);
+        while (told_.size() < piece.size() && next_ == Next::show && !target_) {
+            told_ = piece.substr(0, told_.size() + put_some(piece.substr(told_.size())));
+            if (told_.size() < piece.size()) press_typed(timeline_.at);
         }
         if (next_ == Next::show) told_ = "";
     }
@@ -4065,6 +3968,7 @@ private:
         if (next_ != Next::show || target_) return 0;
         const auto taken = terminal_.write(bytes);
         if (!taken) quit();
+        may_ask_ = may_ask_ || bytes.find_first_of(kAsking) != std::string_view::npos;
         at_prompt_ = false;
         return taken.value_or(0);
     }
@@ -4128,14 +4032,13 @@ private:
 
     /// Quitting or Ctrl-Z may end this early; what it has left on by then is taken back with the rest.
     void paint() {
-        filter_ = QueryFilter();
         const std::string bytes = *undo_ + (at_prompt_ ? "" : kScreenIsWiped) + model_.paint(0);
         if (!at_terminal_) {
             out_.put(bytes);
             at_prompt_ = false;
             return undo_.reset();
         }
-        std::string_view rest = filter_.pass(bytes);
+        std::string_view rest = bytes;
         undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo();
         while (!rest.empty() && next_ == Next::show && !target_) rest.remove_prefix(put_some(rest));
         if (rest.empty()) undo_.reset();
@@ -4291,10 +4194,15 @@ private:
     /// As job control wants it. The clock stands still meanwhile.
     void stop(bool by_key) {
         begin_jump(here());
-        terminal_.part(parting_words());
+        part();
         terminal_.stop(by_key);
         undo_ = "";
         at_prompt_ = true;
+    }
+
+    /// Plain text has asked nothing.
+    void part() const {
+        if (terminal_.part(parting_words()) && may_ask_) terminal_.discard_answers(reader_.has_answers());
     }
 
     /// Takes back what is on; and when the end was not reached, makes room for a prompt under what is shown.
@@ -4304,6 +4212,7 @@ private:
     }
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
+    static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin what a terminal answers: ESC, ENQ, 8-bit CSI
     static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
     static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
 
@@ -4314,13 +4223,13 @@ private:
     const Options &options_;
     KeyReader reader_;
     std::string typed_;  // keys that wait
-    QueryFilter filter_;
     Model model_{1, 1};
     std::vector<State> states_;
     off_t interval_ = kFirstInterval;
     std::string_view told_;            // what the terminal has got beyond the model
     std::optional<std::string> undo_;  // in a jump: what takes back what the terminal shows
     bool at_prompt_ = true;            // the terminal shows nothing of ours
+    bool may_ask_ = false;             // what it was told might hold questions
     Timeline timeline_;
     Micros start_;                  // in the recording's own time; 0 once it was found
     std::optional<Micros> target_;  // everything up to there is for the model alone
@@ -4753,113 +4662,34 @@ int convert(const Options &options) {
     return status;
 }
 
-// === 13. paint, keyframe, screen =====================================================================================
-// The model is fed up to some place in the recording, and says what it looks like there. A keyframe is a recording of
-// its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
+// === 13. paint, screen ===============================================================================================
+// The model is fed up to the end of the recording, or to some time, and says what it looks like then.
 
-/// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before
-/// the time `until`; the changes of size at that place too. `visit(bytes)` sees the output. False if not all is there.
-template <typename Visit>
-bool feed_model(RecordingReader &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
-                Visit &&visit) {
+constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that a model keeps
+
+std::optional<Model> model_at(const Options &options, Micros until) {
+    RecordingReader recording;
+    if (!recording.open(options.files[0]) || recording.header().version == 0) return std::nullopt;
+    Model model = model_for(recording.header(), options.history);
     Event event;
     Got got = recording.next(event);
     for (; got == Got::some && event.time <= until; got = recording.next(event)) {
         resize(model, event);
-        if (!event.output || event.bytes.empty()) continue;
-        if (position >= to) return true;
-        const std::string_view bytes = clip(event.bytes, position, 0, to);
-        model.feed(bytes);
-        if (!visit(bytes)) return false;
-        position += bytes.size();
-        if (bytes.size() < event.bytes.size()) return true;
+        if (event.output) model.feed(event.bytes);
     }
-    return got != Got::bad && (to == UINT64_MAX || position >= to);
-}
-
-/// The state at the place that the options name. With `out`, the output on the way there is written to it, but for
-/// questions. Says what went wrong.
-std::optional<Model> model_at(const Options &options, RecordingReader &recording, Micros until, Output *out = nullptr) {
-    if (!recording.open(options.files[0])) return std::nullopt;
-    if (recording.header().version == 0) return std::nullopt;
-    Model model = model_for(recording.header(), options.history);
-    const auto nothing = [](std::string_view) { return true; };
-    if (options.key != nullptr) {
-        RecordingReader keyframe;
-        std::uint64_t ignored = 0;
-        if (!keyframe.open(options.key) || keyframe.header().version == 0) return std::nullopt;
-        model = model_for(keyframe.header(), options.history);
-        if (!feed_model(keyframe, model, ignored, UINT64_MAX, kForever, nothing)) return std::nullopt;
-    }
-    QueryFilter filter;
-    const auto write = [&](std::string_view bytes) { return out == nullptr || out->put(filter.pass(bytes)); };
-    std::uint64_t position = options.skip.second;
-    recording.jump(options.skip.first);
-    if (feed_model(recording, model, position, options.to, until, write)) return model;
-    const bool too_short = position < options.to && options.to != UINT64_MAX;
-    if (too_short) complain(recording.name(), "there is less output than asked for");
-    return std::nullopt;
+    return got == Got::bad ? std::nullopt : std::optional(std::move(model));
 }
 
 int paint(const Options &options) {
-    RecordingReader recording;
-    Output out(STDOUT_FILENO, "standard output");
-    const std::optional<Model> model = model_at(options, recording, kForever, options.all ? &out : nullptr);
-    if (!model) return std::max(1, out.status());
-    if (options.all) out.put(model->undo() + kScreenIsWiped);
-    out.put(model->paint(options.all ? 0 : options.history));
-    out.flush();
-    return out.status();
-}
-
-/// Bytes as text: what is not UTF-8 is U+FFFD.
-std::string to_utf8(std::string_view bytes) {
-    std::string text;
-    while (!bytes.empty()) {
-        const std::size_t length = utf8_length(bytes.data(), bytes.data() + bytes.size());
-        text += length > 0 ? bytes.substr(0, length) : "\uFFFD";
-        bytes.remove_prefix(std::max<std::size_t>(length, 1));
-    }
-    return text;
-}
-
-std::string encode_base64(std::string_view bytes) {
-    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string text;
-    for (std::size_t i = 0; i < bytes.size(); i += 3) {
-        std::uint32_t bits = 0;
-        for (std::size_t k = i; k < i + 3; ++k) {
-            bits = bits << 8 | (k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0);
-        }
-        for (int shift = 18; shift >= 0; shift -= 6) text += kDigits[bits >> shift & 63];
-    }
-    const std::size_t padding = (3 - bytes.size() % 3) % 3;
-    return text.replace(text.size() - padding, padding, padding, '=');
-}
-
-int keyframe(const Options &options) {
-    RecordingReader recording;
-    Output out(STDOUT_FILENO, "standard output");
-    const std::optional<Model> model = model_at(options, recording, kForever);
-    if (!model) return 1;
-    const std::string bytes = model->paint(options.history), text = to_utf8(bytes);
-    const std::int64_t timestamp = std::max<std::int64_t>(recording.header().timestamp, 0);
-    out.put(R"({"version": 2, "width": )" + std::to_string(model->columns()) + R"(, "height": )" +
-            std::to_string(model->rows()) + R"(, "timestamp": )" + std::to_string(timestamp) + "}\n");
-    if (text != bytes) out.put(R"([0.000000, "b", ")" + encode_base64(bytes) + "\"]\n");
-    out.put(R"([0.000000, "o", )" + json_quote(text) + "]\n");
-    out.flush();
-    return out.status();
+    const std::optional<Model> model = model_at(options, kForever);
+    return model ? print(model->paint(options.history)) : 1;
 }
 
 int screen(const Options &options) {
-    RecordingReader recording;
-    Output out(STDOUT_FILENO, "standard output");
-    const std::optional<Model> model = model_at(options, recording, options.start > 0 ? options.start : kForever);
-    if (!model) return 1;
-    for (int y = 0; y < model->rows(); ++y) out.put(model->row_text(y, options.colours) + "\n");
-    out.flush();
-    return out.status();
+    const std::optional<Model> model = model_at(options, options.start > 0 ? options.start : kForever);
+    std::string rows;
+    for (int y = 0; model && y < model->rows(); ++y) rows += model->row_text(y, options.colours) + "\n";
+    return model ? print(rows) : 1;
 }
 
 // === 14. serve: questions about the past =============================================================================
@@ -4898,7 +4728,6 @@ struct PastMessage {
 };
 // <<< questions about the past
 
-constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that the model keeps
 constexpr std::uint64_t kMostScan = 64 << 20;     // bytes of the recording in one search for a place
 constexpr std::uint64_t kNoteEvery = 1 << 20;     // bytes of output between two notes of places
 constexpr std::size_t kMostCursors = 1024;
@@ -5088,7 +4917,7 @@ int read_question(PastMessage &message) {
 
 int serve(const Options &options) {
     for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
-    Past past(options.all ? kMostHistory : std::min(options.history, kMostHistory));
+    Past past(options.history);
     Output out(STDIN_FILENO, "standard input");
     PastMessage message;
     int got = read_question(message);
@@ -5117,7 +4946,6 @@ constexpr char kHelp[] =
     "  convert   makes another kind of file of it\n"
     "  screen    writes what is on the screen\n"
     "  paint     writes what brings a terminal to the session's state\n"
-    "  keyframe  writes that as a recording, to begin there later\n"
     "  serve     answers a shim's questions about the past of its session: not for people\n"
     "\n"
     "  -h, --help      this, or after a COMMAND its options\n"
@@ -5149,8 +4977,8 @@ constexpr char kPlayHelp[] =
     "  q, Ctrl-C     quits\n"
     "\n"
     "A jump (these keys, and START) shows nothing but the screen of that time, as this terminal would have it. To jump\n"
-    "back takes 4 MiB of memory at most, however long the recording; a pipe cannot be gone back in. At a terminal,\n"
-    "questions to the terminal that stand in the recording are left out; what it left on is taken back at the end.\n";
+    "back takes 4 MiB of memory at most, however long the recording; a pipe cannot be gone back in. What the terminal\n"
+    "answers to old questions of the program is thrown away; what the program left on is taken back at the end.\n";
 
 constexpr char kCatHelp[] =
     "Usage: record cat [OPTION]... FILE...\n"
@@ -5159,10 +4987,6 @@ constexpr char kCatHelp[] =
     "  -f, --follow      go on as a FILE grows, until nobody writes it any more (see below)\n"
     "      --from N      leave out the first N bytes\n"
     "      --to N        end after byte N of the output, or where it ends; of several FILEs the bytes count as one's\n"
-    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output: the shim knows\n"
-    "                    that of its own recording, which may be too long to be read for its end. Output that ends\n"
-    "                    before --to is an error then\n"
-    "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n"
     "\n"
     "-f: a shim locks its recording; it is followed to its exit event, or until the shim has died, which is said. The\n"
     "recording of another program is followed until no process of yours has it open for writing (where /proc cannot\n"
@@ -5210,16 +5034,10 @@ constexpr char kScreenHelp[] =
 
 constexpr char kPaintHelp[] =
     "Usage: record paint [OPTION]... FILE\n"
-    "       record keyframe [OPTION]... FILE\n"
     "Writes what brings a terminal of the session's size to the state that it has at the end of the recording: lines\n"
-    "that have scrolled off, the screen, cursor and modes. So the shim shows a session to a client that comes late.\n"
-    "keyframe writes the same as a recording of one event, at which a later run can begin.\n"
+    "that have scrolled off, the screen, cursor and modes. A shim shows a session like this to a client that comes late.\n"
     "\n"
-    "  -H, --history SIZE  bytes of lines that scrolled off (K, M, G; default 64K), none, or all: the whole output is\n"
-    "                      written first, without questions to the terminal\n"
-    "      --key KEYFRAME  begin in the state of this keyframe, and go on with FILE\n"
-    "      --skip O:P      read FILE from byte O on, before which stand P bytes of output\n"
-    "      --to N          the state before byte N of the output\n";
+    "  -H, --history SIZE  bytes of the lines that scrolled off (K, M, G; default 64K), none, or all: 16M\n";
 
 constexpr char kServeHelp[] =
     "Usage: record serve [-H SIZE]\n"
@@ -5234,12 +5052,11 @@ constexpr std::array kOptions{
     option{"follow", no_argument, nullptr, 'f'},      option{"speed", required_argument, nullptr, 's'},
     option{"idle", required_argument, nullptr, 'i'},  option{"start", required_argument, nullptr, 't'},
     option{"from", required_argument, nullptr, 'F'},  option{"to", required_argument, nullptr, 'T'},
-    option{"skip", required_argument, nullptr, 'S'},
-    option{"no-queries", no_argument, nullptr, 'Q'},  option{"json", no_argument, nullptr, 'J'},
+    option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
     option{"force", no_argument, nullptr, 'W'},       option{"loop", no_argument, nullptr, 'l'},
     option{"pause-on-markers", no_argument, nullptr, 'm'}, option{"history", required_argument, nullptr, 'H'},
-    option{"key", required_argument, nullptr, 'Y'},   option{"escapes", no_argument, nullptr, 'e'},
+    option{"escapes", no_argument, nullptr, 'e'},
     option{"times", no_argument, nullptr, 'D'},
     option{nullptr, 0, nullptr, 0}};
 
@@ -5251,18 +5068,10 @@ struct Command {
 };
 
 constexpr std::array kCommands{
-    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
+    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFT", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
-    Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVHYST", kPaintHelp},
-    Command{"keyframe", keyframe, "hVHYST", kPaintHelp}, Command{"serve", serve, "hVH", kServeHelp}};
-
-/// Writes what was asked for; gives the exit status.
-int print(std::string_view text) {
-    Output out(STDOUT_FILENO, "standard output");
-    out.put(text);
-    out.flush();
-    return out.status();
-}
+    Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVH", kPaintHelp},
+    Command{"serve", serve, "hVH", kServeHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
@@ -5280,21 +5089,22 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     return value;
 }
 
-/// A number of bytes, with K, M or G for times 1024; `none` is 0.
-std::optional<std::uint64_t> parse_bytes(std::string_view text) {
+/// Bytes of history: a number, with K, M or G for times 1024; all there are; or none.
+std::optional<std::uint64_t> parse_history(std::string_view text) {
     constexpr std::string_view kUnits = "KMG";
     if (text == "none") return 0;
+    if (text == "all") return kMostHistory;
     const std::size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
     if (unit != std::string_view::npos) text.remove_suffix(1);
     const auto number = parse_number(text);
     const unsigned shift = unit == std::string_view::npos ? 0 : 10 * (static_cast<unsigned>(unit) + 1);
     if (!number || *number > UINT64_MAX >> 34) return std::nullopt;
-    return *number << shift;
+    return std::min(*number << shift, kMostHistory);
 }
 
 /// The options without a value.
-constexpr std::array<std::pair<int, bool Options::*>, 8> kFlags{
-    {{'f', &Options::follow}, {'Q', &Options::no_queries}, {'J', &Options::json}, {'W', &Options::force},
+constexpr std::array<std::pair<int, bool Options::*>, 7> kFlags{
+    {{'f', &Options::follow}, {'J', &Options::json}, {'W', &Options::force},
      {'l', &Options::loop}, {'m', &Options::pause_on_markers}, {'e', &Options::colours}, {'D', &Options::times}}};
 
 /// Keeps what an option's value was found to mean; false if that is nothing.
@@ -5314,14 +5124,10 @@ bool set_option(Options &options, const Command &command, int letter, const char
     switch (letter) {
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
-    case 'S': options.strict = true; return set(options.skip, parse_pair(value, ':'));
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
-    case 'Y': options.key = value; return true;
-    case 'H':
-        options.all = std::string_view(value) == "all";
-        return options.all || set(options.history, parse_bytes(value));
+    case 'H': return set(options.history, parse_history(value));
     case 't':
         if (command.run == play || command.run == screen) return set(options.start, parse_decimal(value));
         [[fallthrough]];
@@ -5351,7 +5157,7 @@ int run_command(const Command &command, int argc, char **argv) {
     if (options.files.empty() && command.run != info && command.run != serve) {
         return complain_usage(command.name, "a FILE is missing");
     }
-    const bool one = command.run != info && (command.run != cat || options.strict);
+    const bool one = command.run != info && command.run != cat;
     if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
@@ -5368,6 +5174,6 @@ int main(int argc, char **argv) {
     for (const Command &command : kCommands) {
         if (command.name == name) return run_command(command, argc - 1, argv + 1);
     }
-    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert|screen|paint|keyframe [OPTION]... FILE");
+    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert|screen|paint [OPTION]... FILE");
     return complain_usage(name, "no such command");
 }

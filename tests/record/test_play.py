@@ -281,16 +281,20 @@ def test_left_stops_at_the_beginning_and_right_at_the_end(pty, minute):
     assert b'second 60' in shown.output
 
 
-def test_questions_of_a_recording_are_not_asked_again(pty):
-    """`play --help`: at a terminal, what would make it answer is left out (its answers would be typed into the shell
-    that comes after the player); into a pipe, the bytes are exact."""
-    path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nb\x1b['), event(0.02, 'o', 'cc\x1b]11;?\x07d'),
-                 event(0.03, 'o', 'END'))
-    shown = player(pty, path)
-    assert shown.exit_status() == 0
-    assert b'ab' in shown.output and b'cdEND' in shown.output and shown.output.count(b'\x1b[6n') == 0
-    assert b']11;?' not in shown.output and b'\x1b[c' not in shown.output
-    assert good('play', path) == b'a\x1b[6nb\x1b[cc\x1b]11;?\x07dEND'
+@pytest.mark.parametrize('key', [RIGHT, 'q', '\x03'], ids=['the end', 'q', 'Ctrl-C'])
+def test_answers_to_a_recordings_questions_reach_nobody(pty, key):
+    """Those that are on their way at the end, too: the terminal answers in order, so what comes before its answer to
+    one more question (CSI 5 n) is thrown away, and the shell that comes after the player gets what is typed behind."""
+    path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nEND'), event(3, 'o', ''))
+    script = f'"$0" play -s 0.1 "$1"; read -r line; echo "[$line]"'
+    shown = pty.terminal('/bin/sh', '-c', script, RECORD, path)
+    shown.wait_text('END')
+    shown.send('\x1b[1;1R' + key)
+    shown.wait(lambda t: b'\x1b[5n' in t.output)
+    shown.send('\x1b]11;rgb:0/0/0\x1b\\ls\r\x1b[0n')
+    shown.wait(lambda t: termios.tcgetattr(t.child.child_fd)[3] & termios.ICANON)
+    shown.send('typed\n')
+    shown.wait_text('[typed]')
 
 
 def test_arrow_keys_work_in_application_mode_too(pty):
