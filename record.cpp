@@ -64,6 +64,7 @@
 #include <getopt.h>  // getopt_long: not POSIX, but in every libc
 #include <poll.h>
 #include <pwd.h>
+#include <regex.h>
 #include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
 #include <sys/stat.h>
@@ -75,11 +76,44 @@ namespace {
 constexpr char kProgram[] = "record";
 
 // >>> errors and the owning descriptor: the same in shim.cpp, attach.cpp and record.cpp
+/// The length of the UTF-8 character that `text` begins with, when a terminal only shows it. 0: a byte that is not
+/// UTF-8, a control character (C0, DEL, C1), or one that turns the direction of the text beside it (U+202E).
+std::size_t shown_length(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    const std::uint32_t first = byte(0);
+    if (first < 0x80) return first >= 0x20 && first != 0x7F ? 1 : 0;
+    if (first < 0xC2 || first > 0xF4) return 0;
+    const std::size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    std::uint32_t code = first & (0x7FU >> length);
+    for (std::size_t i = 1; i < length; ++i) {
+        if ((byte(i) & 0xC0) != 0x80) return 0;
+        code = code << 6 | (byte(i) & 0x3F);
+    }
+    const auto is_in = [code](std::uint32_t low, std::uint32_t high) { return code >= low && code <= high; };
+    const bool is_invalid = code < (length == 4 ? 0x10000U : length == 3 ? 0x800U : 0U) || code > 0x10FFFF;
+    const bool is_unshown = is_in(0x80, 0x9F) || is_in(0x202A, 0x202E) || is_in(0x2066, 0x2069);
+    return is_invalid || is_in(0xD800, 0xDFFF) || is_unshown ? 0 : length;
+}
+
+/// `text`, of whatever origin, as a message or a list may show it: what shown_length() refuses is written as \x1b.
+std::string printable(std::string_view text) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string shown;
+    while (!text.empty()) {
+        const std::size_t length = shown_length(text);
+        const auto byte = static_cast<unsigned char>(text.front());
+        if (length > 0) shown.append(text.substr(0, length));
+        else shown.append("\\x").append({kDigits[byte >> 4], kDigits[byte & 0xF]});
+        text.remove_prefix(length > 0 ? length : 1);
+    }
+    return shown;
+}
+
 /// Writes "program: what: why" and a newline to standard error, in one write(2) so that lines of several processes
 /// do not mix. `what` names the thing that the user knows: a file, an address, an option.
 void complain(std::string_view what, std::string_view why) {
     std::string line(kProgram);
-    line.append(": ").append(what).append(": ").append(why).append("\n");
+    line.append(": ").append(printable(what)).append(": ").append(printable(why)).append("\n");
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
@@ -123,21 +157,10 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 using Micros = std::int64_t;  // times of a recording, in microseconds: whole numbers, so that sums come back exactly
 constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
-constexpr std::size_t kMostLine = 1 << 20;              // bytes of a line that are looked at together
-constexpr std::size_t kMostHeader = 16 << 20;           // ... and of a header, which is never cut
+constexpr std::size_t kMostLine = 64 << 20;             // bytes of a line, or of a document of version 1
 constexpr int kPollMillis = 50;                         // how often a growing file is looked at
 
 volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
-
-// === What not every system has =======================================================================================
-// /proc. All else in this file is POSIX and getopt_long(3). Without it nobody tells who writes a recording that is no
-// shim's (a shim's has a lock): `cat -f` and `play -f` follow such a one until Ctrl-C.
-
-#if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
-constexpr char kProc[] = "/proc-is-not-used";
-#else
-constexpr char kProc[] = "/proc";
-#endif
 
 // === 1. Bytes out ====================================================================================================
 // write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen enough,
@@ -332,8 +355,10 @@ public:
 
     [[nodiscard]] const char *why() const { return why_; }
     [[nodiscard]] const char *at() const { return at_; }
+    [[nodiscard]] const char *failed_at() const { return failed_at_; }
 
     bool fail(const char *why) {
+        if (why_ == nullptr) failed_at_ = at_;
         if (why_ == nullptr) why_ = why;
         at_ = end_;
         return false;
@@ -477,13 +502,23 @@ private:
 
     const char *at_;
     const char *end_;
-    const char *why_ = nullptr;
+    const char *why_ = nullptr, *failed_at_ = nullptr;
     std::vector<char> &room_;
 };
 
+/// Seconds, or a factor, in millionths.
+std::optional<Micros> parse_decimal(std::string_view text) {
+    std::vector<char> room;
+    const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
+    Json json(whole, room);
+    Micros value = 0;
+    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
+    return value;
+}
+
 // === 3. The recording ================================================================================================
-// A recording is read forwards only: line by line (v2, v3), or element by element (v1, where all of it is one JSON
-// text). One that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
+// A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole. A
+// recording that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
 
 /// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is read
 /// from its first event again (a message has said so); the end of the recording; an error (a message has said which).
@@ -498,7 +533,7 @@ std::optional<int> open_descriptor(std::string_view name) {
     return number && *number <= INT_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
 }
 
-/// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line, and more for such a header only.
+/// The part of a file that is in memory: 256 KiB, or more for a longer line.
 class FileWindow {
 public:
     bool open(const char *name) {
@@ -565,22 +600,8 @@ private:
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
-/// Follows the brackets and strings of JSON, byte by byte, without looking at anything else.
-struct Nesting {
-    int depth = 0;
-    bool in_string = false, escaped = false;
-
-    void follow(char c) {
-        if (escaped) escaped = false;
-        else if (c == '"') in_string = !in_string;
-        else if (in_string) escaped = c == '\\';
-        else if (c == '[' || c == '{') ++depth;
-        else if (c == ']' || c == '}') --depth;
-    }
-};
-
 struct Header {
-    std::string text;  // as it stands in the file; of v1, without what is in "stdout"
+    std::string text;  // as it stands in the file; of v1 the whole document
     int version = 0;   // 0: there is none
     int columns = -1, rows = -1;
     std::int64_t timestamp = -1;  // seconds since 1970
@@ -591,9 +612,9 @@ struct Header {
 
 struct Event {
     Micros time = 0;         // since the start
-    char kind = '?';         // o i r m x b, or ? for one that we do not know
+    Micros date = 0;         // since 1970
+    char kind = '?';         // o i r m x b t, or ? for one that we do not know
     bool output = false;     // what the program printed: an `o`, or the `b` that stands for the `o` after it
-    bool goes_on = false;    // the next event is more of this one
     std::string_view bytes;  // what it holds, decoded
     std::string_view tail;   // the event as it stands in the file, from the end of the time
 };
@@ -615,21 +636,6 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     }
     bytes.resize(bytes.size() - padding);
     return true;
-}
-
-/// The length of the longest beginning of `text`, part of a JSON string, that may stand alone: it ends in the middle of
-/// no character, escape or surrogate pair. 0 if there is none.
-std::size_t cut_string(std::string_view text, bool base64) {
-    std::size_t at = 0, good = 0;
-    while (at < text.size()) {
-        if (text[at] == '"') break;
-        good = at;
-        const bool escape = text[at] == '\\', unicode = escape && text.substr(at + 1).starts_with('u');
-        const int code = unicode ? hex4(text.data() + at + 2, text.data() + text.size()) : 0;
-        at += !escape ? 1 : !unicode ? 2 : code >= 0xD800 && code < 0xDC00 ? 12 : 6;
-    }
-    while (good > 0 && (text[good] & 0xC0) == 0x80) --good;
-    return base64 ? good - good % 4 : good;
 }
 
 /// A whole number in [low, high]; anything else is an error, for the reason `why`.
@@ -695,17 +701,6 @@ bool read_member(Json &json, Header &header, const std::string &key) {
     return json.object([&](const std::string &inner) { return read_inner(json, header, key + "." + inner); });
 }
 
-/// Whether visit(path) is true for an entry of `folder`; those after that one are not looked at.
-template <typename Visit> bool find_entry(const std::string &folder, Visit &&visit) {
-    const auto close = [](DIR *dir) { ::closedir(dir); };
-    const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
-    const dirent *entry = dir ? ::readdir(dir.get()) : nullptr;
-    for (; entry != nullptr; entry = ::readdir(dir.get())) {
-        if (entry->d_name[0] != '.' && visit(folder + "/" + entry->d_name)) return true;
-    }
-    return false;
-}
-
 // >>> recordings of named sessions: the same in shim.cpp and record.cpp
 /// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
 /// wants state to be kept.
@@ -755,59 +750,25 @@ std::optional<SessionRecording> parse_recording_name(const std::string &path) {
 /// All recordings of named sessions, the newest first.
 std::vector<SessionRecording> session_recordings() {
     std::vector<SessionRecording> found;
-    find_entry(records_folder(), [&](const std::string &path) {
-        if (auto recording = parse_recording_name(path)) found.push_back(std::move(*recording));
-        return false;
-    });
+    const std::string folder = records_folder();
+    const auto close = [](DIR *dir) { ::closedir(dir); };
+    const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
+    const dirent *entry = dir ? ::readdir(dir.get()) : nullptr;
+    for (; entry != nullptr; entry = ::readdir(dir.get())) {
+        auto recording = parse_recording_name(folder + "/" + entry->d_name);
+        if (recording && entry->d_name[0] != '.') found.push_back(std::move(*recording));
+    }
     std::ranges::sort(found, std::greater{});
     return found;
 }
 
-/// The file that FILE on a command line means: if there is none of that name, but recordings of a session of that name,
-/// the newest of them.
+/// The file that FILE on a command line means: the newest recording of the session of that name, if there is one.
 std::string find_recording(const std::string &name) {
-    struct stat file {};
-    const bool exists = ::stat(name.c_str(), &file) == 0 && !S_ISDIR(file.st_mode);
-    if (exists || name == "-" || name.find('/') != std::string::npos) return name;
+    if (name == "-" || name.find('/') != std::string::npos) return name;
     const std::vector<SessionRecording> all = session_recordings();
     const auto newest = std::ranges::find(all, name, &SessionRecording::session);
     return newest == all.end() ? name : newest->path;
 }
-
-bool is_same_file(const struct stat &one, const struct stat &other) {
-    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-/// Whether another process, of those that we may look at, has a file open for writing: Linux tells it in /proc/PID/fd.
-class OpenElsewhere {
-public:
-    /// True also where that cannot be known.
-    bool check(int fd) {
-        struct stat file {};
-        if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0 || ::fstat(fd, &file) != 0) return true;
-        if (writes_to(found_, file)) return true;
-        const auto try_link = [&](const std::string &link) {
-            if (writes_to(link, file)) found_ = link;
-            return found_ == link;
-        };
-        found_.clear();
-        const std::string self = std::string(kProc) + "/" + std::to_string(::getpid());
-        return find_entry(kProc, [&](const std::string &process) {
-            const bool other = process[6] >= '0' && process[6] <= '9' && process != self;
-            return other && find_entry(process + "/fd", try_link);
-        });
-    }
-
-private:
-    /// The links' own permissions are those that the file was opened with: proc(5).
-    static bool writes_to(const std::string &link, const struct stat &file) {
-        struct stat mode {}, target {};
-        if (::lstat(link.c_str(), &mode) != 0 || (mode.st_mode & S_IWUSR) == 0) return false;
-        return ::stat(link.c_str(), &target) == 0 && is_same_file(target, file);
-    }
-
-    std::string found_;  // the link to look at first: the rest of /proc costs a lot more
-};
 
 /// Takes the events of a recording apart, one after the other.
 class EventParser {
@@ -815,13 +776,14 @@ public:
     /// What one event leaves to the next.
     struct State {
         Micros time = 0;       // of the last event
+        Micros start = 0;      // the time of day, since 1970, when the recording's time was 0
         bool covered = false;  // the `o` event for which the last `b` event stands is still to come
         bool exited = false;   // the last event was an `x`
     };
 
     /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event` shows
-    /// lives until the next call. `goes_on`: the next text is more of this event.
-    const char *parse(std::string_view text, int version, Event &event, bool goes_on = false) {
+    /// lives until the next call.
+    const char *parse(std::string_view text, int version, Event &event) {
         Json json(text, room_);
         Micros time = 0;
         std::string_view kind = "o";
@@ -829,13 +791,15 @@ public:
         event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
         bool good = json.expect(',', "a comma is missing");
         if (version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
-        event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
-        event.goes_on = goes_on;
+        event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
         good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
         if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
         if (version == 2) state_.time = std::max(state_.time, time);
         else state_.time = std::min(state_.time + time, kForever);
         event.time = state_.time;
+        const auto date = event.kind == 't' ? parse_decimal(event.bytes) : std::nullopt;
+        if (date) state_.start = *date - event.time;
+        event.date = state_.start + event.time;
         state_.exited = event.kind == 'x';
         return nullptr;
     }
@@ -849,7 +813,7 @@ private:
         event.output = event.kind == 'b' || (event.kind == 'o' && !state_.covered);
         if (event.kind == '?') return json.skip_list();
         if (!json.string(event.bytes)) return false;
-        if (event.kind == 'o') state_.covered = state_.covered && event.goes_on;
+        if (event.kind == 'o') state_.covered = false;
         if (event.kind != 'b') return true;
         if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
         event.bytes = exact_;
@@ -862,8 +826,8 @@ private:
     std::string exact_;       // what the last `b` event held
 };
 
-/// Reads a recording, event by event. With `follow`, the end of the file is the end only when nobody writes it any more
-/// (a shim that has written its `x` event only sees to its clients); until then `next` gives `wait` there.
+/// Reads a recording, event by event. With `follow`, the end of the file is the end only after an `x` event, or when a
+/// shim that wrote it is dead; until then `next` gives `wait` there.
 class RecordingReader {
 public:
     /// FILE as it stands on a command line: see find_recording().
@@ -881,33 +845,29 @@ public:
     /// Begins again, with the header.
     bool rewind() {
         window_.rewind();
-        header_ = Header();
-        prefix_.clear();
-        parser_.go_to({});
         torn_ = writer_gone_ = false;
-        before_ = '[';
-        line_ = 1;
+        line_ = 0;
         Got got = read_header();
         for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
             if (got == Got::anew) window_.rewind();
             ::poll(nullptr, 0, kPollMillis);
         }
         if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
+        parser_.go_to({.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond});
         return got != Got::bad;
     }
 
     Got next(Event &event) {
         while (header_.version != 0) {
             std::string_view text;
-            const Got got = header_.version == 1 ? cut_element(text) : cut_line(text);
+            const Got got = header_.version == 1 ? take_element(text) : take_line(text);
             if (got == Got::anew) return start_anew();
             if (got != Got::some) return got;
-            const bool blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
-            const bool on_header_line = line_ == 1 && header_.version != 1;
-            if (!blank && on_header_line) return complain_here("something stands behind the header on its line");
-            if (blank || (header_.version == 3 && text.starts_with('#'))) continue;
-            const char *const why = parser_.parse(text, header_.version, event, !prefix_.empty());
+            const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
+            if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
+            const char *const why = parser_.parse(text, header_.version, event);
             if (why == nullptr) return Got::some;
+            if (header_.version == 1) line_ = line_of(text.data());
             if (!torn_) return complain_here(why);
         }
         return Got::end;
@@ -915,32 +875,36 @@ public:
 
     /// Goes on with the first whole line of the last MiB, if times there need nothing before them.
     void jump_to_tail() {
-        struct stat file {};
-        const bool known = header_.version == 2 && window_.seekable() && ::fstat(window_.fd(), &file) == 0;
-        const off_t offset = file.st_size - static_cast<off_t>(kMostLine) + 1;
-        if (!known || offset <= window_.tell()) return;
+        const std::uint64_t size = window_.size();
+        const off_t offset = static_cast<off_t>(size) - (1 << 20);
         std::string_view rest_of_line;
+        if (header_.version != 2 || offset <= window_.tell()) return;
         window_.seek(offset);
-        cut_line(rest_of_line);
+        take_line(rest_of_line);
     }
 
-    /// The next event, when `next` begins with it: not in the middle of a long one.
+    /// Where `next` goes on: the offset in the file.
+    [[nodiscard]] off_t tell() const {
+        if (header_.version != 1) return window_.tell();
+        return element_ < elements_.size() ? elements_[element_].data() - header_.text.data() : window_.tell();
+    }
+
+    /// The next event, when `next` begins with it.
     struct Place {
         off_t offset = 0;
         long line = 0;
         EventParser::State state;
-        char before = '[';
     };
     [[nodiscard]] std::optional<Place> place() const {
-        if (!window_.seekable() || !prefix_.empty()) return std::nullopt;
-        return Place{window_.tell(), line_, parser_.state(), before_};
+        return window_.seekable() ? std::optional(Place{tell(), line_, parser_.state()}) : std::nullopt;
     }
     void go_back(const Place &place) {
-        window_.seek(place.offset);
+        const auto offset_of = [&](std::string_view element) { return element.data() - header_.text.data(); };
+        const auto element = std::ranges::lower_bound(elements_, place.offset, std::less{}, offset_of);
+        element_ = static_cast<std::size_t>(element - elements_.begin());
+        if (header_.version != 1) window_.seek(place.offset);
         line_ = place.line;
         parser_.go_to(place.state);
-        before_ = place.before;
-        prefix_.clear();
         torn_ = writer_gone_ = false;
     }
 
@@ -962,7 +926,9 @@ public:
     }
 
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
-    [[nodiscard]] bool died() const { return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable(); }
+    [[nodiscard]] bool died() const {
+        return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
+    }
 
     /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have already
     /// must be written out.
@@ -972,15 +938,15 @@ public:
 
     /// Says what is wrong at the present line.
     [[nodiscard]] Got complain_here(std::string_view why) const {
-        complain(name_ + ":" + std::to_string(line_), why);
+        complain(name_ + ":" + std::to_string(std::max(line_, 1L)), why);
         return Got::bad;
     }
 
 private:
-    /// Whether there may be more to come. A shim is seen by its lock, another writer by what it has open.
-    bool is_written() {
-        if (writer()) return !parser_.state().exited;
-        return header_.pid == 0 && window_.seekable() && elsewhere_.check(window_.fd());
+    /// Whether there may be more to come. A shim is seen by its lock; other writers cannot be seen.
+    [[nodiscard]] bool is_written() const {
+        if (parser_.state().exited) return false;
+        return header_.pid != 0 ? writer().has_value() : window_.seekable();
     }
 
     Got start_anew() {
@@ -990,16 +956,12 @@ private:
 
     /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read:
     /// what it wrote between our last read and its end is then still found.
-    Got more(const char *too_long = "a line is longer than 1 MiB", std::size_t most = kMostLine) {
+    Got more() {
         while (true) {
             if (!waits_ && !window_.has_more()) return Got::wait;
-            const int n = window_.fill(most);
+            const int n = window_.fill(kMostLine);
             if (n > 0) return Got::some;
-            if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
-            if (n < 0) {
-                complain_errno(name_);
-                return Got::bad;
-            }
+            if (n < 0) return complain_reading();
             if (!follow_ || writer_gone_) return Got::end;
             if (window_.is_truncated()) return Got::anew;
             if (is_written()) return Got::wait;
@@ -1007,202 +969,113 @@ private:
         }
     }
 
-    Got more_header() { return more("the header is longer than 16 MiB", kMostHeader); }
-
-    /// Whether a header that ends in the middle may only be torn: those of v2 and v3 stand on one line.
-    bool may_be_torn(std::string_view head) {
-        Header header;
-        Json json(head, room_);
-        json.object([&](const std::string &key) { return read_member(json, header, key); });
-        const std::size_t newline = std::min(head.find('\n'), head.size());
-        return header.version == 1 || newline == head.size() || head.substr(0, newline).ends_with('{');
+    Got complain_reading() {
+        ++line_;
+        if (errno == EMSGSIZE) return complain_here("a line is longer than 64 MiB");
+        complain_errno(name_);
+        return Got::bad;
     }
 
-    /// The first JSON object of the file: all of it (v2, v3), or up to and with the bracket of "stdout": [ (v1).
-    Got cut_head(std::string &head) {
-        Nesting nesting;
-        std::size_t at = 0, key = 0;  // key: where the last string of the outermost object began
-        while (true) {
-            const std::string_view rest = window_.rest();
-            for (; at < rest.size(); ++at) {
-                const char c = rest[at];
-                if (nesting.depth == 0 && (c == ' ' || c == '\t')) continue;
-                if (nesting.depth == 0 && c != '{') return complain_here("not a recording: no JSON object begins it");
-                if (nesting.depth == 1 && c == '"' && !nesting.in_string) key = at;
-                nesting.follow(c);
-                if (nesting.depth == 2 && c == '[' && !nesting.in_string) {
-                    std::string before(rest.substr(key, at - key));
-                    std::erase_if(before, [](char space) { return space <= ' '; });
-                    if (before == "\"stdout\":") nesting.depth = 0;
-                }
-                if (nesting.depth > 0) continue;
-                head = rest.substr(0, at + 1);
-                window_.drop(at + 1);
-                return Got::some;
-            }
-            const Got got = more_header();
-            if (got == Got::some) continue;
-            if (got != Got::end) return got;
-            if (rest.empty()) return complain_here("not a recording: it is empty");
-            return may_be_torn(rest) ? Got::end : complain_here("the header is not closed");
-        }
-    }
-
-    /// v1: passes over the elements of "stdout", to the bracket behind them.
-    Got pass_elements() {
-        Nesting nesting{.depth = 1};
-        Got got = Got::some;
-        while (got == Got::some) {
-            const std::string_view rest = window_.rest();
-            for (std::size_t at = 0; at < rest.size(); ++at) {
-                nesting.follow(rest[at]);
-                if (nesting.depth > 0) continue;
-                window_.drop(at);
-                return Got::some;
-            }
-            window_.drop(rest.size());
-            got = more();
-        }
-        return got;
-    }
-
-    /// v1: adds to the header's text what stands behind "stdout", and goes back to the elements. What a torn file
-    /// lacks, and a pipe tells too late, is taken to be the usual.
-    Got complete_header() {
-        const bool complete = header_.text.find("\"version\"") != std::string::npos;
-        const std::string_view usual = complete ? "]}" : R"(], "version": 1, "width": 80, "height": 24})";
-        const off_t here = window_.tell();
-        Got got = window_.seekable() ? pass_elements() : Got::end;
-        while (got == Got::some) got = more_header();
-        if (got == Got::bad) return got;
-        Nesting nesting{.depth = 2};  // in the array, in the object
-        bool closed = false;
-        for (const char c : window_.rest()) {
-            nesting.follow(c);
-            closed = closed || nesting.depth == 0;
-        }
-        header_.text += window_.seekable() && closed ? window_.rest() : usual;
-        if (window_.seekable()) window_.seek(here);
-        return Got::some;
-    }
-
-    Got read_header() {
-        if (const Got got = cut_head(header_.text); got != Got::some) return got;
-        const bool document = header_.text.ends_with('[');
-        const long lines = std::count(header_.text.begin(), header_.text.end(), '\n');
-        if (document && complete_header() == Got::bad) return Got::bad;
-        Json json(header_.text, room_);
-        json.object([&](const std::string &key) { return read_member(json, header_, key); }) && json.end();
-        if (json.why() != nullptr) return complain_here(std::string("the header: ") + json.why());
-        if (header_.version == 0) return complain_here("the header has no version");
-        if ((header_.version == 1) != document) return complain_here("only version 1 has \"stdout\"");
-        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
-        if (!document && lines > 0) return complain_here("the header is longer than a line");
-        line_ = document ? 1 + lines : 0;  // v2, v3: cut_line() counts the rest of the header's line as the first
-        return Got::some;
-    }
-
-    /// v2, v3: the next line, whole or, if it is very long, in parts that are whole events.
-    Got cut_line(std::string_view &text) {
+    Got take_line(std::string_view &text) {
         std::size_t seen = 0;
         while (true) {
             const std::string_view rest = window_.rest();
             const std::size_t newline = rest.find('\n', seen);
-            if (newline != std::string_view::npos) return cut_piece(text, newline, 1);
             seen = rest.size();
-            if (seen >= kMostLine) return cut_part(text);
+            if (newline != std::string_view::npos) return take(text, newline, 1);
             const Got got = more();
             if (got == Got::some) continue;
             torn_ = got == Got::end;
-            return torn_ && seen > 0 ? cut_piece(text, seen, 0) : got;
+            return torn_ && seen > 0 ? take(text, seen, 0) : got;
         }
     }
 
-    /// The next `length` bytes: a whole line or element, or the last part of one. `newline` bytes behind it go with it.
-    Got cut_piece(std::string_view &text, std::size_t length, std::size_t newline) {
+    Got take(std::string_view &text, std::size_t length, std::size_t newline) {
         text = window_.rest().substr(0, length);
         window_.drop(length + newline);
-        if (prefix_.empty()) {
-            count_line();
-            return Got::some;
-        }
-        part_ = std::exchange(prefix_, {}).append(text);
-        text = part_;
+        ++line_;
         return Got::some;
     }
 
-    void count_line() { line_ += header_.version == 1 ? 0 : 1; }  // find_element() counts those of v1
-
-    /// The first MiB of a line or element, or the next one: `[time, "kind", "` and as much of the text as may stand
-    /// alone. All but the first have the time 0: not later than the first in v2, and without a delay in v1 and v3. Of a
-    /// comment, however long, the mark is enough.
-    Got cut_part(std::string_view &text) {
-        std::string_view rest = window_.rest(), kind;
-        Micros time = 0;
-        std::size_t time_end = 0, start = 0;
-        Json json(rest, room_);
-        if (prefix_.empty()) count_line();
-        if (header_.version == 3 && (prefix_.empty() ? rest : prefix_).starts_with('#')) {
-            window_.drop(rest.size());
-            text = prefix_ = "#";
-            return Got::some;
-        }
-        if (prefix_.empty()) {
-            bool good = json.expect('[', "") && json.number(time);
-            time_end = static_cast<std::size_t>(json.at() - rest.data());
-            good = good && json.expect(',', "");
-            if (header_.version != 1) good = good && json.string(kind) && json.expect(',', "");
-            if (!good || !json.next_is('"')) return complain_here("a line is longer than 1 MiB");
-            start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
-            part_base64_ = kind == "b";
-        }
-        const std::size_t length = cut_string(rest.substr(start), part_base64_);
-        if (length == 0) return complain_here("a line is longer than 1 MiB");
-        part_ = prefix_ + std::string(rest.substr(0, start + length)) + "\"]";
-        if (prefix_.empty()) prefix_ = "[0" + std::string(rest.substr(time_end, start - time_end));
-        text = part_;
-        window_.drop(start + length);
+    Got take_element(std::string_view &text) {
+        if (element_ == elements_.size()) return Got::end;
+        text = elements_[element_++];
         return Got::some;
     }
 
-    /// v1: goes to the next element of "stdout".
-    Got find_element() {
-        while (true) {
-            const std::string_view rest = window_.rest();
-            const std::string_view space = rest.substr(0, rest.find_first_not_of(" \t\r\n"));
-            const char c = space.size() < rest.size() ? rest[space.size()] : ' ';
-            line_ += std::count(space.begin(), space.end(), '\n');
-            window_.drop(space.size());
-            if (c == ']' && before_ != ',') return Got::end;
-            if (c == '[' && before_ != ']') return Got::some;
-            if (c == ',' && before_ == ']') {
-                window_.drop(1);
-                before_ = ',';
-            } else if (c != ' ') {
-                return complain_here(before_ == ']' ? "a comma is missing" : "an event is missing");
-            } else if (const Got got = more(); got != Got::some) {
-                return got;
-            }
+    /// The header is the first line. When that is not the whole JSON object, it can only be the beginning of a document
+    /// of version 1, or the file is torn there.
+    Got read_header() {
+        std::string_view line;
+        header_ = Header();
+        const Got got = take_line(line);
+        if (got == Got::end) return complain_here("not a recording: it is empty");
+        if (got != Got::some) return got;
+        if (!line.substr(std::min(line.find_first_not_of(" \t"), line.size())).starts_with('{')) {
+            return complain_here("not a recording: no JSON object begins it");
         }
+        header_.text = line;
+        Json json(header_.text, room_);
+        const bool closed = json.object([&](const std::string &key) { return read_member(json, header_, key); });
+        if (header_.version < 2 && (closed || !torn_ || header_.version == 1)) return read_document();
+        if (closed && !json.end()) return complain_here("something stands behind the header on its line");
+        if (closed) return check_header();
+        if (!torn_) return complain_here(std::string("the header: ") + json.why());
+        header_ = Header();
+        return Got::end;
     }
 
-    /// v1: the next element, whole or in parts.
-    Got cut_element(std::string_view &text) {
-        const bool inside = !prefix_.empty();  // of its text
-        const Got found = inside ? Got::some : find_element();
-        if (found != Got::some) return found;
-        Nesting nesting{.depth = inside ? 1 : 0, .in_string = inside};
-        for (std::size_t at = 0; at < kMostLine; ++at) {
-            if (at == window_.rest().size()) {
-                if (const Got got = more(); got != Got::some) return got;
-            }
-            const char c = window_.rest()[at];
-            nesting.follow(c);
-            if (nesting.depth > 0) continue;
-            before_ = ']';
-            return cut_piece(text, at + 1, 0);
+    /// v1: its "stdout" is an array of events.
+    Got read_document() {
+        std::string text = std::move(header_.text) + (torn_ ? "" : "\n");
+        int n = 0;
+        do n = window_.fill(kMostLine);
+        while (n > 0);
+        if (n < 0) return complain_reading();
+        text += window_.rest();
+        window_.drop(window_.rest().size());
+        header_ = Header();
+        header_.text = std::move(text);
+        elements_.clear();
+        element_ = 0;
+        torn_ = false;
+        Json json(header_.text, room_);
+        bool has_events = false;
+        const bool whole = json.object([&](const std::string &key) {
+            if (key != "stdout") return read_member(json, header_, key);
+            has_events = true;
+            return read_elements(json);
+        });
+        line_ = 1;
+        if (header_.version > 1) return complain_here("the header is longer than a line");
+        if (!whole || !json.end()) {
+            line_ = line_of(json.failed_at());
+            return complain_here(json.why());
         }
-        return cut_part(text);
+        if (header_.version == 1 && !has_events) return complain_here("a version 1 without \"stdout\"");
+        return check_header();
+    }
+
+    bool read_elements(Json &json) {
+        if (!json.expect('[', "\"stdout\" is not an array")) return false;
+        if (json.accept(']')) return true;
+        do {
+            json.skip_space();
+            const char *const start = json.at();
+            if (!json.skip()) return false;
+            elements_.emplace_back(start, static_cast<std::size_t>(json.at() - start));
+        } while (json.accept(','));
+        return json.expect(']', "a comma is missing");
+    }
+
+    [[nodiscard]] long line_of(const char *place) const {
+        return 1 + static_cast<long>(std::count(header_.text.data(), place, '\n'));
+    }
+
+    [[nodiscard]] Got check_header() const {
+        if (header_.version == 0) return complain_here("the header has no version");
+        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
+        return Got::some;
     }
 
     std::string path_, name_;
@@ -1210,15 +1083,12 @@ private:
     FileWindow window_;
     Header header_;
     EventParser parser_;
-    std::vector<char> room_;    // for strings of the header
-    std::string prefix_;        // of a line that comes in parts: what the next part begins with
-    std::string part_;          // the present part
-    bool part_base64_ = false;  // ... of a `b` event
-    char before_ = '[';         // v1: what stands before the next element: of the list, a comma, the end of an element
-    long line_ = 1;             // the present line
-    bool torn_ = false;         // the present line has no newline, and the file ends there
-    bool writer_gone_ = false;  // nobody writes the file any more
-    OpenElsewhere elsewhere_;
+    std::vector<char> room_;                  // for strings of the header
+    std::vector<std::string_view> elements_;  // v1: its events, in header_.text
+    std::size_t element_ = 0;                 // ... the next one
+    long line_ = 0;                           // the present line
+    bool torn_ = false;                       // the present line has no newline, and the file ends there
+    bool writer_gone_ = false;                // nobody writes the file any more
 };
 
 /// Columns and rows, as an `r` event has them.
@@ -3290,6 +3160,8 @@ struct Options {
     std::string out = "-";
     std::uint64_t history = 64 << 10;  // bytes of the lines that scrolled off
     bool colours = false, times = false;
+    const char *until = nullptr;  // a POSIX extended regular expression
+    Micros within = kForever;
 };
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
@@ -3353,10 +3225,11 @@ struct Summary {
     std::string name;
     Header header;
     std::optional<pid_t> writer;
-    std::string status;  // of the `x` event
+    std::string status;      // of the `x` event
     std::uint64_t size = 0;  // of the file
     std::uint64_t bytes = 0, events = 0;
     Micros length = 0, last_output = -1;
+    std::int64_t last_date = -1;  // of the last output, in seconds since 1970
 };
 
 /// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
@@ -3365,57 +3238,43 @@ Got read_events(RecordingReader &recording, Summary &summary, bool all) {
     if (!all) recording.jump_to_tail();
     Got got = recording.next(event);
     for (; got == Got::some; got = recording.next(event)) {
-        summary.events += event.kind == 'b' || event.goes_on ? 0 : 1;
+        summary.events += event.kind == 'b' ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
         else if (event.kind != '?') summary.status.clear();  // somebody has appended to it
         if (!event.output) continue;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
+        if (event.date > event.time) summary.last_date = event.date / kSecond;
     }
     return got;
 }
 
 bool summarize(const std::string &file, Summary &summary, bool all = true) {
     RecordingReader recording;
-    struct stat status {};
     if (!recording.open(file)) return false;
     Got got = read_events(recording, summary, all);
     const bool not_found = !all && got == Got::end && summary.events == 0;
     if (not_found && recording.rewind()) got = read_events(recording, summary, true);
     summary.name = recording.name();
     summary.header = recording.header();
-    if (::fstat(recording.window().fd(), &status) == 0) summary.size = static_cast<std::uint64_t>(status.st_size);
+    summary.size = recording.window().size();
     if (summary.status.empty()) summary.writer = recording.writer();  // after that, it only sees to its clients
     return got != Got::bad;
 }
 
-/// Whether a control character (C0, DEL, C1) begins `text`: what a terminal would obey.
-bool begins_control(std::string_view text) {
-    const auto next = static_cast<unsigned char>(text.size() > 1 ? text[1] : 'x');
-    return (text[0] & 0xE0) == 0 || text[0] == '\x7F' || (text[0] == '\xC2' && next < 0xA0);
-}
-
-/// `text` for a person: of somebody else's text, no control characters.
-std::string printable(std::string text) {
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (begins_control(std::string_view(text).substr(i))) text.replace(i, text[i] == '\xC2' ? 2 : 1, "?");
-    }
-    return text;
-}
-
 std::string json_quote(std::string_view text) {
     std::string quoted = "\"";
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    while (!text.empty()) {
+        const std::size_t length = utf8_length(text.data(), text.data() + text.size());
+        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
+        text.remove_prefix(character.size());
         std::array<char, 8> escape{};
-        if (text[i] == '"' || text[i] == '\\') quoted += '\\';
-        if (!begins_control(text.substr(i))) {
-            quoted += text[i];
-            continue;
-        }
-        if (text[i] == '\xC2') ++i;  // U+0080 to U+009F: the second byte is the number
-        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned char>(text[i]));
-        quoted += escape.data();
+        const char32_t code = length > 0 ? decode_utf8(character.data(), length) : 0xFFFD;
+        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
+        if (character == "\"" || character == "\\") quoted += '\\';
+        if (shown_length(character) > 0) quoted += character;
+        else quoted += escape.data();  // what is not shown is in the basic plane
     }
     return quoted + '"';
 }
@@ -3436,91 +3295,7 @@ std::string format_date(std::int64_t seconds, const char *format) {
     return {text.data(), std::strftime(text.data(), text.size(), format, &local)};
 }
 
-std::string describe_state(const Summary &s) {
-    if (s.writer) return "running (pid " + std::to_string(*s.writer) + ", " + printable(s.header.address) + ")";
-    if (!s.status.empty()) return "ended (status " + printable(s.status) + ")";
-    return s.header.pid != 0 ? "died" : "ended";
-}
-
-std::string describe_size(const Header &h) { return std::to_string(h.columns) + "x" + std::to_string(h.rows); }
-
 constexpr char kDate[] = "%Y-%m-%d %H:%M:%S";
-
-std::string last_output_date(const Summary &s) {
-    const bool known = s.header.timestamp >= 0 && s.last_output >= 0;
-    return format_date(known ? s.header.timestamp + s.last_output / kSecond : -1, kDate);
-}
-
-std::string describe_in_lines(const Summary &s) {
-    std::string block;
-    const auto add = [&](std::string name, const std::string &value) {
-        name.resize(13, ' ');
-        if (!value.empty()) block.append(name).append(value).append("\n");
-    };
-    add("file:", printable(s.name) + " (asciicast v" + std::to_string(s.header.version) + ")");
-    add("command:", printable(s.header.command));
-    add("title:", printable(s.header.title));
-    add("state:", describe_state(s));
-    add("started:", format_date(s.header.timestamp, kDate));
-    add("last output:", last_output_date(s));
-    add("length:", format_seconds(s.length) + " s");
-    add("size:", describe_size(s.header));
-    add("output:", std::to_string(s.bytes) + " bytes");
-    add("events:", std::to_string(s.events));
-    return block;
-}
-
-std::string describe_in_a_line(const Summary &s, std::size_t state_width) {
-    std::string state = describe_state(s), size = describe_size(s.header), bytes = std::to_string(s.bytes);
-    state.resize(state_width, ' ');
-    size.insert(0, 7 - std::min<std::size_t>(size.size(), 7), ' ');
-    bytes.insert(0, 11 - std::min<std::size_t>(bytes.size(), 11), ' ');
-    return state + "  " + format_date(s.header.timestamp, kDate) + "  " + last_output_date(s) + "  " + size + bytes +
-           " bytes  " + format_seconds(s.length) + " s  " + printable(s.name) + "  " +
-           printable(s.header.command.empty() ? s.header.title : s.header.command) + "\n";
-}
-
-std::string describe_in_json(const Summary &s) {
-    const Header &h = s.header;
-    const auto status = parse_number(s.status);
-    const auto number_or_null = [](bool known, std::int64_t number) { return known ? std::to_string(number) : "null"; };
-    return "{\"file\": " + json_quote(s.name) + ", \"version\": " + std::to_string(h.version) +
-           ", \"command\": " + json_quote(h.command) + ", \"title\": " + json_quote(h.title) +
-           ", \"width\": " + std::to_string(h.columns) + ", \"height\": " + std::to_string(h.rows) +
-           ", \"timestamp\": " + number_or_null(h.timestamp >= 0, h.timestamp) +
-           ", \"length\": " + format_seconds(s.length) +
-           ", \"last_output\": " + (s.last_output < 0 ? "null" : format_seconds(s.last_output)) +
-           ", \"bytes\": " + std::to_string(s.bytes) + ", \"events\": " + std::to_string(s.events) +
-           ", \"running\": " + (s.writer ? "true" : "false") +
-           ", \"pid\": " + number_or_null(h.pid != 0 || s.writer, s.writer.value_or(h.pid)) +
-           ", \"address\": " + (h.address.empty() ? "null" : json_quote(h.address)) +
-           ", \"status\": " + number_or_null(status.has_value(), static_cast<std::int64_t>(status.value_or(0))) + "}\n";
-}
-
-void put_running_first(std::vector<Summary> &all) {
-    const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
-    std::ranges::stable_sort(all, std::less{}, rank);
-}
-
-/// A block for one file, lines for several, the running ones first (and JSON, a line each, for scripts).
-int info_of_files(const Options &options, Output &out) {
-    std::vector<Summary> all;
-    int status = 0;
-    for (const char *file : options.files) {
-        Summary summary;
-        if (!summarize(file, summary)) status = 1;
-        else all.push_back(std::move(summary));
-    }
-    put_running_first(all);
-    std::size_t width = 0;
-    for (const Summary &summary : all) width = std::max(width, describe_state(summary).size());
-    for (const Summary &summary : all) {
-        out.put(options.json                  ? describe_in_json(summary)
-                : options.files.size() == 1 ? describe_in_lines(summary)
-                                            : describe_in_a_line(summary, width));
-    }
-    return status;
-}
 
 /// Hours, minutes and seconds.
 std::string format_duration(Micros time) {
@@ -3541,6 +3316,80 @@ std::string format_bytes(std::uint64_t bytes) {
     }
     std::snprintf(text.data(), text.size(), unit > 0 && value < 9.95 ? "%.1f" : "%.0f", value);
     return text.data() + std::string(unit > 0 ? 1 : 0, " KMGTPE"[unit]);
+}
+
+std::string format_size(int columns, int rows) { return std::to_string(columns) + "x" + std::to_string(rows); }
+
+std::string describe_state(const Summary &s) {
+    if (s.writer) return "running (pid " + std::to_string(*s.writer) + ", " + printable(s.header.address) + ")";
+    if (!s.status.empty()) return "ended (status " + printable(s.status) + ")";
+    return s.header.pid != 0 ? "died" : "ended";
+}
+
+/// What is known of a recording: for a person, under a label, and for a script, under a key.
+struct Fact {
+    std::string_view label;
+    std::string text;
+    std::string_view key;
+    std::string json;
+};
+
+std::vector<Fact> facts_of(const Summary &s) {
+    const Header &h = s.header;
+    const auto status = parse_number(s.status);
+    const auto or_null = [](bool known, const std::string &json) { return known ? json : "null"; };
+    const std::string length = format_seconds(s.length), version = std::to_string(h.version);
+    return {
+        {"file", printable(s.name) + " (asciicast v" + version + ")", "file", json_quote(s.name)},
+        {"", "", "version", version},
+        {"command", printable(h.command), "command", json_quote(h.command)},
+        {"title", printable(h.title), "title", json_quote(h.title)},
+        {"state", describe_state(s), "running", s.writer ? "true" : "false"},
+        {"", "", "pid", or_null(h.pid != 0 || s.writer, std::to_string(s.writer.value_or(h.pid)))},
+        {"", "", "address", or_null(!h.address.empty(), json_quote(h.address))},
+        {"", "", "status", or_null(status.has_value(), std::to_string(status.value_or(0)))},
+        {"started", format_date(h.timestamp, kDate), "timestamp", or_null(h.timestamp >= 0, std::to_string(h.timestamp))},
+        {"last output", format_date(s.last_date, kDate), "last_date", or_null(s.last_date >= 0, std::to_string(s.last_date))},
+        {"", "", "last_output", or_null(s.last_output >= 0, format_seconds(s.last_output))},
+        {"length", length + " s", "length", length},
+        {"size", format_size(h.columns, h.rows), "width", std::to_string(h.columns)},
+        {"", "", "height", std::to_string(h.rows)},
+        {"output", std::to_string(s.bytes) + " bytes", "bytes", std::to_string(s.bytes)},
+        {"events", std::to_string(s.events), "events", std::to_string(s.events)}};
+}
+
+std::string describe_in_block(const std::vector<Fact> &facts) {
+    std::string block;
+    for (const Fact &fact : facts) {
+        if (fact.label.empty() || fact.text.empty()) continue;
+        block.append(fact.label).append(":").append(12 - fact.label.size(), ' ').append(fact.text).append("\n");
+    }
+    return block;
+}
+
+std::string describe_in_json(const std::vector<Fact> &facts) {
+    std::string object;
+    for (const Fact &fact : facts) {
+        object.append(object.empty() ? "{\"" : ", \"").append(fact.key).append("\": ").append(fact.json);
+    }
+    return object + "}\n";
+}
+
+/// The cells of a line: the file with all that there is room for in a line; or, of a `session`, what fits a terminal.
+std::vector<std::string> describe_in_line(const Summary &s, bool session) {
+    const std::string title = printable(s.header.command.empty() ? s.header.title : s.header.command);
+    if (!session) {
+        std::vector<std::string> cells;
+        const std::vector<Fact> facts = facts_of(s);
+        for (const std::string_view label : {"state", "started", "last output", "size", "output", "length"}) {
+            cells.push_back(std::ranges::find(facts, label, &Fact::label)->text);
+        }
+        cells.insert(cells.end(), {printable(s.name), title});
+        return cells;
+    }
+    const std::string ended = s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
+    return {s.writer ? "running" : ended, parse_recording_name(s.name)->session,
+            format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size), title};
 }
 
 /// `text` in at most `columns` of a terminal: what does not fit is cut off.
@@ -3564,44 +3413,51 @@ std::size_t output_columns() {
     return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-std::string describe_in_list(const Summary &s, std::size_t name_width) {
-    const auto right = [](const std::string &text, std::size_t width) {
-        return std::string(width - std::min(text.size(), width), ' ') + text;
-    };
-    std::string state = s.writer ? "running" : s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
-    std::string name = s.name;
-    state.resize(std::max<std::size_t>(state.size(), 9), ' ');
-    name.resize(std::max(name.size(), name_width), ' ');
-    return state + "  " + name + "  " + format_date(s.header.timestamp, "%Y-%m-%d %H:%M") +
-           right(format_duration(s.length), 10) + right(format_bytes(s.size), 6) + "  " + printable(s.header.command);
+/// Writes lines of cells, the columns below each other; a cell that is longer than `widest` pushes only its own line.
+/// Those that end in what is counted, right before the file and the command, stand to the right.
+void put_table(const std::vector<std::vector<std::string>> &lines, std::size_t widest, std::size_t columns, Output &out) {
+    std::vector<std::size_t> widths;
+    for (const auto &cells : lines) {
+        widths.resize(cells.size());
+        for (std::size_t i = 0; i < cells.size(); ++i) widths[i] = std::max(widths[i], std::min(cells[i].size(), widest));
+    }
+    for (const auto &cells : lines) {
+        std::string line;
+        for (std::size_t i = 0; i < cells.size(); ++i) {
+            const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
+            const bool last = i + 1 == cells.size(), right = i >= 3 && i < 6;
+            line.append(right && !last ? blanks : "").append(cells[i]);
+            if (!last) line.append(right ? "" : blanks).append("  ");
+        }
+        out.put(fit(line, columns) + "\n");
+    }
 }
 
-/// All recordings of named sessions, a line each, with the command last: at a terminal, what does not fit is cut off.
-int info_of_sessions(const Options &options, Output &out) {
-    constexpr std::size_t kMostPadded = 20;
-    std::vector<Summary> all;
-    int status = 0;
-    for (const SessionRecording &recording : session_recordings()) {
-        Summary summary;
-        if (!summarize(recording.path, summary, options.json)) status = 1;
-        else all.push_back(std::move(summary));
-    }
-    put_running_first(all);
-    std::size_t width = 0;
-    for (Summary &summary : all) {
-        if (!options.json) summary.name = parse_recording_name(summary.name)->session;
-        width = std::max(width, std::min(summary.name.size(), kMostPadded));
-    }
-    const std::size_t columns = output_columns();
-    for (const Summary &summary : all) {
-        out.put(options.json ? describe_in_json(summary) : fit(describe_in_list(summary, width), columns) + "\n");
-    }
-    return status;
-}
-
+/// A block for one file, and lines for several, the running ones first; or JSON, a line each. Without files, a line for
+/// each recording of a named session, with the command last: at a terminal, what does not fit is cut off.
 int info(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
-    const int status = options.files.empty() ? info_of_sessions(options, out) : info_of_files(options, out);
+    const bool sessions = options.files.empty();
+    std::vector<std::string> files(options.files.begin(), options.files.end());
+    std::vector<Summary> all;
+    std::vector<std::vector<std::string>> lines;
+    int status = 0;
+    for (const SessionRecording &recording : sessions ? session_recordings() : std::vector<SessionRecording>()) {
+        files.push_back(recording.path);
+    }
+    for (const std::string &file : files) {
+        Summary summary;
+        if (!summarize(file, summary, !sessions || options.json)) status = 1;
+        else all.push_back(std::move(summary));
+    }
+    const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
+    std::ranges::stable_sort(all, std::less{}, rank);
+    for (const Summary &summary : all) {
+        if (options.json) out.put(describe_in_json(facts_of(summary)));
+        else if (options.files.size() == 1) out.put(describe_in_block(facts_of(summary)));
+        else lines.push_back(describe_in_line(summary, sessions));
+    }
+    put_table(lines, sessions ? 20 : SIZE_MAX, sessions ? output_columns() : SIZE_MAX, out);
     out.flush();
     return std::max(status, out.status());
 }
@@ -3849,6 +3705,9 @@ public:
         return Got::end;
     }
 
+    /// The largest window that the session has had in what was shown.
+    [[nodiscard]] std::pair<int, int> largest() const { return largest_; }
+
     /// Leaves the terminal as it was found, with a prompt's place under what is shown.
     void restore() {
         out_.flush();
@@ -3900,7 +3759,10 @@ private:
         if (next_ != Next::show) return;
         if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
         if (!at_terminal_) resize(model_, event);
-        const bool pauses = event.kind == 'm' && options_.pause_on_markers && !event.goes_on;
+        if (const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt) {
+            largest_ = {std::max(largest_.first, size->first), std::max(largest_.second, size->second)};
+        }
+        const bool pauses = event.kind == 'm' && options_.pause_on_markers;
         if (!is_seen(event) && !pauses) return;
         if (at_edge_) set_clock(std::max(position(), at));
         wait_for(at);
@@ -4051,7 +3913,7 @@ private:
         begin_jump(target);
         start_ = 0;
         auto known = std::ranges::upper_bound(states_, target, std::less{}, &State::shown);
-        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.window().tell())) {
+        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.tell())) {
             go_to(*std::prev(known));
         } else if (back) {
             begin_again();
@@ -4237,6 +4099,7 @@ private:
     Micros speed_;
     Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
     Next next_ = Next::show;
+    std::pair<int, int> largest_;
     bool paused_ = false;
     bool stepping_ = false;  // to the event that is the next one
     bool live_ = false;      // everything that is there has been shown
@@ -4244,24 +4107,25 @@ private:
     std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
 };
 
-/// Says it when the recording will not look as it did.
-void compare_sizes(const RecordingReader &recording) {
-    const Header &header = recording.header();
+/// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than ours.
+bool compare_sizes(const RecordingReader &recording, int columns, int rows) {
     winsize size{};
-    if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || header.columns <= 0) return;
-    if (size.ws_col == header.columns && size.ws_row == header.rows) return;
-    complain(recording.name(), "recorded at " + describe_size(header) + ", this terminal has " +
-                                   std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+    if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return false;
+    if (size.ws_col >= columns && size.ws_row >= rows) return false;
+    complain(recording.name(), format_size(columns, rows) + " in a window of " + format_size(size.ws_col, size.ws_row));
+    return true;
 }
 
 int play(const Options &options) {
     RecordingReader recording;
     if (!recording.open(options.files[0], options.follow)) return 1;
-    compare_sizes(recording);
+    const Header &header = recording.header();
+    const bool said = compare_sizes(recording, header.columns, header.rows);
     Output out(STDOUT_FILENO, "standard output");
     Player player(options, recording, out);
     const Got got = player.run();
     player.restore();
+    if (!said) compare_sizes(recording, player.largest().first, player.largest().second);
     const int status = finish(recording, out, got);
     if (g_signal != 0) {  // end as the signal would have ended us: our parent may want to know
         ::signal(g_signal, SIG_DFL);
@@ -4289,7 +4153,7 @@ public:
 
     void feed(const Event &event) {
         now_ = event.time;
-        model_.set_time(event.time);
+        model_.set_time(event.date);
         if (event.output) model_.feed(event.bytes);
         resize(model_, event);
         for (Page *page : {&page_, &main_}) page->written = std::min(page->written, model_.rows());
@@ -4392,7 +4256,8 @@ public:
     bool open(const std::string &name, bool force, const RecordingReader &source) {
         struct stat from {}, to {};
         name_ = name;
-        if (::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 && is_same_file(from, to)) {
+        const bool known = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0;
+        if (known && from.st_dev == to.st_dev && from.st_ino == to.st_ino) {
             complain(name, "is the recording itself");
             return false;
         }
@@ -4516,131 +4381,140 @@ std::string convert_header(const Header &header, int version) {
     return writer.text();
 }
 
-Got convert_to_cast(RecordingReader &recording, Output &out, int version) {
-    const Header &header = recording.header();
-    out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
-    Micros last = 0;
-    bool too_long = false;
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        too_long = event.kind == 'b' && event.goes_on;  // its parts could not each stand before the part of its `o`
-        std::string_view tail = event.tail;
-        if (too_long) return false;
-        tail = tail.substr(0, tail.rfind(']') + 1);
-        out.put("[" + format_seconds(version == 3 ? event.time - last : event.time));
-        last = event.time;
-        if (header.version != 1) return out.put(tail) && out.put("\n");
-        tail = tail.substr(tail.find('"'));
-        return out.put(", \"o\", ") && out.put(tail.substr(0, tail.rfind('"') + 1)) && out.put("]\n");
-    });
-    return too_long ? recording.complain_here("a b event is longer than 1 MiB") : got;
-}
-
-Got convert_to_raw(RecordingReader &recording, Output &out) {
-    return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
-}
-
-Got convert_to_text(RecordingReader &recording, Output &out, bool times) {
-    const std::int64_t start = std::max<std::int64_t>(recording.header().timestamp, 0);
-    Transcript screen(out, recording.header(), times ? std::optional(start) : std::nullopt);
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        screen.feed(event);
-        return out.put("");
-    });
-    screen.finish();
-    return got;
-}
-
-/// Events that a kind of file has no place for: counted, and said once.
-class LeftOut {
-public:
-    void count(const Event &event) {
-        const std::size_t kind = kKinds.find(event.kind);
-        if (kind != std::string_view::npos && !event.goes_on) ++counts_[kind];
-    }
-
-    void say(const RecordingReader &recording, std::string_view type) const {
-        std::string list;
-        for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
-            if (counts_[kind] == 0) continue;
-            list.append(list.empty() ? "" : ", ").append(std::to_string(counts_[kind])).append(" ") += kKinds[kind];
-        }
-        if (!list.empty()) complain(recording.name(), "events that " + std::string(type) + " cannot hold: " + list);
-    }
-
-private:
-    static constexpr std::string_view kKinds = "imr";  // input, markers, window sizes
-
-    std::array<std::uint64_t, kKinds.size()> counts_{};
+/// What is converted, and how far it is.
+struct Conversion {
+    const Options &options;
+    RecordingReader &recording;
+    Output &out, &timing;
+    Micros last = 0;       // the time of the last event written
+    std::string status{};  // of the `x` event
+    std::optional<Transcript> text{};
 };
+
+/// A type of file. `put` gives false when nothing more can be written.
+struct FileType {
+    std::string_view name;
+    std::string_view lost;  // kinds of events that it has no place for, and a user would miss
+    void (*begin)(Conversion &);
+    bool (*put)(Conversion &, const Event &);
+    void (*end)(Conversion &);
+};
+
+void do_nothing(Conversion &) {}
+
+template <int version> void begin_cast(Conversion &c) {
+    const Header &header = c.recording.header();
+    c.out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
+}
+
+template <int version> bool put_in_cast(Conversion &c, const Event &event) {
+    std::string_view tail = event.tail;
+    tail = tail.substr(0, tail.rfind(']') + 1);
+    c.out.put("[" + format_seconds(version == 3 ? event.time - c.last : event.time));
+    c.last = event.time;
+    if (c.recording.header().version != 1) return c.out.put(tail) && c.out.put("\n");
+    tail = tail.substr(tail.find('"'));
+    return c.out.put(", \"o\", ") && c.out.put(tail.substr(0, tail.rfind('"') + 1)) && c.out.put("]\n");
+}
+
+bool put_raw(Conversion &c, const Event &event) { return c.out.put(event.output ? event.bytes : ""); }
+
+/// The dates of lines come from the events.
+void begin_text(Conversion &c) {
+    c.text.emplace(c.out, c.recording.header(), c.options.times ? std::optional<std::int64_t>(0) : std::nullopt);
+}
+
+bool put_text(Conversion &c, const Event &event) {
+    c.text->feed(event);
+    return c.out.put("");
+}
+
+void end_text(Conversion &c) { c.text->finish(); }
 
 /// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each, the
 /// least significant byte first.
-Got convert_to_ttyrec(RecordingReader &recording, Output &out) {
-    const Micros start = std::max<std::int64_t>(recording.header().timestamp, 0) * kSecond;
-    LeftOut left_out;
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        left_out.count(event);
-        if (!event.output) return true;
-        const Micros time = start + event.time;
-        std::string head;
-        for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
-                                std::uint64_t{event.bytes.size()}}) {
-            for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
-        }
-        return out.put(head) && out.put(event.bytes);
-    });
-    left_out.say(recording, "ttyrec");
-    return got;
+bool put_in_ttyrec(Conversion &c, const Event &event) {
+    const Micros time = std::max<std::int64_t>(c.recording.header().timestamp, 0) * kSecond + event.time;
+    std::string head;
+    if (!event.output) return true;
+    for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
+                            std::uint64_t{event.bytes.size()}}) {
+        for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
+    }
+    return c.out.put(head) && c.out.put(event.bytes);
+}
+
+/// A line of the head or the foot of a script's timing.
+void put_in_timing(Conversion &c, std::string_view name, const std::string &value) {
+    if (!value.empty()) c.timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
 }
 
 /// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last one
 /// and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left out.
-Got convert_to_script(RecordingReader &recording, Output &out, Output &timing) {
-    const Header &header = recording.header();
-    const std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
-    const std::string shift = date.substr(0, date.size() - 2) + ":" + date.substr(date.size() - 2);
-    const auto say = [&](std::string_view name, const std::string &value) {
-        if (!value.empty()) timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
-    };
-    say("START_TIME", shift);
-    say("TERM", header.term);
-    say("COLUMNS", std::to_string(header.columns));
-    say("LINES", std::to_string(header.rows));
-    say("COMMAND", header.command);
-    out.put("Script started on " + shift + " [COMMAND=\"" + printable(header.command) + "\"]\n");
-    Micros last = 0;
-    std::string status;
-    LeftOut left_out;
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
-        const std::string since = " " + format_seconds(event.time - last) + " ";
-        if (event.kind == 'x') status = event.bytes;
-        if (event.output && !event.bytes.empty()) {
-            timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
-        } else if (size) {
-            const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
-            timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
-        } else {
-            left_out.count(event);
-            return true;
-        }
-        last = event.time;
-        return !event.output || out.put(event.bytes);
-    });
-    left_out.say(recording, "script");
-    say("DURATION", format_seconds(last));
-    say("EXIT_CODE", status);
-    return timing.flush() ? got : Got::bad;
+void begin_script(Conversion &c) {
+    const Header &header = c.recording.header();
+    std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
+    date.insert(date.size() - 2, ":");
+    put_in_timing(c, "START_TIME", date);
+    put_in_timing(c, "TERM", header.term);
+    put_in_timing(c, "COLUMNS", std::to_string(header.columns));
+    put_in_timing(c, "LINES", std::to_string(header.rows));
+    put_in_timing(c, "COMMAND", header.command);
+    c.out.put("Script started on " + date + " [COMMAND=\"" + printable(header.command) + "\"]\n");
 }
 
-Got convert_to(const Options &options, RecordingReader &recording, Output &out, Output &timing) {
-    const std::string_view type = options.type;
-    if (type == "v2") return convert_to_cast(recording, out, 2);
-    if (type == "v3") return convert_to_cast(recording, out, 3);
-    if (type == "raw") return convert_to_raw(recording, out);
-    if (type == "txt") return convert_to_text(recording, out, options.times);
-    if (type == "ttyrec") return convert_to_ttyrec(recording, out);
-    return convert_to_script(recording, out, timing);
+bool put_in_script(Conversion &c, const Event &event) {
+    const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
+    const std::string since = " " + format_seconds(event.time - c.last) + " ";
+    if (event.kind == 'x') c.status = event.bytes;
+    if (event.output && !event.bytes.empty()) {
+        c.timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+    } else if (size) {
+        const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
+        c.timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
+    } else {
+        return true;
+    }
+    c.last = event.time;
+    return !event.output || c.out.put(event.bytes);
+}
+
+void end_script(Conversion &c) {
+    put_in_timing(c, "DURATION", format_seconds(c.last));
+    put_in_timing(c, "EXIT_CODE", c.status);
+    c.timing.flush();
+}
+
+constexpr std::array kTypes{
+    FileType{"v2", "", begin_cast<2>, put_in_cast<2>, do_nothing},
+    FileType{"v3", "", begin_cast<3>, put_in_cast<3>, do_nothing},
+    FileType{"raw", "", do_nothing, put_raw, do_nothing},
+    FileType{"txt", "", begin_text, put_text, end_text},
+    FileType{"ttyrec", "imr", do_nothing, put_in_ttyrec, do_nothing},
+    FileType{"script", "im", begin_script, put_in_script, end_script}};
+
+/// Says how many events of which kinds were left out.
+void complain_lost(const RecordingReader &recording, const FileType &type, const std::array<std::uint64_t, 256> &counts) {
+    std::string list;
+    for (const char kind : type.lost) {
+        const std::uint64_t count = counts[static_cast<unsigned char>(kind)];
+        if (count > 0) list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
+    }
+    if (!list.empty()) complain(recording.name(), "events that " + std::string(type.name) + " cannot hold: " + list);
+}
+
+Got convert_all(const FileType &type, Conversion &c) {
+    std::array<std::uint64_t, 256> counts{};
+    if (c.recording.header().version == 0) return Got::end;  // torn there, which has been said
+    type.begin(c);
+    const Got got = for_each_event(c.recording, c.out, [&](const Event &event) {
+        const bool is_empty = event.output || (event.kind == 'r' && !parse_size(event.bytes));
+        counts[static_cast<unsigned char>(event.kind)] += is_empty ? 0 : 1;
+        return type.put(c, event);
+    });
+    type.end(c);
+    complain_lost(c.recording, type, counts);
+    return got;
 }
 
 int convert(const Options &options) {
@@ -4652,9 +4526,9 @@ int convert(const Options &options) {
     if (named && !file.open(options.out, options.force, recording)) return 1;
     Output out = named ? file.begin() : Output(STDOUT_FILENO, "standard output");
     Output timing = timed ? timing_file.begin() : Output(-1, "");
-    const bool torn = recording.header().version == 0;  // that has been said
-    const Got got = torn ? Got::end : convert_to(options, recording, out, timing);
-    const int status = finish(recording, out, got);
+    Conversion conversion{.options = options, .recording = recording, .out = out, .timing = timing};
+    const Got got = convert_all(*std::ranges::find(kTypes, options.type, &FileType::name), conversion);
+    const int status = std::max(finish(recording, out, got), timing.status());
     if (status == 0) {
         file.keep();
         timing_file.keep();
@@ -4685,11 +4559,60 @@ int paint(const Options &options) {
     return model ? print(model->paint(options.history)) : 1;
 }
 
-int screen(const Options &options) {
-    const std::optional<Model> model = model_at(options, options.start > 0 ? options.start : kForever);
+int put_screen(const Model &model, bool colours) {
     std::string rows;
-    for (int y = 0; model && y < model->rows(); ++y) rows += model->row_text(y, options.colours) + "\n";
-    return model ? print(rows) : 1;
+    for (int y = 0; y < model.rows(); ++y) rows += model.row_text(y, colours) + "\n";
+    return print(rows);
+}
+
+bool has_row(const Model &model, const regex_t &wanted) {
+    for (int y = 0; y < model.rows(); ++y) {
+        if (::regexec(&wanted, model.row_text(y, false).c_str(), 0, nullptr, 0) == 0) return true;
+    }
+    return false;
+}
+
+/// Writes the screen as soon as one of its rows is as `wanted`. All that the recording holds at first is one step, and
+/// then each event: what was on the screen before somebody asked does not count.
+int wait_for_row(const Options &options, const regex_t &wanted) {
+    RecordingReader recording;
+    Output out(STDOUT_FILENO, "standard output");
+    const Micros end = now_micros() + options.within;
+    if (!recording.open(options.files[0], true) || recording.header().version == 0) return 1;
+    recording.do_not_wait();
+    Model model = model_for(recording.header());
+    Event event;
+    for (bool is_now = false;;) {
+        const Got got = recording.next(event);
+        if (got == Got::anew) model = model_for(recording.header());
+        if (got == Got::bad) return 1;
+        resize(model, got == Got::some ? event : Event());
+        if (got == Got::some && event.output) model.feed(event.bytes);
+        const bool is_new = got == Got::some ? is_now : !is_now;
+        is_now = is_now || got == Got::wait || got == Got::end;
+        if (is_new && has_row(model, wanted)) return put_screen(model, options.colours);
+        if (got == Got::end && recording.died()) finish(recording, out, got);
+        if (got == Got::end || (is_now && now_micros() >= end)) break;
+        if (got == Got::wait && !pause_for_more(out)) return 1;
+    }
+    const std::string when = now_micros() >= end ? "in that time" : "before the session ended";
+    complain(recording.name(), "no row like " + std::string(options.until) + " " + when);
+    return 1;
+}
+
+int screen(const Options &options) {
+    if (options.until == nullptr) {
+        const std::optional<Model> model = model_at(options, options.start > 0 ? options.start : kForever);
+        return model ? put_screen(*model, options.colours) : 1;
+    }
+    regex_t wanted{};
+    std::array<char, 256> why{};
+    const int error = ::regcomp(&wanted, options.until, REG_EXTENDED | REG_NOSUB);
+    ::regerror(error, &wanted, why.data(), why.size());
+    if (error != 0) complain(options.until, why.data());
+    const int status = error != 0 ? 2 : wait_for_row(options, wanted);
+    if (error == 0) ::regfree(&wanted);
+    return status;
 }
 
 // === 14. serve: questions about the past =============================================================================
@@ -4936,115 +4859,123 @@ constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
     "Usage: record COMMAND [OPTION]... FILE\n"
     "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program.\n"
-    "FILE is a file, - for standard input, or the name of a session, which stands for its newest recording in\n"
-    "$SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. (A file of that name here is taken first; its name\n"
-    "with a /, as in ./work, never means a session.)\n"
+    "FILE is the name of a session, a file, or - for standard input. A name stands for the session's newest recording in\n"
+    "$SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. A session comes before a file of the same name in the\n"
+    "current folder: write ./work for the file.\n"
     "\n"
-    "  play      replays one with its timing\n"
-    "  cat       writes its output, the exact bytes, at once\n"
-    "  info      says what it is, and whether the session still runs; without FILE, lists all named sessions\n"
-    "  convert   makes another kind of file of it\n"
-    "  screen    writes what is on the screen\n"
-    "  paint     writes what brings a terminal to the session's state\n"
-    "  serve     answers a shim's questions about the past of its session: not for people\n"
+    "  play      replays a recording with its timing\n"
+    "  cat       writes the output at once, byte for byte\n"
+    "  info      describes recordings and says whether their sessions still run; without FILE, lists all named sessions\n"
+    "  convert   writes a recording as another type of file\n"
+    "  screen    writes what is on the screen, or waits until some text is\n"
+    "  paint     writes the bytes that bring a terminal to the session's state\n"
+    "  serve     answers a shim's questions about its session; not for people\n"
     "\n"
-    "  -h, --help      this, or after a COMMAND its options\n"
-    "  -V, --version\n"
+    "  -h, --help      print this help, or after a COMMAND its own\n"
+    "  -V, --version   print the version\n"
     "\n"
-    "Exit status: 0; 1 for a file that cannot be read or written; 2 for a usage error.\n";
+    "Exit status: 0; 1 if a file cannot be read or written; 2 for a usage error.\n";
 
 constexpr char kPlayHelp[] =
     "Usage: record play [OPTION]... FILE\n"
     "Replays a recording with its timing.\n"
     "\n"
-    "  -s, --speed SPEED     SPEED times as fast, 0.1 to 1000\n"
-    "  -i, --idle IDLE       no pause over IDLE seconds (default: the recording's own limit, if it has one)\n"
+    "  -s, --speed SPEED     play SPEED times as fast, 0.1 to 1000\n"
+    "  -i, --idle IDLE       shorten pauses to IDLE seconds (default: the recording's own limit, if it has one)\n"
     "  -t, --start START     begin START seconds in, with the screen as it was then\n"
-    "  -f, --follow          go on as FILE grows, until nobody writes it any more (record cat --help tells how that\n"
-    "                        is known); a START past the end shows at once what there is, and then what comes\n"
+    "  -f, --follow          go on as FILE grows (record cat --help says how long); a START past the end shows what\n"
+    "                        there is at once, and then what comes\n"
     "  -l, --loop            begin again at the end\n"
     "  -m, --pause-on-markers\n"
     "\n"
     "Keys, at a terminal:\n"
-    "  space         pauses, and goes on\n"
-    "  .             shows the next output, and pauses\n"
-    "  right left    5 seconds forth, back\n"
-    "  ] [           goes to the next marker, to the one before\n"
-    "  0 to 9        goes to so many tenths of the recording\n"
-    "  + -           twice, half the speed\n"
-    "  Ctrl-L        paints the screen anew\n"
-    "  Ctrl-Z        stops, until the shell's fg\n"
-    "  q, Ctrl-C     quits\n"
+    "  space         pause, go on\n"
+    "  .             show the next output, and pause\n"
+    "  right left    5 seconds forward, back\n"
+    "  ] [           go to the next marker, to the one before\n"
+    "  0 to 9        go to so many tenths of the recording\n"
+    "  + -           double, halve the speed\n"
+    "  Ctrl-L        paint the screen again\n"
+    "  Ctrl-Z        stop, until the shell's fg\n"
+    "  q, Ctrl-C     quit\n"
     "\n"
-    "A jump (these keys, and START) shows nothing but the screen of that time, as this terminal would have it. To jump\n"
-    "back takes 4 MiB of memory at most, however long the recording; a pipe cannot be gone back in. What the terminal\n"
-    "answers to old questions of the program is thrown away; what the program left on is taken back at the end.\n";
+    "A jump (these keys, and START) shows only the screen of that time, as this terminal would have it. Jumping back\n"
+    "takes 4 MiB of memory at most, however long the recording; a pipe cannot be played backwards. A recording made in a\n"
+    "larger window than yours looks broken: one line says so. What your terminal answers to the program's old questions\n"
+    "is discarded, and what the program left switched on is switched off at the end.\n";
 
 constexpr char kCatHelp[] =
     "Usage: record cat [OPTION]... FILE...\n"
-    "Writes the output, the exact bytes that the program printed, at once; of several FILEs in the order given.\n"
+    "Writes the output at once, exactly the bytes that the program printed; several FILEs in the order given.\n"
     "\n"
-    "  -f, --follow      go on as a FILE grows, until nobody writes it any more (see below)\n"
+    "  -f, --follow      go on as a FILE grows, until its session ends\n"
     "      --from N      leave out the first N bytes\n"
-    "      --to N        end after byte N of the output, or where it ends; of several FILEs the bytes count as one's\n"
+    "      --to N        end after byte N of the output; several FILEs are counted as one\n"
     "\n"
-    "-f: a shim locks its recording; it is followed to its exit event, or until the shim has died, which is said. The\n"
-    "recording of another program is followed until no process of yours has it open for writing (where /proc cannot\n"
-    "tell that: until Ctrl-C). A FILE that is truncated meanwhile is read anew, which is said too.\n";
+    "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the recording is\n"
+    "gone: that ends it too, with a message. Other programs hold no lock, so their recordings are followed until an exit\n"
+    "event or Ctrl-C. A FILE that is truncated meanwhile is read again from its start, with a message.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
-    "Says what a recording is: command, state, dates, length in seconds, size, bytes of output, events.\n"
-    "For several files a line each, the running sessions first: state, start, last output, size, bytes, length,\n"
-    "file, command.\n"
-    "Without FILE, lists the recordings of all named sessions, the running ones first, then the newest: state (ended\n"
-    "with its status), name, start, length (hours, minutes, seconds), bytes of the file, command. At a terminal,\n"
-    "lines are cut to its width.\n"
+    "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of events.\n"
+    "Several files are a line each, running sessions first: state, start, last output, window size, bytes of output,\n"
+    "length, file, command.\n"
+    "Without FILE, lists the recordings of all named sessions, running ones first, then the newest: state (with the exit\n"
+    "status), name, start, length (hours, minutes, seconds), size of the file, command. At a terminal, lines are cut to\n"
+    "its width.\n"
     "\n"
-    "      --json        a JSON object a line, for scripts\n";
+    "      --json        write a JSON object a line, for scripts\n";
 
 constexpr char kConvertHelp[] =
     "Usage: record convert -t TYPE [OPTION]... FILE\n"
-    "Makes another kind of file of a recording.\n"
+    "Writes a recording as another type of file.\n"
     "\n"
-    "  -t, --type TYPE   v2, v3   asciicast: events keep their text to the byte, times get six decimals, so that\n"
-    "                             the shim's come back from v3 as they were\n"
-    "                    raw      the exact bytes of the output\n"
+    "  -t, --type TYPE   v2, v3   asciicast; the text of events stays the same to the byte, and times get six decimals,\n"
+    "                             so a shim's recording comes back from v3 as it was\n"
+    "                    raw      the output, byte for byte\n"
     "                    txt      what a person would have read (see below)\n"
     "                    ttyrec   for ttyplay\n"
-    "                    script   for scriptreplay -t OUT.timing OUT: the output in OUT, the times in OUT.timing\n"
-    "                             (advanced format), so -o is needed\n"
-    "  -o, --output OUT  to this file instead of standard output; an existing file is not overwritten\n"
-    "      --force       ... but now it is\n"
-    "      --times       txt: each line behind the local time of day when it was finished\n"
+    "                    script   for scriptreplay -t OUT.timing OUT; needs -o: the output goes to OUT and the times to\n"
+    "                             OUT.timing (advanced format)\n"
+    "  -o, --output OUT  write to this file instead of standard output; an existing file is not overwritten\n"
+    "      --force       overwrite it\n"
+    "      --times       txt: begin each line with the local time of day when it was finished\n"
     "\n"
-    "A file is whole or not there: after an error OUT is removed. ttyrec and script have no place for markers and\n"
-    "typed keys (i), ttyrec for new sizes (r) neither: how many were left out is said.\n"
+    "If an error occurs, OUT is removed. ttyrec and script have no place for markers and typed keys, nor ttyrec for new\n"
+    "window sizes: a message says how many of these events (m, i, r) were left out.\n"
     "\n"
-    "txt: a small terminal shows the output, and each line is written as it scrolls off the top, without escapes, a\n"
-    "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it looked last when it is\n"
-    "wiped or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
+    "txt: each line is written when it scrolls off a small terminal's top, without escape sequences; a wrapped line is\n"
+    "one line. A full screen (an editor's, or one before `clear`) is written as it last looked when it is cleared or\n"
+    "left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
 
 constexpr char kScreenHelp[] =
     "Usage: record screen [OPTION]... FILE\n"
-    "Writes what is on the screen at the end of a recording (of a running session: now), a line for each row.\n"
+    "Writes what is on the screen at the end of a recording (of a running session: now), one line for each row.\n"
     "\n"
-    "  -e, --escapes     with colours and other renditions, as escape sequences\n"
-    "  -t, --start TIME  the screen at TIME, in seconds\n";
+    "  -e, --escapes        with colours and other renditions, as escape sequences\n"
+    "  -t, --start TIME     the screen at TIME, in seconds\n"
+    "  -u, --until REGEX    wait until a row matches REGEX, a POSIX extended regular expression; exit with status 1 if\n"
+    "                       the session ends before\n"
+    "  -w, --within SECONDS with -u: exit with status 1 after SECONDS\n"
+    "\n"
+    "-u looks at the screen as it is now, then after each output. The terminal's echo of a command is on the screen as\n"
+    "well: anchor REGEX, as in '^[0-9]+ passed', so that it does not match what was typed. A session started with\n"
+    "shim -n has no recording that could be followed.\n";
 
 constexpr char kPaintHelp[] =
     "Usage: record paint [OPTION]... FILE\n"
-    "Writes what brings a terminal of the session's size to the state that it has at the end of the recording: lines\n"
-    "that have scrolled off, the screen, cursor and modes. A shim shows a session like this to a client that comes late.\n"
+    "Writes the bytes that bring a terminal of the session's size to the state at the end of the recording: lines that\n"
+    "have scrolled off, the screen, cursor and modes. A client that attaches late is shown the session like this.\n"
     "\n"
-    "  -H, --history SIZE  bytes of the lines that scrolled off (K, M, G; default 64K), none, or all: 16M\n";
+    "  -H, --history SIZE  bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
 constexpr char kServeHelp[] =
     "Usage: record serve [-H SIZE]\n"
-    "Answers a shim's questions about the past of its session. The questions come from standard input, a socket, and the\n"
-    "answers go there; descriptor 3 is the recording, descriptor 4 a file with what the recording does not hold.\n"
+    "Answers a shim's questions about the past of its session. Standard input is a socket, for questions and answers;\n"
+    "descriptor 3 is the recording, and descriptor 4 a file with the lines that the recording does not hold.\n"
     "\n"
-    "  -H, --history SIZE  keep so many bytes of the lines that scrolled off (K, M, G; default 64K), or all: 16M\n";
+    "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
 /// All options; those without a short form have a capital letter for getopt_long to give back.
 constexpr std::array kOptions{
@@ -5057,6 +4988,7 @@ constexpr std::array kOptions{
     option{"force", no_argument, nullptr, 'W'},       option{"loop", no_argument, nullptr, 'l'},
     option{"pause-on-markers", no_argument, nullptr, 'm'}, option{"history", required_argument, nullptr, 'H'},
     option{"escapes", no_argument, nullptr, 'e'},
+    option{"until", required_argument, nullptr, 'u'}, option{"within", required_argument, nullptr, 'w'},
     option{"times", no_argument, nullptr, 'D'},
     option{nullptr, 0, nullptr, 0}};
 
@@ -5070,23 +5002,13 @@ struct Command {
 constexpr std::array kCommands{
     Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFT", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
-    Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVH", kPaintHelp},
+    Command{"screen", screen, "hVetuw", kScreenHelp}, Command{"paint", paint, "hVH", kPaintHelp},
     Command{"serve", serve, "hVH", kServeHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
-    complain(what, std::string(why) + " (record --help tells more)");
+    complain(what, std::string(why) + " (see record --help)");
     return 2;
-}
-
-/// Seconds, or a factor, in millionths.
-std::optional<Micros> parse_decimal(std::string_view text) {
-    std::vector<char> room;
-    const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
-    Json json(whole, room);
-    Micros value = 0;
-    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
-    return value;
 }
 
 /// Bytes of history: a number, with K, M or G for times 1024; all there are; or none.
@@ -5115,7 +5037,6 @@ template <typename Kept, typename Value> bool set(Kept &kept, const std::optiona
 
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
-    constexpr std::array kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
     const auto flag = std::ranges::find(kFlags, letter, &std::pair<int, bool Options::*>::first);
     if (flag != kFlags.end()) {
         options.*(flag->second) = true;
@@ -5127,18 +5048,20 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
+    case 'u': options.until = value; return true;
+    case 'w': return set(options.within, parse_decimal(value));
     case 'H': return set(options.history, parse_history(value));
     case 't':
         if (command.run == play || command.run == screen) return set(options.start, parse_decimal(value));
         [[fallthrough]];
-    default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
+    default: options.type = value; return std::ranges::find(kTypes, options.type, &FileType::name) != kTypes.end();
     }
 }
 
 /// Reads the command's own arguments (argv[0] is its name) and runs it.
 int run_command(const Command &command, int argc, char **argv) {
     Options options;
-    const auto next = [&] { return ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:e", kOptions.data(), nullptr); };
+    const auto next = [&] { return ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:eu:w:", kOptions.data(), nullptr); };
     opterr = 0;
     for (int letter = next(); letter != -1; letter = next()) {
         const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
@@ -5146,11 +5069,11 @@ int run_command(const Command &command, int argc, char **argv) {
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
         if (letter == ':') return complain_usage(name, "a value is missing");
         if (command.letters.find(static_cast<char>(letter)) == std::string_view::npos) {
-            return complain_usage(name, "no such option");
+            return complain_usage(name, "unknown option");
         }
         if (letter == 'h') return print(command.help);
         if (letter == 'V') return print(kVersion);
-        if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
+        if (!set_option(options, command, letter, optarg)) return complain_usage(name, std::string(optarg) + " is no value for it");
     }
     options.files.assign(argv + optind, argv + argc);
     if (command.run == serve && !options.files.empty()) return complain_usage("serve", "takes no FILE");
@@ -5160,6 +5083,8 @@ int run_command(const Command &command, int argc, char **argv) {
     const bool one = command.run != info && command.run != cat;
     if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
+    if (options.until != nullptr && options.start > 0) return complain_usage("screen", "-u and -t exclude each other");
+    if (options.within < kForever && options.until == nullptr) return complain_usage("-w", "wants -u REGEX");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
     return command.run(options);
 }
@@ -5175,5 +5100,5 @@ int main(int argc, char **argv) {
         if (command.name == name) return run_command(command, argc - 1, argv + 1);
     }
     if (argc < 2) return complain_usage("usage", "record play|cat|info|convert|screen|paint [OPTION]... FILE");
-    return complain_usage(name, "no such command");
+    return complain_usage(name, "unknown command");
 }

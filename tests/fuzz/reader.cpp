@@ -210,7 +210,6 @@ void check_info(const std::string &path, const Run &wanted) {
 void check_readers(const std::string &path, const std::string &file, const Run &whole, std::size_t seed) {
     check(run({"convert", "-t", "raw", path}) == whole, "convert -t raw is not the same");
     check(run({"play", "-i", "0", path}) == whole, "play is not the same");
-    check(whole.output.starts_with(run({"cat", "-f", path}).output), "cat -f is not the same");
     check_pipe(file, whole);
     check_part(path, whole, seed);
 }

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import PYTHON, RECORD, needs_writer, wait_until
+from harness import PYTHON, RECORD, wait_until
 from record_tools import V2, V3, Growing, event, good, header, output, read_until, record, write
 
 
@@ -221,45 +221,25 @@ def test_following_a_session_that_is_long_over_ends_at_once(pty):
     assert run.stdout == b'a' and b'dead.cast: the session died' in run.stderr and run.returncode in (0, 1)
 
 
-@needs_writer
-@pytest.mark.parametrize('first', [V2, V3], ids=['v2', 'v3'])
+@pytest.mark.parametrize('end', ['an exit event', 'Ctrl-C'])
 @pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
-def test_the_recording_of_another_program_is_followed_until_nobody_has_it_open(pty, command, first):
-    """asciinema takes no lock, and an old one wrote no exit event: that its writer lives is seen in /proc/PID/fd
-    (proc(5)). Its end is no death, and nothing to be said."""
-    live = Growing(pty, pty.path('live.cast'), first + event(0.1, 'o', 'a '), lock=False)
-    reader = pty.background(PYTHON, '-c', f'import sys; f=open({live.path!r}); print("READY", flush=True); '
-                            'sys.stdin.read()', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert reader.stdout.readline() == b'READY\n'
-    run = pty.background(RECORD, *command, live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    read_until(run.stdout, b'a ')
-    for text in ('b ', 'c '):
-        live.write(event(0.2, 'o', text))
-        read_until(run.stdout, text.encode())
-    live.write(event(0.3, 'o', 'last') + '[0.4, "o", "to')
-    live.die()
-    assert run.communicate(timeout=10) == (b'last', b'') and run.returncode == 0 and reader.poll() is None
-
-
-@needs_writer
-def test_following_goes_to_the_last_exit_event_that_stands(pty):
-    """`asciinema rec --append` goes on behind the exit event of the session before."""
-    old = V3 + event(0.1, 'o', 'a ') + event(0.1, 'x', '0')
-    path = write(pty.path('x.cast'), old, event(1, 'o', 'b '), event(0.1, 'x', '0'), event(1, 'o', 'c'))
-    assert good('cat', '-f', path) == good('play', '-s', '1000', '-f', path) == b'a b c'
-    assert ' ended\n' in good('info', path).decode()
+def test_the_recording_of_another_program_is_followed_to_its_exit_event_or_ctrl_c(pty, command, end):
+    """asciinema takes no lock, so nobody knows whether it lives. An exit event with more behind it (`asciinema rec
+    --append`) ends nothing."""
+    old = V3 + event(0.1, 'o', 'a ') + event(0.1, 'x', '0') + event(0.1, 'o', 'b ')
     live = Growing(pty, pty.path('live.cast'), old, lock=False)
-    run = follow(pty, live.path)
-    read_until(run.stdout, b'a ')
-    live.write(event(1, 'o', 'b ') + event(0.1, 'x', '0'))
-    read_until(run.stdout, b'b ')
-    live.write(event(1, 'o', 'c') + event(0.1, 'x', '0'))
-    read_until(run.stdout, b'c')
-    live.die()
-    assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
+    run = pty.background(RECORD, *command, live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert read_until(run.stdout, b'b ') == b'a b '
+    live.write(event(0.2, 'o', 'c '))
+    read_until(run.stdout, b'c ')
+    if end == 'Ctrl-C':
+        run.send_signal(signal.SIGINT)
+    else:
+        live.write(event(0.3, 'o', 'last') + event(0.1, 'x', '0'))
+    assert run.communicate(timeout=10) == (b'' if end == 'Ctrl-C' else b'last', b'')
+    assert run.returncode == (-signal.SIGINT if end == 'Ctrl-C' else 0)
 
 
-@needs_writer
 @pytest.mark.parametrize('lock', [True, False], ids=['shim', 'other'])
 @pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
 def test_a_file_that_is_truncated_meanwhile_is_read_anew(pty, command, lock):

@@ -433,17 +433,19 @@ def notes(pty, path, rows=24, cols=80):
 
 
 @pytest.mark.parametrize('version', [2, 3])
-def test_another_size_is_said_once(pty, version):
-    """The recording is played all the same; the note on standard error names the size that it wants."""
-    path = write(pty.path('x.cast'), header(version, 132, 43), ticks(20, 0.01))
-    text = notes(pty, path)
-    assert text.startswith('record: ') and text.count('\n') == 1 and '132x43' in text, text
+@pytest.mark.parametrize('first, later', [((132, 20), ''), ((60, 43), ''), ((132, 43), '140x50'), ((80, 24), '132x43')])
+def test_a_window_that_is_too_small_is_said_once(pty, version, first, later):
+    """The recording is played all the same; a line on standard error names both sizes. Those of later windows are
+    known at the end only."""
+    path = write(pty.path('x.cast'), header(version, *first), event(0.01, 'r', later) if later else '', ticks(3, 0.01))
+    size = later if first == (80, 24) else f'{first[0]}x{first[1]}'
+    assert notes(pty, path) == f'record: {path}: {size} in a window of 80x24\n'
 
 
-def test_the_same_size_and_a_pipe_are_no_matter(pty):
-    """Nothing to say when the sizes are the same, nor when the output is no terminal at all."""
-    path = write(pty.path('x.cast'), header(2, 90, 30), ticks(3, 0.01))
-    assert notes(pty, path, rows=30, cols=90) == ''
+def test_a_window_that_is_large_enough_and_a_pipe_are_no_matter(pty):
+    """Nothing to say when all is seen, nor when the output is no terminal at all."""
+    path = write(pty.path('x.cast'), header(2, 90, 30), event(0.01, 'r', '80x20'), ticks(3, 0.01))
+    assert notes(pty, path, rows=30, cols=90) == notes(pty, path, rows=31, cols=99) == ''
     assert record('play', path).stderr == b''
 
 
