@@ -1,37 +1,38 @@
 // record: reads the recordings that shim writes (asciicast v2), and those of any other program (v1, v2, v3).
 //
-//   record play    [-s SPEED] [-i IDLE] [-t START] [-fl] FILE       again, with its timing
-//   record cat     [-f] [--from N] [--to N] FILE...                 the output's exact bytes
+//   record play    [-s SPEED] [-i IDLE] [-t START] [-flm] FILE      replays, with its timing
+//   record cat     [-f] [--from N] [--to N] FILE...                 the output, byte for byte
 //   record info    [--json] [FILE...]                               what it is, and whether it still runs
-//   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
-//   record screen  [-e] [-t TIME] FILE                              what is on the screen
+//   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another type
+//   record screen  [-e] [-t TIME | -u REGEX [-w SECONDS]] FILE      what is on the screen
 //   record paint   [-H SIZE] FILE                                   what brings a terminal to that state
 //   record serve   [-H SIZE]                                        answers a shim's questions about the past
 //
-//                    ┌────────────┐ lines ┌─────────────────┐ events ┌─────────────────────────┐ bytes
-//   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├──────► standard output
-//                    └────────────┘       │    (by Json)    │        │ play screen paint:      │
-//                                         └─────────────────┘        │ Model (a terminal that  │
-//                                                                    │ shows nothing), Painter │
-//                                                                    └─────────────────────────┘
-// Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more than
-// one of a second. An event of more than 1 MiB (shim's have 400 KiB at most) comes in parts.
+//                   ┌────────────┐ lines ┌─────────────────┐ events ┌──────────────────┐ bytes
+//   session.cast ──►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert ├──────► standard output
+//                   └────────────┘       └─────────────────┘        │ play screen:     │
+//                     ▲ pread(2)                                    │ Model, a terminal│
+//           questions │    ┌──────┐ events  ┌───────┐ paint         │ that shows       │
+//   shim ◄────────────┴───►│ Past ├────────►│ Model ├──────► shim   │ nothing          │
+//          socket pair     └──────┘         └───────┘               └──────────────────┘
 //
-// A line of the file is `[time, "kind", "text"]`. What is not UTF-8 cannot stand in JSON, so shim writes such output
-// twice: exact, as base64 in a `b` event, and right after it as the `o` event that other players show. Here the former
-// is the output, and the latter is passed over.
+// Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more
+// than one of a second.
 //
-// The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
-// no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
+// A line of the file is `[time, "kind", "text"]`. What is not UTF-8 cannot stand in JSON, so shim writes such
+// output twice: exact, as base64 in a `b` event, and right after it as the `o` event that other players show. Here
+// the former is the output, and the latter is passed over.
+//
+// The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event.
+// That is no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on
+// the file.
 //
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
-// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, screen ·
-// 14 serve · 15 the command line; and before 1 what not every system has
+// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, screen · 14 serve ·
+// 15 the command line
 //
-// FILE may be the name of a session: its newest recording is meant.
-//
-// Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2 usage.
-// Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
+// Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2
+// usage. Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
 
 #include <algorithm>
 #include <array>
@@ -154,7 +155,7 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
-using Micros = std::int64_t;  // times of a recording, in microseconds: whole numbers, so that sums come back exactly
+using Micros = std::int64_t;  // times of a recording, in microseconds: sums of whole numbers come back exactly
 constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
 constexpr std::size_t kMostLine = 64 << 20;             // bytes of a line, or of a document of version 1
@@ -163,8 +164,8 @@ constexpr int kPollMillis = 50;                         // how often a growing f
 volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
 
 // === 1. Bytes out ====================================================================================================
-// write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen enough,
-// which is no error of anybody's.
+// write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen
+// enough, which is no error of anybody's.
 
 /// A buffer before a descriptor. After a write that failed nothing more is written; `status` is for our exit.
 class Output {
@@ -200,7 +201,8 @@ private:
         return !closed_;
     }
 
-    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
+    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file,
+    /// open(2).
     void wait_until_writable() const {
         pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
         ::poll(&ready, 1, -1);
@@ -229,10 +231,11 @@ int print(std::string_view text) {
 }
 
 // === 2. JSON =========================================================================================================
-// RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as long as
-// none of them is special, so that reading a recording costs little more than reading its file.
+// RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as
+// long as none of them is special, so that reading a recording costs little more than reading its file.
 
-/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all others.
+/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all
+/// others.
 constexpr std::array<std::int16_t, 256> make_table(std::string_view letters, std::string_view values = {}) {
     std::array<std::int16_t, 256> table{};
     table.fill(-1);
@@ -255,7 +258,7 @@ std::size_t utf8_length(const char *at, const char *end) {
     if (first < 0xC2 || first > 0xF4) return 0;
     if (first < 0xE0) return room > 1 && in(1, 0x80, 0xBF) ? 2 : 0;
     const unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;   // no overlong forms
-    const unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;  // no surrogates, nothing over U+10FFFF
+    const unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;  // no surrogates, no U+110000
     if (room < 3 || !in(1, low, high) || !in(2, 0x80, 0xBF)) return 0;
     if (first < 0xF0) return 3;
     return room > 3 && in(3, 0x80, 0xBF) ? 4 : 0;
@@ -277,8 +280,9 @@ char *put_utf8(char *out, std::uint32_t code) {
     return out;
 }
 
-/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or part
-/// of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs upwards.)
+/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or
+/// part of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs
+/// upwards.)
 constexpr std::uint64_t special_bytes(std::uint64_t word) {
     constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
     const std::uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
@@ -294,7 +298,7 @@ inline std::size_t plain_length(std::string_view text) {
         std::memcpy(&word, text.data() + length, 8);
         if ((((word - ones * 0x20) | word | (word + ones)) & high) != 0) break;  // a control, not ASCII, DEL
     }
-    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // the others are negative
+    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // others are < 0
     return length;
 }
 
@@ -346,8 +350,9 @@ const char *decode_escape(const char *&at, const char *end, char *&out) {
     return nullptr;
 }
 
-/// A cursor over one JSON text. Each function takes one thing, after white space; the first that cannot gives false,
-/// as do all after it, and `why` tells. `room` is where decoded strings are put: the views live until the next one.
+/// A cursor over one JSON text. Each function takes one thing, after white space; the first that cannot gives
+/// false, as do all after it, and `why` tells. `room` is where decoded strings are put: the views live until the
+/// next one.
 class Json {
 public:
     Json(std::string_view text, std::vector<char> &room)
@@ -517,15 +522,16 @@ std::optional<Micros> parse_decimal(std::string_view text) {
 }
 
 // === 3. The recording ================================================================================================
-// A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole. A
-// recording that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
+// A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole.
+// A recording that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
 
-/// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is read
-/// from its first event again (a message has said so); the end of the recording; an error (a message has said which).
+/// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is
+/// read from its first event again (a message has said so); the end of the recording; an error (a message has said
+/// which).
 enum class Got { some, wait, anew, end, bad };
 
-/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has that
-/// folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
+/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has
+/// that folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
 std::optional<int> open_descriptor(std::string_view name) {
     constexpr std::string_view kFolder = "/dev/fd/";
     if (name == "-") return STDIN_FILENO;
@@ -540,9 +546,10 @@ public:
         const bool standard_input = std::string_view(name) == "-";
         const auto given = open_descriptor(name);
         constexpr int kAbove = 10;  // the numbers that another program may have given us
-        fd_.reset(given ? ::fcntl(*given, F_DUPFD_CLOEXEC, kAbove) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
+        constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+        fd_.reset(given ? ::fcntl(*given, F_DUPFD_CLOEXEC, kAbove) : ::open(name, kFlags));
         const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
-        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share the offset of its writer
+        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share its writer's
         return static_cast<bool>(fd_);
     }
 
@@ -554,7 +561,8 @@ public:
         struct stat file {};
         return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
     }
-    /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is gone.
+    /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is
+    /// gone.
     [[nodiscard]] bool has_more() const {
         pollfd ready{.fd = fd(), .events = POLLIN, .revents = 0};
         return seekable() || ::poll(&ready, 1, 0) != 0;
@@ -572,7 +580,8 @@ public:
         next_ = place;
     }
 
-    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held already).
+    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
+    /// already).
     int fill(std::size_t most) {
         std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
@@ -718,8 +727,8 @@ std::string records_folder() {
 }
 // <<< recordings of named sessions
 
-/// A recording of a named session, and what its file's name says: SESSION-<UTC time>.cast, or SESSION-<UTC time>-2.cast
-/// for the second one that began in a second.
+/// A recording of a named session, and what its file's name says: SESSION-<UTC time>.cast, or SESSION-<UTC
+/// time>-2.cast for the second one that began in a second.
 struct SessionRecording {
     std::string time{};
     std::uint64_t number = 1;
@@ -781,8 +790,8 @@ public:
         bool exited = false;   // the last event was an `x`
     };
 
-    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event` shows
-    /// lives until the next call.
+    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event`
+    /// shows lives until the next call.
     const char *parse(std::string_view text, int version, Event &event) {
         Json json(text, room_);
         Micros time = 0;
@@ -826,8 +835,8 @@ private:
     std::string exact_;       // what the last `b` event held
 };
 
-/// Reads a recording, event by event. With `follow`, the end of the file is the end only after an `x` event, or when a
-/// shim that wrote it is dead; until then `next` gives `wait` there.
+/// Reads a recording, event by event. With `follow`, the end of the file is the end only after an `x` event, or
+/// when a shim that wrote it is dead; until then `next` gives `wait` there.
 class RecordingReader {
 public:
     /// FILE as it stands on a command line: see find_recording().
@@ -930,8 +939,8 @@ public:
         return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
     }
 
-    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have already
-    /// must be written out.
+    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have
+    /// already must be written out.
     [[nodiscard]] bool might_block() const {
         return !window_.seekable() && window_.rest().find('\n') == std::string_view::npos;
     }
@@ -954,8 +963,8 @@ private:
         return rewind() ? Got::anew : Got::bad;
     }
 
-    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read:
-    /// what it wrote between our last read and its end is then still found.
+    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to
+    /// read: what it wrote between our last read and its end is then still found.
     Got more() {
         while (true) {
             if (!waits_ && !window_.has_more()) return Got::wait;
@@ -1003,8 +1012,8 @@ private:
         return Got::some;
     }
 
-    /// The header is the first line. When that is not the whole JSON object, it can only be the beginning of a document
-    /// of version 1, or the file is torn there.
+    /// The header is the first line. When that is not the whole JSON object, it can only be the beginning of a
+    /// document of version 1, or the file is torn there.
     Got read_header() {
         std::string_view line;
         header_ = Header();
@@ -1094,7 +1103,8 @@ private:
 /// Columns and rows, as an `r` event has them.
 std::optional<std::pair<int, int>> parse_size(std::string_view text) {
     const std::size_t x = std::min(text.find('x'), text.size());
-    const auto columns = parse_number(text.substr(0, x)), rows = parse_number(text.substr(std::min(x + 1, text.size())));
+    const auto columns = parse_number(text.substr(0, x));
+    const auto rows = parse_number(text.substr(std::min(x + 1, text.size())));
     if (!columns || !rows || *columns > 65535 || *rows > 65535) return std::nullopt;
     return std::pair(static_cast<int>(*columns), static_cast<int>(*rows));
 }
@@ -3166,19 +3176,21 @@ struct Options {
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
 bool pause_for_more(const Output &out) {
-    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // poll(2) tells errors and hang-ups without being asked
+    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // errors and hang-ups are told always
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
 /// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
-/// waited for. Gives what reading gave last: `some` or `wait` when visit(), or who reads our output, wanted no more.
+/// waited for. Gives what reading gave last: `some` or `wait` when visit(), or who reads our output, wanted no
+/// more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
     Got got = Got::some;
     while (true) {
         if (recording.might_block() && !out.flush()) return got;
         got = recording.next(event);
-        const bool go_on = got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
+        const bool go_on =
+            got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
         if (!go_on && got != Got::anew) return got;
     }
 }
@@ -3338,6 +3350,7 @@ std::vector<Fact> facts_of(const Summary &s) {
     const Header &h = s.header;
     const auto status = parse_number(s.status);
     const auto or_null = [](bool known, const std::string &json) { return known ? json : "null"; };
+    const auto date_or_null = [&](std::int64_t date) { return or_null(date >= 0, std::to_string(date)); };
     const std::string length = format_seconds(s.length), version = std::to_string(h.version);
     return {
         {"file", printable(s.name) + " (asciicast v" + version + ")", "file", json_quote(s.name)},
@@ -3348,8 +3361,8 @@ std::vector<Fact> facts_of(const Summary &s) {
         {"", "", "pid", or_null(h.pid != 0 || s.writer, std::to_string(s.writer.value_or(h.pid)))},
         {"", "", "address", or_null(!h.address.empty(), json_quote(h.address))},
         {"", "", "status", or_null(status.has_value(), std::to_string(status.value_or(0)))},
-        {"started", format_date(h.timestamp, kDate), "timestamp", or_null(h.timestamp >= 0, std::to_string(h.timestamp))},
-        {"last output", format_date(s.last_date, kDate), "last_date", or_null(s.last_date >= 0, std::to_string(s.last_date))},
+        {"started", format_date(h.timestamp, kDate), "timestamp", date_or_null(h.timestamp)},
+        {"last output", format_date(s.last_date, kDate), "last_date", date_or_null(s.last_date)},
         {"", "", "last_output", or_null(s.last_output >= 0, format_seconds(s.last_output))},
         {"length", length + " s", "length", length},
         {"size", format_size(h.columns, h.rows), "width", std::to_string(h.columns)},
@@ -3375,11 +3388,14 @@ std::string describe_in_json(const std::vector<Fact> &facts) {
     return object + "}\n";
 }
 
-/// The cells of a line: the file with all that there is room for in a line; or, of a `session`, what fits a terminal.
-std::vector<std::string> describe_in_line(const Summary &s, bool session) {
+using Cells = std::vector<std::string>;
+
+/// The cells of a line: the file with all that there is room for in a line; or, of a `session`, what fits a
+/// terminal.
+Cells describe_in_line(const Summary &s, bool session) {
     const std::string title = printable(s.header.command.empty() ? s.header.title : s.header.command);
     if (!session) {
-        std::vector<std::string> cells;
+        Cells cells;
         const std::vector<Fact> facts = facts_of(s);
         for (const std::string_view label : {"state", "started", "last output", "size", "output", "length"}) {
             cells.push_back(std::ranges::find(facts, label, &Fact::label)->text);
@@ -3389,7 +3405,8 @@ std::vector<std::string> describe_in_line(const Summary &s, bool session) {
     }
     const std::string ended = s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
     return {s.writer ? "running" : ended, parse_recording_name(s.name)->session,
-            format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size), title};
+            format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size),
+            title};
 }
 
 /// `text` in at most `columns` of a terminal: what does not fit is cut off.
@@ -3413,15 +3430,18 @@ std::size_t output_columns() {
     return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-/// Writes lines of cells, the columns below each other; a cell that is longer than `widest` pushes only its own line.
-/// Those that end in what is counted, right before the file and the command, stand to the right.
-void put_table(const std::vector<std::vector<std::string>> &lines, std::size_t widest, std::size_t columns, Output &out) {
+/// Writes lines of cells, the columns below each other; a cell that is longer than `widest` pushes only its own
+/// line. Those that end in what is counted, right before the file and the command, stand to the right.
+void put_table(const std::vector<Cells> &lines, std::size_t widest, std::size_t columns, Output &out) {
     std::vector<std::size_t> widths;
-    for (const auto &cells : lines) {
+    for (const Cells &cells : lines) {
         widths.resize(cells.size());
-        for (std::size_t i = 0; i < cells.size(); ++i) widths[i] = std::max(widths[i], std::min(cells[i].size(), widest));
+        const auto wider = [widest](std::size_t width, const std::string &cell) {
+            return std::max(width, std::min(cell.size(), widest));
+        };
+        std::ranges::transform(widths, cells, widths.begin(), wider);
     }
-    for (const auto &cells : lines) {
+    for (const Cells &cells : lines) {
         std::string line;
         for (std::size_t i = 0; i < cells.size(); ++i) {
             const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
@@ -3433,14 +3453,14 @@ void put_table(const std::vector<std::vector<std::string>> &lines, std::size_t w
     }
 }
 
-/// A block for one file, and lines for several, the running ones first; or JSON, a line each. Without files, a line for
-/// each recording of a named session, with the command last: at a terminal, what does not fit is cut off.
+/// A block for one file, and lines for several, the running ones first; or JSON, a line each. Without files, a
+/// line for each recording of a named session, with the command last: at a terminal, what does not fit is cut off.
 int info(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
     const bool sessions = options.files.empty();
     std::vector<std::string> files(options.files.begin(), options.files.end());
     std::vector<Summary> all;
-    std::vector<std::vector<std::string>> lines;
+    std::vector<Cells> lines;
     int status = 0;
     for (const SessionRecording &recording : sessions ? session_recordings() : std::vector<SessionRecording>()) {
         files.push_back(recording.path);
@@ -3463,29 +3483,31 @@ int info(const Options &options) {
 }
 
 // === 10. play ========================================================================================================
-// Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An event
-// is shown when the second has reached the first.
+// Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An
+// event is shown when the second has reached the first.
 //
-// A jump shows nothing of what lies between: the model is fed silently, and the one screen of that time is painted. To
-// jump back, some states of the model are kept, as what they paint, at places that lie ever further apart the longer
-// the recording is (kMostKept in all); the model goes on from the last one before.
+// A jump shows nothing of what lies between: the model is fed silently, and the one screen of that time is
+// painted. To jump back, some states of the model are kept, as what they paint, at places that lie ever further
+// apart the longer the recording is (kMostKept in all); the model goes on from the last one before.
 //
-// A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far as it
-// has room, and waiting for room is waiting for keys too. What a recording asks the terminal is asked again, and the
-// answers come in like keys: they are told from keys by their form, and those that come last are waited for at the end.
+// A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far
+// as it has room, and waiting for room is waiting for keys too. What a recording asks the terminal is asked again,
+// and the answers come in like keys: they are told from keys by their form, and those that come last are waited
+// for at the end.
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
 constexpr Micros kMarkerSlack = kSecond;  // so long after a marker, `[` goes to the one before
 constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
-constexpr std::size_t kStateHistory = 16 << 10;                       // ... and of the lines above the screen in one
-constexpr std::size_t kWorkBetweenKeys = 256 << 10;                   // bytes of the recording: far less than 10 ms
-constexpr int kPartingMillis = 40;                                    // for the terminal to take what takes modes back
-constexpr int kAnswerMillis = 500;                                    // ... and to answer: as long as a slow line takes
+constexpr std::size_t kStateHistory = 16 << 10;               // ... and of the lines above the screen in one
+constexpr std::size_t kWorkBetweenKeys = 256 << 10;           // bytes of the recording: far less than 10 ms
+constexpr int kPartingMillis = 40;                            // for the terminal to take what takes modes back
+constexpr int kAnswerMillis = 500;                            // ... and to answer: as long as a slow line takes
 
-// What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what makes
-// the screen need painting (SIGCONT, SIGWINCH).
-constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB', kCtrlC = '\x03', kCtrlZ = '\x1A';
+// What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what
+// makes the screen need painting (SIGCONT, SIGWINCH).
+constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB';
+constexpr char kCtrlC = '\x03', kCtrlZ = '\x1A';
 
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
 
@@ -3498,7 +3520,8 @@ Micros now_micros() {
 volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
 
-/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes here.
+/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes
+/// here.
 class UserTerminal {
 public:
     UserTerminal() = default;
@@ -3524,7 +3547,7 @@ public:
     }
 
     void leave() const {
-        if (keys_) ::tcsetattr(keys_.get(), TCSANOW, &saved_);  // not TCSADRAIN: the terminal may be frozen (Ctrl-S)
+        if (keys_) ::tcsetattr(keys_.get(), TCSANOW, &saved_);  // not TCSADRAIN: it may be frozen (Ctrl-S)
     }
 
     [[nodiscard]] std::optional<winsize> size() const {
@@ -3533,9 +3556,9 @@ public:
         return known && size.ws_col > 0 && size.ws_row > 0 ? std::optional(size) : std::nullopt;
     }
 
-    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be written; or
-    /// until `input` has something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`.
-    /// Signals are let in only here: one that came just before a wait would else not end it.
+    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be
+    /// written; or until `input` has something to read. Gives the keys; a signal is one, and a terminal that is
+    /// gone is `q`. Signals are let in only here: one that came just before a wait would else not end it.
     std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
         sigset_t blocked, before;
         fd_set readable, writable;
@@ -3568,8 +3591,8 @@ public:
         return errno == EAGAIN || errno == EINTR ? std::optional<std::size_t>(0) : std::nullopt;
     }
 
-    /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them, what it
-    /// has not taken yet is taken back.
+    /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them,
+    /// what it has not taken yet is taken back.
     bool part(std::string_view bytes) const {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
@@ -3583,8 +3606,8 @@ public:
         return true;
     }
 
-    /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so now. It
-    /// answers in order: behind its answer to one more question, for its status (DSR), there is none.
+    /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so
+    /// now. It answers in order: behind its answer to one more question, for its status (DSR), there is none.
     void discard_answers(bool has_answered) const {
         constexpr std::string_view kStatus = "\x1B[5n", kReady = "\x1B[0n";
         const Micros end = now_micros() + kAnswerMillis * 1000;
@@ -3801,7 +3824,8 @@ private:
         at_edge_ = false;
     }
 
-    /// Output, in pieces that the terminal has got before the model has; on the way to some place, to the model alone.
+    /// Output, in pieces that the terminal has got before the model has; on the way to some place, to the model
+    /// alone.
     void put(std::string_view bytes) {
         constexpr std::size_t kPiece = 4096;
         if (!at_terminal_ && !target_) return out_.put(bytes) ? void() : quit();
@@ -3814,7 +3838,8 @@ private:
         }
     }
 
-    /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has got.
+    /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has
+    /// got.
     void put_piece(std::string_view piece) {
         told_ = "";
         while (told_.size() < piece.size() && next_ == Next::show && !target_) {
@@ -3865,7 +3890,7 @@ private:
     // --- jumps
 
     [[nodiscard]] Model fresh_model() const {
-        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what it can show is what counts
+        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what can be seen counts
         return model_for(recording_.header());
     }
 
@@ -3946,7 +3971,8 @@ private:
         const auto place = recording_.place();
         const off_t last = states_.empty() ? 0 : states_.back().place.offset;
         if (!at_terminal_ || !place || place->offset < last + interval_) return;
-        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), model_.paint(kStateHistory)});
+        const std::string paint = model_.paint(kStateHistory);
+        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), paint});
         std::size_t kept = 0, index = 0;
         for (const State &state : states_) kept += state.paint.size();
         if (kept < kMostKept) return;
@@ -3956,13 +3982,13 @@ private:
 
     // --- places
 
-    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key quits.
-    template <typename Visit> void scan(bool only_the_end, Visit &&visit) {
+    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key
+    /// quits.
+    template <typename Visit> void scan(Visit &&visit) {
         RecordingReader ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
         if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
-        if (only_the_end) ahead.jump_to_tail();
         while (next_ != Next::quit && ahead.next(event) == Got::some) {
             if (is_time_for_keys(event)) read_keys(0);
             const Micros at = timeline.at_of(event.time);
@@ -3975,23 +4001,12 @@ private:
     void seek_marker(bool forth) {
         const Micros before = here() - (paused_ ? 0 : kMarkerSlack), after = here();
         std::optional<Micros> found;
-        scan(false, [&](const Event &event, Micros at) {
+        scan([&](const Event &event, Micros at) {
             const bool wanted = event.kind == 'm' && (forth ? at > after : at < before);
             if (wanted) found = at;
             return forth ? !wanted : at < before;
         });
         if (found && next_ != Next::quit) seek(*found);
-    }
-
-    void seek_tenth(int tenth) {
-        Micros end = -1;
-        const auto visit = [&](const Event &, Micros at) {
-            end = at;
-            return true;
-        };
-        if (timeline_.idle == kForever) scan(true, visit);
-        if (end < 0) scan(false, visit);
-        if (end >= 0 && next_ != Next::quit) seek(end / 10 * tenth);
     }
 
     // --- keys
@@ -4026,7 +4041,6 @@ private:
     void press(char key, Micros next) {
         if (key == kLeft || key == kRight) seek(here() + (key == kLeft ? -kStep : kStep));
         if (key == ']' || key == '[') seek_marker(key == ']');
-        if (key >= '0' && key <= '9') seek_tenth(key - '0');
         if (key == '.') {
             pause(next);
             stepping_ = true;
@@ -4069,12 +4083,13 @@ private:
 
     /// Takes back what is on; and when the end was not reached, makes room for a prompt under what is shown.
     [[nodiscard]] std::string parting_words() const {
-        const bool early = next_ == Next::quit || target_, in_line = !model_.alternate() && model_.cursor().column > 0;
+        const bool early = next_ == Next::quit || target_;
+        const bool in_line = !model_.alternate() && model_.cursor().column > 0;
         return (undo_ ? *undo_ : undo_shown()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
     }
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
-    static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin what a terminal answers: ESC, ENQ, 8-bit CSI
+    static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin a question: ESC, ENQ, 8-bit CSI
     static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
     static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
 
@@ -4107,12 +4122,14 @@ private:
     std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
 };
 
-/// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than ours.
+/// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than
+/// ours.
 bool compare_sizes(const RecordingReader &recording, int columns, int rows) {
     winsize size{};
     if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return false;
     if (size.ws_col >= columns && size.ws_row >= rows) return false;
-    complain(recording.name(), format_size(columns, rows) + " in a window of " + format_size(size.ws_col, size.ws_row));
+    const std::string ours = format_size(size.ws_col, size.ws_row);
+    complain(recording.name(), format_size(columns, rows) + " in a window of " + ours);
     return true;
 }
 
@@ -4237,8 +4254,9 @@ private:
 };
 
 // === 12. convert =====================================================================================================
-// Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2, since
-// the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are renamed.
+// Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2,
+// since the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are
+// renamed.
 
 /// A file that convert writes. One that was begun and not finished is removed again.
 class NewFile {
@@ -4252,7 +4270,8 @@ public:
         if (begun_ && regular) ::unlink(name_.c_str());
     }
 
-    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
+    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been
+    /// said.
     bool open(const std::string &name, bool force, const RecordingReader &source) {
         struct stat from {}, to {};
         name_ = name;
@@ -4285,100 +4304,87 @@ private:
     bool begun_ = false;
 };
 
-/// Calls visit(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
-template <typename Visit> void for_each_member(std::string_view object, Visit &&visit) {
-    std::vector<char> room;
-    Json json(object, room);
-    json.object([&](const std::string &key) {
-        json.skip_space();
-        const char *const start = json.at();
-        const bool good = json.skip();
-        if (good) visit(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
-        return good;
-    });
-}
-
-/// Builds a JSON object, spaced as another one is.
-class ObjectWriter {
+/// The members of a JSON object: their names, and their values as they stand in it.
+class Object {
 public:
-    explicit ObjectWriter(std::string_view like) {
-        if (like.find("\":") == like.find("\": ")) colon_ = ": ";
-        if (like.find(", \"") != std::string_view::npos) comma_ = ", ";
+    explicit Object(std::string_view text = {}) {
+        std::vector<char> room;
+        Json json(text, room);
+        json.object([&](const std::string &key) {
+            json.skip_space();
+            const char *const start = json.at();
+            const bool good = json.skip();
+            if (good) add(key, std::string(start, json.at()));
+            return good;
+        });
     }
 
-    void add(std::string_view key, std::string_view value) {
-        text_.append(text_.size() > 1 ? comma_ : "").append(json_quote(key)).append(colon_);
-        for (const char c : value) text_ += c == '\n' || c == '\r' ? ' ' : c;  // v1 may stand on many lines
+    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
+    void add(std::string key, std::string value) {
+        std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
+        if (known != members_.end()) known->second = std::move(value);
+        else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
+    }
+    void add(const Object &others) {
+        for (const auto &[key, value] : others.members_) add(key, value);
     }
 
-    [[nodiscard]] std::string text() const { return text_ + "}"; }
+    [[nodiscard]] std::string value(std::string_view key) const {
+        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
+        return known != members_.end() ? known->second : "";
+    }
+
+    /// Gives the value of a member, or nothing, and removes it.
+    std::string take(std::string_view key) {
+        std::string taken = value(key);
+        std::erase_if(members_, [key](const auto &member) { return member.first == key; });
+        return taken;
+    }
+
+    /// Nothing, if it has no members.
+    [[nodiscard]] std::string text() const {
+        std::string text;
+        for (const auto &[key, value] : members_) {
+            text.append(text.empty() ? "{" : ", ").append(json_quote(key)).append(": ").append(value);
+        }
+        return text + (text.empty() ? "" : "}");
+    }
 
 private:
-    std::string_view colon_ = ":", comma_ = ",";
-    std::string text_ = "{";
+    std::vector<std::pair<std::string, std::string>> members_;
 };
 
-/// Calls visit(key, value) with what only v3 knows of a terminal: the members of "term" without a place of their own in
-/// v2. There they stand in a "term" too, which its readers pass over.
-template <typename Visit> void for_each_v3_member(std::string_view term, Visit &&visit) {
-    for_each_member(term, [&](const std::string &key, std::string_view value) {
-        if (key != "cols" && key != "rows" && key != "type" && key != "theme") visit(key, value);
-    });
-}
-
-/// v3's "term" from the members of v2.
-std::string term_of(const Header &header, std::string_view theme, std::string_view rest) {
-    ObjectWriter term(header.text);
-    term.add("cols", std::to_string(header.columns));
-    term.add("rows", std::to_string(header.rows));
-    if (!header.term.empty()) term.add("type", json_quote(header.term));
-    for_each_v3_member(rest, [&](const std::string &key, std::string_view value) { term.add(key, value); });
-    if (!theme.empty()) term.add("theme", theme);
-    return term.text();
-}
-
-/// v2's "env" from that of v3, which keeps TERM elsewhere.
-std::string env_of(const Header &header, std::string_view env) {
-    ObjectWriter writer(header.text);
-    bool has_term = header.term.empty();
-    for_each_member(env, [&](const std::string &key, std::string_view) { has_term = has_term || key == "TERM"; });
-    if (!has_term) writer.add("TERM", json_quote(header.term));
-    for_each_member(env, [&](const std::string &key, std::string_view value) { writer.add(key, value); });
-    return has_term ? std::string(env) : writer.text();
-}
-
-/// The header as it stands in another version: members keep their places, and most their texts.
+/// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
+/// "term". What else v3 knows of it stands in a "term" of v2 too, which its readers pass over.
 std::string convert_header(const Header &header, int version) {
-    const bool to_v3 = version == 3, from_v3 = header.version == 3;
-    bool has_term = !from_v3 || header.term.empty();  // TERM has found its place
-    bool has_size = false;
-    std::string theme, rest;
-    ObjectWriter writer(header.text);
-    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
-        if (key == "theme") theme = value;
-        if (key == "term") rest = value;
-    });
-    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
-        if (key == "stdout" || (to_v3 && (key == "height" || key == "theme"))) return;
-        if (key == "version") return writer.add(key, std::to_string(version));
-        if (to_v3 && (key == "width" || key == "term")) {
-            if (!std::exchange(has_size, true)) writer.add("term", term_of(header, theme, rest));
-            return;
-        }
-        has_term = has_term || key == "env";
-        if (from_v3 && key == "env") return writer.add(key, env_of(header, value));
-        if (!from_v3 || key != "term") return writer.add(key, value);
-        writer.add("width", std::to_string(header.columns));
-        writer.add("height", std::to_string(header.rows));
-        for_each_member(value, [&](const std::string &inner, std::string_view text) {
-            if (inner == "theme") writer.add(inner, text);
-        });
-        ObjectWriter unknown(header.text);
-        for_each_v3_member(value, [&](const std::string &inner, std::string_view text) { unknown.add(inner, text); });
-        if (unknown.text() != "{}") writer.add(key, unknown.text());
-    });
-    if (!has_term) writer.add("env", env_of(header, "{}"));
-    return writer.text();
+    const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
+    const std::string type = header.term.empty() ? "" : json_quote(header.term);
+    Object from(header.text), to;
+    Object term(from.take("term")), env;
+    const std::string theme = from.take("theme") + term.take("theme");  // the one or the other
+    for (const std::string_view known : {"version", "width", "height", "stdout"}) from.take(known);
+    for (const std::string_view known : {"cols", "rows", "type"}) term.take(known);
+    to.add("version", std::to_string(version));
+    if (version == 3) {
+        Object whole;
+        whole.add("cols", columns);
+        whole.add("rows", rows);
+        whole.add("type", type);
+        whole.add(term);
+        whole.add("theme", theme);
+        to.add("term", whole.text());
+    } else {
+        to.add("width", columns);
+        to.add("height", rows);
+        to.add("theme", theme);
+        to.add("term", term.text());
+        env.add("TERM", type);
+        env.add(Object(from.value("env")));
+        from.add("env", env.text());
+    }
+    to.add(from);
+    return to.text();
 }
 
 /// What is converted, and how far it is.
@@ -4431,8 +4437,8 @@ bool put_text(Conversion &c, const Event &event) {
 
 void end_text(Conversion &c) { c.text->finish(); }
 
-/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each, the
-/// least significant byte first.
+/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each,
+/// the least significant byte first.
 bool put_in_ttyrec(Conversion &c, const Event &event) {
     const Micros time = std::max<std::int64_t>(c.recording.header().timestamp, 0) * kSecond + event.time;
     std::string head;
@@ -4449,8 +4455,9 @@ void put_in_timing(Conversion &c, std::string_view name, const std::string &valu
     if (!value.empty()) c.timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
 }
 
-/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last one
-/// and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left out.
+/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last
+/// one and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left
+/// out.
 void begin_script(Conversion &c) {
     const Header &header = c.recording.header();
     std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
@@ -4494,13 +4501,13 @@ constexpr std::array kTypes{
     FileType{"script", "im", begin_script, put_in_script, end_script}};
 
 /// Says how many events of which kinds were left out.
-void complain_lost(const RecordingReader &recording, const FileType &type, const std::array<std::uint64_t, 256> &counts) {
+void complain_lost(const std::string &name, const FileType &type, const std::array<std::uint64_t, 256> &counts) {
     std::string list;
     for (const char kind : type.lost) {
         const std::uint64_t count = counts[static_cast<unsigned char>(kind)];
         if (count > 0) list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
     }
-    if (!list.empty()) complain(recording.name(), "events that " + std::string(type.name) + " cannot hold: " + list);
+    if (!list.empty()) complain(name, "events that " + std::string(type.name) + " cannot hold: " + list);
 }
 
 Got convert_all(const FileType &type, Conversion &c) {
@@ -4513,7 +4520,7 @@ Got convert_all(const FileType &type, Conversion &c) {
         return type.put(c, event);
     });
     type.end(c);
-    complain_lost(c.recording, type, counts);
+    complain_lost(c.recording.name(), type, counts);
     return got;
 }
 
@@ -4572,8 +4579,8 @@ bool has_row(const Model &model, const regex_t &wanted) {
     return false;
 }
 
-/// Writes the screen as soon as one of its rows is as `wanted`. All that the recording holds at first is one step, and
-/// then each event: what was on the screen before somebody asked does not count.
+/// Writes the screen as soon as one of its rows is as `wanted`. All that the recording holds at first is one step,
+/// and then each event: what was on the screen before somebody asked does not count.
 int wait_for_row(const Options &options, const regex_t &wanted) {
     RecordingReader recording;
     Output out(STDOUT_FILENO, "standard output");
@@ -4616,9 +4623,9 @@ int screen(const Options &options) {
 }
 
 // === 14. serve: questions about the past =============================================================================
-// The shim knows nothing of terminals, and asks its helper: this. A question and its answer are one struct each, on the
-// socket pair that is our standard input. The two files grow under us: of them is read what the shim says has been
-// written, with pread(2), as their offsets are the shim's.
+// The shim knows nothing of terminals, and asks its helper: this. A question and its answer are one struct each,
+// on the socket pair that is our standard input. The two files grow under us: of them is read what the shim says
+// has been written, with pread(2), as their offsets are the shim's.
 
 // >>> questions about the past: the same in shim.cpp and record.cpp
 /// What the shim asks `record serve`; an answer has the kind of its question, or `cannot`.
@@ -4858,14 +4865,14 @@ int serve(const Options &options) {
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
     "Usage: record COMMAND [OPTION]... FILE\n"
-    "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program.\n"
-    "FILE is the name of a session, a file, or - for standard input. A name stands for the session's newest recording in\n"
-    "$SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. A session comes before a file of the same name in the\n"
-    "current folder: write ./work for the file.\n"
+    "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program. FILE is\n"
+    "the name of a session, a file, or - for standard input. A name stands for the session's newest recording\n"
+    "in $SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. A session comes before a file of the same\n"
+    "name in the current folder: write ./work for the file.\n"
     "\n"
     "  play      replays a recording with its timing\n"
     "  cat       writes the output at once, byte for byte\n"
-    "  info      describes recordings and says whether their sessions still run; without FILE, lists all named sessions\n"
+    "  info      describes recordings, and says whether their sessions run; without FILE, lists the named sessions\n"
     "  convert   writes a recording as another type of file\n"
     "  screen    writes what is on the screen, or waits until some text is\n"
     "  paint     writes the bytes that bring a terminal to the session's state\n"
@@ -4883,8 +4890,8 @@ constexpr char kPlayHelp[] =
     "  -s, --speed SPEED     play SPEED times as fast, 0.1 to 1000\n"
     "  -i, --idle IDLE       shorten pauses to IDLE seconds (default: the recording's own limit, if it has one)\n"
     "  -t, --start START     begin START seconds in, with the screen as it was then\n"
-    "  -f, --follow          go on as FILE grows (record cat --help says how long); a START past the end shows what\n"
-    "                        there is at once, and then what comes\n"
+    "  -f, --follow          go on as FILE grows (record cat --help says how long); a START past the end shows\n"
+    "                        what there is at once, and then what comes\n"
     "  -l, --loop            begin again at the end\n"
     "  -m, --pause-on-markers\n"
     "\n"
@@ -4893,16 +4900,16 @@ constexpr char kPlayHelp[] =
     "  .             show the next output, and pause\n"
     "  right left    5 seconds forward, back\n"
     "  ] [           go to the next marker, to the one before\n"
-    "  0 to 9        go to so many tenths of the recording\n"
     "  + -           double, halve the speed\n"
     "  Ctrl-L        paint the screen again\n"
     "  Ctrl-Z        stop, until the shell's fg\n"
     "  q, Ctrl-C     quit\n"
     "\n"
-    "A jump (these keys, and START) shows only the screen of that time, as this terminal would have it. Jumping back\n"
-    "takes 4 MiB of memory at most, however long the recording; a pipe cannot be played backwards. A recording made in a\n"
-    "larger window than yours looks broken: one line says so. What your terminal answers to the program's old questions\n"
-    "is discarded, and what the program left switched on is switched off at the end.\n";
+    "A jump (these keys, and START) shows only the screen of that time, as this terminal would have it.\n"
+    "Jumping back takes 4 MiB of memory at most, however long the recording; a pipe cannot be played\n"
+    "backwards. A recording made in a larger window than yours looks broken: one line says so. What your\n"
+    "terminal answers to the program's old questions is discarded, and what the program left switched on is\n"
+    "switched off at the end.\n";
 
 constexpr char kCatHelp[] =
     "Usage: record cat [OPTION]... FILE...\n"
@@ -4912,18 +4919,18 @@ constexpr char kCatHelp[] =
     "      --from N      leave out the first N bytes\n"
     "      --to N        end after byte N of the output; several FILEs are counted as one\n"
     "\n"
-    "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the recording is\n"
-    "gone: that ends it too, with a message. Other programs hold no lock, so their recordings are followed until an exit\n"
-    "event or Ctrl-C. A FILE that is truncated meanwhile is read again from its start, with a message.\n";
+    "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the\n"
+    "recording is gone: that ends it too, with a message. Other programs hold no lock, so their recordings are\n"
+    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is read again from its start,\n"
+    "with a message.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
-    "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of events.\n"
-    "Several files are a line each, running sessions first: state, start, last output, window size, bytes of output,\n"
-    "length, file, command.\n"
-    "Without FILE, lists the recordings of all named sessions, running ones first, then the newest: state (with the exit\n"
-    "status), name, start, length (hours, minutes, seconds), size of the file, command. At a terminal, lines are cut to\n"
-    "its width.\n"
+    "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of\n"
+    "events. Several files are a line each, running sessions first: state, start, last output, window size,\n"
+    "bytes of output, length, file, command. Without FILE, lists the recordings of all named sessions, running\n"
+    "ones first, then the newest: state (with the exit status), name, start, length (hours, minutes, seconds),\n"
+    "size of the file, command. At a terminal, lines are cut to its width.\n"
     "\n"
     "      --json        write a JSON object a line, for scripts\n";
 
@@ -4931,23 +4938,23 @@ constexpr char kConvertHelp[] =
     "Usage: record convert -t TYPE [OPTION]... FILE\n"
     "Writes a recording as another type of file.\n"
     "\n"
-    "  -t, --type TYPE   v2, v3   asciicast; the text of events stays the same to the byte, and times get six decimals,\n"
-    "                             so a shim's recording comes back from v3 as it was\n"
+    "  -t, --type TYPE   v2, v3   asciicast; the text of events stays the same to the byte, and times get six\n"
+    "                             decimals, so a shim's recording comes back from v3 as it was\n"
     "                    raw      the output, byte for byte\n"
     "                    txt      what a person would have read (see below)\n"
     "                    ttyrec   for ttyplay\n"
-    "                    script   for scriptreplay -t OUT.timing OUT; needs -o: the output goes to OUT and the times to\n"
-    "                             OUT.timing (advanced format)\n"
+    "                    script   for scriptreplay -t OUT.timing OUT; needs -o: the output goes to OUT and the\n"
+    "                             times to OUT.timing (advanced format)\n"
     "  -o, --output OUT  write to this file instead of standard output; an existing file is not overwritten\n"
     "      --force       overwrite it\n"
     "      --times       txt: begin each line with the local time of day when it was finished\n"
     "\n"
-    "If an error occurs, OUT is removed. ttyrec and script have no place for markers and typed keys, nor ttyrec for new\n"
-    "window sizes: a message says how many of these events (m, i, r) were left out.\n"
+    "If an error occurs, OUT is removed. ttyrec and script have no place for markers and typed keys, nor\n"
+    "ttyrec for new window sizes: a message says how many of these events (m, i, r) were left out.\n"
     "\n"
-    "txt: each line is written when it scrolls off a small terminal's top, without escape sequences; a wrapped line is\n"
-    "one line. A full screen (an editor's, or one before `clear`) is written as it last looked when it is cleared or\n"
-    "left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
+    "txt: each line is written when it scrolls off a small terminal's top, without escape sequences; a wrapped\n"
+    "line is one line. A full screen (an editor's, or one before `clear`) is written as it last looked when it\n"
+    "is cleared or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
 
 constexpr char kScreenHelp[] =
     "Usage: record screen [OPTION]... FILE\n"
@@ -4955,25 +4962,27 @@ constexpr char kScreenHelp[] =
     "\n"
     "  -e, --escapes        with colours and other renditions, as escape sequences\n"
     "  -t, --start TIME     the screen at TIME, in seconds\n"
-    "  -u, --until REGEX    wait until a row matches REGEX, a POSIX extended regular expression; exit with status 1 if\n"
-    "                       the session ends before\n"
+    "  -u, --until REGEX    wait until a row matches REGEX, a POSIX extended regular expression; exit with status\n"
+    "                       1 if the session ends before\n"
     "  -w, --within SECONDS with -u: exit with status 1 after SECONDS\n"
     "\n"
-    "-u looks at the screen as it is now, then after each output. The terminal's echo of a command is on the screen as\n"
-    "well: anchor REGEX, as in '^[0-9]+ passed', so that it does not match what was typed. A session started with\n"
-    "shim -n has no recording that could be followed.\n";
+    "-u looks at the screen as it is now, then after each output. The terminal's echo of a command is on the\n"
+    "screen as well: anchor REGEX, as in '^[0-9]+ passed', so that it does not match what was typed. A session\n"
+    "started with shim -n has no recording that could be followed.\n";
 
 constexpr char kPaintHelp[] =
     "Usage: record paint [OPTION]... FILE\n"
-    "Writes the bytes that bring a terminal of the session's size to the state at the end of the recording: lines that\n"
-    "have scrolled off, the screen, cursor and modes. A client that attaches late is shown the session like this.\n"
+    "Writes the bytes that bring a terminal of the session's size to the state at the end of the recording:\n"
+    "lines that have scrolled off, the screen, cursor and modes. A client that attaches late is shown the\n"
+    "session like this.\n"
     "\n"
     "  -H, --history SIZE  bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
 constexpr char kServeHelp[] =
     "Usage: record serve [-H SIZE]\n"
-    "Answers a shim's questions about the past of its session. Standard input is a socket, for questions and answers;\n"
-    "descriptor 3 is the recording, and descriptor 4 a file with the lines that the recording does not hold.\n"
+    "Answers a shim's questions about the past of its session. Standard input is a socket, for questions and\n"
+    "answers; descriptor 3 is the recording, and descriptor 4 a file with the lines that the recording does\n"
+    "not hold.\n"
     "\n"
     "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
@@ -5045,7 +5054,8 @@ bool set_option(Options &options, const Command &command, int letter, const char
     switch (letter) {
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
-    case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
+    case 's':
+        return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
     case 'u': options.until = value; return true;
@@ -5064,7 +5074,7 @@ int run_command(const Command &command, int argc, char **argv) {
     const auto next = [&] { return ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:eu:w:", kOptions.data(), nullptr); };
     opterr = 0;
     for (int letter = next(); letter != -1; letter = next()) {
-        const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
+        const std::string_view word = argv[std::min(optind, argc) - 1];  // musl passes a missing value
         const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
         if (letter == ':') return complain_usage(name, "a value is missing");
@@ -5073,7 +5083,8 @@ int run_command(const Command &command, int argc, char **argv) {
         }
         if (letter == 'h') return print(command.help);
         if (letter == 'V') return print(kVersion);
-        if (!set_option(options, command, letter, optarg)) return complain_usage(name, std::string(optarg) + " is no value for it");
+        const bool set = set_option(options, command, letter, optarg);
+        if (!set) return complain_usage(name, std::string(optarg) + " is no value for it");
     }
     options.files.assign(argv + optind, argv + argc);
     if (command.run == serve && !options.files.empty()) return complain_usage("serve", "takes no FILE");
@@ -5083,7 +5094,7 @@ int run_command(const Command &command, int argc, char **argv) {
     const bool one = command.run != info && command.run != cat;
     if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
-    if (options.until != nullptr && options.start > 0) return complain_usage("screen", "-u and -t exclude each other");
+    if (options.until != nullptr && options.start > 0) return complain_usage("-u", "excludes -t");
     if (options.within < kForever && options.until == nullptr) return complain_usage("-w", "wants -u REGEX");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
     return command.run(options);

@@ -171,24 +171,6 @@ def test_jumps_are_exact_after_anything(pty, seed):
     assert not re.search(rb'\x1b\[6n|\x1b\[c', shown.output)
 
 
-def test_digits_go_to_tenths_of_the_recording(pty):
-    """0 is its beginning, 5 its middle; with a limit of idle time, of what is left of it."""
-    path = seconds(pty, count=60)
-    shown = player(pty, path, '-t', '30.2', '-s', '0.1')
-    shows(shown, path, 30)
-    for key, at in (('1', 6), ('9', 54), ('5', 30), ('0', 0), ('7', 42)):
-        shown.send(key)
-        shows(shown, path, at)
-    shown.send('q')
-    assert shown.exit_status() == 0
-    path = write(pty.path('y.cast'), V2, *(event(1000 * n, 'o', f'<{n}>') for n in range(1, 11)))
-    shown = player(pty, path, '-i', '10', '-s', '0.1')
-    shown.send(' 5')
-    shows(shown, path, 5000)
-    shown.send('8')
-    shows(shown, path, 8000)
-
-
 def test_square_brackets_go_from_marker_to_marker(pty):
     """`]` to the next, `[` to the one before; at the first and at the last one it stays. While it plays, `[` just
     behind a marker means the one before that."""
