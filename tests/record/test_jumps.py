@@ -95,7 +95,7 @@ def test_a_start_far_in_sends_one_screen_and_not_what_lies_before(pty):
     shown = player(pty, path, '-t', '99')
     shown.wait_text(f'line {last} ', TIMEOUT * 3)
     assert len(shown.output) < 16384
-    shown.send('0')
+    shown.send(LEFT * 20)
     shown.wait(lambda t: f'line {last} ' not in t.text())
     shown.send(' ]')
     shown.wait_text(f'line {last} ', TIMEOUT * 3)
@@ -314,7 +314,7 @@ def test_a_key_is_heard_at_once_however_slow_the_terminal(pty, rate, key):
     assert min(times) < 0.1, times
 
 
-@pytest.mark.parametrize('keys', ['9', ' ]'], ids=['jump', 'search'])
+@pytest.mark.parametrize('keys', [RIGHT * 18, ' ]'], ids=['jump', 'search'])
 def test_a_key_is_heard_at_once_on_the_way_to_a_far_place(pty, keys):
     """A jump through 100 MB, and a search for a marker that is not there, are left within 100 ms."""
     path, _ = big(pty, 100 * MIB)
