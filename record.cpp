@@ -4739,9 +4739,9 @@ private:
         if (!window.seekable() || window.size() < message.to || message.to < message.from) return false;
         const std::uint64_t end = std::min(message.to, message.from + kMostRead);
         Place place{.offset = message.from};
-        std::string_view rest_of_line;
         window.seek(static_cast<off_t>(place.offset));
         if (!model_ && place.offset > 0) {
+            std::string_view rest_of_line;  // nothing, when a line begins there
             window.seek(static_cast<off_t>(place.offset) - 1);
             const Taken taken = take_line(window, end, rest_of_line);
             if (taken == Taken::none) message.to = message.from;
