@@ -1,36 +1,38 @@
 // record: reads the recordings that shim writes (asciicast v2), and those of any other program (v1, v2, v3).
 //
-//   record play    [-s SPEED] [-i IDLE] [-t START] [-fl] FILE       again, with its timing
-//   record cat     [-f] [--from N] [--to N] [--no-queries] FILE...  the output's exact bytes
+//   record play    [-s SPEED] [-i IDLE] [-t START] [-flm] FILE      replays, with its timing
+//   record cat     [-f] [--from N] [--to N] FILE...                 the output, byte for byte
 //   record info    [--json] [FILE...]                               what it is, and whether it still runs
-//   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another kind
-//   record screen  [-e] [-t TIME] FILE                              what is on the screen
-//   record paint   [-H SIZE] [--key KEYFRAME] [--to N] FILE         what brings a terminal to that state
+//   record convert -t v2|v3|raw|txt|ttyrec|script [-o OUT] FILE     as a file of another type
+//   record screen  [-e] [-t TIME | -u REGEX [-w SECONDS]] FILE      what is on the screen
+//   record paint   [-H SIZE] FILE                                   what brings a terminal to that state
+//   record serve   [-H SIZE]                                        answers a shim's questions about the past
 //
-//                    ┌────────────┐ lines ┌─────────────────┐ events ┌─────────────────────────┐ bytes
-//   session.cast ───►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert        ├──────► standard output
-//                    └────────────┘       │    (by Json)    │        │ play screen paint:      │
-//                                         └─────────────────┘        │ Model (a terminal that  │
-//                                                                    │ shows nothing), Painter │
-//                                                                    └─────────────────────────┘
-// Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more than
-// one of a second. An event of more than 1 MiB (shim's have 400 KiB at most) comes in parts.
+//                   ┌────────────┐ lines ┌─────────────────┐ events ┌──────────────────┐ bytes
+//   session.cast ──►│ FileWindow ├──────►│ RecordingReader ├───────►│ cat info convert ├──────► standard output
+//                   └────────────┘       └─────────────────┘        │ play screen:     │
+//                     ▲ pread(2)                                    │ Model, a terminal│
+//           questions │    ┌──────┐ events  ┌───────┐ paint         │ that shows       │
+//   shim ◄────────────┴───►│ Past ├────────►│ Model ├──────► shim   │ nothing          │
+//          socket pair     └──────┘         └───────┘               └──────────────────┘
 //
-// A line of the file is `[time, "kind", "text"]`. What is not UTF-8 cannot stand in JSON, so shim writes such output
-// twice: exact, as base64 in a `b` event, and right after it as the `o` event that other players show. Here the former
-// is the output, and the latter is passed over.
+// Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more
+// than one of a second.
 //
-// The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. That is
-// no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on the file.
+// A line of the file is `[time, "kind", "text"]`. What is not UTF-8 cannot stand in JSON, so shim writes such
+// output twice: exact, as base64 in a `b` event, and right after it as the `o` event that other players show. Here
+// the former is the output, and the latter is passed over.
+//
+// The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event.
+// That is no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on
+// the file.
 //
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
-// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, keyframe, screen ·
-// 14 the command line; and before 1 what not every system has
+// 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, screen · 14 serve ·
+// 15 the command line
 //
-// FILE may be the name of a session: its newest recording is meant.
-//
-// Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2 usage.
-// Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
+// Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2
+// usage. Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
 
 #include <algorithm>
 #include <array>
@@ -63,6 +65,7 @@
 #include <getopt.h>  // getopt_long: not POSIX, but in every libc
 #include <poll.h>
 #include <pwd.h>
+#include <regex.h>
 #include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
 #include <sys/stat.h>
@@ -74,11 +77,44 @@ namespace {
 constexpr char kProgram[] = "record";
 
 // >>> errors and the owning descriptor: the same in shim.cpp, attach.cpp and record.cpp
+/// The length of the UTF-8 character that `text` begins with, when a terminal only shows it. 0: a byte that is not
+/// UTF-8, a control character (C0, DEL, C1), or one that turns the direction of the text beside it (U+202E).
+std::size_t shown_length(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    const std::uint32_t first = byte(0);
+    if (first < 0x80) return first >= 0x20 && first != 0x7F ? 1 : 0;
+    if (first < 0xC2 || first > 0xF4) return 0;
+    const std::size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    std::uint32_t code = first & (0x7FU >> length);
+    for (std::size_t i = 1; i < length; ++i) {
+        if ((byte(i) & 0xC0) != 0x80) return 0;
+        code = code << 6 | (byte(i) & 0x3F);
+    }
+    const auto is_in = [code](std::uint32_t low, std::uint32_t high) { return code >= low && code <= high; };
+    const bool is_invalid = code < (length == 4 ? 0x10000U : length == 3 ? 0x800U : 0U) || code > 0x10FFFF;
+    const bool is_unshown = is_in(0x80, 0x9F) || is_in(0x202A, 0x202E) || is_in(0x2066, 0x2069);
+    return is_invalid || is_in(0xD800, 0xDFFF) || is_unshown ? 0 : length;
+}
+
+/// `text`, of whatever origin, as a message or a list may show it: what shown_length() refuses is written as \x1b.
+std::string printable(std::string_view text) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string shown;
+    while (!text.empty()) {
+        const std::size_t length = shown_length(text);
+        const auto byte = static_cast<unsigned char>(text.front());
+        if (length > 0) shown.append(text.substr(0, length));
+        else shown.append("\\x").append({kDigits[byte >> 4], kDigits[byte & 0xF]});
+        text.remove_prefix(length > 0 ? length : 1);
+    }
+    return shown;
+}
+
 /// Writes "program: what: why" and a newline to standard error, in one write(2) so that lines of several processes
 /// do not mix. `what` names the thing that the user knows: a file, an address, an option.
 void complain(std::string_view what, std::string_view why) {
     std::string line(kProgram);
-    line.append(": ").append(what).append(": ").append(why).append("\n");
+    line.append(": ").append(printable(what)).append(": ").append(printable(why)).append("\n");
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
@@ -119,28 +155,17 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
-using Micros = std::int64_t;  // times of a recording, in microseconds: whole numbers, so that sums come back exactly
+using Micros = std::int64_t;  // times of a recording, in microseconds: sums of whole numbers come back exactly
 constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
-constexpr std::size_t kMostLine = 1 << 20;              // bytes of a line that are looked at together
-constexpr std::size_t kMostHeader = 16 << 20;           // ... and of a header, which is never cut
+constexpr std::size_t kMostLine = 64 << 20;             // bytes of a line, or of a document of version 1
 constexpr int kPollMillis = 50;                         // how often a growing file is looked at
 
 volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
 
-// === What not every system has =======================================================================================
-// /proc. All else in this file is POSIX and getopt_long(3). Without it nobody tells who writes a recording that is no
-// shim's (a shim's has a lock): `cat -f` and `play -f` follow such a one until Ctrl-C.
-
-#if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
-constexpr char kProc[] = "/proc-is-not-used";
-#else
-constexpr char kProc[] = "/proc";
-#endif
-
 // === 1. Bytes out ====================================================================================================
-// write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen enough,
-// which is no error of anybody's.
+// write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen
+// enough, which is no error of anybody's.
 
 /// A buffer before a descriptor. After a write that failed nothing more is written; `status` is for our exit.
 class Output {
@@ -176,7 +201,8 @@ private:
         return !closed_;
     }
 
-    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
+    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file,
+    /// open(2).
     void wait_until_writable() const {
         pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
         ::poll(&ready, 1, -1);
@@ -196,11 +222,20 @@ private:
     int status_ = 0;
 };
 
-// === 2. JSON =========================================================================================================
-// RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as long as
-// none of them is special, so that reading a recording costs little more than reading its file.
+/// Writes what was asked for; gives the exit status.
+int print(std::string_view text) {
+    Output out(STDOUT_FILENO, "standard output");
+    out.put(text);
+    out.flush();
+    return out.status();
+}
 
-/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all others.
+// === 2. JSON =========================================================================================================
+// RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as
+// long as none of them is special, so that reading a recording costs little more than reading its file.
+
+/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all
+/// others.
 constexpr std::array<std::int16_t, 256> make_table(std::string_view letters, std::string_view values = {}) {
     std::array<std::int16_t, 256> table{};
     table.fill(-1);
@@ -223,7 +258,7 @@ std::size_t utf8_length(const char *at, const char *end) {
     if (first < 0xC2 || first > 0xF4) return 0;
     if (first < 0xE0) return room > 1 && in(1, 0x80, 0xBF) ? 2 : 0;
     const unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;   // no overlong forms
-    const unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;  // no surrogates, nothing over U+10FFFF
+    const unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;  // no surrogates, no U+110000
     if (room < 3 || !in(1, low, high) || !in(2, 0x80, 0xBF)) return 0;
     if (first < 0xF0) return 3;
     return room > 3 && in(3, 0x80, 0xBF) ? 4 : 0;
@@ -245,8 +280,9 @@ char *put_utf8(char *out, std::uint32_t code) {
     return out;
 }
 
-/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or part
-/// of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs upwards.)
+/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or
+/// part of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs
+/// upwards.)
 constexpr std::uint64_t special_bytes(std::uint64_t word) {
     constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
     const std::uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
@@ -262,7 +298,7 @@ inline std::size_t plain_length(std::string_view text) {
         std::memcpy(&word, text.data() + length, 8);
         if ((((word - ones * 0x20) | word | (word + ones)) & high) != 0) break;  // a control, not ASCII, DEL
     }
-    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // the others are negative
+    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // others are < 0
     return length;
 }
 
@@ -314,8 +350,9 @@ const char *decode_escape(const char *&at, const char *end, char *&out) {
     return nullptr;
 }
 
-/// A cursor over one JSON text. Each function takes one thing, after white space; the first that cannot gives false,
-/// as do all after it, and `why` tells. `room` is where decoded strings are put: the views live until the next one.
+/// A cursor over one JSON text. Each function takes one thing, after white space; the first that cannot gives
+/// false, as do all after it, and `why` tells. `room` is where decoded strings are put: the views live until the
+/// next one.
 class Json {
 public:
     Json(std::string_view text, std::vector<char> &room)
@@ -323,8 +360,10 @@ public:
 
     [[nodiscard]] const char *why() const { return why_; }
     [[nodiscard]] const char *at() const { return at_; }
+    [[nodiscard]] const char *failed_at() const { return failed_at_; }
 
     bool fail(const char *why) {
+        if (why_ == nullptr) failed_at_ = at_;
         if (why_ == nullptr) why_ = why;
         at_ = end_;
         return false;
@@ -468,20 +507,31 @@ private:
 
     const char *at_;
     const char *end_;
-    const char *why_ = nullptr;
+    const char *why_ = nullptr, *failed_at_ = nullptr;
     std::vector<char> &room_;
 };
 
-// === 3. The recording ================================================================================================
-// A recording is read forwards only: line by line (v2, v3), or element by element (v1, where all of it is one JSON
-// text). One that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
+/// Seconds, or a factor, in millionths.
+std::optional<Micros> parse_decimal(std::string_view text) {
+    std::vector<char> room;
+    const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
+    Json json(whole, room);
+    Micros value = 0;
+    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
+    return value;
+}
 
-/// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is read
-/// from its first event again (a message has said so); the end of the recording; an error (a message has said which).
+// === 3. The recording ================================================================================================
+// A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole.
+// A recording that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
+
+/// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is
+/// read from its first event again (a message has said so); the end of the recording; an error (a message has said
+/// which).
 enum class Got { some, wait, anew, end, bad };
 
-/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has that
-/// folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
+/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has
+/// that folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
 std::optional<int> open_descriptor(std::string_view name) {
     constexpr std::string_view kFolder = "/dev/fd/";
     if (name == "-") return STDIN_FILENO;
@@ -489,15 +539,17 @@ std::optional<int> open_descriptor(std::string_view name) {
     return number && *number <= INT_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
 }
 
-/// The part of a file that is in memory: 256 KiB, or up to 1 MiB for a longer line, and more for such a header only.
+/// The part of a file that is in memory: 256 KiB, or more for a longer line.
 class FileWindow {
 public:
     bool open(const char *name) {
         const bool standard_input = std::string_view(name) == "-";
         const auto given = open_descriptor(name);
-        fd_.reset(given ? ::dup(*given) : ::open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY));
+        constexpr int kAbove = 10;  // the numbers that another program may have given us
+        constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+        fd_.reset(given ? ::fcntl(*given, F_DUPFD_CLOEXEC, kAbove) : ::open(name, kFlags));
         const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
-        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share the offset of its writer
+        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share its writer's
         return static_cast<bool>(fd_);
     }
 
@@ -509,10 +561,15 @@ public:
         struct stat file {};
         return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
     }
-    /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is gone.
+    /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is
+    /// gone.
     [[nodiscard]] bool has_more() const {
         pollfd ready{.fd = fd(), .events = POLLIN, .revents = 0};
         return seekable() || ::poll(&ready, 1, 0) != 0;
+    }
+    [[nodiscard]] std::uint64_t size() const {
+        struct stat file {};
+        return seekable() && ::fstat(fd(), &file) == 0 ? static_cast<std::uint64_t>(file.st_size) : 0;
     }
     [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
@@ -523,7 +580,8 @@ public:
         next_ = place;
     }
 
-    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held already).
+    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
+    /// already).
     int fill(std::size_t most) {
         std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
@@ -551,22 +609,8 @@ private:
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
-/// Follows the brackets and strings of JSON, byte by byte, without looking at anything else.
-struct Nesting {
-    int depth = 0;
-    bool in_string = false, escaped = false;
-
-    void follow(char c) {
-        if (escaped) escaped = false;
-        else if (c == '"') in_string = !in_string;
-        else if (in_string) escaped = c == '\\';
-        else if (c == '[' || c == '{') ++depth;
-        else if (c == ']' || c == '}') --depth;
-    }
-};
-
 struct Header {
-    std::string text;  // as it stands in the file; of v1, without what is in "stdout"
+    std::string text;  // as it stands in the file; of v1 the whole document
     int version = 0;   // 0: there is none
     int columns = -1, rows = -1;
     std::int64_t timestamp = -1;  // seconds since 1970
@@ -577,9 +621,9 @@ struct Header {
 
 struct Event {
     Micros time = 0;         // since the start
-    char kind = '?';         // o i r m x b, or ? for one that we do not know
+    Micros date = 0;         // since 1970
+    char kind = '?';         // o i r m x b t, or ? for one that we do not know
     bool output = false;     // what the program printed: an `o`, or the `b` that stands for the `o` after it
-    bool goes_on = false;    // the next event is more of this one
     std::string_view bytes;  // what it holds, decoded
     std::string_view tail;   // the event as it stands in the file, from the end of the time
 };
@@ -601,21 +645,6 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     }
     bytes.resize(bytes.size() - padding);
     return true;
-}
-
-/// The length of the longest beginning of `text`, part of a JSON string, that may stand alone: it ends in the middle of
-/// no character, escape or surrogate pair. 0 if there is none.
-std::size_t cut_string(std::string_view text, bool base64) {
-    std::size_t at = 0, good = 0;
-    while (at < text.size()) {
-        if (text[at] == '"') break;
-        good = at;
-        const bool escape = text[at] == '\\', unicode = escape && text.substr(at + 1).starts_with('u');
-        const int code = unicode ? hex4(text.data() + at + 2, text.data() + text.size()) : 0;
-        at += !escape ? 1 : !unicode ? 2 : code >= 0xD800 && code < 0xDC00 ? 12 : 6;
-    }
-    while (good > 0 && (text[good] & 0xC0) == 0x80) --good;
-    return base64 ? good - good % 4 : good;
 }
 
 /// A whole number in [low, high]; anything else is an error, for the reason `why`.
@@ -681,17 +710,6 @@ bool read_member(Json &json, Header &header, const std::string &key) {
     return json.object([&](const std::string &inner) { return read_inner(json, header, key + "." + inner); });
 }
 
-/// Whether visit(path) is true for an entry of `folder`; those after that one are not looked at.
-template <typename Visit> bool find_entry(const std::string &folder, Visit &&visit) {
-    const auto close = [](DIR *dir) { ::closedir(dir); };
-    const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
-    const dirent *entry = dir ? ::readdir(dir.get()) : nullptr;
-    for (; entry != nullptr; entry = ::readdir(dir.get())) {
-        if (entry->d_name[0] != '.' && visit(folder + "/" + entry->d_name)) return true;
-    }
-    return false;
-}
-
 // >>> recordings of named sessions: the same in shim.cpp and record.cpp
 /// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
 /// wants state to be kept.
@@ -709,8 +727,8 @@ std::string records_folder() {
 }
 // <<< recordings of named sessions
 
-/// A recording of a named session, and what its file's name says: SESSION-<UTC time>.cast, or SESSION-<UTC time>-2.cast
-/// for the second one that began in a second.
+/// A recording of a named session, and what its file's name says: SESSION-<UTC time>.cast, or SESSION-<UTC
+/// time>-2.cast for the second one that began in a second.
 struct SessionRecording {
     std::string time{};
     std::uint64_t number = 1;
@@ -741,62 +759,84 @@ std::optional<SessionRecording> parse_recording_name(const std::string &path) {
 /// All recordings of named sessions, the newest first.
 std::vector<SessionRecording> session_recordings() {
     std::vector<SessionRecording> found;
-    find_entry(records_folder(), [&](const std::string &path) {
-        if (auto recording = parse_recording_name(path)) found.push_back(std::move(*recording));
-        return false;
-    });
+    const std::string folder = records_folder();
+    const auto close = [](DIR *dir) { ::closedir(dir); };
+    const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
+    const dirent *entry = dir ? ::readdir(dir.get()) : nullptr;
+    for (; entry != nullptr; entry = ::readdir(dir.get())) {
+        auto recording = parse_recording_name(folder + "/" + entry->d_name);
+        if (recording && entry->d_name[0] != '.') found.push_back(std::move(*recording));
+    }
     std::ranges::sort(found, std::greater{});
     return found;
 }
 
-/// The file that FILE on a command line means: if there is none of that name, but recordings of a session of that name,
-/// the newest of them.
+/// The file that FILE on a command line means: the newest recording of the session of that name, if there is one.
 std::string find_recording(const std::string &name) {
-    struct stat file {};
-    const bool exists = ::stat(name.c_str(), &file) == 0 && !S_ISDIR(file.st_mode);
-    if (exists || name == "-" || name.find('/') != std::string::npos) return name;
+    if (name == "-" || name.find('/') != std::string::npos) return name;
     const std::vector<SessionRecording> all = session_recordings();
     const auto newest = std::ranges::find(all, name, &SessionRecording::session);
     return newest == all.end() ? name : newest->path;
 }
 
-bool is_same_file(const struct stat &one, const struct stat &other) {
-    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
-}
-
-/// Whether another process, of those that we may look at, has a file open for writing: Linux tells it in /proc/PID/fd.
-class OpenElsewhere {
+/// Takes the events of a recording apart, one after the other.
+class EventParser {
 public:
-    /// True also where that cannot be known.
-    bool check(int fd) {
-        struct stat file {};
-        if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0 || ::fstat(fd, &file) != 0) return true;
-        if (writes_to(found_, file)) return true;
-        const auto try_link = [&](const std::string &link) {
-            if (writes_to(link, file)) found_ = link;
-            return found_ == link;
-        };
-        found_.clear();
-        const std::string self = std::string(kProc) + "/" + std::to_string(::getpid());
-        return find_entry(kProc, [&](const std::string &process) {
-            const bool other = process[6] >= '0' && process[6] <= '9' && process != self;
-            return other && find_entry(process + "/fd", try_link);
-        });
+    /// What one event leaves to the next.
+    struct State {
+        Micros time = 0;       // of the last event
+        Micros start = 0;      // the time of day, since 1970, when the recording's time was 0
+        bool covered = false;  // the `o` event for which the last `b` event stands is still to come
+        bool exited = false;   // the last event was an `x`
+    };
+
+    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event`
+    /// shows lives until the next call.
+    const char *parse(std::string_view text, int version, Event &event) {
+        Json json(text, room_);
+        Micros time = 0;
+        std::string_view kind = "o";
+        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
+        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
+        bool good = json.expect(',', "a comma is missing");
+        if (version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
+        event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
+        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
+        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
+        if (version == 2) state_.time = std::max(state_.time, time);
+        else state_.time = std::min(state_.time + time, kForever);
+        event.time = state_.time;
+        const auto date = event.kind == 't' ? parse_decimal(event.bytes) : std::nullopt;
+        if (date) state_.start = *date - event.time;
+        event.date = state_.start + event.time;
+        state_.exited = event.kind == 'x';
+        return nullptr;
     }
+
+    [[nodiscard]] const State &state() const { return state_; }
+    void go_to(const State &state) { state_ = state; }
 
 private:
-    /// The links' own permissions are those that the file was opened with: proc(5).
-    static bool writes_to(const std::string &link, const struct stat &file) {
-        struct stat mode {}, target {};
-        if (::lstat(link.c_str(), &mode) != 0 || (mode.st_mode & S_IWUSR) == 0) return false;
-        return ::stat(link.c_str(), &target) == 0 && is_same_file(target, file);
+    bool read_data(Json &json, Event &event) {
+        event.bytes = {};
+        event.output = event.kind == 'b' || (event.kind == 'o' && !state_.covered);
+        if (event.kind == '?') return json.skip_list();
+        if (!json.string(event.bytes)) return false;
+        if (event.kind == 'o') state_.covered = false;
+        if (event.kind != 'b') return true;
+        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
+        event.bytes = exact_;
+        state_.covered = true;
+        return true;
     }
 
-    std::string found_;  // the link to look at first: the rest of /proc costs a lot more
+    State state_;
+    std::vector<char> room_;  // for strings that are decoded
+    std::string exact_;       // what the last `b` event held
 };
 
-/// Reads a recording, event by event. With `follow`, the end of the file is the end only when nobody writes it any more
-/// (a shim that has written its `x` event only sees to its clients); until then `next` gives `wait` there.
+/// Reads a recording, event by event. With `follow`, the end of the file is the end only after an `x` event, or
+/// when a shim that wrote it is dead; until then `next` gives `wait` there.
 class RecordingReader {
 public:
     /// FILE as it stands on a command line: see find_recording().
@@ -814,33 +854,29 @@ public:
     /// Begins again, with the header.
     bool rewind() {
         window_.rewind();
-        header_ = Header();
-        prefix_.clear();
-        covered_ = torn_ = exited_ = writer_gone_ = false;
-        before_ = '[';
-        line_ = 1;
-        time_ = 0;
+        torn_ = writer_gone_ = false;
+        line_ = 0;
         Got got = read_header();
         for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
             if (got == Got::anew) window_.rewind();
             ::poll(nullptr, 0, kPollMillis);
         }
         if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
+        parser_.go_to({.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond});
         return got != Got::bad;
     }
 
     Got next(Event &event) {
         while (header_.version != 0) {
             std::string_view text;
-            const Got got = header_.version == 1 ? cut_element(text) : cut_line(text);
+            const Got got = header_.version == 1 ? take_element(text) : take_line(text);
             if (got == Got::anew) return start_anew();
             if (got != Got::some) return got;
-            const bool blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
-            const bool on_header_line = line_ == 1 && header_.version != 1;
-            if (!blank && on_header_line) return complain_here("something stands behind the header on its line");
-            if (blank || (header_.version == 3 && text.starts_with('#'))) continue;
-            const char *const why = parse(text, event);
+            const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
+            if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
+            const char *const why = parser_.parse(text, header_.version, event);
             if (why == nullptr) return Got::some;
+            if (header_.version == 1) line_ = line_of(text.data());
             if (!torn_) return complain_here(why);
         }
         return Got::end;
@@ -848,47 +884,41 @@ public:
 
     /// Goes on with the first whole line of the last MiB, if times there need nothing before them.
     void jump_to_tail() {
-        struct stat file {};
-        const bool known = header_.version == 2 && window_.seekable() && ::fstat(window_.fd(), &file) == 0;
-        const off_t offset = file.st_size - static_cast<off_t>(kMostLine) + 1;
-        if (!known || offset <= window_.tell()) return;
+        const std::uint64_t size = window_.size();
+        const off_t offset = static_cast<off_t>(size) - (1 << 20);
         std::string_view rest_of_line;
+        if (header_.version != 2 || offset <= window_.tell()) return;
         window_.seek(offset);
-        cut_line(rest_of_line);
+        take_line(rest_of_line);
     }
 
-    /// The next event, when `next` begins with it: not in the middle of a long one, nor between a `b` and its `o`.
+    /// Where `next` goes on: the offset in the file.
+    [[nodiscard]] off_t tell() const {
+        if (header_.version != 1) return window_.tell();
+        return element_ < elements_.size() ? elements_[element_].data() - header_.text.data() : window_.tell();
+    }
+
+    /// The next event, when `next` begins with it.
     struct Place {
         off_t offset = 0;
         long line = 0;
-        Micros time = 0;
-        char before = '[';
-        bool exited = false;
+        EventParser::State state;
     };
     [[nodiscard]] std::optional<Place> place() const {
-        if (!window_.seekable() || !prefix_.empty() || covered_) return std::nullopt;
-        return Place{window_.tell(), line_, time_, before_, exited_};
+        return window_.seekable() ? std::optional(Place{tell(), line_, parser_.state()}) : std::nullopt;
     }
     void go_back(const Place &place) {
-        window_.seek(place.offset);
+        const auto offset_of = [&](std::string_view element) { return element.data() - header_.text.data(); };
+        const auto element = std::ranges::lower_bound(elements_, place.offset, std::less{}, offset_of);
+        element_ = static_cast<std::size_t>(element - elements_.begin());
+        if (header_.version != 1) window_.seek(place.offset);
         line_ = place.line;
-        time_ = place.time;
-        before_ = place.before;
-        exited_ = place.exited;
-        prefix_.clear();
-        covered_ = torn_ = writer_gone_ = false;
+        parser_.go_to(place.state);
+        torn_ = writer_gone_ = false;
     }
 
     /// From now on `next` gives `wait` where it would have to wait for a pipe.
     void do_not_wait() { waits_ = false; }
-
-    /// Goes on with the line that begins at byte `offset` of the file, as the shim knows it. Error messages then count
-    /// lines from there.
-    void jump(std::uint64_t offset) {
-        if (offset == 0 || !window_.seekable()) return;
-        window_.seek(static_cast<off_t>(offset));
-        ++line_;
-    }
 
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }  // for messages
@@ -905,25 +935,27 @@ public:
     }
 
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
-    [[nodiscard]] bool died() const { return writer_gone_ && !exited_ && header_.pid != 0 && window_.seekable(); }
+    [[nodiscard]] bool died() const {
+        return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
+    }
 
-    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have already
-    /// must be written out.
+    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have
+    /// already must be written out.
     [[nodiscard]] bool might_block() const {
         return !window_.seekable() && window_.rest().find('\n') == std::string_view::npos;
     }
 
     /// Says what is wrong at the present line.
     [[nodiscard]] Got complain_here(std::string_view why) const {
-        complain(name_ + ":" + std::to_string(line_), why);
+        complain(name_ + ":" + std::to_string(std::max(line_, 1L)), why);
         return Got::bad;
     }
 
 private:
-    /// Whether there may be more to come. A shim is seen by its lock, another writer by what it has open.
-    bool is_written() {
-        if (writer()) return !exited_;
-        return header_.pid == 0 && window_.seekable() && elsewhere_.check(window_.fd());
+    /// Whether there may be more to come. A shim is seen by its lock; other writers cannot be seen.
+    [[nodiscard]] bool is_written() const {
+        if (parser_.state().exited) return false;
+        return header_.pid != 0 ? writer().has_value() : window_.seekable();
     }
 
     Got start_anew() {
@@ -931,18 +963,14 @@ private:
         return rewind() ? Got::anew : Got::bad;
     }
 
-    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to read:
-    /// what it wrote between our last read and its end is then still found.
-    Got more(const char *too_long = "a line is longer than 1 MiB", std::size_t most = kMostLine) {
+    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to
+    /// read: what it wrote between our last read and its end is then still found.
+    Got more() {
         while (true) {
             if (!waits_ && !window_.has_more()) return Got::wait;
-            const int n = window_.fill(most);
+            const int n = window_.fill(kMostLine);
             if (n > 0) return Got::some;
-            if (n < 0 && errno == EMSGSIZE) return complain_here(too_long);
-            if (n < 0) {
-                complain_errno(name_);
-                return Got::bad;
-            }
+            if (n < 0) return complain_reading();
             if (!follow_ || writer_gone_) return Got::end;
             if (window_.is_truncated()) return Got::anew;
             if (is_written()) return Got::wait;
@@ -950,270 +978,135 @@ private:
         }
     }
 
-    Got more_header() { return more("the header is longer than 16 MiB", kMostHeader); }
-
-    /// Whether a header that ends in the middle may only be torn: those of v2 and v3 stand on one line.
-    bool may_be_torn(std::string_view head) {
-        Header header;
-        Json json(head, room_);
-        json.object([&](const std::string &key) { return read_member(json, header, key); });
-        const std::size_t newline = std::min(head.find('\n'), head.size());
-        return header.version == 1 || newline == head.size() || head.substr(0, newline).ends_with('{');
+    Got complain_reading() {
+        ++line_;
+        if (errno == EMSGSIZE) return complain_here("a line is longer than 64 MiB");
+        complain_errno(name_);
+        return Got::bad;
     }
 
-    /// The first JSON object of the file: all of it (v2, v3), or up to and with the bracket of "stdout": [ (v1).
-    Got cut_head(std::string &head) {
-        Nesting nesting;
-        std::size_t at = 0, key = 0;  // key: where the last string of the outermost object began
-        while (true) {
-            const std::string_view rest = window_.rest();
-            for (; at < rest.size(); ++at) {
-                const char c = rest[at];
-                if (nesting.depth == 0 && (c == ' ' || c == '\t')) continue;
-                if (nesting.depth == 0 && c != '{') return complain_here("not a recording: no JSON object begins it");
-                if (nesting.depth == 1 && c == '"' && !nesting.in_string) key = at;
-                nesting.follow(c);
-                if (nesting.depth == 2 && c == '[' && !nesting.in_string) {
-                    std::string before(rest.substr(key, at - key));
-                    std::erase_if(before, [](char space) { return space <= ' '; });
-                    if (before == "\"stdout\":") nesting.depth = 0;
-                }
-                if (nesting.depth > 0) continue;
-                head = rest.substr(0, at + 1);
-                window_.drop(at + 1);
-                return Got::some;
-            }
-            const Got got = more_header();
-            if (got == Got::some) continue;
-            if (got != Got::end) return got;
-            if (rest.empty()) return complain_here("not a recording: it is empty");
-            return may_be_torn(rest) ? Got::end : complain_here("the header is not closed");
-        }
-    }
-
-    /// v1: passes over the elements of "stdout", to the bracket behind them.
-    Got pass_elements() {
-        Nesting nesting{.depth = 1};
-        Got got = Got::some;
-        while (got == Got::some) {
-            const std::string_view rest = window_.rest();
-            for (std::size_t at = 0; at < rest.size(); ++at) {
-                nesting.follow(rest[at]);
-                if (nesting.depth > 0) continue;
-                window_.drop(at);
-                return Got::some;
-            }
-            window_.drop(rest.size());
-            got = more();
-        }
-        return got;
-    }
-
-    /// v1: adds to the header's text what stands behind "stdout", and goes back to the elements. What a torn file
-    /// lacks, and a pipe tells too late, is taken to be the usual.
-    Got complete_header() {
-        const bool complete = header_.text.find("\"version\"") != std::string::npos;
-        const std::string_view usual = complete ? "]}" : R"(], "version": 1, "width": 80, "height": 24})";
-        const off_t here = window_.tell();
-        Got got = window_.seekable() ? pass_elements() : Got::end;
-        while (got == Got::some) got = more_header();
-        if (got == Got::bad) return got;
-        Nesting nesting{.depth = 2};  // in the array, in the object
-        bool closed = false;
-        for (const char c : window_.rest()) {
-            nesting.follow(c);
-            closed = closed || nesting.depth == 0;
-        }
-        header_.text += window_.seekable() && closed ? window_.rest() : usual;
-        if (window_.seekable()) window_.seek(here);
-        return Got::some;
-    }
-
-    Got read_header() {
-        if (const Got got = cut_head(header_.text); got != Got::some) return got;
-        const bool document = header_.text.ends_with('[');
-        const long lines = std::count(header_.text.begin(), header_.text.end(), '\n');
-        if (document && complete_header() == Got::bad) return Got::bad;
-        Json json(header_.text, room_);
-        json.object([&](const std::string &key) { return read_member(json, header_, key); }) && json.end();
-        if (json.why() != nullptr) return complain_here(std::string("the header: ") + json.why());
-        if (header_.version == 0) return complain_here("the header has no version");
-        if ((header_.version == 1) != document) return complain_here("only version 1 has \"stdout\"");
-        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
-        if (!document && lines > 0) return complain_here("the header is longer than a line");
-        line_ = document ? 1 + lines : 0;  // v2, v3: cut_line() counts the rest of the header's line as the first
-        return Got::some;
-    }
-
-    /// v2, v3: the next line, whole or, if it is very long, in parts that are whole events.
-    Got cut_line(std::string_view &text) {
+    Got take_line(std::string_view &text) {
         std::size_t seen = 0;
         while (true) {
             const std::string_view rest = window_.rest();
             const std::size_t newline = rest.find('\n', seen);
-            if (newline != std::string_view::npos) return cut_piece(text, newline, 1);
             seen = rest.size();
-            if (seen >= kMostLine) return cut_part(text);
+            if (newline != std::string_view::npos) return take(text, newline, 1);
             const Got got = more();
             if (got == Got::some) continue;
             torn_ = got == Got::end;
-            return torn_ && seen > 0 ? cut_piece(text, seen, 0) : got;
+            return torn_ && seen > 0 ? take(text, seen, 0) : got;
         }
     }
 
-    /// The next `length` bytes: a whole line or element, or the last part of one. `newline` bytes behind it go with it.
-    Got cut_piece(std::string_view &text, std::size_t length, std::size_t newline) {
+    Got take(std::string_view &text, std::size_t length, std::size_t newline) {
         text = window_.rest().substr(0, length);
         window_.drop(length + newline);
-        if (prefix_.empty()) {
-            count_line();
-            return Got::some;
-        }
-        part_ = std::exchange(prefix_, {}).append(text);
-        text = part_;
+        ++line_;
         return Got::some;
     }
 
-    void count_line() { line_ += header_.version == 1 ? 0 : 1; }  // find_element() counts those of v1
-
-    /// The first MiB of a line or element, or the next one: `[time, "kind", "` and as much of the text as may stand
-    /// alone. All but the first have the time 0: not later than the first in v2, and without a delay in v1 and v3. Of a
-    /// comment, however long, the mark is enough.
-    Got cut_part(std::string_view &text) {
-        std::string_view rest = window_.rest(), kind;
-        Micros time = 0;
-        std::size_t time_end = 0, start = 0;
-        Json json(rest, room_);
-        if (prefix_.empty()) count_line();
-        if (header_.version == 3 && (prefix_.empty() ? rest : prefix_).starts_with('#')) {
-            window_.drop(rest.size());
-            text = prefix_ = "#";
-            return Got::some;
-        }
-        if (prefix_.empty()) {
-            bool good = json.expect('[', "") && json.number(time);
-            time_end = static_cast<std::size_t>(json.at() - rest.data());
-            good = good && json.expect(',', "");
-            if (header_.version != 1) good = good && json.string(kind) && json.expect(',', "");
-            if (!good || !json.next_is('"')) return complain_here("a line is longer than 1 MiB");
-            start = static_cast<std::size_t>(json.at() - rest.data()) + 1;
-            part_base64_ = kind == "b";
-        }
-        const std::size_t length = cut_string(rest.substr(start), part_base64_);
-        if (length == 0) return complain_here("a line is longer than 1 MiB");
-        part_ = prefix_ + std::string(rest.substr(0, start + length)) + "\"]";
-        if (prefix_.empty()) prefix_ = "[0" + std::string(rest.substr(time_end, start - time_end));
-        text = part_;
-        window_.drop(start + length);
+    Got take_element(std::string_view &text) {
+        if (element_ == elements_.size()) return Got::end;
+        text = elements_[element_++];
         return Got::some;
     }
 
-    /// v1: goes to the next element of "stdout".
-    Got find_element() {
-        while (true) {
-            const std::string_view rest = window_.rest();
-            const std::string_view space = rest.substr(0, rest.find_first_not_of(" \t\r\n"));
-            const char c = space.size() < rest.size() ? rest[space.size()] : ' ';
-            line_ += std::count(space.begin(), space.end(), '\n');
-            window_.drop(space.size());
-            if (c == ']' && before_ != ',') return Got::end;
-            if (c == '[' && before_ != ']') return Got::some;
-            if (c == ',' && before_ == ']') {
-                window_.drop(1);
-                before_ = ',';
-            } else if (c != ' ') {
-                return complain_here(before_ == ']' ? "a comma is missing" : "an event is missing");
-            } else if (const Got got = more(); got != Got::some) {
-                return got;
-            }
+    /// The header is the first line. When that is not the whole JSON object, it can only be the beginning of a
+    /// document of version 1, or the file is torn there.
+    Got read_header() {
+        std::string_view line;
+        header_ = Header();
+        const Got got = take_line(line);
+        if (got == Got::end) return complain_here("not a recording: it is empty");
+        if (got != Got::some) return got;
+        if (!line.substr(std::min(line.find_first_not_of(" \t"), line.size())).starts_with('{')) {
+            return complain_here("not a recording: no JSON object begins it");
         }
+        header_.text = line;
+        Json json(header_.text, room_);
+        const bool closed = json.object([&](const std::string &key) { return read_member(json, header_, key); });
+        if (header_.version < 2 && (closed || !torn_ || header_.version == 1)) return read_document();
+        if (closed && !json.end()) return complain_here("something stands behind the header on its line");
+        if (closed) return check_header();
+        if (!torn_) return complain_here(std::string("the header: ") + json.why());
+        header_ = Header();
+        return Got::end;
     }
 
-    /// v1: the next element, whole or in parts.
-    Got cut_element(std::string_view &text) {
-        const bool inside = !prefix_.empty();  // of its text
-        const Got found = inside ? Got::some : find_element();
-        if (found != Got::some) return found;
-        Nesting nesting{.depth = inside ? 1 : 0, .in_string = inside};
-        for (std::size_t at = 0; at < kMostLine; ++at) {
-            if (at == window_.rest().size()) {
-                if (const Got got = more(); got != Got::some) return got;
-            }
-            const char c = window_.rest()[at];
-            nesting.follow(c);
-            if (nesting.depth > 0) continue;
-            before_ = ']';
-            return cut_piece(text, at + 1, 0);
+    /// v1: its "stdout" is an array of events.
+    Got read_document() {
+        std::string text = std::move(header_.text) + (torn_ ? "" : "\n");
+        int n = 0;
+        do n = window_.fill(kMostLine);
+        while (n > 0);
+        if (n < 0) return complain_reading();
+        text += window_.rest();
+        window_.drop(window_.rest().size());
+        header_ = Header();
+        header_.text = std::move(text);
+        elements_.clear();
+        element_ = 0;
+        torn_ = false;
+        Json json(header_.text, room_);
+        bool has_events = false;
+        const bool whole = json.object([&](const std::string &key) {
+            if (key != "stdout") return read_member(json, header_, key);
+            has_events = true;
+            return read_elements(json);
+        });
+        line_ = 1;
+        if (header_.version > 1) return complain_here("the header is longer than a line");
+        if (!whole || !json.end()) {
+            line_ = line_of(json.failed_at());
+            return complain_here(json.why());
         }
-        return cut_part(text);
+        if (header_.version == 1 && !has_events) return complain_here("a version 1 without \"stdout\"");
+        return check_header();
     }
 
-    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1. Gives what is wrong with it, or nothing.
-    const char *parse(std::string_view text, Event &event) {
-        Json json(text, room_);
-        Micros time = 0;
-        std::string_view kind = "o";
-        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
-        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.expect(',', "a comma is missing");
-        if (header_.version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
-        event.kind = kind.size() == 1 && kind.find_first_of("oirmxb") == 0 ? kind[0] : '?';
-        event.goes_on = !prefix_.empty();
-        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
-        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
-        if (header_.version == 2) time_ = std::max(time_, time);
-        else time_ = std::min(time_ + time, kForever);
-        event.time = time_;
-        exited_ = event.kind == 'x';
-        return nullptr;
+    bool read_elements(Json &json) {
+        if (!json.expect('[', "\"stdout\" is not an array")) return false;
+        if (json.accept(']')) return true;
+        do {
+            json.skip_space();
+            const char *const start = json.at();
+            if (!json.skip()) return false;
+            elements_.emplace_back(start, static_cast<std::size_t>(json.at() - start));
+        } while (json.accept(','));
+        return json.expect(']', "a comma is missing");
     }
 
-    bool read_data(Json &json, Event &event) {
-        event.bytes = {};
-        event.output = event.kind == 'b' || (event.kind == 'o' && !covered_);
-        if (event.kind == '?') return json.skip_list();
-        if (!json.string(event.bytes)) return false;
-        if (event.kind == 'o') covered_ = covered_ && event.goes_on;
-        if (event.kind != 'b') return true;
-        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
-        event.bytes = exact_;
-        covered_ = true;
-        return true;
+    [[nodiscard]] long line_of(const char *place) const {
+        return 1 + static_cast<long>(std::count(header_.text.data(), place, '\n'));
+    }
+
+    [[nodiscard]] Got check_header() const {
+        if (header_.version == 0) return complain_here("the header has no version");
+        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
+        return Got::some;
     }
 
     std::string path_, name_;
     bool follow_ = false, waits_ = true;
     FileWindow window_;
     Header header_;
-    std::vector<char> room_;    // for strings that are decoded
-    std::string exact_;         // what the last `b` event held
-    bool covered_ = false;      // ... and the `o` event that it stands for is still to come
-    std::string prefix_;        // of a line that comes in parts: what the next part begins with
-    std::string part_;          // the present part
-    bool part_base64_ = false;  // ... of a `b` event
-    char before_ = '[';         // v1: what stands before the next element: of the list, a comma, the end of an element
-    long line_ = 1;             // the present line
-    Micros time_ = 0;           // of the last event
-    bool torn_ = false;         // the present line has no newline, and the file ends there
-    bool exited_ = false;       // the last event was an `x`
-    bool writer_gone_ = false;  // nobody writes the file any more
-    OpenElsewhere elsewhere_;
+    EventParser parser_;
+    std::vector<char> room_;                  // for strings of the header
+    std::vector<std::string_view> elements_;  // v1: its events, in header_.text
+    std::size_t element_ = 0;                 // ... the next one
+    long line_ = 0;                           // the present line
+    bool torn_ = false;                       // the present line has no newline, and the file ends there
+    bool writer_gone_ = false;                // nobody writes the file any more
 };
-
-/// Two whole numbers with `between` between them.
-std::optional<std::pair<std::uint64_t, std::uint64_t>> parse_pair(std::string_view text, char between) {
-    const std::size_t at = text.find(between);
-    const auto first = parse_number(text.substr(0, at));
-    const auto second = parse_number(at == std::string_view::npos ? "" : text.substr(at + 1));
-    if (!first || !second) return std::nullopt;
-    return std::pair(*first, *second);
-}
 
 /// Columns and rows, as an `r` event has them.
 std::optional<std::pair<int, int>> parse_size(std::string_view text) {
-    const auto size = parse_pair(text, 'x');
-    if (!size || size->first > 65535 || size->second > 65535) return std::nullopt;
-    return std::pair(static_cast<int>(size->first), static_cast<int>(size->second));
+    const std::size_t x = std::min(text.find('x'), text.size());
+    const auto columns = parse_number(text.substr(0, x));
+    const auto rows = parse_number(text.substr(std::min(x + 1, text.size())));
+    if (!columns || !rows || *columns > 65535 || *rows > 65535) return std::nullopt;
+    return std::pair(static_cast<int>(*columns), static_cast<int>(*rows));
 }
 
 // === 4. Control sequences ============================================================================================
@@ -1430,109 +1323,6 @@ Csi parse_csi(std::string_view bytes) {
     if (misplaced || csi.final < '@' || csi.final > '~') csi.final = 0;
     return csi;
 }
-
-/// Whether a terminal answers the control sequence with this prefix (< = > ? or 0), last intermediate (or 0), final
-/// byte and first parameter as if the answer had been typed (xterm's ctlseqs; kitty's keyboard protocol).
-bool sequence_asks(char prefix, char intermediate, char final, unsigned first) {
-    if (intermediate == '$') return final == 'p' || final == 'w' || final == 'u';  // DECRQM, DECRQPSR, DECRQTSR
-    if (intermediate == '*') return final == 'y';                                  // DECRQCRA
-    if (intermediate == '&') return final == 'u';                                  // DECRQUPSS
-    if (intermediate == '\'') return final == '|';                                 // DECRQLP
-    if (intermediate == '#') return final == 'R' || final == '|';                  // XTREPORTCOLORS, XTREPORTSGR
-    if (intermediate != 0) return false;
-    switch (final) {
-    case 'c': return prefix != '?';                                                // DA1, DA2, DA3
-    case 'n': return prefix != '>';                                                // DSR, CPR
-    case 'q': return prefix == '>';                                                // XTVERSION
-    case 'x': return prefix == 0;                                                  // DECREQTPARM
-    case 'u': case 'm': case 'S': case 'g': case 'f': return prefix == '?';        // kitty keyboard, XTQMODKEYS, ...
-    case 't': return prefix == 0 && first >= 11 && first <= 21;                    // XTWINOPS: reports
-    default: return false;
-    }
-}
-
-/// Whether a prefix or a parameter of a DCS stands where none may: a terminal then takes nothing but its end.
-bool is_misplaced(std::string_view header) {
-    const std::size_t middle = std::min(header.find_first_of(" !\"#$%&'()*+,-./"), header.size());
-    constexpr auto kNone = std::string_view::npos;
-    return header.find_first_of("<=>?", 1) != kNone || header.find_first_of("0123456789:;", middle) != kNone;
-}
-
-/// The same for the text of an OSC: a question mark that begins a field or a value (colours, clipboard, kitty's pointer
-/// shapes and notifications), but for titles and links; xterm's features (60, 61); a report of iTerm2's.
-bool osc_asks(std::string_view text) {
-    const auto number = parse_number(text.substr(0, text.find(';')));
-    const auto holds = [text](std::string_view part) { return text.find(part) != std::string_view::npos; };
-    if (number && (*number <= 2 || *number == 8)) return false;
-    if (number && (*number == 60 || *number == 61)) return true;
-    return holds(";?") || holds("=?") || text.starts_with("1337;Report");
-}
-
-/// The same for a whole string with the ESC and the letter that begin it: also the DCS $q (DECRQSS), +q (XTGETTCAP) and
-/// +Q, and a graphics command of kitty's that is a query or will be acknowledged.
-bool string_asks(std::string_view bytes) {
-    constexpr std::size_t kLooked = 24;  // bytes of a graphics command
-    const char kind = bytes[1];
-    bytes.remove_prefix(2);
-    if (kind == 'P') {
-        const std::size_t middle = std::min(bytes.find_first_not_of("0123456789:;<=>?"), bytes.size());
-        const std::size_t final = std::min(bytes.find_first_not_of(" !\"#$%&'()*+,-./", middle), bytes.size());
-        if (final == middle || final == bytes.size() || is_misplaced(bytes.substr(0, final))) return false;
-        const bool q = bytes[final] == 'q' || bytes[final] == 'Q';
-        return q && (bytes[final - 1] == '$' || bytes[final - 1] == '+');
-    }
-    if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return false;
-    if (kind == ']' && bytes.ends_with('\a')) bytes.remove_suffix(1);
-    if (bytes.ends_with("\xC2\x9C")) bytes.remove_suffix(2);
-    if (kind == ']') return osc_asks(bytes);
-    const std::string_view command = bytes.substr(0, kLooked);
-    const auto holds = [command](std::string_view part) { return command.find(part) != std::string_view::npos; };
-    return kind == '_' && command.starts_with('G') && (holds("a=q") || holds("i=") || holds("I="));
-}
-
-/// Whether a sequence is a question.
-bool is_query(std::string_view bytes) {
-    constexpr std::string_view kStrings = "P]_^X";
-    if (bytes.size() > 1 && kStrings.find(bytes[1]) != std::string_view::npos) return string_asks(bytes);
-    const Csi csi = parse_csi(bytes);
-    if (csi.final == 0) return bytes == "\x1BZ";  // DECID
-    return sequence_asks(csi.prefix, csi.intermediate, csi.final, static_cast<unsigned>(csi.at(0, 0)));
-}
-
-/// Leaves out queries. What is passed on is otherwise the same, though the head of a sequence may come a call later.
-class QueryFilter {
-public:
-    /// What to write for `bytes`: lives until the next call.
-    std::string_view pass(std::string_view bytes) {
-        passed_.clear();
-        sequences_.feed(bytes, [&](Part part, std::string_view piece) {
-            if (part == Part::control && sequences_.inside()) return;                   // passes with its sequence
-            const bool goes_on = part == Part::sequence && !piece.starts_with('\x1B');  // a very long one
-            const bool rest_of_query = dropped_ && (goes_on || piece == "\x1B\\");  // or its end, itself a sequence
-            const bool enq = part == Part::control && piece[0] == Sequences::kEnq;
-            dropped_ = rest_of_query || enq || (part == Part::sequence && is_query(piece));
-            if (dropped_) return open_.clear();
-            open_ += part == Part::sequence ? sequences_.raw() : piece;
-            if (sequences_.cut_short() && open_.size() < kMostOpen) return;
-            passed_ += open_;
-            open_.clear();
-        });
-        return passed_;
-    }
-
-    /// What waits for more: the head of a sequence that has not ended.
-    [[nodiscard]] std::string held() const { return open_ + std::string(sequences_.raw()); }
-
-private:
-    static constexpr std::size_t kMostOpen = 4096;
-
-    Sequences sequences_;
-    std::string passed_;
-    // A sequence that the next part cut short is kept until that part is passed on: were that left out as a query, the
-    // terminal would take the output behind it for the sequence's rest.
-    std::string open_;
-    bool dropped_ = false;  // the last part was a query
-};
 
 // === 5. Rows and lines ===============================================================================================
 // What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
@@ -3370,37 +3160,37 @@ void resize(Model &model, const Event &event) {
 /// What the command line says; each command looks at its own.
 struct Options {
     std::vector<const char *> files;
-    bool follow = false, no_queries = false, json = false, force = false;
+    bool follow = false, json = false, force = false;
     std::uint64_t from = 0, to = UINT64_MAX;
     bool loop = false, pause_on_markers = false;
-    bool strict = false;                           // there must be as much output as `to` says
-    std::pair<std::uint64_t, std::uint64_t> skip;  // bytes of the file, and of output, that stand before what is read
     Micros speed = kSecond;  // in millionths: twice as fast is 2,000,000
     Micros idle = -1;        // the longest pause; -1: as the header says
     Micros start = 0;
     std::string_view type;
     std::string out = "-";
     std::uint64_t history = 64 << 10;  // bytes of the lines that scrolled off
-    bool all = false;                  // ... or rather all output
     bool colours = false, times = false;
-    const char *key = nullptr;  // a keyframe
+    const char *until = nullptr;  // a POSIX extended regular expression
+    Micros within = kForever;
 };
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
 bool pause_for_more(const Output &out) {
-    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // poll(2) tells errors and hang-ups without being asked
+    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // errors and hang-ups are told always
     return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
 /// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
-/// waited for. Gives what reading gave last: `some` or `wait` when visit(), or who reads our output, wanted no more.
+/// waited for. Gives what reading gave last: `some` or `wait` when visit(), or who reads our output, wanted no
+/// more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
     Got got = Got::some;
     while (true) {
         if (recording.might_block() && !out.flush()) return got;
         got = recording.next(event);
-        const bool go_on = got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
+        const bool go_on =
+            got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
         if (!go_on && got != Got::anew) return got;
     }
 }
@@ -3423,25 +3213,18 @@ int finish(const RecordingReader &recording, Output &out, Got got) {
 int cat_file(const char *file, const Options &options, Output &out, std::uint64_t &position) {
     RecordingReader recording;
     if (!recording.open(file, options.follow)) return 1;
-    QueryFilter filter;
-    recording.jump(options.skip.first);
     const auto visit = [&](const Event &event) {
         if (!event.output) return true;
         const std::string_view bytes = clip(event.bytes, position, options.from, options.to);
         position += event.bytes.size();
-        return out.put(options.no_queries ? filter.pass(bytes) : bytes) && position < options.to;
+        return out.put(bytes) && position < options.to;
     };
-    const Got got = position < options.to ? for_each_event(recording, out, visit) : Got::some;
-    out.put(filter.held());
-    const int status = finish(recording, out, got);
-    if (!options.strict || got != Got::end || options.to == UINT64_MAX) return status;
-    complain(recording.name(), "has " + std::to_string(position) + " bytes of output, too few for --to");
-    return 1;
+    return finish(recording, out, position < options.to ? for_each_event(recording, out, visit) : Got::some);
 }
 
 int cat(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
-    std::uint64_t position = options.skip.second;
+    std::uint64_t position = 0;
     int status = 0;
     for (const char *file : options.files) status = std::max(status, cat_file(file, options, out, position));
     return status;
@@ -3454,10 +3237,11 @@ struct Summary {
     std::string name;
     Header header;
     std::optional<pid_t> writer;
-    std::string status;  // of the `x` event
+    std::string status;      // of the `x` event
     std::uint64_t size = 0;  // of the file
     std::uint64_t bytes = 0, events = 0;
     Micros length = 0, last_output = -1;
+    std::int64_t last_date = -1;  // of the last output, in seconds since 1970
 };
 
 /// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
@@ -3466,57 +3250,43 @@ Got read_events(RecordingReader &recording, Summary &summary, bool all) {
     if (!all) recording.jump_to_tail();
     Got got = recording.next(event);
     for (; got == Got::some; got = recording.next(event)) {
-        summary.events += event.kind == 'b' || event.goes_on ? 0 : 1;
+        summary.events += event.kind == 'b' ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
         else if (event.kind != '?') summary.status.clear();  // somebody has appended to it
         if (!event.output) continue;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
+        if (event.date > event.time) summary.last_date = event.date / kSecond;
     }
     return got;
 }
 
 bool summarize(const std::string &file, Summary &summary, bool all = true) {
     RecordingReader recording;
-    struct stat status {};
     if (!recording.open(file)) return false;
     Got got = read_events(recording, summary, all);
     const bool not_found = !all && got == Got::end && summary.events == 0;
     if (not_found && recording.rewind()) got = read_events(recording, summary, true);
     summary.name = recording.name();
     summary.header = recording.header();
-    if (::fstat(recording.window().fd(), &status) == 0) summary.size = static_cast<std::uint64_t>(status.st_size);
+    summary.size = recording.window().size();
     if (summary.status.empty()) summary.writer = recording.writer();  // after that, it only sees to its clients
     return got != Got::bad;
 }
 
-/// Whether a control character (C0, DEL, C1) begins `text`: what a terminal would obey.
-bool begins_control(std::string_view text) {
-    const auto next = static_cast<unsigned char>(text.size() > 1 ? text[1] : 'x');
-    return (text[0] & 0xE0) == 0 || text[0] == '\x7F' || (text[0] == '\xC2' && next < 0xA0);
-}
-
-/// `text` for a person: of somebody else's text, no control characters.
-std::string printable(std::string text) {
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (begins_control(std::string_view(text).substr(i))) text.replace(i, text[i] == '\xC2' ? 2 : 1, "?");
-    }
-    return text;
-}
-
 std::string json_quote(std::string_view text) {
     std::string quoted = "\"";
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    while (!text.empty()) {
+        const std::size_t length = utf8_length(text.data(), text.data() + text.size());
+        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
+        text.remove_prefix(character.size());
         std::array<char, 8> escape{};
-        if (text[i] == '"' || text[i] == '\\') quoted += '\\';
-        if (!begins_control(text.substr(i))) {
-            quoted += text[i];
-            continue;
-        }
-        if (text[i] == '\xC2') ++i;  // U+0080 to U+009F: the second byte is the number
-        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned char>(text[i]));
-        quoted += escape.data();
+        const char32_t code = length > 0 ? decode_utf8(character.data(), length) : 0xFFFD;
+        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
+        if (character == "\"" || character == "\\") quoted += '\\';
+        if (shown_length(character) > 0) quoted += character;
+        else quoted += escape.data();  // what is not shown is in the basic plane
     }
     return quoted + '"';
 }
@@ -3537,91 +3307,7 @@ std::string format_date(std::int64_t seconds, const char *format) {
     return {text.data(), std::strftime(text.data(), text.size(), format, &local)};
 }
 
-std::string describe_state(const Summary &s) {
-    if (s.writer) return "running (pid " + std::to_string(*s.writer) + ", " + printable(s.header.address) + ")";
-    if (!s.status.empty()) return "ended (status " + printable(s.status) + ")";
-    return s.header.pid != 0 ? "died" : "ended";
-}
-
-std::string describe_size(const Header &h) { return std::to_string(h.columns) + "x" + std::to_string(h.rows); }
-
 constexpr char kDate[] = "%Y-%m-%d %H:%M:%S";
-
-std::string last_output_date(const Summary &s) {
-    const bool known = s.header.timestamp >= 0 && s.last_output >= 0;
-    return format_date(known ? s.header.timestamp + s.last_output / kSecond : -1, kDate);
-}
-
-std::string describe_in_lines(const Summary &s) {
-    std::string block;
-    const auto add = [&](std::string name, const std::string &value) {
-        name.resize(13, ' ');
-        if (!value.empty()) block.append(name).append(value).append("\n");
-    };
-    add("file:", printable(s.name) + " (asciicast v" + std::to_string(s.header.version) + ")");
-    add("command:", printable(s.header.command));
-    add("title:", printable(s.header.title));
-    add("state:", describe_state(s));
-    add("started:", format_date(s.header.timestamp, kDate));
-    add("last output:", last_output_date(s));
-    add("length:", format_seconds(s.length) + " s");
-    add("size:", describe_size(s.header));
-    add("output:", std::to_string(s.bytes) + " bytes");
-    add("events:", std::to_string(s.events));
-    return block;
-}
-
-std::string describe_in_a_line(const Summary &s, std::size_t state_width) {
-    std::string state = describe_state(s), size = describe_size(s.header), bytes = std::to_string(s.bytes);
-    state.resize(state_width, ' ');
-    size.insert(0, 7 - std::min<std::size_t>(size.size(), 7), ' ');
-    bytes.insert(0, 11 - std::min<std::size_t>(bytes.size(), 11), ' ');
-    return state + "  " + format_date(s.header.timestamp, kDate) + "  " + last_output_date(s) + "  " + size + bytes +
-           " bytes  " + format_seconds(s.length) + " s  " + printable(s.name) + "  " +
-           printable(s.header.command.empty() ? s.header.title : s.header.command) + "\n";
-}
-
-std::string describe_in_json(const Summary &s) {
-    const Header &h = s.header;
-    const auto status = parse_number(s.status);
-    const auto number_or_null = [](bool known, std::int64_t number) { return known ? std::to_string(number) : "null"; };
-    return "{\"file\": " + json_quote(s.name) + ", \"version\": " + std::to_string(h.version) +
-           ", \"command\": " + json_quote(h.command) + ", \"title\": " + json_quote(h.title) +
-           ", \"width\": " + std::to_string(h.columns) + ", \"height\": " + std::to_string(h.rows) +
-           ", \"timestamp\": " + number_or_null(h.timestamp >= 0, h.timestamp) +
-           ", \"length\": " + format_seconds(s.length) +
-           ", \"last_output\": " + (s.last_output < 0 ? "null" : format_seconds(s.last_output)) +
-           ", \"bytes\": " + std::to_string(s.bytes) + ", \"events\": " + std::to_string(s.events) +
-           ", \"running\": " + (s.writer ? "true" : "false") +
-           ", \"pid\": " + number_or_null(h.pid != 0 || s.writer, s.writer.value_or(h.pid)) +
-           ", \"address\": " + (h.address.empty() ? "null" : json_quote(h.address)) +
-           ", \"status\": " + number_or_null(status.has_value(), static_cast<std::int64_t>(status.value_or(0))) + "}\n";
-}
-
-void put_running_first(std::vector<Summary> &all) {
-    const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
-    std::ranges::stable_sort(all, std::less{}, rank);
-}
-
-/// A block for one file, lines for several, the running ones first (and JSON, a line each, for scripts).
-int info_of_files(const Options &options, Output &out) {
-    std::vector<Summary> all;
-    int status = 0;
-    for (const char *file : options.files) {
-        Summary summary;
-        if (!summarize(file, summary)) status = 1;
-        else all.push_back(std::move(summary));
-    }
-    put_running_first(all);
-    std::size_t width = 0;
-    for (const Summary &summary : all) width = std::max(width, describe_state(summary).size());
-    for (const Summary &summary : all) {
-        out.put(options.json                  ? describe_in_json(summary)
-                : options.files.size() == 1 ? describe_in_lines(summary)
-                                            : describe_in_a_line(summary, width));
-    }
-    return status;
-}
 
 /// Hours, minutes and seconds.
 std::string format_duration(Micros time) {
@@ -3642,6 +3328,85 @@ std::string format_bytes(std::uint64_t bytes) {
     }
     std::snprintf(text.data(), text.size(), unit > 0 && value < 9.95 ? "%.1f" : "%.0f", value);
     return text.data() + std::string(unit > 0 ? 1 : 0, " KMGTPE"[unit]);
+}
+
+std::string format_size(int columns, int rows) { return std::to_string(columns) + "x" + std::to_string(rows); }
+
+std::string describe_state(const Summary &s) {
+    if (s.writer) return "running (pid " + std::to_string(*s.writer) + ", " + printable(s.header.address) + ")";
+    if (!s.status.empty()) return "ended (status " + printable(s.status) + ")";
+    return s.header.pid != 0 ? "died" : "ended";
+}
+
+/// What is known of a recording: for a person, under a label, and for a script, under a key.
+struct Fact {
+    std::string_view label;
+    std::string text;
+    std::string_view key;
+    std::string json;
+};
+
+std::vector<Fact> facts_of(const Summary &s) {
+    const Header &h = s.header;
+    const auto status = parse_number(s.status);
+    const auto or_null = [](bool known, const std::string &json) { return known ? json : "null"; };
+    const auto date_or_null = [&](std::int64_t date) { return or_null(date >= 0, std::to_string(date)); };
+    const std::string length = format_seconds(s.length), version = std::to_string(h.version);
+    return {
+        {"file", printable(s.name) + " (asciicast v" + version + ")", "file", json_quote(s.name)},
+        {"", "", "version", version},
+        {"command", printable(h.command), "command", json_quote(h.command)},
+        {"title", printable(h.title), "title", json_quote(h.title)},
+        {"state", describe_state(s), "running", s.writer ? "true" : "false"},
+        {"", "", "pid", or_null(h.pid != 0 || s.writer, std::to_string(s.writer.value_or(h.pid)))},
+        {"", "", "address", or_null(!h.address.empty(), json_quote(h.address))},
+        {"", "", "status", or_null(status.has_value(), std::to_string(status.value_or(0)))},
+        {"started", format_date(h.timestamp, kDate), "timestamp", date_or_null(h.timestamp)},
+        {"last output", format_date(s.last_date, kDate), "last_date", date_or_null(s.last_date)},
+        {"", "", "last_output", or_null(s.last_output >= 0, format_seconds(s.last_output))},
+        {"length", length + " s", "length", length},
+        {"size", format_size(h.columns, h.rows), "width", std::to_string(h.columns)},
+        {"", "", "height", std::to_string(h.rows)},
+        {"output", std::to_string(s.bytes) + " bytes", "bytes", std::to_string(s.bytes)},
+        {"events", std::to_string(s.events), "events", std::to_string(s.events)}};
+}
+
+std::string describe_in_block(const std::vector<Fact> &facts) {
+    std::string block;
+    for (const Fact &fact : facts) {
+        if (fact.label.empty() || fact.text.empty()) continue;
+        block.append(fact.label).append(":").append(12 - fact.label.size(), ' ').append(fact.text).append("\n");
+    }
+    return block;
+}
+
+std::string describe_in_json(const std::vector<Fact> &facts) {
+    std::string object;
+    for (const Fact &fact : facts) {
+        object.append(object.empty() ? "{\"" : ", \"").append(fact.key).append("\": ").append(fact.json);
+    }
+    return object + "}\n";
+}
+
+using Cells = std::vector<std::string>;
+
+/// The cells of a line: the file with all that there is room for in a line; or, of a `session`, what fits a
+/// terminal.
+Cells describe_in_line(const Summary &s, bool session) {
+    const std::string title = printable(s.header.command.empty() ? s.header.title : s.header.command);
+    if (!session) {
+        Cells cells;
+        const std::vector<Fact> facts = facts_of(s);
+        for (const std::string_view label : {"state", "started", "last output", "size", "output", "length"}) {
+            cells.push_back(std::ranges::find(facts, label, &Fact::label)->text);
+        }
+        cells.insert(cells.end(), {printable(s.name), title});
+        return cells;
+    }
+    const std::string ended = s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
+    return {s.writer ? "running" : ended, parse_recording_name(s.name)->session,
+            format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size),
+            title};
 }
 
 /// `text` in at most `columns` of a terminal: what does not fit is cut off.
@@ -3665,78 +3430,98 @@ std::size_t output_columns() {
     return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-std::string describe_in_list(const Summary &s, std::size_t name_width) {
-    const auto right = [](const std::string &text, std::size_t width) {
-        return std::string(width - std::min(text.size(), width), ' ') + text;
-    };
-    std::string state = s.writer ? "running" : s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
-    std::string name = s.name;
-    state.resize(std::max<std::size_t>(state.size(), 9), ' ');
-    name.resize(std::max(name.size(), name_width), ' ');
-    return state + "  " + name + "  " + format_date(s.header.timestamp, "%Y-%m-%d %H:%M") +
-           right(format_duration(s.length), 10) + right(format_bytes(s.size), 6) + "  " + printable(s.header.command);
+/// Writes lines of cells, the columns below each other; a cell that is longer than `widest` pushes only its own
+/// line. Those that end in what is counted, right before the file and the command, stand to the right.
+void put_table(const std::vector<Cells> &lines, std::size_t widest, std::size_t columns, Output &out) {
+    std::vector<std::size_t> widths;
+    for (const Cells &cells : lines) {
+        widths.resize(cells.size());
+        const auto wider = [widest](std::size_t width, const std::string &cell) {
+            return std::max(width, std::min(cell.size(), widest));
+        };
+        std::ranges::transform(widths, cells, widths.begin(), wider);
+    }
+    for (const Cells &cells : lines) {
+        std::string line;
+        for (std::size_t i = 0; i < cells.size(); ++i) {
+            const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
+            const bool last = i + 1 == cells.size(), right = i >= 3 && i < 6;
+            line.append(right && !last ? blanks : "").append(cells[i]);
+            if (!last) line.append(right ? "" : blanks).append("  ");
+        }
+        out.put(fit(line, columns) + "\n");
+    }
 }
 
-/// All recordings of named sessions, a line each, with the command last: at a terminal, what does not fit is cut off.
-int info_of_sessions(const Options &options, Output &out) {
-    constexpr std::size_t kMostPadded = 20;
-    std::vector<Summary> all;
-    int status = 0;
-    for (const SessionRecording &recording : session_recordings()) {
-        Summary summary;
-        if (!summarize(recording.path, summary, options.json)) status = 1;
-        else all.push_back(std::move(summary));
-    }
-    put_running_first(all);
-    std::size_t width = 0;
-    for (Summary &summary : all) {
-        if (!options.json) summary.name = parse_recording_name(summary.name)->session;
-        width = std::max(width, std::min(summary.name.size(), kMostPadded));
-    }
-    const std::size_t columns = output_columns();
-    for (const Summary &summary : all) {
-        out.put(options.json ? describe_in_json(summary) : fit(describe_in_list(summary, width), columns) + "\n");
-    }
-    return status;
-}
-
+/// A block for one file, and lines for several, the running ones first; or JSON, a line each. Without files, a
+/// line for each recording of a named session, with the command last: at a terminal, what does not fit is cut off.
 int info(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
-    const int status = options.files.empty() ? info_of_sessions(options, out) : info_of_files(options, out);
+    const bool sessions = options.files.empty();
+    std::vector<std::string> files(options.files.begin(), options.files.end());
+    std::vector<Summary> all;
+    std::vector<Cells> lines;
+    int status = 0;
+    for (const SessionRecording &recording : sessions ? session_recordings() : std::vector<SessionRecording>()) {
+        files.push_back(recording.path);
+    }
+    for (const std::string &file : files) {
+        Summary summary;
+        if (!summarize(file, summary, !sessions || options.json)) status = 1;
+        else all.push_back(std::move(summary));
+    }
+    const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
+    std::ranges::stable_sort(all, std::less{}, rank);
+    for (const Summary &summary : all) {
+        if (options.json) out.put(describe_in_json(facts_of(summary)));
+        else if (options.files.size() == 1) out.put(describe_in_block(facts_of(summary)));
+        else lines.push_back(describe_in_line(summary, sessions));
+    }
+    put_table(lines, sessions ? 20 : SIZE_MAX, sessions ? output_columns() : SIZE_MAX, out);
     out.flush();
     return std::max(status, out.status());
 }
 
 // === 10. play ========================================================================================================
-// Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An event
-// is shown when the second has reached the first.
+// Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An
+// event is shown when the second has reached the first.
 //
-// A jump shows nothing of what lies between: the model is fed silently, and the one screen of that time is painted. To
-// jump back, some states of the model are kept, as what they paint, at places that lie ever further apart the longer
-// the recording is (kMostKept in all); the model goes on from the last one before.
+// A jump shows nothing of what lies between: the model is fed silently, and the one screen of that time is
+// painted. To jump back, some states of the model are kept, as what they paint, at places that lie ever further
+// apart the longer the recording is (kMostKept in all); the model goes on from the last one before.
 //
-// A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far as it
-// has room, and waiting for room is waiting for keys too. What the recording asks a terminal is left out at one: the
-// answers would come in as keys.
+// A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far
+// as it has room, and waiting for room is waiting for keys too. What a recording asks the terminal is asked again,
+// and the answers come in like keys: they are told from keys by their form, and those that come last are waited
+// for at the end.
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
 constexpr Micros kMarkerSlack = kSecond;  // so long after a marker, `[` goes to the one before
 constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
-constexpr std::size_t kStateHistory = 16 << 10;                       // ... and of the lines above the screen in one
-constexpr std::size_t kWorkBetweenKeys = 256 << 10;                   // bytes of the recording: far less than 10 ms
-constexpr int kPartingMillis = 40;                                    // for the terminal to take what takes modes back
+constexpr std::size_t kStateHistory = 16 << 10;               // ... and of the lines above the screen in one
+constexpr std::size_t kWorkBetweenKeys = 256 << 10;           // bytes of the recording: far less than 10 ms
+constexpr int kPartingMillis = 40;                            // for the terminal to take what takes modes back
+constexpr int kAnswerMillis = 500;                            // ... and to answer: as long as a slow line takes
 
-// What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what makes
-// the screen need painting (SIGCONT, SIGWINCH).
-constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB', kCtrlC = '\x03', kCtrlZ = '\x1A';
+// What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what
+// makes the screen need painting (SIGCONT, SIGWINCH).
+constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB';
+constexpr char kCtrlC = '\x03', kCtrlZ = '\x1A';
 
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+
+Micros now_micros() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
+}
 
 volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
 
-/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes here.
+/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes
+/// here.
 class UserTerminal {
 public:
     UserTerminal() = default;
@@ -3762,7 +3547,7 @@ public:
     }
 
     void leave() const {
-        if (keys_) ::tcsetattr(keys_.get(), TCSANOW, &saved_);  // not TCSADRAIN: the terminal may be frozen (Ctrl-S)
+        if (keys_) ::tcsetattr(keys_.get(), TCSANOW, &saved_);  // not TCSADRAIN: it may be frozen (Ctrl-S)
     }
 
     [[nodiscard]] std::optional<winsize> size() const {
@@ -3771,9 +3556,9 @@ public:
         return known && size.ws_col > 0 && size.ws_row > 0 ? std::optional(size) : std::nullopt;
     }
 
-    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be written; or
-    /// until `input` has something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`.
-    /// Signals are let in only here: one that came just before a wait would else not end it.
+    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be
+    /// written; or until `input` has something to read. Gives the keys; a signal is one, and a terminal that is
+    /// gone is `q`. Signals are let in only here: one that came just before a wait would else not end it.
     std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
         sigset_t blocked, before;
         fd_set readable, writable;
@@ -3806,17 +3591,37 @@ public:
         return errno == EAGAIN || errno == EINTR ? std::optional<std::size_t>(0) : std::nullopt;
     }
 
-    /// Writes the last words. Where the terminal is too slow for them, what it has not taken yet is taken back.
-    void part(std::string_view bytes) const {
+    /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them,
+    /// what it has not taken yet is taken back.
+    bool part(std::string_view bytes) const {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
             const bool stuck = ::poll(&room, 1, kPartingMillis) == 0;
-            if (stuck && std::exchange(flushed, true)) return;
+            if (stuck && std::exchange(flushed, true)) return false;
             if (stuck) ::tcflush(screen_.get(), TCOFLUSH);
             const auto taken = write(stuck ? kCancel : bytes);
-            if (!taken) return;
+            if (!taken) return false;
             if (!stuck) bytes.remove_prefix(*taken);
         }
+        return true;
+    }
+
+    /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so
+    /// now. It answers in order: behind its answer to one more question, for its status (DSR), there is none.
+    void discard_answers(bool has_answered) const {
+        constexpr std::string_view kStatus = "\x1B[5n", kReady = "\x1B[0n";
+        const Micros end = now_micros() + kAnswerMillis * 1000;
+        std::string heard;
+        pollfd ready{.fd = keys_.get(), .events = POLLIN, .revents = 0};
+        if (!keys_ || (!has_answered && ::poll(&ready, 1, kAnswerMillis / 25) <= 0) || !part(kStatus)) return;
+        while (heard.find(kReady) == std::string::npos && now_micros() < end) {
+            std::array<char, 256> bytes{};
+            if (::poll(&ready, 1, static_cast<int>((end - now_micros()) / 1000) + 1) <= 0) continue;
+            const ssize_t n = ::read(keys_.get(), bytes.data(), bytes.size());
+            if (n <= 0) break;
+            heard.append(bytes.data(), static_cast<std::size_t>(n));
+        }
+        ::tcflush(keys_.get(), TCIFLUSH);
     }
 
     /// Stops until SIGCONT. If it was Ctrl-Z, so do all that would have had the signal of that key: a shell script
@@ -3860,7 +3665,9 @@ public:
             if (part == Part::sequence) {
                 application_ = bytes == "\x1BO";  // the arrow in application mode (DECCKM): one character follows
                 rest_ = application_ ? 1 : bytes == "\x1B[M" ? 3 : 0;  // three after the X10 mouse report
-                return bytes == "\x1B[C" || bytes == "\x1B[D" ? arrow(bytes[2]) : void();
+                const bool is_arrow = bytes == "\x1B[C" || bytes == "\x1B[D";
+                has_answers_ = has_answers_ || !(is_arrow || application_);
+                return is_arrow ? arrow(bytes[2]) : void();
             }
             for (const char key : bytes) {
                 if (rest_ == 0) press(key);
@@ -3870,10 +3677,13 @@ public:
         if (sequences_.raw() == "\x1B") sequences_ = Sequences();  // the key Esc itself
     }
 
+    [[nodiscard]] bool has_answers() const { return has_answers_; }
+
 private:
     Sequences sequences_;
     int rest_ = 0;  // characters to come that belong to a sequence
     bool application_ = false;
+    bool has_answers_ = false;  // some sequence was no arrow
 };
 
 /// The recording's clock, with no pause longer than `idle` between two events that can be seen.
@@ -3889,12 +3699,6 @@ struct Timeline {
         last = time;
     }
 };
-
-Micros now_micros() {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return Micros{now.tv_sec} * kSecond + now.tv_nsec / 1000;
-}
 
 class Player {
 public:
@@ -3924,11 +3728,14 @@ public:
         return Got::end;
     }
 
+    /// The largest window that the session has had in what was shown.
+    [[nodiscard]] std::pair<int, int> largest() const { return largest_; }
+
     /// Leaves the terminal as it was found, with a prompt's place under what is shown.
     void restore() {
         out_.flush();
         if (!at_terminal_) return;
-        terminal_.part(parting_words());
+        part();
         terminal_.leave();
     }
 
@@ -3975,7 +3782,10 @@ private:
         if (next_ != Next::show) return;
         if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
         if (!at_terminal_) resize(model_, event);
-        const bool pauses = event.kind == 'm' && options_.pause_on_markers && !event.goes_on;
+        if (const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt) {
+            largest_ = {std::max(largest_.first, size->first), std::max(largest_.second, size->second)};
+        }
+        const bool pauses = event.kind == 'm' && options_.pause_on_markers;
         if (!is_seen(event) && !pauses) return;
         if (at_edge_) set_clock(std::max(position(), at));
         wait_for(at);
@@ -4014,7 +3824,8 @@ private:
         at_edge_ = false;
     }
 
-    /// Output, in pieces that the terminal has got before the model has; on the way to some place, to the model alone.
+    /// Output, in pieces that the terminal has got before the model has; on the way to some place, to the model
+    /// alone.
     void put(std::string_view bytes) {
         constexpr std::size_t kPiece = 4096;
         if (!at_terminal_ && !target_) return out_.put(bytes) ? void() : quit();
@@ -4027,13 +3838,13 @@ private:
         }
     }
 
-    /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has got.
+    /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has
+    /// got.
     void put_piece(std::string_view piece) {
-        const std::string_view bytes = filter_.pass(piece);
         told_ = "";
-        while (told_.size() < bytes.size() && next_ == Next::show && !target_) {
-            told_ = bytes.substr(0, told_.size() + put_some(bytes.substr(told_.size())));
-            if (told_.size() < bytes.size()) press_typed(timeline_.at);
+        while (told_.size() < piece.size() && next_ == Next::show && !target_) {
+            told_ = piece.substr(0, told_.size() + put_some(piece.substr(told_.size())));
+            if (told_.size() < piece.size()) press_typed(timeline_.at);
         }
         if (next_ == Next::show) told_ = "";
     }
@@ -4044,6 +3855,7 @@ private:
         if (next_ != Next::show || target_) return 0;
         const auto taken = terminal_.write(bytes);
         if (!taken) quit();
+        may_ask_ = may_ask_ || bytes.find_first_of(kAsking) != std::string_view::npos;
         at_prompt_ = false;
         return taken.value_or(0);
     }
@@ -4078,7 +3890,7 @@ private:
     // --- jumps
 
     [[nodiscard]] Model fresh_model() const {
-        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what it can show is what counts
+        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what can be seen counts
         return model_for(recording_.header());
     }
 
@@ -4107,14 +3919,13 @@ private:
 
     /// Quitting or Ctrl-Z may end this early; what it has left on by then is taken back with the rest.
     void paint() {
-        filter_ = QueryFilter();
         const std::string bytes = *undo_ + (at_prompt_ ? "" : kScreenIsWiped) + model_.paint(0);
         if (!at_terminal_) {
             out_.put(bytes);
             at_prompt_ = false;
             return undo_.reset();
         }
-        std::string_view rest = filter_.pass(bytes);
+        std::string_view rest = bytes;
         undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo();
         while (!rest.empty() && next_ == Next::show && !target_) rest.remove_prefix(put_some(rest));
         if (rest.empty()) undo_.reset();
@@ -4127,7 +3938,7 @@ private:
         begin_jump(target);
         start_ = 0;
         auto known = std::ranges::upper_bound(states_, target, std::less{}, &State::shown);
-        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.window().tell())) {
+        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.tell())) {
             go_to(*std::prev(known));
         } else if (back) {
             begin_again();
@@ -4160,7 +3971,8 @@ private:
         const auto place = recording_.place();
         const off_t last = states_.empty() ? 0 : states_.back().place.offset;
         if (!at_terminal_ || !place || place->offset < last + interval_) return;
-        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), model_.paint(kStateHistory)});
+        const std::string paint = model_.paint(kStateHistory);
+        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), paint});
         std::size_t kept = 0, index = 0;
         for (const State &state : states_) kept += state.paint.size();
         if (kept < kMostKept) return;
@@ -4170,13 +3982,13 @@ private:
 
     // --- places
 
-    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key quits.
-    template <typename Visit> void scan(bool only_the_end, Visit &&visit) {
+    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key
+    /// quits.
+    template <typename Visit> void scan(Visit &&visit) {
         RecordingReader ahead;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
         if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
-        if (only_the_end) ahead.jump_to_tail();
         while (next_ != Next::quit && ahead.next(event) == Got::some) {
             if (is_time_for_keys(event)) read_keys(0);
             const Micros at = timeline.at_of(event.time);
@@ -4189,23 +4001,12 @@ private:
     void seek_marker(bool forth) {
         const Micros before = here() - (paused_ ? 0 : kMarkerSlack), after = here();
         std::optional<Micros> found;
-        scan(false, [&](const Event &event, Micros at) {
+        scan([&](const Event &event, Micros at) {
             const bool wanted = event.kind == 'm' && (forth ? at > after : at < before);
             if (wanted) found = at;
             return forth ? !wanted : at < before;
         });
         if (found && next_ != Next::quit) seek(*found);
-    }
-
-    void seek_tenth(int tenth) {
-        Micros end = -1;
-        const auto visit = [&](const Event &, Micros at) {
-            end = at;
-            return true;
-        };
-        if (timeline_.idle == kForever) scan(true, visit);
-        if (end < 0) scan(false, visit);
-        if (end >= 0 && next_ != Next::quit) seek(end / 10 * tenth);
     }
 
     // --- keys
@@ -4240,7 +4041,6 @@ private:
     void press(char key, Micros next) {
         if (key == kLeft || key == kRight) seek(here() + (key == kLeft ? -kStep : kStep));
         if (key == ']' || key == '[') seek_marker(key == ']');
-        if (key >= '0' && key <= '9') seek_tenth(key - '0');
         if (key == '.') {
             pause(next);
             stepping_ = true;
@@ -4270,19 +4070,26 @@ private:
     /// As job control wants it. The clock stands still meanwhile.
     void stop(bool by_key) {
         begin_jump(here());
-        terminal_.part(parting_words());
+        part();
         terminal_.stop(by_key);
         undo_ = "";
         at_prompt_ = true;
     }
 
+    /// Plain text has asked nothing.
+    void part() const {
+        if (terminal_.part(parting_words()) && may_ask_) terminal_.discard_answers(reader_.has_answers());
+    }
+
     /// Takes back what is on; and when the end was not reached, makes room for a prompt under what is shown.
     [[nodiscard]] std::string parting_words() const {
-        const bool early = next_ == Next::quit || target_, in_line = !model_.alternate() && model_.cursor().column > 0;
+        const bool early = next_ == Next::quit || target_;
+        const bool in_line = !model_.alternate() && model_.cursor().column > 0;
         return (undo_ ? *undo_ : undo_shown()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
     }
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
+    static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin a question: ESC, ENQ, 8-bit CSI
     static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
     static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
 
@@ -4293,13 +4100,13 @@ private:
     const Options &options_;
     KeyReader reader_;
     std::string typed_;  // keys that wait
-    QueryFilter filter_;
     Model model_{1, 1};
     std::vector<State> states_;
     off_t interval_ = kFirstInterval;
     std::string_view told_;            // what the terminal has got beyond the model
     std::optional<std::string> undo_;  // in a jump: what takes back what the terminal shows
     bool at_prompt_ = true;            // the terminal shows nothing of ours
+    bool may_ask_ = false;             // what it was told might hold questions
     Timeline timeline_;
     Micros start_;                  // in the recording's own time; 0 once it was found
     std::optional<Micros> target_;  // everything up to there is for the model alone
@@ -4307,6 +4114,7 @@ private:
     Micros speed_;
     Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
     Next next_ = Next::show;
+    std::pair<int, int> largest_;
     bool paused_ = false;
     bool stepping_ = false;  // to the event that is the next one
     bool live_ = false;      // everything that is there has been shown
@@ -4314,24 +4122,27 @@ private:
     std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
 };
 
-/// Says it when the recording will not look as it did.
-void compare_sizes(const RecordingReader &recording) {
-    const Header &header = recording.header();
+/// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than
+/// ours.
+bool compare_sizes(const RecordingReader &recording, int columns, int rows) {
     winsize size{};
-    if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || header.columns <= 0) return;
-    if (size.ws_col == header.columns && size.ws_row == header.rows) return;
-    complain(recording.name(), "recorded at " + describe_size(header) + ", this terminal has " +
-                                   std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row));
+    if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return false;
+    if (size.ws_col >= columns && size.ws_row >= rows) return false;
+    const std::string ours = format_size(size.ws_col, size.ws_row);
+    complain(recording.name(), format_size(columns, rows) + " in a window of " + ours);
+    return true;
 }
 
 int play(const Options &options) {
     RecordingReader recording;
     if (!recording.open(options.files[0], options.follow)) return 1;
-    compare_sizes(recording);
+    const Header &header = recording.header();
+    const bool said = compare_sizes(recording, header.columns, header.rows);
     Output out(STDOUT_FILENO, "standard output");
     Player player(options, recording, out);
     const Got got = player.run();
     player.restore();
+    if (!said) compare_sizes(recording, player.largest().first, player.largest().second);
     const int status = finish(recording, out, got);
     if (g_signal != 0) {  // end as the signal would have ended us: our parent may want to know
         ::signal(g_signal, SIG_DFL);
@@ -4359,7 +4170,7 @@ public:
 
     void feed(const Event &event) {
         now_ = event.time;
-        model_.set_time(event.time);
+        model_.set_time(event.date);
         if (event.output) model_.feed(event.bytes);
         resize(model_, event);
         for (Page *page : {&page_, &main_}) page->written = std::min(page->written, model_.rows());
@@ -4443,8 +4254,9 @@ private:
 };
 
 // === 12. convert =====================================================================================================
-// Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2, since
-// the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are renamed.
+// Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2,
+// since the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are
+// renamed.
 
 /// A file that convert writes. One that was begun and not finished is removed again.
 class NewFile {
@@ -4458,11 +4270,13 @@ public:
         if (begun_ && regular) ::unlink(name_.c_str());
     }
 
-    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
+    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been
+    /// said.
     bool open(const std::string &name, bool force, const RecordingReader &source) {
         struct stat from {}, to {};
         name_ = name;
-        if (::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0 && is_same_file(from, to)) {
+        const bool known = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0;
+        if (known && from.st_dev == to.st_dev && from.st_ino == to.st_ino) {
             complain(name, "is the recording itself");
             return false;
         }
@@ -4490,227 +4304,224 @@ private:
     bool begun_ = false;
 };
 
-/// Calls visit(key, value) with each member of a JSON object (known to be well-formed), the value as it stands there.
-template <typename Visit> void for_each_member(std::string_view object, Visit &&visit) {
-    std::vector<char> room;
-    Json json(object, room);
-    json.object([&](const std::string &key) {
-        json.skip_space();
-        const char *const start = json.at();
-        const bool good = json.skip();
-        if (good) visit(key, std::string_view(start, static_cast<std::size_t>(json.at() - start)));
-        return good;
-    });
-}
-
-/// Builds a JSON object, spaced as another one is.
-class ObjectWriter {
+/// The members of a JSON object: their names, and their values as they stand in it.
+class Object {
 public:
-    explicit ObjectWriter(std::string_view like) {
-        if (like.find("\":") == like.find("\": ")) colon_ = ": ";
-        if (like.find(", \"") != std::string_view::npos) comma_ = ", ";
-    }
-
-    void add(std::string_view key, std::string_view value) {
-        text_.append(text_.size() > 1 ? comma_ : "").append(json_quote(key)).append(colon_);
-        for (const char c : value) text_ += c == '\n' || c == '\r' ? ' ' : c;  // v1 may stand on many lines
-    }
-
-    [[nodiscard]] std::string text() const { return text_ + "}"; }
-
-private:
-    std::string_view colon_ = ":", comma_ = ",";
-    std::string text_ = "{";
-};
-
-/// Calls visit(key, value) with what only v3 knows of a terminal: the members of "term" without a place of their own in
-/// v2. There they stand in a "term" too, which its readers pass over.
-template <typename Visit> void for_each_v3_member(std::string_view term, Visit &&visit) {
-    for_each_member(term, [&](const std::string &key, std::string_view value) {
-        if (key != "cols" && key != "rows" && key != "type" && key != "theme") visit(key, value);
-    });
-}
-
-/// v3's "term" from the members of v2.
-std::string term_of(const Header &header, std::string_view theme, std::string_view rest) {
-    ObjectWriter term(header.text);
-    term.add("cols", std::to_string(header.columns));
-    term.add("rows", std::to_string(header.rows));
-    if (!header.term.empty()) term.add("type", json_quote(header.term));
-    for_each_v3_member(rest, [&](const std::string &key, std::string_view value) { term.add(key, value); });
-    if (!theme.empty()) term.add("theme", theme);
-    return term.text();
-}
-
-/// v2's "env" from that of v3, which keeps TERM elsewhere.
-std::string env_of(const Header &header, std::string_view env) {
-    ObjectWriter writer(header.text);
-    bool has_term = header.term.empty();
-    for_each_member(env, [&](const std::string &key, std::string_view) { has_term = has_term || key == "TERM"; });
-    if (!has_term) writer.add("TERM", json_quote(header.term));
-    for_each_member(env, [&](const std::string &key, std::string_view value) { writer.add(key, value); });
-    return has_term ? std::string(env) : writer.text();
-}
-
-/// The header as it stands in another version: members keep their places, and most their texts.
-std::string convert_header(const Header &header, int version) {
-    const bool to_v3 = version == 3, from_v3 = header.version == 3;
-    bool has_term = !from_v3 || header.term.empty();  // TERM has found its place
-    bool has_size = false;
-    std::string theme, rest;
-    ObjectWriter writer(header.text);
-    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
-        if (key == "theme") theme = value;
-        if (key == "term") rest = value;
-    });
-    for_each_member(header.text, [&](const std::string &key, std::string_view value) {
-        if (key == "stdout" || (to_v3 && (key == "height" || key == "theme"))) return;
-        if (key == "version") return writer.add(key, std::to_string(version));
-        if (to_v3 && (key == "width" || key == "term")) {
-            if (!std::exchange(has_size, true)) writer.add("term", term_of(header, theme, rest));
-            return;
-        }
-        has_term = has_term || key == "env";
-        if (from_v3 && key == "env") return writer.add(key, env_of(header, value));
-        if (!from_v3 || key != "term") return writer.add(key, value);
-        writer.add("width", std::to_string(header.columns));
-        writer.add("height", std::to_string(header.rows));
-        for_each_member(value, [&](const std::string &inner, std::string_view text) {
-            if (inner == "theme") writer.add(inner, text);
+    explicit Object(std::string_view text = {}) {
+        std::vector<char> room;
+        Json json(text, room);
+        json.object([&](const std::string &key) {
+            json.skip_space();
+            const char *const start = json.at();
+            const bool good = json.skip();
+            if (good) add(key, std::string(start, json.at()));
+            return good;
         });
-        ObjectWriter unknown(header.text);
-        for_each_v3_member(value, [&](const std::string &inner, std::string_view text) { unknown.add(inner, text); });
-        if (unknown.text() != "{}") writer.add(key, unknown.text());
-    });
-    if (!has_term) writer.add("env", env_of(header, "{}"));
-    return writer.text();
-}
-
-Got convert_to_cast(RecordingReader &recording, Output &out, int version) {
-    const Header &header = recording.header();
-    out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
-    Micros last = 0;
-    bool too_long = false;
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        too_long = event.kind == 'b' && event.goes_on;  // its parts could not each stand before the part of its `o`
-        std::string_view tail = event.tail;
-        if (too_long) return false;
-        tail = tail.substr(0, tail.rfind(']') + 1);
-        out.put("[" + format_seconds(version == 3 ? event.time - last : event.time));
-        last = event.time;
-        if (header.version != 1) return out.put(tail) && out.put("\n");
-        tail = tail.substr(tail.find('"'));
-        return out.put(", \"o\", ") && out.put(tail.substr(0, tail.rfind('"') + 1)) && out.put("]\n");
-    });
-    return too_long ? recording.complain_here("a b event is longer than 1 MiB") : got;
-}
-
-Got convert_to_raw(RecordingReader &recording, Output &out) {
-    return for_each_event(recording, out, [&](const Event &event) { return !event.output || out.put(event.bytes); });
-}
-
-Got convert_to_text(RecordingReader &recording, Output &out, bool times) {
-    const std::int64_t start = std::max<std::int64_t>(recording.header().timestamp, 0);
-    Transcript screen(out, recording.header(), times ? std::optional(start) : std::nullopt);
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        screen.feed(event);
-        return out.put("");
-    });
-    screen.finish();
-    return got;
-}
-
-/// Events that a kind of file has no place for: counted, and said once.
-class LeftOut {
-public:
-    void count(const Event &event) {
-        const std::size_t kind = kKinds.find(event.kind);
-        if (kind != std::string_view::npos && !event.goes_on) ++counts_[kind];
     }
 
-    void say(const RecordingReader &recording, std::string_view type) const {
-        std::string list;
-        for (std::size_t kind = 0; kind < kKinds.size(); ++kind) {
-            if (counts_[kind] == 0) continue;
-            list.append(list.empty() ? "" : ", ").append(std::to_string(counts_[kind])).append(" ") += kKinds[kind];
+    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
+    void add(std::string key, std::string value) {
+        std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
+        if (known != members_.end()) known->second = std::move(value);
+        else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
+    }
+    void add(const Object &others) {
+        for (const auto &[key, value] : others.members_) add(key, value);
+    }
+
+    [[nodiscard]] std::string value(std::string_view key) const {
+        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
+        return known != members_.end() ? known->second : "";
+    }
+
+    /// Gives the value of a member, or nothing, and removes it.
+    std::string take(std::string_view key) {
+        std::string taken = value(key);
+        std::erase_if(members_, [key](const auto &member) { return member.first == key; });
+        return taken;
+    }
+
+    /// Nothing, if it has no members.
+    [[nodiscard]] std::string text() const {
+        std::string text;
+        for (const auto &[key, value] : members_) {
+            text.append(text.empty() ? "{" : ", ").append(json_quote(key)).append(": ").append(value);
         }
-        if (!list.empty()) complain(recording.name(), "events that " + std::string(type) + " cannot hold: " + list);
+        return text + (text.empty() ? "" : "}");
     }
 
 private:
-    static constexpr std::string_view kKinds = "imr";  // input, markers, window sizes
-
-    std::array<std::uint64_t, kKinds.size()> counts_{};
+    std::vector<std::pair<std::string, std::string>> members_;
 };
 
-/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each, the
-/// least significant byte first.
-Got convert_to_ttyrec(RecordingReader &recording, Output &out) {
-    const Micros start = std::max<std::int64_t>(recording.header().timestamp, 0) * kSecond;
-    LeftOut left_out;
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        left_out.count(event);
-        if (!event.output) return true;
-        const Micros time = start + event.time;
-        std::string head;
-        for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
-                                std::uint64_t{event.bytes.size()}}) {
-            for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
-        }
-        return out.put(head) && out.put(event.bytes);
+/// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
+/// "term". What else v3 knows of it stands in a "term" of v2 too, which its readers pass over.
+std::string convert_header(const Header &header, int version) {
+    const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
+    const std::string type = header.term.empty() ? "" : json_quote(header.term);
+    Object from(header.text), to;
+    Object term(from.take("term")), env;
+    const std::string theme = from.take("theme") + term.take("theme");  // the one or the other
+    for (const std::string_view known : {"version", "width", "height", "stdout"}) from.take(known);
+    for (const std::string_view known : {"cols", "rows", "type"}) term.take(known);
+    to.add("version", std::to_string(version));
+    if (version == 3) {
+        Object whole;
+        whole.add("cols", columns);
+        whole.add("rows", rows);
+        whole.add("type", type);
+        whole.add(term);
+        whole.add("theme", theme);
+        to.add("term", whole.text());
+    } else {
+        to.add("width", columns);
+        to.add("height", rows);
+        to.add("theme", theme);
+        to.add("term", term.text());
+        env.add("TERM", type);
+        env.add(Object(from.value("env")));
+        from.add("env", env.text());
+    }
+    to.add(from);
+    return to.text();
+}
+
+/// What is converted, and how far it is.
+struct Conversion {
+    const Options &options;
+    RecordingReader &recording;
+    Output &out, &timing;
+    Micros last = 0;       // the time of the last event written
+    std::string status{};  // of the `x` event
+    std::optional<Transcript> text{};
+};
+
+/// A type of file. `put` gives false when nothing more can be written.
+struct FileType {
+    std::string_view name;
+    std::string_view lost;  // kinds of events that it has no place for, and a user would miss
+    void (*begin)(Conversion &);
+    bool (*put)(Conversion &, const Event &);
+    void (*end)(Conversion &);
+};
+
+void do_nothing(Conversion &) {}
+
+template <int version> void begin_cast(Conversion &c) {
+    const Header &header = c.recording.header();
+    c.out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
+}
+
+template <int version> bool put_in_cast(Conversion &c, const Event &event) {
+    std::string_view tail = event.tail;
+    tail = tail.substr(0, tail.rfind(']') + 1);
+    c.out.put("[" + format_seconds(version == 3 ? event.time - c.last : event.time));
+    c.last = event.time;
+    if (c.recording.header().version != 1) return c.out.put(tail) && c.out.put("\n");
+    tail = tail.substr(tail.find('"'));
+    return c.out.put(", \"o\", ") && c.out.put(tail.substr(0, tail.rfind('"') + 1)) && c.out.put("]\n");
+}
+
+bool put_raw(Conversion &c, const Event &event) { return c.out.put(event.output ? event.bytes : ""); }
+
+/// The dates of lines come from the events.
+void begin_text(Conversion &c) {
+    c.text.emplace(c.out, c.recording.header(), c.options.times ? std::optional<std::int64_t>(0) : std::nullopt);
+}
+
+bool put_text(Conversion &c, const Event &event) {
+    c.text->feed(event);
+    return c.out.put("");
+}
+
+void end_text(Conversion &c) { c.text->finish(); }
+
+/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each,
+/// the least significant byte first.
+bool put_in_ttyrec(Conversion &c, const Event &event) {
+    const Micros time = std::max<std::int64_t>(c.recording.header().timestamp, 0) * kSecond + event.time;
+    std::string head;
+    if (!event.output) return true;
+    for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
+                            std::uint64_t{event.bytes.size()}}) {
+        for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
+    }
+    return c.out.put(head) && c.out.put(event.bytes);
+}
+
+/// A line of the head or the foot of a script's timing.
+void put_in_timing(Conversion &c, std::string_view name, const std::string &value) {
+    if (!value.empty()) c.timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
+}
+
+/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last
+/// one and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left
+/// out.
+void begin_script(Conversion &c) {
+    const Header &header = c.recording.header();
+    std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
+    date.insert(date.size() - 2, ":");
+    put_in_timing(c, "START_TIME", date);
+    put_in_timing(c, "TERM", header.term);
+    put_in_timing(c, "COLUMNS", std::to_string(header.columns));
+    put_in_timing(c, "LINES", std::to_string(header.rows));
+    put_in_timing(c, "COMMAND", header.command);
+    c.out.put("Script started on " + date + " [COMMAND=\"" + printable(header.command) + "\"]\n");
+}
+
+bool put_in_script(Conversion &c, const Event &event) {
+    const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
+    const std::string since = " " + format_seconds(event.time - c.last) + " ";
+    if (event.kind == 'x') c.status = event.bytes;
+    if (event.output && !event.bytes.empty()) {
+        c.timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+    } else if (size) {
+        const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
+        c.timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
+    } else {
+        return true;
+    }
+    c.last = event.time;
+    return !event.output || c.out.put(event.bytes);
+}
+
+void end_script(Conversion &c) {
+    put_in_timing(c, "DURATION", format_seconds(c.last));
+    put_in_timing(c, "EXIT_CODE", c.status);
+    c.timing.flush();
+}
+
+constexpr std::array kTypes{
+    FileType{"v2", "", begin_cast<2>, put_in_cast<2>, do_nothing},
+    FileType{"v3", "", begin_cast<3>, put_in_cast<3>, do_nothing},
+    FileType{"raw", "", do_nothing, put_raw, do_nothing},
+    FileType{"txt", "", begin_text, put_text, end_text},
+    FileType{"ttyrec", "imr", do_nothing, put_in_ttyrec, do_nothing},
+    FileType{"script", "im", begin_script, put_in_script, end_script}};
+
+/// Says how many events of which kinds were left out.
+void complain_lost(const std::string &name, const FileType &type, const std::array<std::uint64_t, 256> &counts) {
+    std::string list;
+    for (const char kind : type.lost) {
+        const std::uint64_t count = counts[static_cast<unsigned char>(kind)];
+        if (count > 0) list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
+    }
+    if (!list.empty()) complain(name, "events that " + std::string(type.name) + " cannot hold: " + list);
+}
+
+Got convert_all(const FileType &type, Conversion &c) {
+    std::array<std::uint64_t, 256> counts{};
+    if (c.recording.header().version == 0) return Got::end;  // torn there, which has been said
+    type.begin(c);
+    const Got got = for_each_event(c.recording, c.out, [&](const Event &event) {
+        const bool is_empty = event.output || (event.kind == 'r' && !parse_size(event.bytes));
+        counts[static_cast<unsigned char>(event.kind)] += is_empty ? 0 : 1;
+        return type.put(c, event);
     });
-    left_out.say(recording, "ttyrec");
+    type.end(c);
+    complain_lost(c.recording.name(), type, counts);
     return got;
-}
-
-/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last one
-/// and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left out.
-Got convert_to_script(RecordingReader &recording, Output &out, Output &timing) {
-    const Header &header = recording.header();
-    const std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
-    const std::string shift = date.substr(0, date.size() - 2) + ":" + date.substr(date.size() - 2);
-    const auto say = [&](std::string_view name, const std::string &value) {
-        if (!value.empty()) timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
-    };
-    say("START_TIME", shift);
-    say("TERM", header.term);
-    say("COLUMNS", std::to_string(header.columns));
-    say("LINES", std::to_string(header.rows));
-    say("COMMAND", header.command);
-    out.put("Script started on " + shift + " [COMMAND=\"" + printable(header.command) + "\"]\n");
-    Micros last = 0;
-    std::string status;
-    LeftOut left_out;
-    const Got got = for_each_event(recording, out, [&](const Event &event) {
-        const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
-        const std::string since = " " + format_seconds(event.time - last) + " ";
-        if (event.kind == 'x') status = event.bytes;
-        if (event.output && !event.bytes.empty()) {
-            timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
-        } else if (size) {
-            const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
-            timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
-        } else {
-            left_out.count(event);
-            return true;
-        }
-        last = event.time;
-        return !event.output || out.put(event.bytes);
-    });
-    left_out.say(recording, "script");
-    say("DURATION", format_seconds(last));
-    say("EXIT_CODE", status);
-    return timing.flush() ? got : Got::bad;
-}
-
-Got convert_to(const Options &options, RecordingReader &recording, Output &out, Output &timing) {
-    const std::string_view type = options.type;
-    if (type == "v2") return convert_to_cast(recording, out, 2);
-    if (type == "v3") return convert_to_cast(recording, out, 3);
-    if (type == "raw") return convert_to_raw(recording, out);
-    if (type == "txt") return convert_to_text(recording, out, options.times);
-    if (type == "ttyrec") return convert_to_ttyrec(recording, out);
-    return convert_to_script(recording, out, timing);
 }
 
 int convert(const Options &options) {
@@ -4722,9 +4533,9 @@ int convert(const Options &options) {
     if (named && !file.open(options.out, options.force, recording)) return 1;
     Output out = named ? file.begin() : Output(STDOUT_FILENO, "standard output");
     Output timing = timed ? timing_file.begin() : Output(-1, "");
-    const bool torn = recording.header().version == 0;  // that has been said
-    const Got got = torn ? Got::end : convert_to(options, recording, out, timing);
-    const int status = finish(recording, out, got);
+    Conversion conversion{.options = options, .recording = recording, .out = out, .timing = timing};
+    const Got got = convert_all(*std::ranges::find(kTypes, options.type, &FileType::name), conversion);
+    const int status = std::max(finish(recording, out, got), timing.status());
     if (status == 0) {
         file.keep();
         timing_file.keep();
@@ -4732,233 +4543,448 @@ int convert(const Options &options) {
     return status;
 }
 
-// === 13. paint, keyframe, screen =====================================================================================
-// The model is fed up to some place in the recording, and says what it looks like there. A keyframe is a recording of
-// its own: what the model at some place paints, as one event. Who begins with it need not read what came before.
+// === 13. paint, screen ===============================================================================================
+// The model is fed up to the end of the recording, or to some time, and says what it looks like then.
 
-/// Feeds `model` what stands in the recording before byte `to` of the output, which begins at `position`, and before
-/// the time `until`; the changes of size at that place too. `visit(bytes)` sees the output. False if not all is there.
-template <typename Visit>
-bool feed_model(RecordingReader &recording, Model &model, std::uint64_t &position, std::uint64_t to, Micros until,
-                Visit &&visit) {
+constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that a model keeps
+
+std::optional<Model> model_at(const Options &options, Micros until) {
+    RecordingReader recording;
+    if (!recording.open(options.files[0]) || recording.header().version == 0) return std::nullopt;
+    Model model = model_for(recording.header(), options.history);
     Event event;
     Got got = recording.next(event);
     for (; got == Got::some && event.time <= until; got = recording.next(event)) {
         resize(model, event);
-        if (!event.output || event.bytes.empty()) continue;
-        if (position >= to) return true;
-        const std::string_view bytes = clip(event.bytes, position, 0, to);
-        model.feed(bytes);
-        if (!visit(bytes)) return false;
-        position += bytes.size();
-        if (bytes.size() < event.bytes.size()) return true;
+        if (event.output) model.feed(event.bytes);
     }
-    return got != Got::bad && (to == UINT64_MAX || position >= to);
-}
-
-/// The state at the place that the options name. With `out`, the output on the way there is written to it, but for
-/// questions. Says what went wrong.
-std::optional<Model> model_at(const Options &options, RecordingReader &recording, Micros until, Output *out = nullptr) {
-    if (!recording.open(options.files[0])) return std::nullopt;
-    if (recording.header().version == 0) return std::nullopt;
-    Model model = model_for(recording.header(), options.history);
-    const auto nothing = [](std::string_view) { return true; };
-    if (options.key != nullptr) {
-        RecordingReader keyframe;
-        std::uint64_t ignored = 0;
-        if (!keyframe.open(options.key) || keyframe.header().version == 0) return std::nullopt;
-        model = model_for(keyframe.header(), options.history);
-        if (!feed_model(keyframe, model, ignored, UINT64_MAX, kForever, nothing)) return std::nullopt;
-    }
-    QueryFilter filter;
-    const auto write = [&](std::string_view bytes) { return out == nullptr || out->put(filter.pass(bytes)); };
-    std::uint64_t position = options.skip.second;
-    recording.jump(options.skip.first);
-    if (feed_model(recording, model, position, options.to, until, write)) return model;
-    const bool too_short = position < options.to && options.to != UINT64_MAX;
-    if (too_short) complain(recording.name(), "there is less output than asked for");
-    return std::nullopt;
+    return got == Got::bad ? std::nullopt : std::optional(std::move(model));
 }
 
 int paint(const Options &options) {
+    const std::optional<Model> model = model_at(options, kForever);
+    return model ? print(model->paint(options.history)) : 1;
+}
+
+int put_screen(const Model &model, bool colours) {
+    std::string rows;
+    for (int y = 0; y < model.rows(); ++y) rows += model.row_text(y, colours) + "\n";
+    return print(rows);
+}
+
+bool has_row(const Model &model, const regex_t &wanted) {
+    for (int y = 0; y < model.rows(); ++y) {
+        if (::regexec(&wanted, model.row_text(y, false).c_str(), 0, nullptr, 0) == 0) return true;
+    }
+    return false;
+}
+
+/// Writes the screen as soon as one of its rows is as `wanted`. All that the recording holds at first is one step,
+/// and then each event: what was on the screen before somebody asked does not count.
+int wait_for_row(const Options &options, const regex_t &wanted) {
     RecordingReader recording;
     Output out(STDOUT_FILENO, "standard output");
-    const std::optional<Model> model = model_at(options, recording, kForever, options.all ? &out : nullptr);
-    if (!model) return std::max(1, out.status());
-    if (options.all) out.put(model->undo() + kScreenIsWiped);
-    out.put(model->paint(options.all ? 0 : options.history));
-    out.flush();
-    return out.status();
-}
-
-/// Bytes as text: what is not UTF-8 is U+FFFD.
-std::string to_utf8(std::string_view bytes) {
-    std::string text;
-    while (!bytes.empty()) {
-        const std::size_t length = utf8_length(bytes.data(), bytes.data() + bytes.size());
-        text += length > 0 ? bytes.substr(0, length) : "\uFFFD";
-        bytes.remove_prefix(std::max<std::size_t>(length, 1));
+    const Micros end = now_micros() + options.within;
+    if (!recording.open(options.files[0], true) || recording.header().version == 0) return 1;
+    recording.do_not_wait();
+    Model model = model_for(recording.header());
+    Event event;
+    for (bool is_now = false;;) {
+        const Got got = recording.next(event);
+        if (got == Got::anew) model = model_for(recording.header());
+        if (got == Got::bad) return 1;
+        resize(model, got == Got::some ? event : Event());
+        if (got == Got::some && event.output) model.feed(event.bytes);
+        const bool is_new = got == Got::some ? is_now : !is_now;
+        is_now = is_now || got == Got::wait || got == Got::end;
+        if (is_new && has_row(model, wanted)) return put_screen(model, options.colours);
+        if (got == Got::end && recording.died()) finish(recording, out, got);
+        if (got == Got::end || (is_now && now_micros() >= end)) break;
+        if (got == Got::wait && !pause_for_more(out)) return 1;
     }
-    return text;
-}
-
-std::string encode_base64(std::string_view bytes) {
-    constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    std::string text;
-    for (std::size_t i = 0; i < bytes.size(); i += 3) {
-        std::uint32_t bits = 0;
-        for (std::size_t k = i; k < i + 3; ++k) {
-            bits = bits << 8 | (k < bytes.size() ? static_cast<unsigned char>(bytes[k]) : 0);
-        }
-        for (int shift = 18; shift >= 0; shift -= 6) text += kDigits[bits >> shift & 63];
-    }
-    const std::size_t padding = (3 - bytes.size() % 3) % 3;
-    return text.replace(text.size() - padding, padding, padding, '=');
-}
-
-int keyframe(const Options &options) {
-    RecordingReader recording;
-    Output out(STDOUT_FILENO, "standard output");
-    const std::optional<Model> model = model_at(options, recording, kForever);
-    if (!model) return 1;
-    const std::string bytes = model->paint(options.history), text = to_utf8(bytes);
-    const std::int64_t timestamp = std::max<std::int64_t>(recording.header().timestamp, 0);
-    out.put(R"({"version": 2, "width": )" + std::to_string(model->columns()) + R"(, "height": )" +
-            std::to_string(model->rows()) + R"(, "timestamp": )" + std::to_string(timestamp) + "}\n");
-    if (text != bytes) out.put(R"([0.000000, "b", ")" + encode_base64(bytes) + "\"]\n");
-    out.put(R"([0.000000, "o", )" + json_quote(text) + "]\n");
-    out.flush();
-    return out.status();
+    const std::string when = now_micros() >= end ? "in that time" : "before the session ended";
+    complain(recording.name(), "no row like " + std::string(options.until) + " " + when);
+    return 1;
 }
 
 int screen(const Options &options) {
-    RecordingReader recording;
-    Output out(STDOUT_FILENO, "standard output");
-    const std::optional<Model> model = model_at(options, recording, options.start > 0 ? options.start : kForever);
-    if (!model) return 1;
-    for (int y = 0; y < model->rows(); ++y) out.put(model->row_text(y, options.colours) + "\n");
-    out.flush();
-    return out.status();
+    if (options.until == nullptr) {
+        const std::optional<Model> model = model_at(options, options.start > 0 ? options.start : kForever);
+        return model ? put_screen(*model, options.colours) : 1;
+    }
+    regex_t wanted{};
+    std::array<char, 256> why{};
+    const int error = ::regcomp(&wanted, options.until, REG_EXTENDED | REG_NOSUB);
+    ::regerror(error, &wanted, why.data(), why.size());
+    if (error != 0) complain(options.until, why.data());
+    const int status = error != 0 ? 2 : wait_for_row(options, wanted);
+    if (error == 0) ::regfree(&wanted);
+    return status;
 }
 
-// === 14. The command line ============================================================================================
+// === 14. serve: questions about the past =============================================================================
+// The shim knows nothing of terminals, and asks its helper: this. A question and its answer are one struct each,
+// on the socket pair that is our standard input. The two files grow under us: of them is read what the shim says
+// has been written, with pread(2), as their offsets are the shim's.
+
+// >>> questions about the past: the same in shim.cpp and record.cpp
+/// What the shim asks `record serve`; an answer has the kind of its question, or `cannot`.
+enum class PastKind : std::uint32_t { read = 1, paint = 2, bytes = 3, cannot = 4 };
+
+/// The files of the helper: the recording, and the tail, which holds what the recording does not.
+constexpr int kRecordingFd = 3, kTailFd = 4;
+constexpr std::uint32_t kPastProtocol = 1;             // the number of this text's meaning
+constexpr std::uint64_t kMostRead = 4 << 20;           // bytes of a file in one `read`
+constexpr std::uint64_t kMostBytes = 64 << 10;         // bytes of output in one answer to `bytes`
+constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: more is no answer
+
+/// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte order.
+///
+///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read` makes
+///          the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is passed over.
+///          Answer: `to`, the offset behind the last line read.
+///   paint  answer: the bytes that bring a terminal to the model's state, behind `from` bytes of scrolled-off lines.
+///          `to` is 1 for a terminal that has had bytes before, else 0.
+///   bytes  answer: the recording's output from its byte `from` on, up to byte `to`, kMostBytes at most. None: the place
+///          is still looked for, ask again.
+struct PastMessage {
+    PastKind kind{};
+    std::uint32_t protocol = kPastProtocol;
+    std::uint64_t client = 0;                          // for whom: as in the question
+    std::uint64_t from = 0, to = 0;
+    std::uint32_t file = 0;                            // kRecordingFd or kTailFd
+    std::uint16_t columns = 0, rows = 0;
+    std::uint64_t length = 0;                          // bytes behind this; 0 in a question
+};
+// <<< questions about the past
+
+constexpr std::uint64_t kMostScan = 64 << 20;     // bytes of the recording in one search for a place
+constexpr std::uint64_t kNoteEvery = 1 << 20;     // bytes of output between two notes of places
+constexpr std::size_t kMostCursors = 1024;
+
+/// What a terminal that shows something is told before a paint: CAN and ST end what it was in the middle of; no
+/// keyboard protocol on either screen; the main screen; then what a program may have set, as attach takes it back.
+constexpr std::string_view kStartOver =
+    "\x18\x1B\\\x1B[<99u\x1B[=0u\x1B[?1049l\x1B[<99u\x1B[=0u"
+    "\x1B[?12;1007;1034;1036;1039r\x1B[0 q\x1B]8;;\x1B\\\x1B[>4m\x1B[m"
+    "\x1B[?1;5;6;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1015;1016;2004;2026;2031;2048;9001l\x1B>"
+    "\x1B[?7;25h\x1B[2;4;20l\x1B[12h\x1B[r\x1B(B\x1B)B\x1B*B\x1B+B\x0F\x1B[H\x1B[2J";
+
+/// The helper's knowledge: the model, and where in the recording the bytes of the output stand.
+class Past {
+public:
+    explicit Past(std::uint64_t history) : history_(history) {
+        recording_.open(("/dev/fd/" + std::to_string(kRecordingFd)).c_str());
+        tail_.open(("/dev/fd/" + std::to_string(kTailFd)).c_str());
+    }
+
+    /// Makes the header of the answer from the question; gives the bytes behind it.
+    std::string answer(PastMessage &message) {
+        std::string bytes;
+        const bool done = message.kind == PastKind::read    ? read(message)
+                          : message.kind == PastKind::paint ? paint(message, bytes)
+                                                            : find_bytes(message, bytes);
+        if (!done) {
+            message.kind = PastKind::cannot;
+            bytes.clear();
+        }
+        message.length = bytes.size();
+        return bytes;
+    }
+
+private:
+    enum class Taken { line, none, failed };  // none: none ends before the given offset
+
+    /// Before some line of the recording.
+    struct Place {
+        std::uint64_t offset = 0;
+        std::uint64_t position = 0;  // of the output
+        bool covered = false;        // the line is the `o` of a `b` before it
+    };
+
+    /// The next line, if it ends at the offset `end` or before.
+    static Taken take_line(FileWindow &window, std::uint64_t end, std::string_view &line) {
+        for (std::size_t seen = 0;;) {
+            const std::string_view rest = window.rest();
+            const std::uint64_t most = end - std::min(end, static_cast<std::uint64_t>(window.tell()));
+            const std::size_t newline = rest.find('\n', seen);
+            seen = rest.size();
+            if (std::min(newline, seen) >= most) return Taken::none;
+            if (newline != std::string_view::npos) {
+                line = rest.substr(0, newline);
+                window.drop(newline + 1);
+                return Taken::line;
+            }
+            if (window.fill(kMostLine) <= 0) return Taken::failed;
+        }
+    }
+
+    /// Reads the event at `place`, and moves it on. An event of the kind '?' stands for a line that holds none.
+    Taken step(FileWindow &window, std::uint64_t end, Place &place, Event &event) {
+        std::string_view line;
+        event = Event();
+        const Taken taken = take_line(window, end, line);
+        if (taken != Taken::line) return taken;
+        const bool is_header = &window == &recording_ && place.offset == 0;
+        const bool is_blank = line.find_first_not_of(" \t\r") == std::string_view::npos;
+        if (!is_header && !is_blank && parser_.parse(line, 2, event) != nullptr) return Taken::failed;
+        place.offset = static_cast<std::uint64_t>(window.tell());
+        place.position += event.output ? event.bytes.size() : 0;
+        place.covered = parser_.state().covered;
+        return Taken::line;
+    }
+
+    bool read(PastMessage &message) {
+        FileWindow &window = message.file == kTailFd ? tail_ : recording_;
+        if (!window.seekable() || window.size() < message.to || message.to < message.from) return false;
+        const std::uint64_t end = std::min(message.to, message.from + kMostRead);
+        Place place{.offset = message.from};
+        window.seek(static_cast<off_t>(place.offset));
+        if (!model_ && place.offset > 0) {
+            std::string_view rest_of_line;  // nothing, when a line begins there
+            window.seek(static_cast<off_t>(place.offset) - 1);
+            const Taken taken = take_line(window, end, rest_of_line);
+            if (taken == Taken::none) message.to = message.from;
+            if (taken != Taken::line) return taken == Taken::none;
+            place.offset = static_cast<std::uint64_t>(window.tell());
+        }
+        if (!model_) model_.emplace(message.columns, message.rows, history_);
+        const Taken last = feed_model(window, end, place);
+        message.to = place.offset;
+        if (last == Taken::failed) model_.reset();  // it has some of the lines, and nobody knows which
+        return last != Taken::failed;
+    }
+
+    /// Reads on from `place`. What continues the noted part of the recording is noted, too.
+    Taken feed_model(FileWindow &window, std::uint64_t end, Place &place) {
+        parser_.go_to({.covered = between_});
+        place.covered = between_;
+        const bool noted = &window == &recording_ && place.offset == noted_.offset && between_ == noted_.covered;
+        if (noted) place = noted_;
+        Event event;
+        Taken taken = step(window, end, place, event);
+        for (; taken == Taken::line; taken = step(window, end, place, event)) {
+            if (noted) note(place);
+            resize(*model_, event);
+            if (event.output) model_->feed(event.bytes);
+        }
+        between_ = place.covered;
+        return taken;
+    }
+
+    bool paint(const PastMessage &message, std::string &bytes) const {
+        if (!model_) return false;
+        std::uint64_t history = std::min(message.from, history_);
+        do {
+            bytes = message.to == 1 ? kStartOver : "";
+            bytes += model_->paint(history);
+            history /= 2;
+        } while (bytes.size() > kMostAnswer && history > 0);
+        return bytes.size() <= kMostAnswer;
+    }
+
+    bool find_bytes(const PastMessage &message, std::string &bytes) {
+        const std::uint64_t from = message.from, to = std::min(message.to, from + kMostBytes);
+        Place place = place_before(message.client, from), next = place;
+        const std::uint64_t most = place.offset + kMostScan;
+        Taken taken = Taken::line;
+        Event event;
+        if (from >= to) return false;
+        recording_.seek(static_cast<off_t>(place.offset));
+        parser_.go_to({.covered = place.covered});
+        while (place.position < to && place.offset < most && taken == Taken::line) {
+            const std::uint64_t position = place.position;
+            taken = step(recording_, UINT64_MAX, place, event);
+            if (taken != Taken::line) break;
+            note(place);
+            bytes += clip(event.output ? event.bytes : "", position, from, to);
+            if (place.position <= to) next = place;
+        }
+        if (cursors_.size() >= kMostCursors) cursors_.clear();
+        cursors_[message.client] = next;
+        return taken == Taken::line || !bytes.empty();
+    }
+
+    /// The nearest known place for who wants the output from `position` on.
+    [[nodiscard]] Place place_before(std::uint64_t client, std::uint64_t position) const {
+        const Place noted = *std::prev(std::ranges::upper_bound(notes_, position, std::less{}, &Place::position));
+        const auto cursor = cursors_.find(client);
+        if (cursor == cursors_.end() || cursor->second.position > position) return noted;
+        return cursor->second.offset > noted.offset ? cursor->second : noted;
+    }
+
+    void note(const Place &place) {
+        if (place.offset <= noted_.offset) return;
+        noted_ = place;
+        if (place.position >= notes_.back().position + kNoteEvery) notes_.push_back(place);
+    }
+
+    const std::uint64_t history_;
+    FileWindow recording_, tail_;
+    EventParser parser_;
+    std::optional<Model> model_;
+    bool between_ = false;              // the model has a `b`, and its `o` is the next line
+    std::vector<Place> notes_{Place()};  // one for each MiB of output
+    Place noted_;                       // up to there
+    std::map<std::uint64_t, Place> cursors_;  // where clients go on, which are given the output piece by piece
+};
+
+/// Reads one question: 1, 0 when the shim has gone, -1 for what is none.
+int read_question(PastMessage &message) {
+    auto *const bytes = reinterpret_cast<char *>(&message);
+    std::size_t got = 0;
+    while (got < sizeof message) {
+        const ssize_t n = ::read(STDIN_FILENO, bytes + got, sizeof message - got);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return got == 0 ? 0 : -1;
+        got += static_cast<std::size_t>(n);
+    }
+    const bool kind_known = message.kind >= PastKind::read && message.kind < PastKind::cannot;
+    const bool file_known = message.file == kRecordingFd || message.file == kTailFd;
+    const bool good = kind_known && message.protocol == kPastProtocol && message.length == 0;
+    return good && (file_known || message.kind != PastKind::read) ? 1 : -1;
+}
+
+int serve(const Options &options) {
+    for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
+    Past past(options.history);
+    Output out(STDIN_FILENO, "standard input");
+    PastMessage message;
+    int got = read_question(message);
+    for (; got > 0; got = read_question(message)) {
+        const std::string bytes = past.answer(message);
+        out.put({reinterpret_cast<const char *>(&message), sizeof message});
+        out.put(bytes);
+        if (!out.flush()) return out.status();
+    }
+    return got < 0 ? 1 : 0;
+}
+
+// === 15. The command line ============================================================================================
 
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
     "Usage: record COMMAND [OPTION]... FILE\n"
-    "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program.\n"
-    "FILE is a file, - for standard input, or the name of a session, which stands for its newest recording in\n"
-    "$SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. (A file of that name here is taken first; its name\n"
-    "with a /, as in ./work, never means a session.)\n"
+    "Reads recordings of terminal sessions: asciicast v1, v2 and v3, from shim or any other program. FILE is\n"
+    "the name of a session, a file, or - for standard input. A name stands for the session's newest recording\n"
+    "in $SHIM_RECORDS, else ${XDG_STATE_HOME:-~/.local/state}/shim. A session comes before a file of the same\n"
+    "name in the current folder: write ./work for the file.\n"
     "\n"
-    "  play      replays one with its timing\n"
-    "  cat       writes its output, the exact bytes, at once\n"
-    "  info      says what it is, and whether the session still runs; without FILE, lists all named sessions\n"
-    "  convert   makes another kind of file of it\n"
-    "  screen    writes what is on the screen\n"
-    "  paint     writes what brings a terminal to the session's state\n"
-    "  keyframe  writes that as a recording, to begin there later\n"
+    "  play      replays a recording with its timing\n"
+    "  cat       writes the output at once, byte for byte\n"
+    "  info      describes recordings, and says whether their sessions run; without FILE, lists the named sessions\n"
+    "  convert   writes a recording as another type of file\n"
+    "  screen    writes what is on the screen, or waits until some text is\n"
+    "  paint     writes the bytes that bring a terminal to the session's state\n"
+    "  serve     answers a shim's questions about its session; not for people\n"
     "\n"
-    "  -h, --help      this, or after a COMMAND its options\n"
-    "  -V, --version\n"
+    "  -h, --help      print this help, or after a COMMAND its own\n"
+    "  -V, --version   print the version\n"
     "\n"
-    "Exit status: 0; 1 for a file that cannot be read or written; 2 for a usage error.\n";
+    "Exit status: 0; 1 if a file cannot be read or written; 2 for a usage error.\n";
 
 constexpr char kPlayHelp[] =
     "Usage: record play [OPTION]... FILE\n"
     "Replays a recording with its timing.\n"
     "\n"
-    "  -s, --speed SPEED     SPEED times as fast, 0.1 to 1000\n"
-    "  -i, --idle IDLE       no pause over IDLE seconds (default: the recording's own limit, if it has one)\n"
+    "  -s, --speed SPEED     play SPEED times as fast, 0.1 to 1000\n"
+    "  -i, --idle IDLE       shorten pauses to IDLE seconds (default: the recording's own limit, if it has one)\n"
     "  -t, --start START     begin START seconds in, with the screen as it was then\n"
-    "  -f, --follow          go on as FILE grows, until nobody writes it any more (record cat --help tells how that\n"
-    "                        is known); a START past the end shows at once what there is, and then what comes\n"
+    "  -f, --follow          go on as FILE grows (record cat --help says how long); a START past the end shows\n"
+    "                        what there is at once, and then what comes\n"
     "  -l, --loop            begin again at the end\n"
     "  -m, --pause-on-markers\n"
     "\n"
     "Keys, at a terminal:\n"
-    "  space         pauses, and goes on\n"
-    "  .             shows the next output, and pauses\n"
-    "  right left    5 seconds forth, back\n"
-    "  ] [           goes to the next marker, to the one before\n"
-    "  0 to 9        goes to so many tenths of the recording\n"
-    "  + -           twice, half the speed\n"
-    "  Ctrl-L        paints the screen anew\n"
-    "  Ctrl-Z        stops, until the shell's fg\n"
-    "  q, Ctrl-C     quits\n"
+    "  space         pause, go on\n"
+    "  .             show the next output, and pause\n"
+    "  right left    5 seconds forward, back\n"
+    "  ] [           go to the next marker, to the one before\n"
+    "  + -           double, halve the speed\n"
+    "  Ctrl-L        paint the screen again\n"
+    "  Ctrl-Z        stop, until the shell's fg\n"
+    "  q, Ctrl-C     quit\n"
     "\n"
-    "A jump (these keys, and START) shows nothing but the screen of that time, as this terminal would have it. To jump\n"
-    "back takes 4 MiB of memory at most, however long the recording; a pipe cannot be gone back in. At a terminal,\n"
-    "questions to the terminal that stand in the recording are left out; what it left on is taken back at the end.\n";
+    "A jump (these keys, and START) shows only the screen of that time, as this terminal would have it.\n"
+    "Jumping back takes 4 MiB of memory at most, however long the recording; a pipe cannot be played\n"
+    "backwards. A recording made in a larger window than yours looks broken: one line says so. What your\n"
+    "terminal answers to the program's old questions is discarded, and what the program left switched on is\n"
+    "switched off at the end.\n";
 
 constexpr char kCatHelp[] =
     "Usage: record cat [OPTION]... FILE...\n"
-    "Writes the output, the exact bytes that the program printed, at once; of several FILEs in the order given.\n"
+    "Writes the output at once, exactly the bytes that the program printed; several FILEs in the order given.\n"
     "\n"
-    "  -f, --follow      go on as a FILE grows, until nobody writes it any more (see below)\n"
+    "  -f, --follow      go on as a FILE grows, until its session ends\n"
     "      --from N      leave out the first N bytes\n"
-    "      --to N        end after byte N of the output, or where it ends; of several FILEs the bytes count as one's\n"
-    "      --skip O:P    begin with the line at byte O of FILE, before which stand P bytes of output: the shim knows\n"
-    "                    that of its own recording, which may be too long to be read for its end. Output that ends\n"
-    "                    before --to is an error then\n"
-    "      --no-queries  leave out what would make a terminal answer (requests for attributes, status, colours...)\n"
+    "      --to N        end after byte N of the output; several FILEs are counted as one\n"
     "\n"
-    "-f: a shim locks its recording; it is followed to its exit event, or until the shim has died, which is said. The\n"
-    "recording of another program is followed until no process of yours has it open for writing (where /proc cannot\n"
-    "tell that: until Ctrl-C). A FILE that is truncated meanwhile is read anew, which is said too.\n";
+    "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the\n"
+    "recording is gone: that ends it too, with a message. Other programs hold no lock, so their recordings are\n"
+    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is read again from its start,\n"
+    "with a message.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
-    "Says what a recording is: command, state, dates, length in seconds, size, bytes of output, events.\n"
-    "For several files a line each, the running sessions first: state, start, last output, size, bytes, length,\n"
-    "file, command.\n"
-    "Without FILE, lists the recordings of all named sessions, the running ones first, then the newest: state (ended\n"
-    "with its status), name, start, length (hours, minutes, seconds), bytes of the file, command. At a terminal,\n"
-    "lines are cut to its width.\n"
+    "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of\n"
+    "events. Several files are a line each, running sessions first: state, start, last output, window size,\n"
+    "bytes of output, length, file, command. Without FILE, lists the recordings of all named sessions, running\n"
+    "ones first, then the newest: state (with the exit status), name, start, length (hours, minutes, seconds),\n"
+    "size of the file, command. At a terminal, lines are cut to its width.\n"
     "\n"
-    "      --json        a JSON object a line, for scripts\n";
+    "      --json        write a JSON object a line, for scripts\n";
 
 constexpr char kConvertHelp[] =
     "Usage: record convert -t TYPE [OPTION]... FILE\n"
-    "Makes another kind of file of a recording.\n"
+    "Writes a recording as another type of file.\n"
     "\n"
-    "  -t, --type TYPE   v2, v3   asciicast: events keep their text to the byte, times get six decimals, so that\n"
-    "                             the shim's come back from v3 as they were\n"
-    "                    raw      the exact bytes of the output\n"
+    "  -t, --type TYPE   v2, v3   asciicast; the text of events stays the same to the byte, and times get six\n"
+    "                             decimals, so a shim's recording comes back from v3 as it was\n"
+    "                    raw      the output, byte for byte\n"
     "                    txt      what a person would have read (see below)\n"
     "                    ttyrec   for ttyplay\n"
-    "                    script   for scriptreplay -t OUT.timing OUT: the output in OUT, the times in OUT.timing\n"
-    "                             (advanced format), so -o is needed\n"
-    "  -o, --output OUT  to this file instead of standard output; an existing file is not overwritten\n"
-    "      --force       ... but now it is\n"
-    "      --times       txt: each line behind the local time of day when it was finished\n"
+    "                    script   for scriptreplay -t OUT.timing OUT; needs -o: the output goes to OUT and the\n"
+    "                             times to OUT.timing (advanced format)\n"
+    "  -o, --output OUT  write to this file instead of standard output; an existing file is not overwritten\n"
+    "      --force       overwrite it\n"
+    "      --times       txt: begin each line with the local time of day when it was finished\n"
     "\n"
-    "A file is whole or not there: after an error OUT is removed. ttyrec and script have no place for markers and\n"
-    "typed keys (i), ttyrec for new sizes (r) neither: how many were left out is said.\n"
+    "If an error occurs, OUT is removed. ttyrec and script have no place for markers and typed keys, nor\n"
+    "ttyrec for new window sizes: a message says how many of these events (m, i, r) were left out.\n"
     "\n"
-    "txt: a small terminal shows the output, and each line is written as it scrolls off the top, without escapes, a\n"
-    "wrapped line as one. A full screen (of an editor, or before `clear`) is written as it looked last when it is\n"
-    "wiped or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
+    "txt: each line is written when it scrolls off a small terminal's top, without escape sequences; a wrapped\n"
+    "line is one line. A full screen (an editor's, or one before `clear`) is written as it last looked when it\n"
+    "is cleared or left, if it stood for a second or longer. What is on the screen at the end is written last.\n";
 
 constexpr char kScreenHelp[] =
     "Usage: record screen [OPTION]... FILE\n"
-    "Writes what is on the screen at the end of a recording (of a running session: now), a line for each row.\n"
+    "Writes what is on the screen at the end of a recording (of a running session: now), one line for each row.\n"
     "\n"
-    "  -e, --escapes     with colours and other renditions, as escape sequences\n"
-    "  -t, --start TIME  the screen at TIME, in seconds\n";
+    "  -e, --escapes         with colours and other renditions, as escape sequences\n"
+    "  -t, --start TIME      the screen at TIME, in seconds\n"
+    "  -u, --until REGEX     wait until a row matches REGEX, a POSIX extended regular expression; exit with\n"
+    "                        status 1 if the session ends before\n"
+    "  -w, --within SECONDS  wait no longer than SECONDS, then exit with status 1\n"
+    "\n"
+    "The screen is looked at as it is now, then after each output. The terminal's echo of a command is on the\n"
+    "screen as well: anchor REGEX, as in '^[0-9]+ passed', so that it does not match what was typed. A session\n"
+    "started with shim -n has no recording to follow.\n";
 
 constexpr char kPaintHelp[] =
     "Usage: record paint [OPTION]... FILE\n"
-    "       record keyframe [OPTION]... FILE\n"
-    "Writes what brings a terminal of the session's size to the state that it has at the end of the recording: lines\n"
-    "that have scrolled off, the screen, cursor and modes. So the shim shows a session to a client that comes late.\n"
-    "keyframe writes the same as a recording of one event, at which a later run can begin.\n"
+    "Writes the bytes that bring a terminal of the session's size to the state at the end of the recording:\n"
+    "lines that have scrolled off, the screen, cursor and modes. A client that attaches late is shown the\n"
+    "session like this.\n"
     "\n"
-    "  -H, --history SIZE  bytes of lines that scrolled off (K, M, G; default 64K), none, or all: the whole output is\n"
-    "                      written first, without questions to the terminal\n"
-    "      --key KEYFRAME  begin in the state of this keyframe, and go on with FILE\n"
-    "      --skip O:P      read FILE from byte O on, before which stand P bytes of output\n"
-    "      --to N          the state before byte N of the output\n";
+    "  -H, --history SIZE  bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
+
+constexpr char kServeHelp[] =
+    "Usage: record serve [-H SIZE]\n"
+    "Answers a shim's questions about the past of its session. Standard input is a socket, for questions and\n"
+    "answers; descriptor 3 is the recording, and descriptor 4 a file with the lines that the recording does\n"
+    "not hold.\n"
+    "\n"
+    "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
 /// All options; those without a short form have a capital letter for getopt_long to give back.
 constexpr std::array kOptions{
@@ -4966,12 +4992,12 @@ constexpr std::array kOptions{
     option{"follow", no_argument, nullptr, 'f'},      option{"speed", required_argument, nullptr, 's'},
     option{"idle", required_argument, nullptr, 'i'},  option{"start", required_argument, nullptr, 't'},
     option{"from", required_argument, nullptr, 'F'},  option{"to", required_argument, nullptr, 'T'},
-    option{"skip", required_argument, nullptr, 'S'},
-    option{"no-queries", no_argument, nullptr, 'Q'},  option{"json", no_argument, nullptr, 'J'},
+    option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
     option{"force", no_argument, nullptr, 'W'},       option{"loop", no_argument, nullptr, 'l'},
     option{"pause-on-markers", no_argument, nullptr, 'm'}, option{"history", required_argument, nullptr, 'H'},
-    option{"key", required_argument, nullptr, 'Y'},   option{"escapes", no_argument, nullptr, 'e'},
+    option{"escapes", no_argument, nullptr, 'e'},
+    option{"until", required_argument, nullptr, 'u'}, option{"within", required_argument, nullptr, 'w'},
     option{"times", no_argument, nullptr, 'D'},
     option{nullptr, 0, nullptr, 0}};
 
@@ -4983,50 +5009,33 @@ struct Command {
 };
 
 constexpr std::array kCommands{
-    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFTQS", kCatHelp},
+    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFT", kCatHelp},
     Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
-    Command{"screen", screen, "hVet", kScreenHelp}, Command{"paint", paint, "hVHYST", kPaintHelp},
-    Command{"keyframe", keyframe, "hVHYST", kPaintHelp}};
-
-/// Writes what was asked for; gives the exit status.
-int print(std::string_view text) {
-    Output out(STDOUT_FILENO, "standard output");
-    out.put(text);
-    out.flush();
-    return out.status();
-}
+    Command{"screen", screen, "hVetuw", kScreenHelp}, Command{"paint", paint, "hVH", kPaintHelp},
+    Command{"serve", serve, "hVH", kServeHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
-    complain(what, std::string(why) + " (record --help tells more)");
+    complain(what, std::string(why) + " (see record --help)");
     return 2;
 }
 
-/// Seconds, or a factor, in millionths.
-std::optional<Micros> parse_decimal(std::string_view text) {
-    std::vector<char> room;
-    const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
-    Json json(whole, room);
-    Micros value = 0;
-    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
-    return value;
-}
-
-/// A number of bytes, with K, M or G for times 1024; `none` is 0.
-std::optional<std::uint64_t> parse_bytes(std::string_view text) {
+/// Bytes of history: a number, with K, M or G for times 1024; all there are; or none.
+std::optional<std::uint64_t> parse_history(std::string_view text) {
     constexpr std::string_view kUnits = "KMG";
     if (text == "none") return 0;
+    if (text == "all") return kMostHistory;
     const std::size_t unit = text.empty() ? std::string_view::npos : kUnits.find(text.back());
     if (unit != std::string_view::npos) text.remove_suffix(1);
     const auto number = parse_number(text);
     const unsigned shift = unit == std::string_view::npos ? 0 : 10 * (static_cast<unsigned>(unit) + 1);
     if (!number || *number > UINT64_MAX >> 34) return std::nullopt;
-    return *number << shift;
+    return std::min(*number << shift, kMostHistory);
 }
 
 /// The options without a value.
-constexpr std::array<std::pair<int, bool Options::*>, 8> kFlags{
-    {{'f', &Options::follow}, {'Q', &Options::no_queries}, {'J', &Options::json}, {'W', &Options::force},
+constexpr std::array<std::pair<int, bool Options::*>, 7> kFlags{
+    {{'f', &Options::follow}, {'J', &Options::json}, {'W', &Options::force},
      {'l', &Options::loop}, {'m', &Options::pause_on_markers}, {'e', &Options::colours}, {'D', &Options::times}}};
 
 /// Keeps what an option's value was found to mean; false if that is nothing.
@@ -5037,7 +5046,6 @@ template <typename Kept, typename Value> bool set(Kept &kept, const std::optiona
 
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
-    constexpr std::array kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
     const auto flag = std::ranges::find(kFlags, letter, &std::pair<int, bool Options::*>::first);
     if (flag != kFlags.end()) {
         options.*(flag->second) = true;
@@ -5046,43 +5054,48 @@ bool set_option(Options &options, const Command &command, int letter, const char
     switch (letter) {
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
-    case 'S': options.strict = true; return set(options.skip, parse_pair(value, ':'));
-    case 's': return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
+    case 's':
+        return set(options.speed, parse_decimal(value)) && options.speed >= kSlowest && options.speed <= kFastest;
     case 'i': return set(options.idle, parse_decimal(value));
     case 'o': options.out = value; return !options.out.empty();
-    case 'Y': options.key = value; return true;
-    case 'H':
-        options.all = std::string_view(value) == "all";
-        return options.all || set(options.history, parse_bytes(value));
+    case 'u': options.until = value; return true;
+    case 'w': return set(options.within, parse_decimal(value));
+    case 'H': return set(options.history, parse_history(value));
     case 't':
         if (command.run == play || command.run == screen) return set(options.start, parse_decimal(value));
         [[fallthrough]];
-    default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
+    default: options.type = value; return std::ranges::find(kTypes, options.type, &FileType::name) != kTypes.end();
     }
 }
 
 /// Reads the command's own arguments (argv[0] is its name) and runs it.
 int run_command(const Command &command, int argc, char **argv) {
     Options options;
-    const auto next = [&] { return ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:e", kOptions.data(), nullptr); };
+    const auto next = [&] { return ::getopt_long(argc, argv, ":hVfs:i:t:lmo:H:eu:w:", kOptions.data(), nullptr); };
     opterr = 0;
     for (int letter = next(); letter != -1; letter = next()) {
-        const std::string_view word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
+        const std::string_view word = argv[std::min(optind, argc) - 1];  // musl passes a missing value
         const auto short_name = static_cast<char>(letter == '?' || letter == ':' ? optopt : letter);
         const std::string name = word.starts_with("--") ? std::string(word) : std::string{'-', short_name};
         if (letter == ':') return complain_usage(name, "a value is missing");
         if (command.letters.find(static_cast<char>(letter)) == std::string_view::npos) {
-            return complain_usage(name, "no such option");
+            return complain_usage(name, "unknown option");
         }
         if (letter == 'h') return print(command.help);
         if (letter == 'V') return print(kVersion);
-        if (!set_option(options, command, letter, optarg)) return complain_usage(optarg, "not a value for this option");
+        const bool set = set_option(options, command, letter, optarg);
+        if (!set) return complain_usage(name, std::string(optarg) + " is no value for it");
     }
     options.files.assign(argv + optind, argv + argc);
-    if (options.files.empty() && command.run != info) return complain_usage(command.name, "a FILE is missing");
-    const bool one = command.run != info && (command.run != cat || options.strict);
+    if (command.run == serve && !options.files.empty()) return complain_usage("serve", "takes no FILE");
+    if (options.files.empty() && command.run != info && command.run != serve) {
+        return complain_usage(command.name, "a FILE is missing");
+    }
+    const bool one = command.run != info && command.run != cat;
     if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
+    if (options.until != nullptr && options.start > 0) return complain_usage("-u", "excludes -t");
+    if (options.within < kForever && options.until == nullptr) return complain_usage("-w", "wants -u REGEX");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
     return command.run(options);
 }
@@ -5097,6 +5110,6 @@ int main(int argc, char **argv) {
     for (const Command &command : kCommands) {
         if (command.name == name) return run_command(command, argc - 1, argv + 1);
     }
-    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert|screen|paint|keyframe [OPTION]... FILE");
-    return complain_usage(name, "no such command");
+    if (argc < 2) return complain_usage("usage", "record play|cat|info|convert|screen|paint [OPTION]... FILE");
+    return complain_usage(name, "unknown command");
 }

@@ -805,12 +805,10 @@ def case_replay(everyone, o):
     convert = [record, 'convert', '-t', 'raw', '-o', '{out}', '{path}']
     jobs = [('record cat', replay, [record, 'cat', '{path}'], path, o.mib, expected),
             ('record convert -t raw', replay, convert, path, o.mib, expected),
-            ('record paint', replay, [record, 'paint', '{path}'], path, o.mib, ''),
-            ('record keyframe', replay, [record, 'keyframe', '{path}'], path, o.mib, '')]
+            ('record paint', replay, [record, 'paint', '{path}'], path, o.mib, '')]
     results = rounds(few(o), jobs, 20)
     os.unlink(path)
-    table('Reading recordings', f'A recording of {o.mib} MiB of text; CPU time. The shim has a keyframe made of 16 MiB '
-          'and more when the output has paused for a second, and every 256 MiB of a flood: none in the runs above.',
+    table('Reading recordings', f'A recording of {o.mib} MiB of text; CPU time.',
           ['', 'MB of recording a second', 's/GiB of text', ''],
           [[key, spread(r, 'mbs'), spread(r, 'cpu'), faults(r)] for key, r in results.items()])
     return results

@@ -22,9 +22,3 @@ RecordSide read_with_record(const std::string &path) {
     found.command = recording.header().command;
     return found;
 }
-
-std::string without_queries_by_record(std::string_view output) {
-    QueryFilter filter;
-    std::string passed(filter.pass(output));
-    return passed.append(filter.held());
-}

@@ -16,6 +16,3 @@ struct RecordSide {
 };
 
 RecordSide read_with_record(const std::string &path);
-
-/// What `record cat --no-queries` leaves of `output`.
-std::string without_queries_by_record(std::string_view output);

@@ -5,7 +5,7 @@ import random
 import re
 
 from harness import ROOT
-from record_tools import header, load, output, write
+from record_tools import event, header, load, output, write
 
 FOLDER = os.path.join(ROOT, 'tests', 'casts', 'terminal')
 NAMES = sorted(name[:-5] for name in os.listdir(FOLDER))
@@ -83,6 +83,12 @@ class Cast:
 
 def cast(name):
     return Cast(os.path.join(FOLDER, name + '.cast'))
+
+
+def as_recording(steps, size):
+    """The recording (bytes) of these steps."""
+    events = (event(0, 'r', f'{step[1]}x{step[0]}') if isinstance(step, tuple) else output(0, step) for step in steps)
+    return (header(2, size[1], size[0]) + ''.join(events)).encode()
 
 
 def write_cast(path, tokens, size, chance):

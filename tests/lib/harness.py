@@ -40,7 +40,6 @@ needs_tcp_owner = needs('sock_diag', 'nobody tells the shim whose the other end 
 needs_listener_user = needs('/proc', 'nobody tells attach who listens at a port')
 needs_list_details = needs('/proc', 'the list of sessions has no commands and recordings')
 needs_handlers = needs('/proc', 'nobody tells which signals the program has a handler for')
-needs_writer = needs('/proc', 'nobody tells who writes a recording that is no shim\'s')
 needs_peer_state = needs('sock_diag', 'a client at a port that is gone is noticed when something is sent to it')
 needs_utf8_input = needs('IUTF8', 'Backspace takes away a byte, not a character')
 needs_queue = needs('SIOCOUTQ', 'nobody tells how much the kernel still has for the other end')

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import PYTHON, RECORD, needs_writer, wait_until
+from harness import PYTHON, RECORD, wait_until
 from record_tools import V2, V3, Growing, event, good, header, output, read_until, record, write
 
 
@@ -83,24 +83,6 @@ def test_a_part_outside_the_output_is_empty_or_cut(mixed):
     assert good('cat', '--from', len(data) - 3, '--to', 2 ** 60, path) == data[-3:]
 
 
-@pytest.mark.parametrize('cut', ['line', 'event', 'before', 'nothing'])
-def test_with_skip_output_that_ends_too_early_is_an_error(pty, cut):
-    """The shim asks with --skip for bytes that it has written. Where somebody has cut the recording short, a client
-    that got less would go on as if nothing were missing: `record` fails, and the shim drops the client."""
-    whole = V2 + event(1, 'o', 'abcd') + event(2, 'o', 'efgh')
-    end = {'line': -3, 'event': len(V2 + event(1, 'o', 'abcd')), 'before': len(V2), 'nothing': len(whole)}[cut]
-    path = write(pty.path('x.cast'), whole[:end])
-    for skip, lost in (('0:0', 0), (f'{len(V2 + event(1, "o", "abcd"))}:4', 4)):
-        run = record('cat', '--skip', skip, '--from', 2, '--to', 8, path)
-        if cut == 'nothing':
-            assert (run.returncode, run.stdout, run.stderr) == (0, b'cdefgh'[max(lost - 2, 0):], b'')
-            continue
-        assert run.returncode == 1 and b'cdefgh'[max(lost - 2, 0):].startswith(run.stdout), run
-        assert run.stderr.startswith(f'record: {path}: has '.encode()) and run.stderr.count(b'\n') == 1
-    assert record('cat', '--skip', '0:0', '--to', 9, path).returncode == 1
-    assert record('cat', '--skip', '0:0', path).returncode == 0
-
-
 def test_several_files_are_printed_in_the_order_given(pty):
     """As cat(1): one after another, standard input among them; one that cannot be read does not stop the others."""
     paths = [write(pty.path(f'{n}.cast'), header(version), output(1, data)) for n, (version, data) in enumerate(
@@ -154,49 +136,6 @@ def test_cat_of_a_pipe_prints_at_once_what_has_come(pty, first):
     assert read_until(run.stdout, b'two') == b'two'
     run.stdin.close()
     assert run.stdout.read() == b'' and run.wait(10) == 0
-
-
-def test_queries_are_left_out_when_asked(pty):
-    """--no-queries, for the shim's history: what a terminal would answer into the program's input is left out; the
-    offsets go on counting the bytes as they were printed."""
-    queries = [b'\x1b[c', b'\x1b[0c', b'\x1b[>c', b'\x1b[>0c', b'\x1b[=c', b'\x1b[5n', b'\x1b[6n', b'\x1b[?6n',
-               b'\x1b[?2026$p', b'\x1b[4$p',
-               b'\x1b]10;?\x07', b'\x1b]11;?\x1b\\', b'\x1b]4;1;?\x07', b'\x1b[>q', b'\x1bP$qm\x1b\\',
-               b'\x1bP+q544e\x1b\\', b'\x05', b'\x1b[14t', b'\x1b[18t',
-               b'\x1b[?u', b'\x1bZ', b'\x1b[#R', b'\x1b[1;1;1;1#|', b'\x1b]60\x1b\\', b'\x1b]61\x07',
-               b'\x1b]21;foreground=?\x1b\\', b'\x1b]22;?__current__\x1b\\', b'\x1b]99;i=1:p=?;\x1b\\']
-    kept = [b'\x1b[0m', b'\x1b[1;31mred', b'\x1b]0;title?\x07', b'\x1b]11;#000000\x1b\\', b'\x1b[2J', b'\x1b[>1u',
-            b'\x1b[4 q', b'\x1b[?25h', b'c6n',
-            b'\x1b[22;0t', b'\x1b(B', b'\x1b7', b'\xff\xfe', '\u00e9'.encode()]
-    every = [piece for pair in zip(queries, kept * 2) for piece in pair]
-    path = write(pty.path('x.cast'), V2, *(output(n, piece) for n, piece in enumerate(every)))
-    assert good('cat', '--no-queries', path) == b''.join((kept * 2)[:len(queries)])
-    assert good('cat', path) == b''.join(every)
-    whole = b'abc\x1b[6ndef\x1b[cghi'
-    cut = write(pty.path('cut.cast'), V2, *(output(n, whole[n:n + 1]) for n in range(len(whole))))
-    assert good('cat', '--no-queries', cut) == b'abcdefghi'
-    assert good('cat', '--no-queries', '--to', whole.index(b'ghi') + 1, cut) == b'abcdefg'
-
-
-@pytest.mark.parametrize(('printed', 'left'), [
-    (b'a\xc2\x9bcb', b'ab'),                                             # 8-bit controls, two bytes in UTF-8
-    (b'a\xc2\x9d11;?\xc2\x9cb', b'ab'),
-    (b'a\xc2\x9b1mb\xc2\xa9', b'a\xc2\x9b1mb\xc2\xa9'),
-    (b'a\x1b[6\x00nb', b'ab'),                                           # a control inside of a question
-    (b'a\x1b[1\x05mb', b'a\x1b[1mb'),                                    # and a question inside of a sequence
-    (b'a\x1b[\x1b[6nb', b'ab'),                                          # what a question cuts short goes with it
-    (b'a\x1b]52;\x1b[c;?\x1b\\b', b'a;?\x1b\\b'),
-    (b'a\xc2\x05\x9bcb', b'a\x9bcb'),
-    (b'a\x1b]52;?;' + b'x' * 9000 + b'\x07b', b'ab'),                     # longer than a part
-    (b'a\x1bP1;2q' + b'~' * 9000 + b'\xc2\x9cb\x1b[c', b'a\x1bP1;2q' + b'~' * 9000 + b'\xc2\x9cb'),
-    (b'a\x1b[1?nb', b'a\x1b[1?nb'),                                       # a prefix where none may stand
-])
-def test_odd_questions_are_left_out_too(pty, printed, left):
-    """--no-queries leaves out what a terminal would take for a question, however it is written, and cut by nothing."""
-    whole = write(pty.path('x.cast'), V2, output(0, printed))
-    bytewise = write(pty.path('y.cast'), V2, *(output(n, printed[n:n + 1]) for n in range(len(printed))))
-    assert good('cat', '--no-queries', whole) == left
-    assert good('cat', '--no-queries', bytewise) == left
 
 
 def test_a_reader_that_goes_away_is_a_silent_end(pty):
@@ -282,45 +221,25 @@ def test_following_a_session_that_is_long_over_ends_at_once(pty):
     assert run.stdout == b'a' and b'dead.cast: the session died' in run.stderr and run.returncode in (0, 1)
 
 
-@needs_writer
-@pytest.mark.parametrize('first', [V2, V3], ids=['v2', 'v3'])
+@pytest.mark.parametrize('end', ['an exit event', 'Ctrl-C'])
 @pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
-def test_the_recording_of_another_program_is_followed_until_nobody_has_it_open(pty, command, first):
-    """asciinema takes no lock, and an old one wrote no exit event: that its writer lives is seen in /proc/PID/fd
-    (proc(5)). Its end is no death, and nothing to be said."""
-    live = Growing(pty, pty.path('live.cast'), first + event(0.1, 'o', 'a '), lock=False)
-    reader = pty.background(PYTHON, '-c', f'import sys; f=open({live.path!r}); print("READY", flush=True); '
-                            'sys.stdin.read()', stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert reader.stdout.readline() == b'READY\n'
-    run = pty.background(RECORD, *command, live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    read_until(run.stdout, b'a ')
-    for text in ('b ', 'c '):
-        live.write(event(0.2, 'o', text))
-        read_until(run.stdout, text.encode())
-    live.write(event(0.3, 'o', 'last') + '[0.4, "o", "to')
-    live.die()
-    assert run.communicate(timeout=10) == (b'last', b'') and run.returncode == 0 and reader.poll() is None
-
-
-@needs_writer
-def test_following_goes_to_the_last_exit_event_that_stands(pty):
-    """`asciinema rec --append` goes on behind the exit event of the session before."""
-    old = V3 + event(0.1, 'o', 'a ') + event(0.1, 'x', '0')
-    path = write(pty.path('x.cast'), old, event(1, 'o', 'b '), event(0.1, 'x', '0'), event(1, 'o', 'c'))
-    assert good('cat', '-f', path) == good('play', '-s', '1000', '-f', path) == b'a b c'
-    assert ' ended\n' in good('info', path).decode()
+def test_the_recording_of_another_program_is_followed_to_its_exit_event_or_ctrl_c(pty, command, end):
+    """asciinema takes no lock, so nobody knows whether it lives. An exit event with more behind it (`asciinema rec
+    --append`) ends nothing."""
+    old = V3 + event(0.1, 'o', 'a ') + event(0.1, 'x', '0') + event(0.1, 'o', 'b ')
     live = Growing(pty, pty.path('live.cast'), old, lock=False)
-    run = follow(pty, live.path)
-    read_until(run.stdout, b'a ')
-    live.write(event(1, 'o', 'b ') + event(0.1, 'x', '0'))
-    read_until(run.stdout, b'b ')
-    live.write(event(1, 'o', 'c') + event(0.1, 'x', '0'))
-    read_until(run.stdout, b'c')
-    live.die()
-    assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
+    run = pty.background(RECORD, *command, live.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert read_until(run.stdout, b'b ') == b'a b '
+    live.write(event(0.2, 'o', 'c '))
+    read_until(run.stdout, b'c ')
+    if end == 'Ctrl-C':
+        run.send_signal(signal.SIGINT)
+    else:
+        live.write(event(0.3, 'o', 'last') + event(0.1, 'x', '0'))
+    assert run.communicate(timeout=10) == (b'' if end == 'Ctrl-C' else b'last', b'')
+    assert run.returncode == (-signal.SIGINT if end == 'Ctrl-C' else 0)
 
 
-@needs_writer
 @pytest.mark.parametrize('lock', [True, False], ids=['shim', 'other'])
 @pytest.mark.parametrize('command', [('cat', '-f'), ('play', '-f')], ids=' '.join)
 def test_a_file_that_is_truncated_meanwhile_is_read_anew(pty, command, lock):
@@ -413,16 +332,3 @@ def test_a_lock_of_the_old_kind_of_another_program_is_no_matter(pty):
     assert holder.stdout.readline() == b'READY\n'
     run = record('cat', '-f', path)
     assert run.stdout == b'a' and b'the session died' in run.stderr
-
-
-def test_skip_begins_at_a_line_that_somebody_knows(pty):
-    """--skip OFFSET:POSITION: the lines before byte OFFSET are not even read, and POSITION bytes of output are theirs;
-    so the shim catches a client up from the end of a recording of any length."""
-    path, bad = pty.path('a.cast'), 'this is no event\n'
-    write(path, V2, bad, '[1, "o", "cdef"]\n[2, "o", "gh"]\n')
-    skip = '--skip', f'{len(V2 + bad)}:2'
-    run = pty.run(RECORD, 'cat', *skip, '--from', '3', '--to', '7', path)
-    assert (run.returncode, run.stdout, run.stderr) == (0, 'defg', '')
-    assert pty.run(RECORD, 'cat', *skip, path, path).returncode == 2
-    for wrong in ('', ':', '1', '1:', ':2', 'a:b', '1:2:3'):
-        assert pty.run(RECORD, 'cat', '--skip', wrong, path).returncode == 2

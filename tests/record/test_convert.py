@@ -41,7 +41,7 @@ def ours(**more):
                    shim={'pid': 77, 'address': '127.0.0.1:7777'}, **more)
             + output(0.000001, b'one\r\n') + event(0.5, 'i', 'y\r') + output(0.500001, b'\xff\xfe')
             + output(1.1, '\u00e9\U0001f600\x1b[0m'.encode())
-            + event(2.2, 'r', '120x40') + event(3.3, 'm', 'a "mark"') + output(123456.789012, bytes(range(256)))
+            + event(2.2, 'r', '120x40') + event(3, 't', '1700030000.250000') + event(3.3, 'm', 'a "mark"') + output(123456.789012, bytes(range(256)))
             + event(123456.8, 'x', '130'))
 
 
@@ -99,7 +99,7 @@ def test_v3_holds_intervals_and_the_terminal(pty):
     assert head['term']['theme']['fg'] == '#ffffff'
     assert head['env']['SHELL'] == '/bin/bash'
     assert sum(e[0] for e in events) == pytest.approx(123456.8, abs=1e-6)
-    assert [e[1] for e in events] == ['o', 'i', 'b', 'o', 'o', 'r', 'm', 'b', 'o', 'x'] and events[3][0] == 0
+    assert [e[1] for e in events] == ['o', 'i', 'b', 'o', 'o', 'r', 't', 'm', 'b', 'o', 'x'] and events[3][0] == 0
 
 
 def test_v3_becomes_v2(pty):

@@ -125,6 +125,18 @@ def test_json_is_for_scripts(pty):
     assert growing.process.pid not in values(both[1]) and set(both[0]) | set(both[1]) >= set(one)
 
 
+def test_the_last_output_has_the_date_of_the_wall_clock(pty):
+    """A `t` event says what time of day it is, after a suspend say; lengths stay those of the recording's own clock."""
+    path = session(pty, 'a.cast', output(1, b'x'), event(2, 't', f'{STARTED + 30000}.500000'), output(3, b'y'), event(4, 'x', '0'))
+    [one] = objects(good('info', '--json', path))
+    assert (one['last_date'], one['last_output'], one['length'], one['events']) == (STARTED + 30001, 3, 4, 4)
+    said = datetime.datetime.fromtimestamp(STARTED + 30001).strftime('last output: %Y-%m-%d %H:%M:%S')
+    assert said in good('info', path).decode()
+    path = write(pty.path('b.cast'), V2, event(1, 't', str(STARTED)), output(3, b'y'))
+    assert objects(good('info', '--json', path))[0]['last_date'] == STARTED + 2
+    assert b'"last_date": null' in good('info', '--json', write(pty.path('c.cast'), V2, output(3, b'y')))
+
+
 def test_json_of_a_bare_recording(pty):
     """Recordings of other programs have no command, no timestamp, no exit: that is null or left out, and no error."""
     [one] = objects(good('info', '--json', write(pty.path('x.cast'), V2, event(1, 'o', 'x'))))

@@ -69,8 +69,8 @@ def test_a_name_is_not_mistaken_for_another_that_looks_alike(sessions, name, fil
     assert good('cat', name) == b'right'
 
 
-def test_a_file_is_taken_before_a_session_and_a_folder_is_not(pty, sessions):
-    """A FILE that exists means itself; a folder of a session's name is no recording, and a path no name."""
+def test_a_session_is_taken_before_a_file_and_a_path_is_no_name(pty, sessions):
+    """As for attach and shim: a name is a session's, whatever stands in the current folder; ./work is the file."""
     path = sessions(f'work-{TIMES[0]}.cast', output(1, b'session'))
     os.mkdir(pty.path('work'))
     assert good('cat', 'work', cwd=pty.folder) == b'session'
@@ -78,7 +78,9 @@ def test_a_file_is_taken_before_a_session_and_a_folder_is_not(pty, sessions):
     run = record('cat', './work', cwd=pty.folder)
     assert run.returncode == 1 and run.stderr == b'record: ./work: No such file or directory\n'
     write(pty.path('work'), V2, output(1, b'file'))
-    assert good('cat', 'work', cwd=pty.folder) == good('cat', './work', cwd=pty.folder) == b'file'
+    assert good('cat', 'work', cwd=pty.folder) == b'session' and good('cat', './work', cwd=pty.folder) == b'file'
+    write(pty.path('other'), V2, output(1, b'file'))
+    assert good('cat', 'other', cwd=pty.folder) == b'file'
     assert good('cat', '-', cwd=pty.folder, input=open(path, 'rb').read()) == b'session'  # pylint: disable=R1732
 
 

@@ -281,16 +281,20 @@ def test_left_stops_at_the_beginning_and_right_at_the_end(pty, minute):
     assert b'second 60' in shown.output
 
 
-def test_questions_of_a_recording_are_not_asked_again(pty):
-    """`play --help`: at a terminal, what would make it answer is left out (its answers would be typed into the shell
-    that comes after the player); into a pipe, the bytes are exact."""
-    path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nb\x1b['), event(0.02, 'o', 'cc\x1b]11;?\x07d'),
-                 event(0.03, 'o', 'END'))
-    shown = player(pty, path)
-    assert shown.exit_status() == 0
-    assert b'ab' in shown.output and b'cdEND' in shown.output and shown.output.count(b'\x1b[6n') == 0
-    assert b']11;?' not in shown.output and b'\x1b[c' not in shown.output
-    assert good('play', path) == b'a\x1b[6nb\x1b[cc\x1b]11;?\x07dEND'
+@pytest.mark.parametrize('key', [RIGHT, 'q', '\x03'], ids=['the end', 'q', 'Ctrl-C'])
+def test_answers_to_a_recordings_questions_reach_nobody(pty, key):
+    """Those that are on their way at the end, too: the terminal answers in order, so what comes before its answer to
+    one more question (CSI 5 n) is thrown away, and the shell that comes after the player gets what is typed behind."""
+    path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nEND'), event(3, 'o', ''))
+    script = f'"$0" play -s 0.1 "$1"; read -r line; echo "[$line]"'
+    shown = pty.terminal('/bin/sh', '-c', script, RECORD, path)
+    shown.wait_text('END')
+    shown.send('\x1b[1;1R' + key)
+    shown.wait(lambda t: b'\x1b[5n' in t.output)
+    shown.send('\x1b]11;rgb:0/0/0\x1b\\ls\r\x1b[0n')
+    shown.wait(lambda t: termios.tcgetattr(t.child.child_fd)[3] & termios.ICANON)
+    shown.send('typed\n')
+    shown.wait_text('[typed]')
 
 
 def test_arrow_keys_work_in_application_mode_too(pty):
@@ -429,17 +433,19 @@ def notes(pty, path, rows=24, cols=80):
 
 
 @pytest.mark.parametrize('version', [2, 3])
-def test_another_size_is_said_once(pty, version):
-    """The recording is played all the same; the note on standard error names the size that it wants."""
-    path = write(pty.path('x.cast'), header(version, 132, 43), ticks(20, 0.01))
-    text = notes(pty, path)
-    assert text.startswith('record: ') and text.count('\n') == 1 and '132x43' in text, text
+@pytest.mark.parametrize('first, later', [((132, 20), ''), ((60, 43), ''), ((132, 43), '140x50'), ((80, 24), '132x43')])
+def test_a_window_that_is_too_small_is_said_once(pty, version, first, later):
+    """The recording is played all the same; a line on standard error names both sizes. Those of later windows are
+    known at the end only."""
+    path = write(pty.path('x.cast'), header(version, *first), event(0.01, 'r', later) if later else '', ticks(3, 0.01))
+    size = later if first == (80, 24) else f'{first[0]}x{first[1]}'
+    assert notes(pty, path) == f'record: {path}: {size} in a window of 80x24\n'
 
 
-def test_the_same_size_and_a_pipe_are_no_matter(pty):
-    """Nothing to say when the sizes are the same, nor when the output is no terminal at all."""
-    path = write(pty.path('x.cast'), header(2, 90, 30), ticks(3, 0.01))
-    assert notes(pty, path, rows=30, cols=90) == ''
+def test_a_window_that_is_large_enough_and_a_pipe_are_no_matter(pty):
+    """Nothing to say when all is seen, nor when the output is no terminal at all."""
+    path = write(pty.path('x.cast'), header(2, 90, 30), event(0.01, 'r', '80x20'), ticks(3, 0.01))
+    assert notes(pty, path, rows=30, cols=90) == notes(pty, path, rows=31, cols=99) == ''
     assert record('play', path).stderr == b''
 
 

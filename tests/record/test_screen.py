@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from harness import RECORD
-from record_tools import event, good, header, output, record, write
+from harness import RECORD, wait_until
+from record_tools import Growing, event, good, header, output, record, write
 
 
 def rows(pty, data, *options, width=20, height=4):
@@ -80,3 +80,59 @@ def test_what_is_no_recording_is_an_error(pty):
     """Nothing is written then."""
     run = record('screen', write(pty.path('no.cast'), 'no\n'))
     assert (run.returncode, run.stdout) == (1, b'') and b'no.cast:1:' in run.stderr
+
+
+def until(pty, live, *options):
+    return pty.background(RECORD, 'screen', *options, live, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+SHIM = {'pid': 1, 'address': 'work'}
+
+
+def is_polling(process):
+    """Whether it sleeps in poll(2) or ppoll(2), of x86-64 or AArch64 (proc(5), syscall): it has looked, and waits for more."""
+    with open(f'/proc/{process.pid}/syscall', encoding='ascii') as f:
+        return f.read().split()[0] in ('7', '271', '73')
+
+
+@pytest.mark.parametrize('last', [['2'], ['2', '\x1b[2K', '\x1b[2J']], ids=['stays', 'gone at once'])
+def test_until_waits_for_a_row_that_matches(pty, last):
+    """-u follows a running session, looks at each row after each event, however short it stands, and writes the screen
+    of that moment. An anchored expression does not match the command line's echo."""
+    live = Growing(pty, pty.path('s.cast'), header(width=20, height=3, shim=SHIM) + event(1, 'o', '$ echo done1\r\ndo'))
+    run = until(pty, live.path, '-u', '^(go|done)[0-9]+$')
+    wait_until(lambda: is_polling(run))
+    live.write(event(2, 'o', 'ne'))
+    live.write(''.join(event(3, 'o', text) for text in last))
+    assert run.communicate(timeout=10) == (b'$ echo done1\ndone2\n\n', b'') and run.returncode == 0
+
+
+def test_until_counts_what_is_on_the_screen_now_and_not_what_was(pty):
+    """What a script waits for may have come before it asks; what has been wiped since is past."""
+    live = Growing(pty, pty.path('s.cast'), header(width=20, height=2, shim=SHIM) + event(1, 'o', 'past\x1b[2J\x1b[Hhere'))
+    assert good('screen', '-u', 'here', live.path) == b'here\n\n'
+    assert good('screen', '-e', '-u', 'e$', '-w', '0', live.path) == b'here\n\n'
+    run = record('screen', '-u', 'past', '-w', '0.1', live.path)
+    assert (run.returncode, run.stdout) == (1, b'') and run.stderr.endswith(b'no row like past in that time\n')
+
+
+@pytest.mark.parametrize('end', ['exit', 'death'])
+def test_until_ends_with_the_session(pty, end):
+    """Status 1, and a message: nothing will come any more."""
+    live = Growing(pty, pty.path('s.cast'), header(shim=SHIM) + event(1, 'o', 'x'))
+    run = until(pty, live.path, '-u', 'y')
+    if end == 'exit':
+        live.write(event(2, 'o', '\r\nz') + event(3, 'x', '0'))
+    live.die()
+    out, said = run.communicate(timeout=10)
+    assert (run.returncode, out) == (1, b'') and said.endswith(b'no row like y before the session ended\n')
+    assert (b'the session died' in said) == (end == 'death')
+    if end == 'exit':
+        assert good('screen', '-u', 'z', live.path).startswith(b'x\nz\n')
+
+
+@pytest.mark.parametrize('options', [['-u', '('], ['-w', '1'], ['-u', 'x', '-t', '1'], ['-u', 'x', '-w', '-1'], ['-u']], ids=' '.join)
+def test_until_that_makes_no_sense_is_a_usage_error(pty, options):
+    """Status 2, as everywhere."""
+    path = write(pty.path('s.cast'), header(), event(1, 'x', '0'))
+    assert record('screen', *options, *([path] if options != ['-u'] else [])).returncode == 2

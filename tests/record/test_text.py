@@ -87,6 +87,17 @@ def test_a_line_that_wrapped_has_one_time(pty):
     assert text == '2026-11-24 03:40:40 ' + 'x' * 30 + 'y' * 30 + '\n'
 
 
+@pytest.mark.parametrize('moved', [8 * 3600, -3600])
+def test_times_are_those_of_the_wall_clock_after_a_suspend_and_a_set_clock(pty, moved):
+    """A `t` event says what time of day it is then (the recording's own clock stood still, or knew nothing of it): what
+    date(1) printed agrees with --times."""
+    said = [time.strftime('%H:%M:%S', time.gmtime(1795491637 + at)) for at in (1, 10 + moved, 71 + moved)]
+    text = in_utc(pty, output(1, said[0].encode() + b'\r\n'), event(10, 't', f'{1795491637 + 10 + moved}.250000'),
+                  output(10, said[1].encode() + b'\r\n'), event(20, 't', 'no time'), output(71, said[2].encode() + b'\r\n'))
+    lines = text.splitlines()
+    assert [line[11:19] for line in lines] == [line[20:] for line in lines] == said
+
+
 def test_times_are_local(pty):
     """grep of a log beside another log on the same machine."""
     path = write(pty.path('t.cast'), header(timestamp=1795491637), output(1, b'x\r\n'))

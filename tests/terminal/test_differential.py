@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from casts import NAMES, cast, write_cast
+from casts import NAMES, as_recording, cast, write_cast
 from grammar import stream
 from oracles import differences
 from record_tools import good
@@ -26,7 +26,7 @@ def check(oracle, recorded, cut, painted=None):
     """What differs at this cut, as a list of sentences: at once, and after the rest of the output."""
     before, size, after = recorded.split(cut)
     if painted is None:
-        painted = good('paint', '-H', 'none', '--to', cut, recorded.path)
+        painted = good('paint', '-H', 'none', '-', input=as_recording(before, recorded.size))
     for when, rest in (('at once', []), ('after the rest', after)):
         wrong = compare(oracle, ([painted, *rest], size), ([*before, *rest], recorded.size))
         wrong = wrong and compare(oracle, ([painted, *rest], size), ([*before, *rest], recorded.size))
