@@ -47,6 +47,7 @@
 #include <cstring>
 #include <ctime>
 #include <cwchar>  // wcwidth, which is POSIX
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -1791,20 +1792,21 @@ struct Row {
     }
 };
 
-/// The lines that have scrolled off the main screen, the oldest first.
+/// The lines that have scrolled off the main screen, the oldest first. Their cells stand in pages, and a page goes when
+/// its last line does: nothing is moved.
 class History {
 public:
     struct Line {
-        std::size_t begin, length;  // in cells_
-        int columns;                // of the screen that it was on
+        std::size_t page, begin, length;  // the page counts from the first one that there ever was
+        int columns;                      // of the screen that it was on
         Pen fill;
         bool wrapped;
     };
 
-    [[nodiscard]] std::size_t size() const { return lines_.size() - first_; }
-    [[nodiscard]] const Line &line(std::size_t i) const { return lines_[first_ + i]; }
+    [[nodiscard]] std::size_t size() const { return lines_.size(); }
+    [[nodiscard]] const Line &line(std::size_t i) const { return lines_[i]; }
     [[nodiscard]] std::span<const Cell> cells(const Line &line) const {
-        return {cells_.data() + line.begin, line.length};
+        return std::span<const Cell>(pages_[line.page - gone_]).subspan(line.begin, line.length);
     }
     /// Whether text goes on from line `i` to the next, or from the newest to a screen of so many columns.
     [[nodiscard]] bool goes_on(std::size_t i, int columns) const {
@@ -1819,54 +1821,58 @@ public:
     void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
         while (!row.wrapped && !text.empty() && text.back() == Cell{' ', row.fill}) text = text.first(text.size() - 1);
-        const std::size_t end = cells_.size() + text.size();
-        lines_.push_back({cells_.size(), text.size(), row.columns, row.fill, row.wrapped});
-        if (end > cells_.capacity()) cells_.reserve(end + end / 4 + kSlack);  // not twice as many
-        cells_.insert(cells_.end(), text.data(), text.data() + text.size());
+        std::size_t begin = lines_.empty() ? 0 : lines_.back().begin + lines_.back().length;
+        if (pages_.empty() || pages_.back().size() - begin < text.size()) {
+            pages_.push_back(std::exchange(spare_, {}));
+            pages_.back().resize(std::max(kPage, text.size()));
+            begin = 0;
+        }
+        std::copy(text.data(), text.data() + text.size(), pages_.back().data() + begin);
+        lines_.push_back({gone_ + pages_.size() - 1, begin, text.size(), row.columns, row.fill, row.wrapped});
         weight_ += weight(lines_.back());
-        while ((weight_ > most || memory() > kMostMemory) && size() > 1) weight_ -= weight(lines_[first_++]);
-        if (lines_[first_].begin + first_ > (end + lines_.size()) / 4 + kSlack) forget();
+        while ((weight_ > most || memory() > kMostMemory) && size() > 1) {
+            weight_ -= weight(lines_.front());
+            lines_.pop_front();
+            for (; gone_ < lines_.front().page; ++gone_) {
+                spare_ = std::move(pages_.front());
+                pages_.pop_front();
+            }
+        }
     }
 
     /// Takes the newest line back.
     Row pop() {
         const Line line = lines_.back();
-        const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
+        const std::span<const Cell> text = cells(line);
         Row row{.columns = line.columns, .used = static_cast<int>(line.length), .fill = line.fill,
-                .wrapped = line.wrapped, .cells = {first, cells_.end()}};
+                .wrapped = line.wrapped, .cells = {text.begin(), text.end()}};
         if (std::ssize(row.cells) < line.columns) row.cells.resize(static_cast<std::size_t>(line.columns));
-        cells_.erase(first, cells_.end());
         lines_.pop_back();
+        if (!lines_.empty()) pages_.resize(lines_.back().page - gone_ + 1);
         weight_ -= weight(line);
         return row;
     }
 
     void strip(const Ink &ink) {
-        for (Cell &cell : cells_) ink.strip(cell);
+        for (auto &page : pages_) std::ranges::for_each(page, [&](Cell &cell) { ink.strip(cell); });
     }
 
 private:
-    static constexpr std::size_t kSlack = 16 << 10;        // to forget means to move what stays
-    static constexpr std::size_t kMostMemory = 12 << 20;   // bytes; a third more with what is not forgotten yet
+    static constexpr std::size_t kPage = 4096;            // cells
+    static constexpr std::size_t kMostMemory = 16 << 20;  // bytes
 
     /// The fewest bytes that a line takes.
     static std::size_t weight(const Line &line) { return line.length + (line.wrapped ? 0 : 2); }
 
     [[nodiscard]] std::size_t memory() const {
-        return (cells_.size() - lines_[first_].begin) * sizeof(Cell) + size() * sizeof(Line);
+        return pages_.size() * kPage * sizeof(Cell) + lines_.size() * sizeof(Line);
     }
 
-    void forget() {
-        const std::size_t gone = lines_[first_].begin;
-        cells_.erase(cells_.begin(), cells_.begin() + static_cast<std::ptrdiff_t>(gone));
-        lines_.erase(lines_.begin(), lines_.begin() + static_cast<std::ptrdiff_t>(std::exchange(first_, 0)));
-        for (Line &line : lines_) line.begin -= gone;
-    }
-
-    std::vector<Cell> cells_;
-    std::vector<Line> lines_;
-    std::size_t first_ = 0;   // the lines before it are too many, and will go
-    std::size_t weight_ = 0;  // of the others
+    std::deque<std::vector<Cell>> pages_;  // each is used up to the end of the last line in it
+    std::vector<Cell> spare_;              // the page that went last
+    std::deque<Line> lines_;
+    std::size_t gone_ = 0;    // pages
+    std::size_t weight_ = 0;  // of the lines
 };
 
 // === 6. The model ====================================================================================================
@@ -2141,6 +2147,13 @@ struct Screen {
 
 // --- characters
 
+/// The character of `size` bytes that may be one. (U+FFFE is none.)
+char32_t decode(const char *bytes, std::size_t size) {
+    if (utf8_length(bytes, bytes + size) != size) return U'\uFFFD';
+    const char32_t code = decode_utf8(bytes, size);
+    return code == 0xFFFE ? U'\uFFFD' : code;
+}
+
 /// Puts bytes together to characters (RFC 3629). What is none, its older longer forms included, is one U+FFFD.
 class Characters {
 public:
@@ -2155,7 +2168,7 @@ public:
             missing_ = std::countl_one(byte) - 1;
         } else {
             bytes_[size_++] = static_cast<char>(byte);
-            if (--missing_ == 0) put(decode());
+            if (--missing_ == 0) put(decode(bytes_.data(), size_));
         }
     }
 
@@ -2170,12 +2183,6 @@ public:
     [[nodiscard]] std::string_view unfinished() const { return {bytes_.data(), missing_ == 0 ? 0 : size_}; }
 
 private:
-    [[nodiscard]] char32_t decode() const {
-        const std::size_t length = utf8_length(bytes_.data(), bytes_.data() + size_);
-        const char32_t code = length != size_ ? U'\uFFFD' : decode_utf8(bytes_.data(), length);
-        return code == 0xFFFE ? U'\uFFFD' : code;
-    }
-
     std::array<char, 6> bytes_{};
     std::size_t size_ = 0;
     int missing_ = 0;  // bytes
@@ -2518,16 +2525,20 @@ private:
         const auto put_it = [this](char32_t c) { put(c); };
         while (!text.empty()) {
             const std::size_t n = plain_length(text);
+            std::size_t length = utf8_length(text.data(), text.data() + text.size());
             if (n > 0) {
                 characters_.end(put_it);
                 put_ascii(text.substr(0, n));
             } else if (text[0] == '\x7F') {
                 characters_.end(put_it);
                 last_ = 0;
+            } else if (length > 0 && characters_.is_whole()) {
+                put(decode(text.data(), length));
             } else {
                 characters_.feed(static_cast<unsigned char>(text[0]), put_it);
+                length = 1;
             }
-            text.remove_prefix(std::max<std::size_t>(n, 1));
+            text.remove_prefix(std::max(n, length));
         }
     }
 
@@ -2536,6 +2547,7 @@ private:
             for (const char c : text) put(static_cast<unsigned char>(c));
             return;
         }
+        const Cell pattern{' ', cursor_.pen};
         last_ = static_cast<unsigned char>(text.back());
         while (!text.empty()) {
             if (std::exchange(cursor_.wrap, false) && settings_.is_on<7>()) wrap_line();
@@ -2543,8 +2555,10 @@ private:
             const int n = text.size() < static_cast<std::size_t>(room) ? static_cast<int>(text.size()) : room;
             Cell *const cells = open(from, from + n);
             const char *const written = text.data();
-            const Pen pen = cursor_.pen;
-            for (int i = 0; i < n; ++i) cells[i] = {static_cast<unsigned char>(written[i]), pen};
+            for (int i = 0; i < n; ++i) {
+                std::memcpy(cells + i, &pattern, sizeof pattern);  // 16 bytes at once: half the time
+                cells[i].code = static_cast<unsigned char>(written[i]);
+            }
             text.remove_prefix(static_cast<std::size_t>(n));
             cursor_.wrap = n == room;
             cursor_.column = from + n - (cursor_.wrap ? 1 : 0);
