@@ -53,7 +53,6 @@
 #include <memory>
 #include <numeric>
 #include <optional>
-#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -2933,9 +2932,9 @@ void Model::resize(int columns, int rows) {
     rows = std::clamp(rows, 1, std::min(kMostCells / columns, kMostRows));
     if (rows == rows_ && columns == columns_) return;
     const int gone = std::max(cursor_.row - (rows - 1), 0), below = rows + (alternate_ ? 0 : gone);
-    const auto has_text = [this](int y) { return !text_of(main_row(y)).empty(); };
-    const auto lost = std::views::iota(std::min(below, rows_), rows_);
-    if (std::ranges::any_of(lost, has_text)) tell(alternate_ ? Change::cut_behind : Change::cut);
+    bool lost = false;
+    for (int y = below; y < rows_; ++y) lost = lost || !text_of(main_row(y)).empty();
+    if (lost) tell(alternate_ ? Change::cut_behind : Change::cut);
     const int old_rows = std::exchange(rows_, rows), old_columns = std::exchange(columns_, columns);
     if (old_rows == 0) reset_tabs();
     std::vector<Row> back;
@@ -3050,13 +3049,14 @@ public:
         is_sure_ = true;
     }
 
+    static bool has_background(const Cell &cell) { return cell.pen.background != 0; }
+
     /// One line, or its cells from `from` on. `fill_to`: it is filled to there, and what follows makes it wrap; else 0.
     /// `from_wrap`: it is itself where the one before wrapped to, which may have given all of it a background.
     void put_line(std::span<const Cell> cells, const Pen &fill, bool from_wrap, std::size_t fill_to = 0,
                   std::size_t from = 0) {
         const std::size_t size = cells.size();
         const Pen rest = size < columns_ ? fill : size == columns_ ? erased_pen(cells.back()) : Pen();
-        const auto has_background = [](const Cell &cell) { return cell.pen.background != 0; };
         while (fill_to == 0 && !cells.empty() && cells.back() == Cell{' ', rest}) cells = cells.first(cells.size() - 1);
         const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
         const std::size_t length = std::max({cells.size(), fill_to, from});
@@ -3114,10 +3114,10 @@ public:
         put_kept_modes();
         put_settings();
         put_keyboard(main.keyboard);
-        if (!used) put_history(history_bytes);
+        const bool goes_on = !used && put_history(history_bytes);
         const int saved_row = std::min(main.saved.row, model_.rows_ - 1);
         const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, saved_row);
-        put_rows(main, aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor), goes_on_from_history() && !used);
+        put_rows(main, aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor), goes_on);
         if (model_.alternate_) enter_alternate();
         else visit_alternate();
         put_saved(model_.screens_[model_.alternate_].saved);
@@ -3153,11 +3153,12 @@ private:
     void start_over() {
         out_.append("\x18\x1B\\").append(kNoKeyboards).append("\x1B[?1049l").append(kNoKeyboards);
         out_.append("\x1B[?12;1007;1034;1036;1039r");  // as attach has kept them
-        out_.append(kTakeBack).append("\x1B[?6l\x1B[r").append(kScreenIsWiped).append("\x1B" "7");
+        out_.append(kTakeBack).append(" ");            // a blank, for a single shift is over then
+        out_.append("\x1B[?6l\x1B[r").append(kScreenIsWiped).append("\x1B" "7");
     }
 
-    /// The lines that scrolled off, as many of the last as take `most` bytes.
-    void put_history(std::size_t most) {
+    /// The lines that scrolled off, as many of the last as take `most` bytes. Whether they go on in the first row.
+    bool put_history(std::size_t most) {
         std::vector<std::string> lines;
         std::size_t bytes = 0;
         for (std::size_t i = model_.history_.size(); i > 0; --i) {
@@ -3168,6 +3169,7 @@ private:
         }
         std::ranges::reverse(lines);
         for (const std::string &line : lines) out_ += line;
+        return !lines.empty() && model_.history_.goes_on(model_.history_.size() - 1, model_.columns_);
     }
 
     [[nodiscard]] std::string history_line(std::size_t i) const {
@@ -3177,23 +3179,19 @@ private:
         const std::span<const Cell> cells = history.cells(line);
         const std::span<const Cell> next = is_newest ? model_.row(0).text() : history.cells(history.line(i + 1));
         Brush brush(model_.ink_, model_.columns_, false);
-        const std::size_t width = line.columns == model_.columns_ ? fill_of(cells, next) : cells.size();
+        const std::size_t width = line.columns == model_.columns_ ? fill_of(cells, line.fill, next) : cells.size();
         brush.put_line(cells, line.fill, i > 0 && history.goes_on(i - 1, 0), goes_on ? width : 0);
         brush.set_pen(Pen());
         return brush.out() + (goes_on ? "" : "\r\n");
     }
 
-    /// Whether the newest of those lines goes on in the first row.
-    [[nodiscard]] bool goes_on_from_history() const {
-        const std::size_t size = model_.history_.size();
-        return size > 0 && model_.history_.goes_on(size - 1, model_.columns_);
-    }
-
-    /// The columns that a line which goes on in `next` must fill.
-    [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, std::span<const Cell> next) const {
+    /// The columns that a line which goes on in `next` must fill: not the last one, when a wide character had no place
+    /// there, and its background is none.
+    [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill, std::span<const Cell> next) const {
         const auto columns = static_cast<std::size_t>(model_.columns_);
+        const bool is_short = columns > 1 && cells.size() + 1 == columns && fill == Pen();
         const bool next_is_wide = next.size() > 1 && next[1].code == Cell::kRight;
-        return columns - (next_is_wide && columns > 1 && cells.size() + 1 == columns ? 1 : 0);
+        return columns - (is_short && next_is_wide && std::ranges::none_of(cells, Brush::has_background) ? 1 : 0);
     }
 
     /// Rows up to `last`. Of the one with the cursor what is left of it waits for put_cursor(), unless that would break
@@ -3203,7 +3201,7 @@ private:
         for (int y = 0; y <= last; ++y) {
             const Row &row = screen.row(y);
             const bool goes_on = row.wrapped && y < last;
-            const std::size_t fill_to = goes_on ? fill_of(row.shown(), screen.row(y + 1).shown()) : 0;
+            const std::size_t fill_to = goes_on ? fill_of(row.shown(), row.fill, screen.row(y + 1).shown()) : 0;
             const bool waits = shows_cursor && y == model_.cursor_.row && !from_wrap && !goes_on && !model_.is_narrowed();
             const std::size_t size = out_.size();
             brush_.put_line(row.shown(), row.fill, from_wrap, fill_to, waits ? text_end() : 0);
@@ -3223,7 +3221,7 @@ private:
 
     [[nodiscard]] static bool is_blank(const Row &row) {
         const auto blank = [](const Cell &cell) { return cell == Cell(); };
-        return std::ranges::all_of(row.shown(), blank) && row.fill == Pen();
+        return std::ranges::all_of(row.shown(), blank) && (row.used >= row.columns || row.fill == Pen());
     }
 
     // --- the cursor
@@ -3236,8 +3234,8 @@ private:
 
     void go(int row, int column) {
         const bool is_there = std::exchange(at_start_, column == 0) && column == 0 && row == row_;
-        if (is_there) return;
-        if (aligned_) put_place(row, column);
+        if (aligned_) put_place(row, column);  // which says that rows have been made use of
+        else if (is_there) return;
         else if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
         if (!aligned_ && column > 0) put_number("\x1B[", column + 1, 'G');
         else if (!aligned_) out_ += "\r";

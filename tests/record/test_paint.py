@@ -1,9 +1,8 @@
-"""`record paint` and `record keyframe`: what brings a terminal from a shell's prompt to the state of a session.
+"""`record paint`: what brings a terminal from a shell's prompt to the state of a session.
 
 That the state is right, terminals that others wrote tell (tests/terminal). Here it is told by record itself: what was
 painted is recorded, and that recording shows and paints the same. Authority: section 7 of the contract.
 """
-import json
 import os
 import random
 import re
@@ -12,8 +11,9 @@ import time
 
 import pytest
 
+from grammar import Everything, stream
 from harness import PYTHON, RECORD
-from record_tools import (OWN_MEMORY, casts, event, good, header, load, output, printed, record, write)
+from record_tools import OWN_MEMORY, casts, event, good, header, output, printed, record, write
 
 SIZE = {'width': 20, 'height': 6}
 LONG = ''.join(f'\x1b[3{n % 8}mline {n}\x1b[m\r\n' for n in range(40))
@@ -62,8 +62,12 @@ STATES = {
     'titles': '\x1b]2;first\x07\x1b[22;0;0t\x1b]0;second\x1b\\',
     'colours': '\x1b]4;1;#ff0000;2;rgb:00/ff/00\x07\x1b]11;black\x1b\\\x1b]12;red\x07\x1b]112\x07',
     'an open link': '\x1b]8;id=a;http://example.com/\x1b\\text',
-    'a guarded character': '\x1b[1"qab\x1b[0"qcd\r',
-    'double width': '\x1b#6wide\r\nnormal\r\n\x1b#3top',
+    'a pending wrap behind an erased line': 'x' * 20 + '\x1b[2K',
+    'a pending wrap at a side margin': '\x1b[?69h\x1b[3;9s\x1b[2;4Habcdef',
+    'text on both sides of the cursor': 'left' + '\x1b[15Gright\x1b[5G',
+    'a cursor behind a gap': 'left\x1b[15G',
+    'a cursor within a wide character': 'a你好\x1b[3G',
+    'a shape of the cursor that was taken back': '\x1b[5 q\x1b[0 q',
     'a repeatable character': 'abc',
     'a repeatable character in insert mode': 'abc\r\x1b[4hz',
     'half a character': 'ab\u20ac'.encode()[:-1],
@@ -122,7 +126,7 @@ def test_what_the_user_had_scrolls_away_and_is_not_erased(pty):
 def test_a_session_that_only_printed_lines_is_shown_under_the_command(pty):
     """No row is named, no blank row printed."""
     painted = good('paint', recording(pty, 'a.cast', '$ echo one\r\none\r\n$ ')).decode()
-    assert painted == '\r\x1b[m\x1b[J$ echo one\r\none\r\n$\x1b[2G '
+    assert painted == '\r\x1b[m\x1b[J$ echo one\r\none\r\n$ '
 
 
 def test_a_paint_asks_nothing_and_answers_nothing(pty):
@@ -143,91 +147,38 @@ def test_history_is_as_long_as_it_is_asked_for(pty, most, lines):
     assert shown == list(range(195 - lines, 200))
 
 
-def test_all_history_is_the_output_without_questions_and_then_the_screen(pty):
-    """-H all: the bytes from the first one."""
-    data = LONG.encode() + b'\x1b[6n\x1b[?1049h\x1b[Hfull\x1b[?25l'
-    painted = good('paint', '-H', 'all', recording(pty, 'a.cast', data))
-    assert painted.startswith(data.replace(b'\x1b[6n', b''))
-    same(pty, recording(pty, 'there.cast', data), recording(pty, 'late.cast', painted))
+@pytest.mark.parametrize('data, painted', [
+    ('$ echo one\r\none\r\n$ ', '$ echo one\r\none\r\n$ '),
+    ('aws \u2601\ufe0f $ ', 'aws \u2601\ufe0f $ '),
+    ('\u0031\ufe0f\u20e3 \U0001f44d\U0001f3fd x', '\u0031\ufe0f\u20e3 \U0001f44d\U0001f3fd x'),
+    ('\U0001f3f3\ufe0f\u200d\U0001f308 $ \x1b[m', '\U0001f3f3\ufe0f\u200d\U0001f308 $ \x1b[m'),
+    ('\u2601\ufe0f $ \x1b[18Ghi\x1b[6G', '\x1b[6G\x1b[18Ghi\r\u2601\ufe0f $\x1b[6G\x1b[m'),
+    ('\u2601\ufe0f $  \x1b7\x1b[B\r\x1b8', '\x1b[6G\x1b7\r\u2601\ufe0f $\x1b[6G\x1b[m'),
+    ('\u2601\ufe0f      |  |  x', '\u2601\ufe0f\x1b[8G|\x1b[11G|\x1b[14Gx'),
+])
+def test_text_is_painted_as_text_and_once(pty, data, painted):
+    """Terminals differ about the width of what has VS16, a joiner or a skin tone: no character is written anew at a column by number, and
+    what stands behind a gap has its own column."""
+    assert good('paint', recording(pty, 'a.cast', data)).decode() == '\r\x1b[m\x1b[J' + painted
 
 
-def test_a_change_of_size_counts_when_it_stands_before_the_place(pty):
-    """Sizes are events of their own: those at the place belong to it, those behind more output do not."""
-    path = write(pty.path('r.cast'), header(**SIZE), output(1, b'one\r\n'), event(2, 'r', '30x4'), output(3, b'two'),
-                 event(4, 'r', '10x3'))
-    size = {to: load(good('keyframe', '--to', to, path))[0] for to in (0, 4, 5, 6, 8)}
-    assert [(h['width'], h['height']) for h in size.values()] == [(20, 6), (20, 6), (30, 4), (30, 4), (10, 3)]
+@pytest.mark.parametrize('seed', range(20))
+def test_painted_a_fresh_model_is_in_the_same_state(pty, seed):
+    """A hundred states of random output, of every sequence with any number, in windows from 1x1 up."""
+    for n in range(100):
+        dice = random.Random(f'{seed} {n}')
+        size = {'height': dice.choice((1, 2, 6, 12)), 'width': dice.choice((1, 2, 7, 20, 40))}
+        there = recording(pty, 'there.cast', b''.join(stream(dice, (size['height'], size['width']), 40, Everything)), size=size)
+        painted = good('paint', there)
+        assert good('paint', recording(pty, 'late.cast', painted, size=size)) == painted, (seed, n)
 
 
-def test_a_keyframe_is_a_recording_of_one_event(pty):
-    """Anything plays it."""
-    path = recording(pty, 'a.cast', LONG)
-    head, events = load(good('keyframe', path))
-    assert head == {'version': 2, 'width': 20, 'height': 6, 'timestamp': 0}
-    assert [e[:2] for e in events] == [[0.0, 'o']] and events[0][2].encode() == good('paint', path)
-
-
-def test_a_keyframe_holds_bytes_that_are_no_utf8(pty):
-    """Half a character at its end: exact in a `b` event, as everywhere."""
-    key = write(pty.path('key.cast'), good('keyframe', recording(pty, 'a.cast', b'a\xe2\x82')))
-    assert [e[1] for e in load(open(key, 'rb').read())[1]] == ['b', 'o'] and printed(key).endswith(b'\xe2\x82')
-
-
-def places(path):
-    """For each line of output: (byte of the file where it begins, bytes of output before it)."""
-    found, position, covered = [], 0, False
-    with open(path, 'rb') as f:
-        at = len(f.readline())
-        for line in f:
-            kind = json.loads(line)[1]
-            if not covered:
-                found.append((at, position))
-            covered = kind == 'b'
-            if kind == 'o':
-                position += len(json.loads(line)[2].encode())
-            at += len(line)
-    return found
-
-
-@pytest.mark.parametrize('name', ['bash', 'vim', 'less', 'dialog'])
-def test_going_on_from_a_keyframe_gives_the_same(pty, name):
-    """The next keyframe is made from the last: it must not matter how often."""
-    path = os.path.join(os.path.dirname(casts('bash.cast')[0]), name + '.cast')
-    lines, dice = places(path), random.Random(name)
-    end = len(printed(path))
-    for _ in range(4):
-        (_, first), (skip, second) = sorted(dice.sample(lines, 2))
-        key = write(pty.path('key1.cast'), good('keyframe', '--to', first, path))
-        at = next(o for o, p in lines if p == first)
-        key = write(pty.path('key2.cast'), good('keyframe', '--key', key, '--skip', f'{at}:{first}', '--to', second, path))
-        to = dice.randint(second, end)
-        assert good('paint', '--key', key, '--skip', f'{skip}:{second}', '--to', to, path) == good('paint', '--to', to, path)
-
-
-def test_files_may_be_descriptors(pty):
-    """How the shim hands them over."""
-    path = recording(pty, 'a.cast', LONG)
-    key = os.open(write(pty.path('k.cast'), good('keyframe', path)), os.O_RDONLY)
-    fd = os.open(path, os.O_RDONLY)
-    end = os.path.getsize(path)
-    assert good('paint', '--key', f'/dev/fd/{key}', '--skip', f'{end}:{len(LONG)}', f'/dev/fd/{fd}',
-                pass_fds=(fd, key)) == good('paint', path)
-
-
-@pytest.mark.parametrize('make', [
-    lambda pty: ['--to', '9999', recording(pty, 'a.cast', 'short')],
-    lambda pty: [pty.path('none.cast')],
-    lambda pty: [write(pty.path('bad.cast'), header(**SIZE), output(1, b'x'), '[2, "o", 3]\n', output(3, b'y'))],
-    lambda pty: ['--key', pty.path('none.cast'), recording(pty, 'a.cast', 'x')],
-    lambda pty: ['--key', write(pty.path('key.cast'), '{"version": 2, "wid'), recording(pty, 'a.cast', 'x')],
-    lambda pty: ['--key', write(pty.path('key.cast'), 'nothing\n'), recording(pty, 'a.cast', 'x')],
-    lambda pty: ['--to', '40', '--skip', '9999:30', recording(pty, 'a.cast', 'x' * 35)],
-], ids=['too short', 'no file', 'a bad line', 'no keyframe', 'a torn keyframe', 'no such keyframe', 'skipped too far'])
-@pytest.mark.parametrize('command', ['paint', 'keyframe'])
-def test_nothing_is_written_before_a_failure(pty, command, make):
-    """The caller can then do something else: nobody has seen half a screen."""
-    run = record(command, *make(pty))
-    assert run.returncode == 1 and run.stdout == b'' and run.stderr.startswith(b'record: ')
+def test_a_wrapped_line_gains_no_blanks_when_the_window_has_become_wider(pty):
+    """What is copied from the scrollback is what was printed."""
+    path = write(pty.path('wider.cast'), header(**SIZE), output(1, b'x' * 50 + b'\r\n' * 8), event(2, 'r', '30x6'))
+    assert b'x' * 50 + b'\r\n' in good('paint', path)
+    path = recording(pty, 'wide.cast', 'x' + '你' * 12 + '\r\n' * 8)
+    assert ('x' + '你' * 12 + '\r\n').encode() in good('paint', path)
 
 
 @pytest.mark.parametrize('options', [['-H', 'x'], ['-H', ''], ['-H', '1T'], ['--to', '-1'], ['--skip', '5']])
