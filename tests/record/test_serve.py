@@ -5,6 +5,7 @@ Authority: the fenced text 'questions about the past' (PastMessage), and section
 import json
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -225,9 +226,9 @@ def test_a_far_place_is_looked_for_in_several_questions(pty):
     ('none', 1 << 20, 0), ('64', 1 << 20, 4), ('64K', 64, 4), ('64K', 0, 0), ('1M', 1 << 20, 1995), ('all', 1 << 40, 1995)])
 def test_history_is_bounded_by_the_question_and_by_the_option(pty, kept, asked, lines):
     """-H is what the helper keeps, `from` what this client wants of it."""
-    path = recording(pty, ''.join(f'{n:14}\r\n' for n in range(2000)).join(('[1, "o", "', '"]\n')).replace('\r\n', '\\r\\n'))
+    path = recording(pty, ''.join(f'{n:014}\r\n' for n in range(2000)).join(('[1, "o", "', '"]\n')).replace('\r\n', '\\r\\n'))
     helper = Helper(pty, path, arguments=['-H', kept]).read_all(path, size=(20, 6))
-    shown = [int(word) for word in helper.paint(asked).split() if word.isdigit()]
+    shown = [int(number) for number in re.findall(rb'\d{14}', helper.paint(asked))]
     assert shown == list(range(1995 - lines, 2000))
 
 
@@ -239,7 +240,8 @@ def test_a_terminal_that_shows_something_already_is_painted_from_the_start(pty, 
     path = recording(pty, output(1, LINES + b'\x1b[2;5H\x1b[?1000hthe state'))
     helper = Helper(pty, path).read_all(path, size=(20, 6))
     late = recording(pty, output(1, shown.encode() + helper.paint(0, 1)), name='late.cast')
-    assert good('paint', '-H', 'none', late) == good('paint', '-H', 'none', path)
+    shown = good('paint', '-H', 'none', late).replace(b'\x1b[0 q', b'')  # (it has been told that the cursor's shape is the usual one)
+    assert shown == good('paint', '-H', 'none', path)
     assert b'line 1\r' not in helper.paint(0, 1)
 
 
