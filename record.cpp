@@ -4854,9 +4854,9 @@ private:
         if (!window.seekable() || window.size() < message.to || message.to < message.from) return false;
         const std::uint64_t end = std::min(message.to, message.from + kMostRead);
         Place place{.offset = message.from};
-        std::string_view rest_of_line;
         window.seek(static_cast<off_t>(place.offset));
         if (!model_ && place.offset > 0) {
+            std::string_view rest_of_line;  // nothing, when a line begins there
             window.seek(static_cast<off_t>(place.offset) - 1);
             const Taken taken = take_line(window, end, rest_of_line);
             if (taken == Taken::none) message.to = message.from;
@@ -5074,15 +5074,15 @@ constexpr char kScreenHelp[] =
     "Usage: record screen [OPTION]... FILE\n"
     "Writes what is on the screen at the end of a recording (of a running session: now), one line for each row.\n"
     "\n"
-    "  -e, --escapes        with colours and other renditions, as escape sequences\n"
-    "  -t, --start TIME     the screen at TIME, in seconds\n"
-    "  -u, --until REGEX    wait until a row matches REGEX, a POSIX extended regular expression; exit with status\n"
-    "                       1 if the session ends before\n"
-    "  -w, --within SECONDS with -u: exit with status 1 after SECONDS\n"
+    "  -e, --escapes         with colours and other renditions, as escape sequences\n"
+    "  -t, --start TIME      the screen at TIME, in seconds\n"
+    "  -u, --until REGEX     wait until a row matches REGEX, a POSIX extended regular expression; exit with\n"
+    "                        status 1 if the session ends before\n"
+    "  -w, --within SECONDS  wait no longer than SECONDS, then exit with status 1\n"
     "\n"
-    "-u looks at the screen as it is now, then after each output. The terminal's echo of a command is on the\n"
+    "The screen is looked at as it is now, then after each output. The terminal's echo of a command is on the\n"
     "screen as well: anchor REGEX, as in '^[0-9]+ passed', so that it does not match what was typed. A session\n"
-    "started with shim -n has no recording that could be followed.\n";
+    "started with shim -n has no recording to follow.\n";
 
 constexpr char kPaintHelp[] =
     "Usage: record paint [OPTION]... FILE\n"
