@@ -2299,7 +2299,6 @@ private:
 
     /// The rows above go into the history.
     void keep_lines(int count) {
-        addressed_ = addressed_ || count > 0;  // all rows are in use
         for (int y = 0; y < count; ++y) {
             tell(Change::row_leaves, &at(y));
             history_.push(at(y), history_most_);
@@ -2483,6 +2482,7 @@ private:
         cursor_row().time = now_;
         if (cursor_.row == margins_.bottom && is_between_margins()) scroll(margins_.top, 1);
         else if (cursor_.row != margins_.bottom && cursor_.row < rows_ - 1) ++cursor_.row;
+        if (cursor_.row == rows_ - 1) note_place();  // all rows are in use
         stay();
     }
     void reverse_index() {
@@ -3103,7 +3103,7 @@ private:
 class Painter {
 public:
     explicit Painter(const Model &model)
-        : model_(model), brush_(model.ink_, model.columns_, true), out_(brush_.out()), aligned_(model.addressed_) {}
+        : model_(model), brush_(model.ink_, model.columns_, true), out_(brush_.out()), aligned_(model.addressed_ || model.rows_ == 1) {}
 
     std::string paint(std::size_t history_bytes, bool used) {
         const Screen &main = model_.screens_[0];
@@ -3132,17 +3132,15 @@ public:
     std::string undo() {
         const Cursor &left = model_.alternate_ ? model_.screens_[0].saved : model_.cursor_;  // the main screen's
         const bool margins = model_.has_margins();
-        out_ = "\x18";
+        if (!model_.sequences_.unfinished().empty()) out_ += '\x18';
         if (margins || model_.cursor_.origin) out_ += "\x1B[?6l\x1B[r";
         if (model_.alternate_) out_ += undo_keyboard(model_.screens_[1].keyboard) + "\x1B[?1049l";
         out_ += undo_keyboard(model_.screens_[0].keyboard);
-        for (std::size_t i = 0; i < kModes.size(); ++i) {
-            const int now = model_.settings_.modes[i];  // the contrary of what the program chose
-            if (kModes[i].initial < 0 && now >= 0) put_mode(kModes[i].number, now == 0);
-        }
-        out_ += kTakeBack;
+        undo_settings();
         if (left.origin) out_ += "\x1B[?6l";
         if (left.origin || (margins && !model_.alternate_)) put_place(left.row, left.column);
+        if (left.pen != Pen()) out_ += "\x1B]8;;\x1B\\\x1B[m";
+        put_sets(left, Cursor());
         return std::move(out_);
     }
 
@@ -3234,8 +3232,8 @@ private:
 
     void go(int row, int column) {
         const bool is_there = std::exchange(at_start_, column == 0) && column == 0 && row == row_;
-        if (aligned_) put_place(row, column);  // which says that rows have been made use of
-        else if (is_there) return;
+        if (is_there) return;
+        if (aligned_) put_place(row, column);
         else if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
         if (!aligned_ && column > 0) put_number("\x1B[", column + 1, 'G');
         else if (!aligned_) out_ += "\r";
@@ -3425,6 +3423,23 @@ private:
             const std::string which = "\x1B[>" + std::to_string(i);
             if (values[i] < 0) out_ += which + "n";
             if (values[i] > 0) out_ += which + ";" + std::to_string(values[i] - 1) + final;
+        }
+    }
+
+    /// The contrary of what the program chose.
+    void undo_settings() {
+        const Settings &settings = model_.settings_;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const int now = settings.modes[i], initial = kModes[i].initial;
+            if (now != initial) put_mode(kModes[i].number, initial < 0 ? now == 0 : initial == 1);
+        }
+        for (std::size_t i = 0; i < settings.modify.size(); ++i) {
+            if (settings.modify[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "m";
+            if (settings.format[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "f";
+        }
+        if (settings.shape > 0) out_ += "\x1B[0 q";
+        for (const auto &[which, colour] : settings.colours) {
+            out_ += "\x1B]1" + (which.size() > 2 ? "0" + which : which) + "\x1B\\";  // 4;n by 104;n, 10 by 110
         }
     }
 
