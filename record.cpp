@@ -3061,9 +3061,12 @@ public:
         const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
         const std::size_t length = std::max({cells.size(), fill_to, from});
         is_sure_ = true;
-        if (from_wrap) put_cell(cells.empty() ? Cell{' ', rest} : cells[0]);  // only a character makes it wrap
+        const Cell first = cells.empty() ? Cell{' ', rest} : cells[0];
+        const bool crosses = std::exchange(crosses_, crosses_ && !(from_wrap && has_background(first)));
+        if (from_wrap) put_cell(first);  // only a character makes it wrap
         else if (from > 0 && from < columns_ && (length > from || rest.background != 0)) put_column(from);
         put_cells(cells, from_wrap ? 1 : from, length, rest);
+        crosses_ = crosses;
         if (fill_to > 0) return;
         if ((length == 0 || length % columns_ != 0) && (rest.background != 0 || coloured)) {
             set_pen(rest);
