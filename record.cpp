@@ -2299,6 +2299,7 @@ private:
 
     /// The rows above go into the history.
     void keep_lines(int count) {
+        addressed_ = addressed_ || count > 0;  // all rows are in use
         for (int y = 0; y < count; ++y) {
             tell(Change::row_leaves, &at(y));
             history_.push(at(y), history_most_);
