@@ -1668,11 +1668,11 @@ private:
 // A terminal that shows nothing: what a terminal would have on its two screens and in its head after some output. Where
 // terminals differ it does what most of xterm, kitty, alacritty, VTE and tmux do; what each thing means is said in
 // xterm's manual (ctlseqs), DEC's and ECMA-48. It holds what can be seen or typed later: characters, renditions, the
-// cursor, modes, keys; no pictures, no sound, no lines of double size. Any bytes in any state are taken, cut anywhere, in
-// bounded memory and time, and nothing is ever asked or answered.
+// cursor, modes, keys; no pictures, no sound, no lines of double size. Any bytes in any state are taken, cut anywhere,
+// in bounded memory and time, and nothing is ever asked or answered.
 //
-// Its parts, each on its own: renditions; settings; a screen; characters out of bytes; and then the model, which has the
-// cursor and moves it.
+// Its parts come first, each on its own: renditions, settings, a screen, characters out of bytes. Then the model, which
+// has the cursor and moves it.
 
 constexpr int kMostColumns = 8192, kMostRows = 1024, kMostCells = 128 << 10;  // of a screen: a larger one is cut
 constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
@@ -1710,8 +1710,8 @@ void set_rendition(Pen &pen, Ink &ink, int n) {
     else set_flag(pen, n == 6 ? 5 : n);  // xterm blinks at one speed
 }
 
-/// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a colour
-/// space may stand before red, green and blue). Gives how many numbers belong to it.
+/// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
+/// colour space may stand before red, green and blue). Gives how many numbers belong to it.
 std::size_t set_colour(Pen &pen, Ink &ink, const Csi &csi, std::size_t i, std::size_t parts) {
     const auto number = [&](std::size_t at) { return static_cast<std::uint32_t>(std::min(csi.at(at, 0), 255)); };
     const std::uint32_t kind = number(i + 1);
@@ -1893,7 +1893,7 @@ struct Screen {
         std::iota(order.begin(), order.end(), std::uint16_t{0});
     }
 
-    /// Moves whole lines from `top` to the bottom margin up (down if negative). Gives the first of those that come free.
+    /// Moves whole lines from `top` to `bottom` up (down if negative). Gives the first of those that come free.
     int scroll(int top, int bottom, int lines) {
         const int n = std::abs(lines);
         const auto first = order.begin() + top, last = order.begin() + bottom + 1;
@@ -1990,8 +1990,8 @@ class Painter;
 
 class Model {
 public:
-    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: rows with
-    /// text below the cursor are lost as the window becomes lower; `cut_behind`: such rows of the main screen, while the
+    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: the window
+    /// becomes lower, and rows with text below the cursor are lost; `cut_behind`: rows of the main screen, while the
     /// alternate one is shown.
     enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate, cut, cut_behind };
     using Watcher = std::function<void(Change, const Row *)>;
@@ -2273,6 +2273,7 @@ private:
         cursor_row().time = now_;
         if (cursor_.row == margins_.bottom && is_between_margins()) scroll(margins_.top, 1);
         else if (cursor_.row != margins_.bottom && cursor_.row < rows_ - 1) ++cursor_.row;
+        if (cursor_.row == rows_ - 1) note_place();  // all rows are in use
         stay();
     }
     void reverse_index() {
@@ -2715,8 +2716,8 @@ private:
     Micros now_ = 0;
 };
 
-/// As xterm does it: lines are not broken anew; when there are fewer rows, those above the cursor go off, when more, they
-/// come back. Text that waits to wrap goes on behind what stood there, which a wider window shows again.
+/// As xterm does it: lines are not broken anew; when there are fewer rows, those above the cursor go off, when more,
+/// they come back. Text that waits to wrap goes on behind what stood there, which a wider window shows again.
 void Model::resize(int columns, int rows) {
     columns = std::clamp(columns, 1, kMostColumns);
     rows = std::clamp(rows, 1, std::min(kMostCells / columns, kMostRows));
@@ -2767,15 +2768,16 @@ void Model::resize(int columns, int rows) {
 constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 constexpr char kNoKeyboards[] = "\x1B[<99u\x1B[=0u";
 
-/// What takes back the settings of a program, whatever they are. Not here: margins and origin mode, which move the
-/// cursor; the title; and what is as the user likes it. In this order: no string or sequence that is cut short; shape of
-/// the cursor, link, palette, colours; cursor keys, reverse video ... side margins, keypad; mouse, focus; paste and so
-/// on; autowrap, cursor, keyboard and insert mode; tab stops; character sets; xterm's modifiers of keys; rendition.
+/// What takes back the settings of a program, whatever they are; but margins and origin mode, which move the cursor,
+/// the title, and what is as the user likes it.
 constexpr std::string_view kTakeBack =
-    "\x18\x1B\\\x1B[0 q\x1B]8;;\x1B\\\x1B]104\x1B\\\x1B]110\x1B\\\x1B]111\x1B\\\x1B]112\x1B\\\x1B]117\x1B\\\x1B]119\x1B\\"
-    "\x1B[?1;4;5;41;42;44;45;66;69;80;1045l\x1B>\x1B[?9;1000;1001;1002;1003;1004;1005;1006;1015;1016l"
-    "\x1B[?2004;2026;2031;2048;9001l\x1B[?7;25h\x1B[2;4;20l\x1B[12h\x1B[?5W"
-    "\x1B(B\x1B)B\x1B*B\x1B+B\x0F\x1B[>m\x1B[>4m\x1B[>f\x1B[m";
+    "\x1B[0 q\x1B]8;;\x1B\\\x1B]104\x1B\\"                   // shape of the cursor, link, palette
+    "\x1B]110\x1B\\\x1B]111\x1B\\\x1B]112\x1B\\\x1B]117\x1B\\\x1B]119\x1B\\"  // colours
+    "\x1B[?1;4;5;41;42;44;45;66;69;80;1045l\x1B>"            // cursor keys, reverse video ... side margins; keypad
+    "\x1B[?9;1000;1001;1002;1003;1004;1005;1006;1015;1016l"  // mouse, focus
+    "\x1B[?2004;2026;2031;2048;9001l"                        // paste ... Win32 keys
+    "\x1B[?7;25h\x1B[2;4;20l\x1B[12h\x1B[?5W"                 // autowrap, cursor; keyboard, insert; tab stops
+    "\x1B(B\x1B)B\x1B*B\x1B+B\x0F\x1B[>m\x1B[>4m\x1B[>f\x1B[m";  // character sets, xterm's keys, rendition
 
 /// Writes characters and lines with their renditions.
 class Brush {
@@ -2785,10 +2787,6 @@ public:
         : ink_(ink), columns_(static_cast<std::size_t>(columns)), crosses_(crosses) {}
 
     [[nodiscard]] std::string &out() { return out_; }
-
-    void put_number(const char *before, std::size_t number, char final) {
-        out_ += before + std::to_string(number) + final;
-    }
 
     void set_pen(const Pen &pen) {
         if (pen == pen_) return;
@@ -2835,7 +2833,7 @@ public:
     }
 
     void put_column(std::size_t x) {
-        put_number("\x1B[", x + 1, 'G');
+        out_ += "\x1B[" + std::to_string(x + 1) + "G";
         is_sure_ = true;
     }
 
@@ -2851,9 +2849,12 @@ public:
         const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
         const std::size_t length = std::max({cells.size(), fill_to, from});
         is_sure_ = true;
-        if (from_wrap) put_cell(cells.empty() ? Cell{' ', rest} : cells[0]);  // only a character makes it wrap
+        const Cell first = cells.empty() ? Cell{' ', rest} : cells[0];
+        const bool crosses = std::exchange(crosses_, crosses_ && !(from_wrap && has_background(first)));
+        if (from_wrap) put_cell(first);  // only a character makes it wrap
         else if (from > 0 && from < columns_ && (length > from || rest.background != 0)) put_column(from);
         put_cells(cells, from_wrap ? 1 : from, length, rest);
+        crosses_ = crosses;
         if (fill_to > 0) return;
         if ((length == 0 || length % columns_ != 0) && (rest.background != 0 || coloured)) {
             set_pen(rest);
@@ -2893,7 +2894,8 @@ private:
 class Painter {
 public:
     explicit Painter(const Model &model)
-        : model_(model), brush_(model.ink_, model.columns_, true), out_(brush_.out()), aligned_(model.addressed_) {}
+        : model_(model), brush_(model.ink_, model.columns_, true), out_(brush_.out()),
+          aligned_(model.addressed_) {}
 
     std::string paint(std::size_t history_bytes, bool used) {
         const Screen &main = model_.screens_[0];
@@ -2907,7 +2909,9 @@ public:
         const bool goes_on = !used && put_history(history_bytes);
         const int saved_row = std::min(main.saved.row, model_.rows_ - 1);
         const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, saved_row);
-        put_rows(main, aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor), goes_on);
+        const int last = aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor);
+        aligned_ = last == model_.rows_ - 1;
+        put_rows(main, last, goes_on);
         if (model_.alternate_) enter_alternate();
         else visit_alternate();
         put_saved(model_.screens_[model_.alternate_].saved);
@@ -2922,17 +2926,15 @@ public:
     std::string undo() {
         const Cursor &left = model_.alternate_ ? model_.screens_[0].saved : model_.cursor_;  // the main screen's
         const bool margins = model_.has_margins();
-        out_ = "\x18";
+        if (!model_.sequences_.unfinished().empty()) out_ += '\x18';
         if (margins || model_.cursor_.origin) out_ += "\x1B[?6l\x1B[r";
         if (model_.alternate_) out_ += undo_keyboard(model_.screens_[1].keyboard) + "\x1B[?1049l";
         out_ += undo_keyboard(model_.screens_[0].keyboard);
-        for (std::size_t i = 0; i < kModes.size(); ++i) {
-            const int now = model_.settings_.modes[i];  // the contrary of what the program chose
-            if (kModes[i].initial < 0 && now >= 0) put_mode(kModes[i].number, now == 0);
-        }
-        out_ += kTakeBack;
+        undo_settings();
         if (left.origin) out_ += "\x1B[?6l";
         if (left.origin || (margins && !model_.alternate_)) put_place(left.row, left.column);
+        if (left.pen != Pen()) out_ += "\x1B]8;;\x1B\\\x1B[m";
+        put_sets(left, Cursor());
         return std::move(out_);
     }
 
@@ -2992,7 +2994,8 @@ private:
             const Row &row = screen.row(y);
             const bool goes_on = row.wrapped && y < last;
             const std::size_t fill_to = goes_on ? fill_of(row.shown(), row.fill, screen.row(y + 1).shown()) : 0;
-            const bool waits = shows_cursor && y == model_.cursor_.row && !from_wrap && !goes_on && !model_.is_narrowed();
+            const bool is_last = shows_cursor && y == model_.cursor_.row;
+            const bool waits = is_last && !from_wrap && !goes_on && !model_.is_narrowed();
             const std::size_t size = out_.size();
             brush_.put_line(row.shown(), row.fill, from_wrap, fill_to, waits ? text_end() : 0);
             at_start_ = !from_wrap && out_.size() == size;
@@ -3024,8 +3027,8 @@ private:
 
     void go(int row, int column) {
         const bool is_there = std::exchange(at_start_, column == 0) && column == 0 && row == row_;
-        if (aligned_) put_place(row, column);  // which says that rows have been made use of
-        else if (is_there) return;
+        if (is_there) return;
+        if (aligned_) put_place(row, column);
         else if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
         if (!aligned_ && column > 0) put_number("\x1B[", column + 1, 'G');
         else if (!aligned_) out_ += "\r";
@@ -3115,7 +3118,8 @@ private:
     void put_cursor() {
         const Cursor &cursor = model_.cursor_;
         const Row &row = model_.row(cursor.row);
-        const int before = Model::column_before(cursor.column, cursor.wrap, row), shift = cursor.column - model_.shown_column();
+        const int before = Model::column_before(cursor.column, cursor.wrap, row);
+        const int shift = cursor.column - model_.shown_column();
         const bool repeatable = model_.last_ != 0, narrowed = model_.is_narrowed();
         const int from = !narrowed ? 0 : cursor.wrap || repeatable ? before : cursor.column;
         const int end = !narrowed ? static_cast<int>(text_end()) : cursor.column + (cursor.wrap ? 1 : 0);
@@ -3215,6 +3219,23 @@ private:
             const std::string which = "\x1B[>" + std::to_string(i);
             if (values[i] < 0) out_ += which + "n";
             if (values[i] > 0) out_ += which + ";" + std::to_string(values[i] - 1) + final;
+        }
+    }
+
+    /// The contrary of what the program chose.
+    void undo_settings() {
+        const Settings &settings = model_.settings_;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const int now = settings.modes[i], initial = kModes[i].initial;
+            if (now != initial) put_mode(kModes[i].number, initial < 0 ? now == 0 : initial == 1);
+        }
+        for (std::size_t i = 0; i < settings.modify.size(); ++i) {
+            if (settings.modify[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "m";
+            if (settings.format[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "f";
+        }
+        if (settings.shape > 0) out_ += "\x1B[0 q";
+        for (const auto &[which, colour] : settings.colours) {
+            out_ += "\x1B]1" + (which.size() > 2 ? "0" + which : which) + "\x1B\\";  // 4;n by 104;n, 10 by 110
         }
     }
 

@@ -67,6 +67,18 @@ def test_painted_tmux_pane_is_the_one_that_was_there(tmux, name):
     assert not wrong, '\n'.join(wrong)
 
 
+@pytest.mark.parametrize('data', [
+    '\x1b[1;1H\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466\x1b[1;20H|',
+    'aws \u2601\ufe0f $ ', '1\ufe0f\u20e3 \U0001f44d\U0001f3fd \U0001f3f3\ufe0f\u200d\U0001f308 $ ls',
+    '\x1b[44m\u2601\ufe0f    |\x1b[m      |\r\n\U0001f9d1\u200d\U0001f4bb $ ',
+])
+def test_emoji_are_painted_where_the_tmux_pane_had_them(tmux, tmp_path, data):
+    """It gives VS16, joiners and skin tones other widths than the model does: text is text, and a frame's bar stands once, in its column."""
+    recorded = write_cast(tmp_path / 'emoji.cast', [data.encode()], (3, 40), random.Random(1))
+    wrong = check(tmux, recorded, len(data.encode()))
+    assert not wrong, '\n'.join(wrong)
+
+
 def check_random(oracle, tmp_path, seed):
     chance = random.Random(f'xterm {seed}')
     tokens = stream(chance, SMALL, chance.choice((10, 30, 60, 120)))

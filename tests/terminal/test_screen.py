@@ -12,7 +12,7 @@ from casts import NAMES, cast, write_cast
 from oracles import differences, parse
 from record_tools import event, good, header, output, write
 
-TMUX_OTHERWISE = ('alternates', 'vttest-sets', 'vttest-cursor')  # it clears what 47 does not, and knows two character sets; what 132 columns clear
+TMUX_OTHERWISE = ('alternates', 'vttest-sets')  # it clears what 47 does not, and knows two character sets
 TIMES = int(os.environ.get('ORACLE_CUTS', '0'))
 
 
