@@ -37,6 +37,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <bitset>
 #include <cerrno>
 #include <charconv>
 #include <climits>
@@ -48,6 +49,7 @@
 #include <cstring>
 #include <ctime>
 #include <cwchar>  // wcwidth, which is POSIX
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -1325,32 +1327,79 @@ Csi parse_csi(std::string_view bytes) {
 }
 
 // === 5. Rows and lines ===============================================================================================
-// What stands on a terminal's screen. A row is made of cells, and a cell of two numbers: a character (or a place in the
-// pool, where those with combining marks stand in full) and the index of its pen, the rendition. A row holds only the
-// cells that are in use, and the pen of all that follow: so to clear one takes no time. Lines that scrolled off are
-// kept as cells, too; nothing is put into bytes before it is painted.
+// What stands on a terminal's screen. A row is made of cells, and a cell is a character and its rendition. A row holds
+// only the cells that are in use, and the rendition of all that follow: so to clear one takes no time. What is rare and
+// long, characters with combining marks and links, stands once in Ink, and cells have its number there. Lines that
+// scrolled off are kept as cells, too; nothing is put into bytes before it is painted.
 
-constexpr std::size_t kMostPens = 192 << 10;                      // different ones, of all cells that are kept
-constexpr std::size_t kMostMarks = 16, kMostPool = 256 << 10;     // on one character, in all of them
-constexpr std::size_t kMostLinks = 1000, kMostLinkLength = 2048;  // addresses, bytes of each
+constexpr std::size_t kMostMarks = 16;                       // on one character
+constexpr std::size_t kMostInk = 16 << 10, kMostInkBytes = 1 << 20;
+constexpr std::size_t kMostLinkLength = 2048;                // bytes
 
-/// The columns that a character takes: 0 (it combines), 1 or 2. wcwidth(3) knows, in a UTF-8 locale.
-int width_of(char32_t c) {
-    [[maybe_unused]] static const char *const locale = std::setlocale(LC_CTYPE, "C.UTF-8");
-    const int width = c < 0x300 ? 1 : ::wcwidth(static_cast<wchar_t>(c));
+// Ranges of characters, each as its first and its last: what newer libcs know (glibc 2.36 has Unicode 14, musl 12), and
+// for a system without any locale for UTF-8 what is common.
+constexpr std::array kWide = std::to_array<char32_t>({
+    0x1100, 0x115F, 0x231A, 0x231B, 0x2329, 0x232A, 0x23E9, 0x23EC, 0x23F0, 0x23F0, 0x23F3, 0x23F3, 0x25FD, 0x25FE,
+    0x2614, 0x2615, 0x2648, 0x2653, 0x267F, 0x267F, 0x2693, 0x2693, 0x26A1, 0x26A1, 0x26AA, 0x26AB, 0x26BD, 0x26BE,
+    0x26C4, 0x26C5, 0x26CE, 0x26CE, 0x26D4, 0x26D4, 0x26EA, 0x26EA, 0x26F2, 0x26F3, 0x26F5, 0x26F5, 0x26FA, 0x26FA,
+    0x26FD, 0x26FD, 0x2705, 0x2705, 0x270A, 0x270B, 0x2728, 0x2728, 0x274C, 0x274C, 0x274E, 0x274E, 0x2753, 0x2755,
+    0x2757, 0x2757, 0x2795, 0x2797, 0x27B0, 0x27B0, 0x27BF, 0x27BF, 0x2B1B, 0x2B1C, 0x2B50, 0x2B50, 0x2B55, 0x2B55,
+    0x2E80, 0x3029, 0x302E, 0x303E, 0x3041, 0x3096, 0x309B, 0xA4C6, 0xA960, 0xA97C, 0xAC00, 0xD7A3, 0xF900, 0xFAD9,
+    0xFE10, 0xFE19, 0xFE30, 0xFE6B, 0xFF01, 0xFF60, 0xFFE0, 0xFFE6, 0x16FE0, 0x16FE3, 0x16FF0, 0x1B2FB,
+    0x1F004, 0x1F004, 0x1F0CF, 0x1F0CF, 0x1F18E, 0x1F18E, 0x1F191, 0x1F19A, 0x1F200, 0x1F320, 0x1F32D, 0x1F335,
+    0x1F337, 0x1F37C, 0x1F37E, 0x1F393, 0x1F3A0, 0x1F3CA, 0x1F3CF, 0x1F3D3, 0x1F3E0, 0x1F3F0, 0x1F3F4, 0x1F3F4,
+    0x1F3F8, 0x1F43E, 0x1F440, 0x1F440, 0x1F442, 0x1F4FC, 0x1F4FF, 0x1F53D, 0x1F54B, 0x1F54E, 0x1F550, 0x1F567,
+    0x1F57A, 0x1F57A, 0x1F595, 0x1F596, 0x1F5A4, 0x1F5A4, 0x1F5FB, 0x1F64F, 0x1F680, 0x1F6C5, 0x1F6CC, 0x1F6CC,
+    0x1F6D0, 0x1F6D2, 0x1F6D5, 0x1F6DF, 0x1F6EB, 0x1F6EC, 0x1F6F4, 0x1F6FC, 0x1F7E0, 0x1F7F0, 0x1F90C, 0x1F93A,
+    0x1F93C, 0x1F945, 0x1F947, 0x1F9FF, 0x1FA70, 0x1FAF6, 0x20000, 0x3134A});
+constexpr std::array kMarks = std::to_array<char32_t>({
+    0x300, 0x36F, 0x483, 0x489, 0x591, 0x5BD, 0x5BF, 0x5BF, 0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7, 0x5C7, 0x610, 0x61A,
+    0x64B, 0x65F, 0x670, 0x670, 0x6D6, 0x6DC, 0x6DF, 0x6E4, 0x6E7, 0x6E8, 0x6EA, 0x6ED, 0x898, 0x89F, 0x8CA, 0x8D2,
+    0x8E3, 0x902, 0x93C, 0x93C, 0x941, 0x948, 0x94D, 0x94D, 0x951, 0x957, 0x962, 0x963, 0xB55, 0xB55, 0xC3C, 0xC3C,
+    0xD81, 0xD81, 0xE31, 0xE31, 0xE34, 0xE3A, 0xE47, 0xE4E, 0xEB1, 0xEB1, 0xEB4, 0xEBC, 0xEC8, 0xECD, 0x1160, 0x11FF,
+    0x180F, 0x180F, 0x1ABF, 0x1ACE, 0x1DC0, 0x1DFF, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060, 0x206F, 0x20D0, 0x20F0,
+    0x302A, 0x302D, 0x3099, 0x309A, 0xA82C, 0xA82C, 0xFE00, 0xFE0F, 0xFE20, 0xFE2F, 0xFEFF, 0xFEFF, 0x10EAB, 0x10EAC,
+    0x10F82, 0x10F85, 0x11070, 0x11070, 0x11073, 0x11074, 0x110C2, 0x110C2, 0x111CF, 0x111CF, 0x1193B, 0x1193C,
+    0x1193E, 0x1193E, 0x11943, 0x11943, 0x16FE4, 0x16FE4, 0x1CF00, 0x1CF46, 0x1E2AE, 0x1E2AE, 0xE0001, 0xE01EF});
+constexpr std::array kNarrow = std::to_array<char32_t>({
+    0x600, 0x605, 0x6DD, 0x6DD, 0x70F, 0x70F, 0x8E2, 0x8E2, 0x1734, 0x1734, 0x110BD, 0x110BD, 0x110CD, 0x110CD,
+    0x1F93B, 0x1F93B, 0x1F946, 0x1F946});
+
+/// The columns that a character takes: 0 (it combines), 1 or 2, as far as nothing above tells: wcwidth(3) in the first
+/// locale for UTF-8 that there is.
+int find_width(char32_t c) {
+    static const bool has_locale = std::ranges::any_of(std::array{"C.UTF-8", "en_US.UTF-8", ""}, [](const char *name) {
+        return std::setlocale(LC_CTYPE, name) != nullptr && ::wcwidth(L'\u4E2D') == 2;
+    });
+    const auto is_in = [c](std::span<const char32_t> ranges) {
+        const auto next = std::ranges::upper_bound(ranges, c);
+        return (next - ranges.begin()) % 2 == 1 || (next != ranges.begin() && next[-1] == c);
+    };
+    if (is_in(kWide)) return 2;
+    if (is_in(kMarks)) return 0;
+    const int width = has_locale && !is_in(kNarrow) ? ::wcwidth(static_cast<wchar_t>(c)) : 1;
     return width < 0 ? 1 : width;
+}
+
+/// The same; each character is looked for once.
+int width_of(char32_t c) {
+    static std::array<signed char, 0x20000> known{};  // a width and 1; 0: not looked for yet
+    if (c < 0x300) return 1;
+    if (c >= known.size()) return find_width(c);
+    if (known[c] == 0) known[c] = static_cast<signed char>(find_width(c) + 1);
+    return known[c] - 1;
 }
 
 /// A rendition: what SGR sets, and the link (OSC 8). A colour is 0 (the default), n + 1 (n of 256) or kRgb + 0xRRGGBB.
 struct Pen {
     enum Flag : std::uint16_t {
         bold = 1, faint = 2, italic = 4, underline = 8 | 16 | 32, underline_once = 8, blink = 64, inverse = 128,
-        hidden = 256, struck = 512, overline = 1024, guarded = 2048  // from selective erasing (DECSCA)
+        hidden = 256, struck = 512, overline = 1024
     };
     static constexpr std::uint32_t kRgb = 1 << 24;
-    std::uint32_t foreground = 0, background = 0, underline_colour = 0;
+    std::uint32_t foreground = 0, background = 0;
     std::uint16_t flags = 0;
-    std::uint16_t link = 0;  // an index of Ink's
+    std::uint16_t extra = 0;  // a number of Ink's: the colour of an underline, the link
 
     bool operator==(const Pen &) const = default;
 };
@@ -1366,49 +1415,52 @@ constexpr std::array kRenditions{
     Rendition{Pen::struck, 9, 29},  Rendition{Pen::overline, 53, 55}};
 
 struct Cell {
-    static constexpr char32_t kRight = 0, kPool = 0x110000;
-    char32_t code;      // a character; kRight: right half of a wide one; kPool + place in the pool
-    std::uint32_t pen;  // an index of Ink's
+    static constexpr char32_t kRight = 0, kMarked = 0x110000;
+    char32_t code = ' ';  // a character; kRight: right half of a wide one; kMarked + a number of Ink's: with marks
+    Pen pen;
 
     bool operator==(const Cell &) const = default;
 };
 
-/// What the numbers in cells and pens stand for. When there are more than may be, the last go without: a rendition is
-/// the default one, a mark or a link is left out.
+/// Values that have numbers, each value one; T() has 0.
+template <typename T> class Numbered {
+public:
+    [[nodiscard]] const T &at(std::size_t number) const { return values_[number]; }
+    [[nodiscard]] std::size_t size() const { return values_.size(); }
+
+    std::size_t number_of(const T &value) {
+        const auto [known, is_new] = numbers_.try_emplace(value, values_.size());
+        if (is_new) values_.push_back(value);
+        return known->second;
+    }
+
+private:
+    std::map<T, std::size_t> numbers_{{T(), 0}};
+    std::vector<T> values_{T()};
+};
+
+/// What the numbers in cells stand for. When it is full, the model goes through all its cells and strips them (tidy),
+/// and begins with an empty one: to fill it takes far more output than there are cells to be stripped.
 class Ink {
 public:
-    [[nodiscard]] const Pen &pen(std::uint32_t index) const { return pens_[index]; }
-    [[nodiscard]] const std::string &link(std::uint16_t index) const { return links_[index]; }
-    /// Whether much has come since the last time that what is not needed was thrown away (which takes as long as there
-    /// are cells).
-    [[nodiscard]] bool is_crowded() const {
-        const bool grown = pens_.size() > most_pens_ || pool_.size() > most_pool_ || links_.size() > most_links_;
-        return grown || refused_ > kMostRefused;
-    }
+    struct Extra {
+        std::uint32_t underline_colour = 0;
+        std::string link;  // as OSC 8 has it: parameters, a semicolon, the address
 
-    /// The index of a pen. One that was looked for lately is found; another is entered, perhaps twice.
-    std::uint32_t index_of(const Pen &pen) {
-        const std::uint32_t colours = (pen.foreground * 31 + pen.background) * 31 + pen.underline_colour;
-        const std::uint32_t mixed = colours + pen.flags * 7U + pen.link;
-        std::uint32_t &known = recent_[(mixed ^ mixed >> 8 ^ mixed >> 16) % recent_.size()];
-        if (pens_[known] == pen) return known;
-        if (pens_.size() > kMostPens) return refuse<std::uint32_t>(0);
-        known = enter(pen);
-        return known;
-    }
+        auto operator<=>(const Extra &) const = default;
+    };
 
-    std::uint16_t add_link(std::string_view link) {
-        if (links_.size() > kMostLinks) return refuse<std::uint16_t>(0);
-        if (links_.back() != link) links_.emplace_back(link);
-        return static_cast<std::uint16_t>(links_.size() - 1);
+    [[nodiscard]] const Extra &extra(const Pen &pen) const { return extras_.at(pen.extra); }
+    void set_extra(Pen &pen, const Extra &extra) {
+        const std::size_t known = extras_.size();
+        pen.extra = static_cast<std::uint16_t>(extras_.number_of(extra));
+        if (extras_.size() > known) bytes_ += extra.link.size();
     }
 
     /// The code for a character with one more mark on it.
     char32_t add_mark(char32_t code, char32_t mark) {
-        if (pool_.size() > kMostPool) return refuse(code);
-        std::u32string all = code < Cell::kPool ? std::u32string(1, code) : pooled(code);
-        if (all.size() > kMostMarks) return code;
-        return add_to_pool(all += mark);
+        const std::u32string all = characters(code) + mark;
+        return all.size() > kMostMarks + 1 ? code : Cell::kMarked + static_cast<char32_t>(marked_.number_of(all));
     }
 
     void append_text(const Cell &cell, std::string &text) const {
@@ -1416,97 +1468,45 @@ public:
         const auto append = [&](char32_t c) { text.append(bytes.data(), put_utf8(bytes.data(), c)); };
         if (cell.code == Cell::kRight) return;
         if (cell.code < 0x80) text += static_cast<char>(cell.code);
-        else if (cell.code < Cell::kPool) append(cell.code);
-        else std::ranges::for_each(pooled(cell.code), append);
+        else if (cell.code < Cell::kMarked) append(cell.code);
+        else std::ranges::for_each(characters(cell.code), append);
     }
 
-    class Renewal;
-
-private:
-    static constexpr std::size_t kMostRefused = 16 << 10;
-
-    template <typename T> T refuse(T instead) {
-        ++refused_;
-        return instead;
+    [[nodiscard]] bool is_full() const {
+        return extras_.size() >= kMostInk || marked_.size() >= kMostInk || bytes_ >= kMostInkBytes;
     }
-
-    std::uint32_t enter(const Pen &pen) {
-        if (pens_.size() == pens_.capacity()) pens_.reserve(pens_.size() + pens_.size() / 4 + 64);  // not twice as many
-        pens_.push_back(pen);
-        return static_cast<std::uint32_t>(pens_.size() - 1);
-    }
-
-    /// A character with its marks: the pool has its length before it.
-    [[nodiscard]] std::u32string pooled(char32_t code) const {
-        const std::size_t place = code - Cell::kPool;
-        return pool_.substr(place + 1, pool_[place]);
-    }
-    char32_t add_to_pool(const std::u32string &characters) {
-        const auto code = static_cast<char32_t>(Cell::kPool + pool_.size());
-        pool_ += static_cast<char32_t>(characters.size());
-        pool_ += characters;
-        return code;
-    }
-
-    std::vector<Pen> pens_{Pen{}};
-    std::array<std::uint32_t, 256> recent_{};  // where to find them
-    std::u32string pool_;
-    std::vector<std::string> links_{""};
-    std::size_t most_pens_ = 16 << 10, most_pool_ = 64 << 10, most_links_ = kMostLinks / 2;
-    std::size_t refused_ = 0;
-};
-
-/// Takes over what is still needed of `old`: to be told all pens and cells that there are, which are changed.
-class Ink::Renewal {
-public:
-    explicit Renewal(Ink &old) : old_(old), pens_(old.pens_.size(), 0), links_(old.links_.size(), 0) {}
-
-    void keep(Pen &pen) {
-        std::uint16_t &link = links_[pen.link];
-        if (pen.link != 0 && link == 0) link = fresh_.add_link(old_.links_[pen.link]);
-        pen.link = link;
-    }
-    void keep(std::uint32_t &index) {
-        std::uint32_t &pen = pens_[index];
-        if (index != 0 && pen == 0) {
-            pen = fresh_.enter(old_.pens_[index]);
-            keep(fresh_.pens_.back());
-        }
-        index = pen;
-    }
-    void keep(Cell &cell) {
-        keep(cell.pen);
-        if (cell.code >= Cell::kPool) cell.code = fresh_.add_to_pool(old_.pooled(cell.code));
-    }
-    void finish() {
-        fresh_.most_pens_ += fresh_.pens_.size() + fresh_.pens_.size() / 4;
-        fresh_.most_pool_ += fresh_.pool_.size() + fresh_.pool_.size() / 4;
-        fresh_.most_links_ += fresh_.links_.size();
-        old_ = std::move(fresh_);
+    /// Makes the cell independent of this.
+    void strip(Cell &cell) const {
+        cell.pen.extra = 0;
+        if (cell.code >= Cell::kMarked) cell.code = characters(cell.code)[0];
     }
 
 private:
-    Ink &old_;
-    Ink fresh_;
-    std::vector<std::uint32_t> pens_;  // the new index for each old one
-    std::vector<std::uint16_t> links_;
+    [[nodiscard]] std::u32string characters(char32_t code) const {
+        return code < Cell::kMarked ? std::u32string(1, code) : marked_.at(code - Cell::kMarked);
+    }
+
+    Numbered<Extra> extras_;
+    Numbered<std::u32string> marked_;
+    std::size_t bytes_ = 0;  // of the links
 };
 
-/// A row of a screen. Columns count from 0, and `to` is one more than the last.
+/// A row of a screen. Columns count from 0, and `to` is one more than the last. When the screen becomes narrower, the
+/// cells beyond its edge stay for when it is wide again; what erases up to the edge erases them, too.
 struct Row {
-    static constexpr int kFewestDoubled = 8;  // columns that a row must have to be shown twice as wide
-    int columns = 0;
-    int used = 0;             // the cells in use; what comes after them is blank
-    std::uint32_t fill = 0;   // ... with this pen
+    int columns = 0;          // that are seen
+    int used = 0;             // the cells in use: beyond `columns` too; what comes after them is blank
+    Pen fill;                 // ... with this pen, as far as it is seen
     bool wrapped = false;     // the text goes on in the next row
-    char size = '5';          // ESC # 3, 4: double height; 5: single; 6: double width
     Micros time = 0;          // of the last change
     std::vector<Cell> cells;  // none before the first use, then one for each column
 
-    [[nodiscard]] int last_column() const { return size == '5' ? columns - 1 : columns / 2 - 1; }
-    /// The cells in use, as far as they can be seen.
-    [[nodiscard]] std::span<const Cell> text() const {
-        return {cells.data(), static_cast<std::size_t>(std::min(used, last_column() + 1))};
+    /// All cells in use, also those that are hidden.
+    [[nodiscard]] std::span<const Cell> text() const { return {cells.data(), static_cast<std::size_t>(used)}; }
+    /// Those that are seen; but not a wide character at the edge of which a half would be seen.
+    [[nodiscard]] std::span<const Cell> shown() const {
+        const int end = std::min(used, columns);
+        return text().first(static_cast<std::size_t>(is_right_half(end) ? end - 1 : end));
     }
     /// The cell at `x`, or what is there when it is not in use.
     [[nodiscard]] Cell at(int x) const { return x < used ? *(cells.data() + x) : Cell{' ', fill}; }
@@ -1521,20 +1521,21 @@ struct Row {
         return first;
     }
 
-    void clear(std::uint32_t pen) {
+    void clear(const Pen &pen) {
         used = 0;
         fill = pen;
         wrapped = false;
-        size = '5';
     }
 
+    void drop_hidden() { used = std::min(used, columns); }
+
     /// A wide character that lies across the left side of column `x` becomes two blanks: half of one is none.
-    void split(int x, std::uint32_t pen) {
+    void split(int x, const Pen &pen) {
         if (is_right_half(x) && x > 0) std::fill_n(cells.data() + x - 1, 2, Cell{' ', pen});
     }
 
     /// Cells [from, to) are to be written, and come from there: gives the first.
-    Cell *open(int from, int to, std::uint32_t pen) {
+    Cell *open(int from, int to, const Pen &pen) {
         if (from < used) {
             split(from, pen);
             split(to, pen);
@@ -1544,7 +1545,7 @@ struct Row {
         return cells.data() + from;
     }
 
-    void erase(int from, int to, std::uint32_t pen) {
+    void erase(int from, int to, const Pen &pen) {
         split(from, pen);
         split(to, pen);
         if (to < columns) {
@@ -1558,10 +1559,11 @@ struct Row {
     }
 
     /// Moves the cells of [from, to) to the right (left if negative); what comes free is blank.
-    void shift(int from, int to, int count, std::uint32_t pen) {
+    void shift(int from, int to, int count, const Pen &pen) {
         const int n = std::min(std::abs(count), to - from);
         if (n <= 0) return;
         Cell *const first = reach(to) + from, *const last = cells.data() + to;
+        if (to == columns) drop_hidden();
         split(from, pen);
         split(to, pen);
         split(count < 0 ? from + n : to - n, pen);
@@ -1569,101 +1571,179 @@ struct Row {
         else std::fill(first, std::copy_backward(first, last - n, last), Cell{' ', pen});
     }
 
-    /// What comes to the right is blank, without a background.
+    /// What comes to the right is what was there, else blank, without a background.
     void set_columns(int count) {
-        const int seen = last_column() + 1;
-        if (count > columns && fill != 0) {
-            reach(seen);
-            fill = 0;
-        }
-        if (size != '5') used = std::min(used, seen);
+        if (count == columns) return;
+        if (fill != Pen()) reach(columns);
+        fill = Pen();
         columns = count;
-        split(count, fill);
-        used = std::min(used, count);
-        if (!cells.empty()) cells.resize(static_cast<std::size_t>(count));
-        if (columns < kFewestDoubled) size = '5';
+        if (!cells.empty() && std::ssize(cells) < count) cells.resize(static_cast<std::size_t>(count));
     }
 };
 
-/// The lines that have scrolled off the main screen, the oldest first.
+/// The lines that have scrolled off the main screen, the oldest first. Their cells stand in pages, and a page goes when
+/// its last line does: nothing is moved.
 class History {
 public:
     struct Line {
-        std::size_t begin, length;  // in cells_
-        int columns;                // of the screen that it was on
-        std::uint32_t fill;
+        std::size_t page, begin, length;  // the page counts from the first one that there ever was
+        int columns;                      // of the screen that it was on
+        Pen fill;
         bool wrapped;
-        char size;
     };
 
-    [[nodiscard]] std::size_t size() const { return lines_.size() - first_; }
-    [[nodiscard]] const Line &line(std::size_t i) const { return lines_[first_ + i]; }
+    [[nodiscard]] std::size_t size() const { return lines_.size(); }
+    [[nodiscard]] const Line &line(std::size_t i) const { return lines_[i]; }
     [[nodiscard]] std::span<const Cell> cells(const Line &line) const {
-        return {cells_.data() + line.begin, line.length};
+        return std::span<const Cell>(pages_[line.page - gone_]).subspan(line.begin, line.length);
     }
-    /// Whether text goes on from the newest line to the screen.
-    [[nodiscard]] bool wraps() const { return size() > 0 && lines_.back().wrapped; }
+    /// Whether text goes on from line `i` to the next, or from the newest to a screen of so many columns.
+    [[nodiscard]] bool goes_on(std::size_t i, int columns) const {
+        const Line &each = line(i);
+        const bool is_whole = each.length <= static_cast<std::size_t>(each.columns);
+        return each.wrapped && is_whole && each.columns == (i + 1 < size() ? line(i + 1).columns : columns);
+    }
     void clear() { *this = History(); }
 
-    /// Adds a line, and forgets the oldest: what stays takes `most` bytes to paint, or a little more.
+    /// Adds a line, and forgets the oldest: what stays takes `most` bytes to paint, or a little more, and not much
+    /// memory.
     void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
         while (!row.wrapped && !text.empty() && text.back() == Cell{' ', row.fill}) text = text.first(text.size() - 1);
-        lines_.push_back({cells_.size(), text.size(), row.columns, row.fill, row.wrapped, row.size});
-        cells_.insert(cells_.end(), text.data(), text.data() + text.size());
+        std::size_t begin = lines_.empty() ? 0 : lines_.back().begin + lines_.back().length;
+        if (pages_.empty() || pages_.back().size() - begin < text.size()) {
+            pages_.push_back(std::exchange(spare_, {}));
+            pages_.back().resize(std::max(kPage, text.size()));
+            begin = 0;
+        }
+        std::copy(text.data(), text.data() + text.size(), pages_.back().data() + begin);
+        lines_.push_back({gone_ + pages_.size() - 1, begin, text.size(), row.columns, row.fill, row.wrapped});
         weight_ += weight(lines_.back());
-        while (weight_ > most && size() > 1) weight_ -= weight(lines_[first_++]);
-        if (lines_[first_].begin + first_ > most / 4 + kSlack) forget();
+        while ((weight_ > most || memory() > kMostMemory) && size() > 1) {
+            weight_ -= weight(lines_.front());
+            lines_.pop_front();
+            for (; gone_ < lines_.front().page; ++gone_) {
+                spare_ = std::move(pages_.front());
+                pages_.pop_front();
+            }
+        }
     }
 
     /// Takes the newest line back.
     Row pop() {
         const Line line = lines_.back();
-        const auto first = cells_.begin() + static_cast<std::ptrdiff_t>(line.begin);
+        const std::span<const Cell> text = cells(line);
         Row row{.columns = line.columns, .used = static_cast<int>(line.length), .fill = line.fill,
-                .wrapped = line.wrapped, .size = line.size, .cells = {first, cells_.end()}};
-        row.cells.resize(static_cast<std::size_t>(line.columns));
-        cells_.erase(first, cells_.end());
+                .wrapped = line.wrapped, .cells = {text.begin(), text.end()}};
+        if (std::ssize(row.cells) < line.columns) row.cells.resize(static_cast<std::size_t>(line.columns));
         lines_.pop_back();
+        if (!lines_.empty()) pages_.resize(lines_.back().page - gone_ + 1);
         weight_ -= weight(line);
         return row;
     }
 
-    void renew(Ink::Renewal &renewal) {
-        for (Cell &cell : cells_) renewal.keep(cell);
-        for (Line &line : lines_) renewal.keep(line.fill);
+    void strip(const Ink &ink) {
+        for (auto &page : pages_) std::ranges::for_each(page, [&](Cell &cell) { ink.strip(cell); });
     }
 
 private:
-    static constexpr std::size_t kSlack = 128 << 10;  // to forget means to move what stays
+    static constexpr std::size_t kPage = 4096;            // cells
+    static constexpr std::size_t kMostMemory = 16 << 20;  // bytes
 
     /// The fewest bytes that a line takes.
     static std::size_t weight(const Line &line) { return line.length + (line.wrapped ? 0 : 2); }
 
-    void forget() {
-        const std::size_t gone = lines_[first_].begin;
-        cells_.erase(cells_.begin(), cells_.begin() + static_cast<std::ptrdiff_t>(gone));
-        lines_.erase(lines_.begin(), lines_.begin() + static_cast<std::ptrdiff_t>(std::exchange(first_, 0)));
-        for (Line &line : lines_) line.begin -= gone;
+    [[nodiscard]] std::size_t memory() const {
+        return pages_.size() * kPage * sizeof(Cell) + lines_.size() * sizeof(Line);
     }
 
-    std::vector<Cell> cells_;
-    std::vector<Line> lines_;
-    std::size_t first_ = 0;   // the lines before it are too many, and will go
-    std::size_t weight_ = 0;  // of the others
+    std::deque<std::vector<Cell>> pages_;  // each is used up to the end of the last line in it
+    std::vector<Cell> spare_;              // the page that went last
+    std::deque<Line> lines_;
+    std::size_t gone_ = 0;    // pages
+    std::size_t weight_ = 0;  // of the lines
 };
 
 // === 6. The model ====================================================================================================
-// A terminal that shows nothing: what xterm would have on its two screens and in its head after some output. xterm,
-// because programs are written for it, and its manual (ctlseqs), DEC's and ECMA-48 say what each thing does. It holds
-// what can be seen or typed later: characters, renditions, the cursor, modes, keys; no pictures, no sound. Any bytes in
-// any state are taken, cut anywhere, in bounded memory, and nothing is ever asked or answered.
+// A terminal that shows nothing: what a terminal would have on its two screens and in its head after some output. Where
+// terminals differ it does what most of xterm, kitty, alacritty, VTE and tmux do; what each thing means is said in
+// xterm's manual (ctlseqs), DEC's and ECMA-48. It holds what can be seen or typed later: characters, renditions, the
+// cursor, modes, keys; no pictures, no sound, no lines of double size. Any bytes in any state are taken, cut anywhere,
+// in bounded memory and time, and nothing is ever asked or answered.
+//
+// Its parts come first, each on its own: renditions, settings, a screen, characters out of bytes. Then the model, which
+// has the cursor and moves it.
 
-constexpr int kMostColumns = 8192, kMostCells = 128 << 10;  // of a screen: one that is larger is made smaller
+constexpr int kMostColumns = 8192, kMostRows = 1024, kMostCells = 128 << 10;  // of a screen: a larger one is cut
 constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
 
-/// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (3, 47, 1047 to
-/// 1049).
+// --- renditions (SGR)
+
+void set_flags(Pen &pen, int cleared, int set = 0) {
+    pen.flags = static_cast<std::uint16_t>((pen.flags & ~cleared) | set);
+}
+
+void set_flag(Pen &pen, int n) {
+    for (const Rendition &each : kRenditions) {
+        if (n == each.sets || n == each.clears) set_flags(pen, each.flag, n == each.sets ? each.flag : 0);
+    }
+}
+
+/// All but the link (OSC 8) as by default.
+void reset_rendition(Pen &pen, Ink &ink) {
+    const Pen before = std::exchange(pen, Pen());
+    if (before.extra != 0) ink.set_extra(pen, {.link = ink.extra(before).link});
+}
+
+void set_rendition(Pen &pen, Ink &ink, int n) {
+    const auto colour = [n](int base) { return static_cast<std::uint32_t>(n - base + 1); };
+    const int tens = n / 10, unit = n % 10;
+    if (n == 0) reset_rendition(pen, ink);
+    else if (tens == 3) pen.foreground = unit == 9 ? 0 : colour(30);
+    else if (tens == 4) pen.background = unit == 9 ? 0 : colour(40);
+    else if (tens == 9 && unit < 8) pen.foreground = colour(90 - 8);
+    else if (tens == 10 && unit < 8) pen.background = colour(100 - 8);
+    else if (n == 59) ink.set_extra(pen, {.link = ink.extra(pen).link});
+    else if (n == 4) set_flags(pen, Pen::underline, Pen::underline_once);
+    else if (n == 21) set_flags(pen, Pen::underline, 2 * Pen::underline_once);
+    else if (n == 24) set_flags(pen, Pen::underline);
+    else set_flag(pen, n == 6 ? 5 : n);  // xterm blinks at one speed
+}
+
+/// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
+/// colour space may stand before red, green and blue). Gives how many numbers belong to it.
+std::size_t set_colour(Pen &pen, Ink &ink, const Csi &csi, std::size_t i, std::size_t parts) {
+    const auto number = [&](std::size_t at) { return static_cast<std::uint32_t>(std::min(csi.at(at, 0), 255)); };
+    const std::uint32_t kind = number(i + 1);
+    const std::size_t first = i + (kind == 2 && parts >= 5 ? 3 : 2);
+    const std::uint32_t rgb = Pen::kRgb | number(first) << 16 | number(first + 1) << 8 | number(first + 2);
+    const std::uint32_t colour = kind == 5 ? number(first) + 1 : rgb;
+    if (kind != 5 && kind != 2) return parts;
+    if (csi.numbers[i] == 38) pen.foreground = colour;
+    else if (csi.numbers[i] == 48) pen.background = colour;
+    else ink.set_extra(pen, {.underline_colour = colour, .link = ink.extra(pen).link});
+    return parts > 0 ? parts : kind == 5 ? 2 : 4;
+}
+
+void set_renditions(Pen &pen, Ink &ink, const Csi &csi) {
+    for (std::size_t i = 0; i < std::max<std::size_t>(csi.count, 1); ++i) {
+        std::size_t parts = 0;
+        while (csi.is_part(i + parts + 1)) ++parts;
+        const int n = csi.at(i, 0);
+        if (n == 38 || n == 48 || n == 58) {
+            i += set_colour(pen, ink, csi, i, parts);
+            continue;
+        }
+        if (n == 4 && parts > 0) set_flags(pen, Pen::underline, std::min(csi.numbers[i + 1], 5) * Pen::underline_once);
+        else set_rendition(pen, ink, n);
+        i += parts;
+    }
+}
+
+// --- settings
+
+/// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (47, 1047 to
+/// 1049), and 132 columns (3), which no terminal allows unless it is told to.
 struct Mode {
     int number;
     signed char initial = 0;  // in a terminal that was just switched on: 1 for set, -1 for as the user likes it
@@ -1674,8 +1754,7 @@ constexpr std::array kModes{
     Mode{1}, Mode{66}, Mode{67, -1}, Mode{4}, Mode{5},     // cursor keys, keypad, backspace; slow scroll, reverse video
     Mode{6}, Mode{7, 1}, Mode{45}, Mode{1045}, Mode{69},   // origin, autowrap, reverse wrap, side margins
     Mode{12, -1}, Mode{25, 1},                             // the cursor blinks, is seen
-    Mode{40}, Mode{95}, Mode{41}, Mode{42}, Mode{44},      // 132 columns, ... without clearing, tab fix, NRCS, bell
-    Mode{80}, Mode{1070, -1},                              // sixel
+    Mode{41}, Mode{42}, Mode{44}, Mode{80}, Mode{1070, -1},  // tab fix, NRCS, bell; sixel
     Mode{9, 0, 1}, Mode{1000, 0, 1}, Mode{1001, 0, 1}, Mode{1002, 0, 1}, Mode{1003, 0, 1},  // mouse
     Mode{1005, 0, 2}, Mode{1006, 0, 2}, Mode{1015, 0, 2}, Mode{1016, 0, 2},                 // ... how it is told
     Mode{1004}, Mode{1007, -1}, Mode{1010, -1}, Mode{1011, -1},  // focus, wheel as arrows, scrolling to the bottom
@@ -1691,15 +1770,89 @@ constexpr std::size_t mode_index(int number) {
     return i;
 }
 
-/// What a terminal is told that concerns neither screen: to go from one state to another is to tell the differences.
+/// Takes what stands before the next semicolon.
+std::string_view cut_field(std::string_view &text) {
+    const std::string_view field = text.substr(0, text.find(';'));
+    text.remove_prefix(std::min(field.size() + 1, text.size()));
+    return field;
+}
+
+struct Title {
+    std::optional<std::string> window, icon;  // none: as the terminal had it
+
+    /// OSC 0, 1 or 2, or a title that comes back: 1 is the icon's, 2 the window's, 0 both.
+    void set(std::uint64_t which, const Title &title) {
+        if (which != 1) window = title.window;
+        if (which != 2) icon = title.icon;
+    }
+};
+
+/// What a terminal is told that concerns neither screen.
 struct Settings {
     std::array<signed char, kModes.size()> modes;  // 0, 1, -1: as the user has it
     std::array<int, 8> modify{}, format{};         // xterm's modifyOtherKeys and the like: n + 1; 0: unset; -1: off
-    int shape = 0;                                 // of the cursor (DECSCUSR)
+    int shape = -1;                                // of the cursor (DECSCUSR); -1: as the user has it
     std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): X11's names
 
     Settings() : modes() { std::ranges::transform(kModes, modes.begin(), &Mode::initial); }
+
+    template <int number> [[nodiscard]] bool is_on() const {
+        static_assert(mode_index(number) < kModes.size());
+        return modes[mode_index(number)] == 1;
+    }
+
+    void set_mode(int number, bool set) {
+        const std::size_t index = mode_index(number);
+        if (number == 12 && shape > 0) shape = (shape + 1) / 2 * 2 - (set ? 1 : 0);
+        if (index == kModes.size() || (number == 12 && shape > 0)) return;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const int group = kModes[index].group;
+            if (group != 0 && kModes[i].group == group && (set || group == 1)) modes[i] = 0;
+        }
+        modes[index] = set ? 1 : 0;
+    }
+
+    /// DECSCUSR: odd shapes blink. Mode 12 says the same, and the last word counts.
+    void set_shape(int to) {
+        if (to > 6) return;
+        shape = to;
+        modes[mode_index(12)] = -1;
+    }
+
+    void set_key_modifiers(const Csi &csi) {
+        auto &values = csi.final == 'f' ? format : modify;
+        const auto which = static_cast<std::size_t>(csi.at(0, 0));
+        if (csi.count == 0 && csi.final != 'n') return values.fill(0);
+        if (which >= values.size()) return;
+        values[which] = csi.final == 'n' ? -1 : csi.count > 1 ? std::min(csi.numbers[1], 99) + 1 : 0;
+    }
+
+    void set_colour(const std::string &which, std::string_view colour) {
+        if (!colour.empty() && colour != "?" && colour.size() < kMostColour) colours[which] = colour;
+    }
+    /// OSC 4: pairs of an index and a colour.
+    void set_palette(std::string_view text) {
+        while (!text.empty()) {
+            const auto index = parse_number(cut_field(text));
+            const std::string_view colour = cut_field(text);
+            if (index && *index < 256) set_colour("4;" + std::to_string(*index), colour);
+        }
+    }
+    void reset_palette(std::string_view text) {
+        const auto is_palette = [](const auto &colour) { return colour.first.starts_with("4;"); };
+        if (text.empty()) std::erase_if(colours, is_palette);
+        while (!text.empty()) colours.erase("4;" + std::string(cut_field(text)));
+    }
+    /// OSC 10 to 19: a colour, and those that follow it; 110 to 119 take them back.
+    void set_colours(std::uint64_t number, std::string_view text) {
+        if (number >= 110 && number <= 119) colours.erase(std::to_string(number - 100));
+        for (; number >= 10 && number <= 19 && !text.empty(); ++number) {
+            set_colour(std::to_string(number), cut_field(text));
+        }
+    }
 };
+
+// --- a screen
 
 /// All that DECSC saves.
 struct Cursor {
@@ -1713,16 +1866,134 @@ struct Cursor {
     bool operator==(const Cursor &) const = default;
 };
 
-struct Title {
-    std::optional<std::string> window, icon;  // none: as the terminal had it
+/// Rows and columns that scroll, all included.
+struct Margins {
+    int top = 0, bottom = 0, left = 0, right = 0;
+
+    [[nodiscard]] bool has(int column) const { return column >= left && column <= right; }
 };
+
+struct Screen {
+    std::vector<Row> rows;
+    std::vector<std::uint16_t> order;  // which of them is shown where: a scroll moves these
+    Cursor saved;                      // not within the screen, perhaps, when that has become smaller
+    std::vector<int> keyboard{0};      // kitty's protocol: flags, pushed ones last
+
+    Row &row(int y) { return rows[order[static_cast<std::size_t>(y)]]; }
+    [[nodiscard]] const Row &row(int y) const { return rows[order[static_cast<std::size_t>(y)]]; }
+
+    /// Gives it a size: its rows from `first` on stay, behind those in `above`.
+    void fit(int columns, int count, int first, std::vector<Row> above) {
+        for (int y = first; y < std::ssize(rows); ++y) above.push_back(std::move(row(y)));
+        above.resize(static_cast<std::size_t>(count));
+        for (Row &each : above) each.set_columns(columns);
+        above.back().wrapped = false;
+        rows = std::move(above);
+        order.resize(rows.size());
+        std::iota(order.begin(), order.end(), std::uint16_t{0});
+    }
+
+    /// Moves whole lines from `top` to `bottom` up (down if negative). Gives the first of those that come free.
+    int scroll(int top, int bottom, int lines) {
+        const int n = std::abs(lines);
+        const auto first = order.begin() + top, last = order.begin() + bottom + 1;
+        std::rotate(first, lines > 0 ? first + n : last - n, last);
+        return lines > 0 ? bottom + 1 - n : top;
+    }
+
+    /// The same between left and right margins: cells are moved.
+    void scroll_part(int top, const Margins &margins, int lines, const Pen &blank) {
+        const int width = margins.right + 1 - margins.left;
+        for (int y = top; y <= margins.bottom; ++y) {
+            row(y).reach(margins.right + 1);
+            row(y).split(margins.left, blank);
+            row(y).split(margins.right + 1, blank);
+        }
+        for (int i = 0; i <= margins.bottom - top; ++i) {
+            const int y = lines > 0 ? top + i : margins.bottom - i, source = y + lines;
+            Cell *const into = row(y).cells.data() + margins.left;
+            if (source < top || source > margins.bottom) std::fill_n(into, width, Cell{' ', blank});
+            else std::copy_n(row(source).cells.data() + margins.left, width, into);
+        }
+    }
+
+    /// kitty's keyboard protocol: > pushes, < pops, = changes the present flags.
+    void set_keyboard(const Csi &csi) {
+        const int flags = csi.at(0, 0) & 31, how = csi.at(1, 1);
+        if (csi.prefix == '>') {
+            if (keyboard.size() > kMostKeyboards) keyboard.erase(keyboard.begin() + 1);
+            return keyboard.push_back(flags);
+        }
+        if (csi.prefix == '<') {
+            const auto n = static_cast<std::size_t>(csi.at(0, 1));
+            if (n >= keyboard.size()) return keyboard.assign(1, 0);
+            return keyboard.resize(keyboard.size() - n);
+        }
+        int &now = keyboard.back();
+        now = how == 1 ? flags : how == 2 ? now | flags : how == 3 ? now & ~flags : now;
+    }
+};
+
+// --- characters
+
+/// The character of `size` bytes that may be one. (U+FFFE is none.)
+char32_t decode(const char *bytes, std::size_t size) {
+    if (utf8_length(bytes, bytes + size) != size) return U'\uFFFD';
+    const char32_t code = decode_utf8(bytes, size);
+    return code == 0xFFFE ? U'\uFFFD' : code;
+}
+
+/// Puts bytes together to characters (RFC 3629). What is none, its older longer forms included, is one U+FFFD.
+class Characters {
+public:
+    /// Calls put(character) for what `byte` completes.
+    template <typename Put> void feed(unsigned char byte, Put &&put) {
+        const bool is_tail = (byte & 0xC0) == 0x80;
+        if (!is_tail) end(put);
+        if (byte >= 0xFE || (is_tail && missing_ == 0)) put(U'\uFFFD');
+        else if (!is_tail) {
+            bytes_[0] = static_cast<char>(byte);
+            size_ = 1;
+            missing_ = std::countl_one(byte) - 1;
+        } else {
+            bytes_[size_++] = static_cast<char>(byte);
+            if (--missing_ == 0) put(decode(bytes_.data(), size_));
+        }
+    }
+
+    /// Something else comes: what is not whole is none.
+    template <typename Put> void end(Put &&put) {
+        if (missing_ == 0) return;
+        missing_ = 0;
+        put(U'\uFFFD');
+    }
+
+    [[nodiscard]] bool is_whole() const { return missing_ == 0; }
+    [[nodiscard]] std::string_view unfinished() const { return {bytes_.data(), missing_ == 0 ? 0 : size_}; }
+
+private:
+    std::array<char, 6> bytes_{};
+    std::size_t size_ = 0;
+    int missing_ = 0;  // bytes
+};
+
+/// A character of a set (ESC ( 0 and the like): line drawing, British; all others are taken for ASCII.
+char32_t translate(char32_t c, const std::string &set) {
+    constexpr std::u32string_view kGraphics = U" ◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // _ to ~
+    if (set == "0" && c >= '_' && c <= '~') return kGraphics[c - '_'];
+    return set == "A" && c == '#' ? U'£' : c;
+}
+
+// --- the model
 
 class Painter;
 
 class Model {
 public:
-    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens.
-    enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate };
+    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: the window
+    /// becomes lower, and rows with text below the cursor are lost; `cut_behind`: rows of the main screen, while the
+    /// alternate one is shown.
+    enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate, cut, cut_behind };
     using Watcher = std::function<void(Change, const Row *)>;
 
     Model(int columns, int rows, std::size_t history_bytes = kHistory)
@@ -1733,45 +2004,23 @@ public:
     /// The program's output.
     void feed(std::string_view bytes) {
         sequences_.feed(bytes, [this](Part part, std::string_view piece) {
-            if (part == Part::text && sequences_.is_ascii() && missing_ == 0) return put_ascii(piece);
+            if (part == Part::text && sequences_.is_ascii() && characters_.is_whole()) return put_ascii(piece);
             if (part == Part::text) return put_text(piece);
-            end_broken_character();
+            characters_.end([this](char32_t c) { put(c); });
             const char32_t last = std::exchange(last_, 0);
             if (part == Part::control) obey_control(piece[0]);
             else obey_sequence(piece, last);
             settle();
-            if (ink_.is_crowded()) tidy();
+            if (ink_.is_full()) tidy();
         });
     }
 
-    /// As xterm does it: lines are not broken anew; when there are fewer rows, those above go off, when more, they come
-    /// back.
-    void resize(int columns, int rows) {
-        const int old_rows = rows_, old_columns = columns_;
-        columns_ = std::clamp(columns, 1, kMostColumns);
-        rows_ = std::clamp(rows, 1, std::max(kMostCells / columns_, 1));
-        if (rows_ == old_rows && columns_ == old_columns) return;
-        const int gone = std::max(cursor_.row - (rows_ - 1), 0);
-        std::vector<Row> back;
-        if (!alternate_) keep_lines(gone);
-        for (int y = old_rows; y < rows_ && !alternate_ && history_.size() > 0; ++y) {
-            tell(Change::row_returns);
-            back.insert(back.begin(), history_.pop());
-        }
-        cursor_.row = std::min(cursor_.row - gone + static_cast<int>(back.size()), rows_ - 1);
-        cursor_.column = std::min(cursor_.column, columns_ - 1);
-        fit(screen(), gone, std::move(back));
-        fit(screens_[!alternate_], 0, {});
-        reset_margins();
-        set_origin(false);
-        set_usual_tabs(old_columns < columns_ ? old_columns : columns_);
-        if (columns_ != old_columns) stay();
-    }
+    void resize(int columns, int rows);
 
-    /// The bytes that bring a terminal of this size from a shell's prompt to this state, with the last lines that
-    /// scrolled off, as many as take `history_bytes`.
-    [[nodiscard]] std::string paint(std::size_t history_bytes) const;
-    /// The bytes that bring it back to a prompt.
+    /// The bytes that bring a terminal of this size to this state: one that shows a shell's prompt, with the last lines
+    /// that scrolled off, as many as take `history_bytes`; or one that is `used`, has had bytes before, without them.
+    [[nodiscard]] std::string paint(std::size_t history_bytes, bool used = false) const;
+    /// The bytes that bring a terminal which shows this state back to a prompt.
     [[nodiscard]] std::string undo() const;
 
     [[nodiscard]] int columns() const { return columns_; }
@@ -1780,13 +2029,14 @@ public:
     [[nodiscard]] const Cursor &cursor() const { return cursor_; }
     [[nodiscard]] const Row &row(int y) const { return screens_[alternate_].row(y); }
     [[nodiscard]] const Row &main_row(int y) const { return screens_[0].row(y); }
-    /// The text of a row; of one that is not wrapped without the blanks at its end.
+    /// The text of a row, what a narrower window hides included; of one that is not wrapped without the blanks at its
+    /// end.
     [[nodiscard]] std::string text_of(const Row &row) const {
         std::string text;
         for (const Cell &cell : row.text()) ink_.append_text(cell, text);
         return row.wrapped ? text : text.erase(text.find_last_not_of(' ') + 1);
     }
-    /// The text of a row without the blanks at its end; with SGR if `colours`.
+    /// The text of a row as it is seen, without the blanks at its end; with SGR if `colours`.
     [[nodiscard]] std::string row_text(int y, bool colours) const;
 
     void watch(Watcher watcher) { watcher_ = std::move(watcher); }
@@ -1797,90 +2047,43 @@ private:
     friend class Painter;
     static constexpr std::size_t kHistory = 64 << 10;
 
-    struct Screen {
-        std::vector<Row> rows;
-        std::vector<std::uint16_t> order;  // which of them is shown where: a scroll moves these
-        Cursor saved;
-        std::vector<int> keyboard{0};  // kitty's protocol: flags, pushed ones last
-
-        Row &row(int y) { return rows[order[static_cast<std::size_t>(y)]]; }
-        [[nodiscard]] const Row &row(int y) const { return rows[order[static_cast<std::size_t>(y)]]; }
-    };
+    // --- state
 
     Screen &screen() { return screens_[alternate_]; }
     Row &at(int y) { return screen().row(y); }
     Row &cursor_row() { return at(cursor_.row); }
 
     /// The pen for blanks: only its background is seen.
-    std::uint32_t blank() { return ink_.index_of(Pen{.background = cursor_.pen.background}); }
-
-    template <int number> [[nodiscard]] bool is_on() const {
-        static_assert(mode_index(number) < kModes.size());
-        return settings_.modes[mode_index(number)] == 1;
-    }
+    [[nodiscard]] Pen blank() const { return {.background = cursor_.pen.background}; }
 
     void tell(Change change, const Row *row = nullptr) const {
         if (watcher_) watcher_(change, row);
     }
 
-    /// Throws away what no cell needs any more.
+    /// The program has made use of where on the main screen something is.
+    void note_place() { addressed_ = addressed_ || !alternate_; }
+
+    /// Ink is full: all cells go without it from now on.
     void tidy() {
-        Ink::Renewal renewal(ink_);
+        const auto strip = [this](Cell &cell) { ink_.strip(cell); };
         for (Screen &each : screens_) {
-            renewal.keep(each.saved.pen);
-            for (Row &row : each.rows) {
-                renewal.keep(row.fill);
-                std::for_each_n(row.cells.begin(), row.used, [&](Cell &cell) { renewal.keep(cell); });
-            }
+            for (Row &row : each.rows) std::for_each_n(row.cells.begin(), row.used, strip);
+            each.saved.pen.extra = 0;
         }
-        history_.renew(renewal);
-        renewal.keep(cursor_.pen);
-        renewal.finish();
+        history_.strip(ink_);
+        cursor_.pen.extra = 0;
+        ink_ = Ink();
     }
 
-    // --- the size, margins and tab stops
-
-    /// Gives a screen the present size: its rows from `first` on stay, behind those in `rows`.
-    void fit(Screen &screen, int first, std::vector<Row> rows) const {
-        for (int y = first; y < std::ssize(screen.rows); ++y) rows.push_back(std::move(screen.row(y)));
-        rows.resize(static_cast<std::size_t>(rows_));
-        for (Row &row : rows) row.set_columns(columns_);
-        rows.back().wrapped = false;
-        screen.rows = std::move(rows);
-        screen.order.resize(screen.rows.size());
-        std::iota(screen.order.begin(), screen.order.end(), std::uint16_t{0});
-        Cursor &saved = screen.saved;
-        saved.row = std::min(saved.row, rows_ - 1);
-        saved.wrap = saved.wrap && saved.column == columns_ - 1;
-        saved.column = std::min(saved.column, columns_ - 1);
-    }
-
-    void reset_margins() {
-        top_ = left_ = 0;
-        bottom_ = rows_ - 1;
-        right_ = columns_ - 1;
-    }
-    [[nodiscard]] bool is_narrowed() const { return left_ > 0 || right_ < columns_ - 1; }
-    [[nodiscard]] bool has_margins() const { return top_ > 0 || bottom_ < rows_ - 1 || is_narrowed(); }
-    [[nodiscard]] bool is_between_margins() const { return cursor_.column >= left_ && cursor_.column <= right_; }
+    void reset_margins() { margins_ = {.bottom = rows_ - 1, .right = columns_ - 1}; }
+    [[nodiscard]] bool is_narrowed() const { return margins_.left > 0 || margins_.right < columns_ - 1; }
+    [[nodiscard]] bool has_margins() const { return margins_.top > 0 || margins_.bottom < rows_ - 1 || is_narrowed(); }
+    [[nodiscard]] bool is_between_margins() const { return margins_.has(cursor_.column); }
     [[nodiscard]] bool is_in_region() const {
-        return cursor_.row >= top_ && cursor_.row <= bottom_ && is_between_margins();
+        return cursor_.row >= margins_.top && cursor_.row <= margins_.bottom && is_between_margins();
     }
-    /// Where text wraps.
-    [[nodiscard]] int right_limit() const {
-        const int last = row(cursor_.row).last_column();
-        return cursor_.column > right_ ? last : std::min(right_, last);
-    }
-
-    char &tab(int x) { return tabs_[static_cast<std::size_t>(x)]; }
-    [[nodiscard]] bool usual_tab(int x) const { return !tabs_cleared_ && x % 8 == 0; }
-    void set_usual_tabs(int from) {
-        for (int x = from; x < kMostColumns; ++x) tab(x) = usual_tab(x);
-    }
-    void reset_tabs(bool cleared) {
-        tabs_cleared_ = cleared;
-        set_usual_tabs(0);
-    }
+    /// Where text wraps: never before the cursor.
+    [[nodiscard]] int right_limit() const { return cursor_.column > margins_.right ? columns_ - 1 : margins_.right; }
 
     // --- scrolling and erasing
 
@@ -1893,113 +2096,101 @@ private:
         }
     }
 
-    void clear(Row &row) {
+    void clear(Row &row) const {
         row.clear(blank());
         row.time = now_;
     }
 
-    /// Moves the lines of the region from `top` to the bottom margin up (down if negative).
+    /// Moves the lines of the region from `top` to the bottom margin up (down if negative): IND, RI, IL, DL, SU, SD. No
+    /// line is moved further than out of the region, so that whatever the number each row is touched once, between side
+    /// margins each cell.
     void scroll(int top, int lines) {
-        const int height = bottom_ + 1 - top, n = std::min(std::abs(lines), height);
-        if (is_narrowed()) return scroll_part(top, lines < 0 ? -n : n);
+        const int bottom = margins_.bottom, n = std::min(std::abs(lines), bottom + 1 - top);
+        if (is_narrowed()) return screen().scroll_part(top, margins_, lines < 0 ? -n : n, blank());
         if (lines > 0 && top == 0 && !alternate_) keep_lines(n);
-        const auto first = screen().order.begin() + top, last = screen().order.begin() + bottom_ + 1;
-        std::rotate(first, lines > 0 ? first + n : last - n, last);
-        const int blank = lines > 0 ? bottom_ + 1 - n : top;
-        for (int y = blank; y < blank + n; ++y) clear(at(y));
-        if (bottom_ == rows_ - 1) at(bottom_).wrapped = false;  // there is nothing that it could go on in
+        const int free = screen().scroll(top, bottom, lines < 0 ? -n : n);
+        for (int y = free; y < free + n; ++y) clear(at(y));
+        if (bottom == rows_ - 1) at(bottom).wrapped = false;  // there is nothing that it could go on in
     }
 
-    /// The same between left and right margins: cells are moved.
-    void scroll_part(int top, int lines) {
-        const int width = right_ + 1 - left_;
-        for (int y = top; y <= bottom_; ++y) {
-            at(y).reach(right_ + 1);
-            at(y).split(left_, blank());
-            at(y).split(right_ + 1, blank());
-        }
-        for (int i = 0; i <= bottom_ - top; ++i) {
-            const int y = lines > 0 ? top + i : bottom_ - i, source = y + lines;
-            Cell *const into = at(y).cells.data() + left_;
-            if (source < top || source > bottom_) std::fill_n(into, width, Cell{' ', blank()});
-            else std::copy_n(at(source).cells.data() + left_, width, into);
-        }
+    /// Blanks columns [from, to) of a row. Text that waits to wrap still does: so have kitty, alacritty and tmux it.
+    void erase(int y, int from, int to) {
+        at(y).time = now_;
+        at(y).erase(from, to, blank());
     }
 
-    /// Blanks columns [from, to) of a row; with `heed_guards` not those that are guarded.
-    void erase(int y, int from, int to, bool heed_guards) {
-        Row &row = at(y);
-        row.time = now_;
-        if (!heed_guards) return row.erase(from, to, blank());
-        Cell *const cells = row.reach(to);
-        for (int x = from; x < to; ++x) {
-            if ((ink_.pen(cells[x].pen).flags & Pen::guarded) == 0) row.erase(x, x + 1, blank());
-        }
+    void erase_rows(int from, int to) {
+        for (int y = from; y < to; ++y) clear(at(y));
     }
 
-    void erase_rows(int from, int to, bool heed_guards) {
-        for (int y = from; y < to; ++y) {
-            if (heed_guards) erase(y, 0, columns_, true);
-            else clear(at(y));
-        }
-    }
-
-    void erase_line(int mode, bool heed_guards) {
+    /// EL. Behind the last column nothing is to its right, but for xterm.
+    void erase_line(int mode) {
         const int column = cursor_.column;
-        if (mode > 2) return;
-        erase(cursor_.row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_, heed_guards);
-        stay();
+        if (mode > 2 || (mode == 0 && cursor_.wrap)) return;
+        erase(cursor_.row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_);
     }
 
-    void erase_screen(int mode, bool heed_guards) {
+    /// ED: a row is cleared without a look at its cells.
+    void erase_screen(int mode) {
         const bool is_first = cursor_.row == 0 && cursor_.column == 0;
         const bool is_last = cursor_.row == rows_ - 1 && cursor_.column == columns_ - 1;
         if (mode == 3) history_.clear();
         if (mode > 2) return;
         if (mode != 0) note_place();
-        if (mode == 2 || (mode == 0 && is_first) || (mode == 1 && is_last)) return wipe(heed_guards);
-        if (mode == 0) erase_rows(cursor_.row + 1, rows_, heed_guards);
-        else erase_rows(0, cursor_.row, heed_guards);
-        erase_line(mode, heed_guards);
+        if (mode == 2 || (mode == 0 && is_first) || (mode == 1 && is_last)) return wipe();
+        if (mode == 0) erase_rows(cursor_.row + 1, rows_);
+        else erase_rows(0, cursor_.row);
+        erase(cursor_.row, mode == 0 ? cursor_.column : 0, mode == 1 ? cursor_.column + 1 : columns_);
     }
 
-    void wipe(bool heed_guards = false) {
+    void wipe() {
         tell(Change::wipe);
-        erase_rows(0, rows_, heed_guards);
-        stay();
+        erase_rows(0, rows_);
     }
 
-    /// DECFRA, DECERA: fills the rectangle that begins at number `index`.
-    void fill_area(const Csi &csi, std::size_t index, int c, std::uint32_t pen) {
-        const int y = cursor_.origin ? top_ : 0, x = cursor_.origin ? left_ : 0;
-        const int first = y + csi.at(index, 1) - 1, left = x + csi.at(index + 1, 1) - 1;
-        const int last = std::min(y + csi.at(index + 2, rows_), cursor_.origin ? bottom_ + 1 : rows_);
-        const int right = std::min(x + csi.at(index + 3, columns_), cursor_.origin ? right_ + 1 : columns_);
+    /// DECFRA: fills a rectangle.
+    void fill_area(const Csi &csi) {
+        const bool inner = cursor_.origin;
+        const int y = inner ? margins_.top : 0, x = inner ? margins_.left : 0, c = csi.at(0, 0);
+        const int left = x + csi.at(2, 1) - 1;
+        const int last = std::min(y + csi.at(3, rows_), inner ? margins_.bottom + 1 : rows_);
+        const int right = std::min(x + csi.at(4, columns_), inner ? margins_.right + 1 : columns_);
         if (left >= right || c < ' ' || (c >= 0x7F && c < 0xA0) || c > 0xFF) return;
-        for (int row = first; row < last; ++row) {
-            const int end = std::min(right, at(row).last_column() + 1);
-            if (left >= end) continue;
-            std::fill_n(at(row).open(left, end, pen), end - left, Cell{static_cast<char32_t>(c), pen});
+        for (int row = y + csi.at(1, 1) - 1; row < last; ++row) {
+            const Cell cell{static_cast<char32_t>(c), cursor_.pen};
+            std::fill_n(at(row).open(left, right, cursor_.pen), right - left, cell);
         }
     }
 
-    /// In each row of the region, from column `from` to the right margin.
+    /// SL, SR, DECIC, DECDC: in each row of the region, from column `from` to the right margin.
     void shift_columns(int from, int count) {
         if (!is_in_region()) return;
-        for (int y = top_; y <= bottom_; ++y) {
-            at(y).shift(from, std::min(right_, at(y).last_column()) + 1, count, blank());
+        for (int y = margins_.top; y <= margins_.bottom; ++y) at(y).shift(from, margins_.right + 1, count, blank());
+    }
+
+    /// ICH, DCH.
+    void shift_characters(int count) {
+        if (is_between_margins()) cursor_row().shift(cursor_.column, margins_.right + 1, count, blank());
+    }
+
+    void align() {  // DECALN
+        note_place();
+        set_origin(false);
+        cursor_.pen = {.foreground = cursor_.pen.foreground, .background = cursor_.pen.background,
+                       .extra = cursor_.pen.extra};
+        reset_margins();
+        move(0, 0);
+        for (int y = 0; y < rows_; ++y) {
+            at(y).clear(Pen());
+            std::fill_n(at(y).open(0, columns_, Pen()), columns_, Cell{'E', Pen()});
         }
     }
 
     // --- the cursor
 
-    void stay() { cursor_.wrap = written_ = false; }
-    /// Rows, margins or sizes have perhaps changed under the cursor: no wrap is pending but in the last column, and the
-    /// cursor is not behind a character that it stands on.
-    void settle() {
-        if (cursor_.wrap && cursor_.column != right_limit()) stay();
-        if (written_ && !cursor_.wrap && cursor_row().is_right_half(cursor_.column)) written_ = false;
-    }
+    void stay() { cursor_.wrap = false; }
+    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps.
+    void settle() { cursor_.wrap = cursor_.wrap && cursor_.column == right_limit(); }
     void set_row(int row) {
         cursor_.row = row;
         stay();
@@ -2009,228 +2200,210 @@ private:
         stay();
     }
 
-    /// The program has made use of where on the main screen something is.
-    void note_place() { addressed_ = addressed_ || !alternate_; }
-
     /// To a place that counts from the margins in origin mode.
     void move(int row, int column) {
         const bool inner = cursor_.origin;
-        cursor_.column = std::clamp(column + (inner ? left_ : 0), 0, inner ? right_ : columns_ - 1);
-        set_row(std::clamp(row + (inner ? top_ : 0), 0, inner ? bottom_ : rows_ - 1));
+        const int x = inner ? margins_.left : 0, y = inner ? margins_.top : 0;
+        cursor_.column = std::clamp(column + x, 0, inner ? margins_.right : columns_ - 1);
+        set_row(std::clamp(row + y, 0, inner ? margins_.bottom : rows_ - 1));
     }
     void move_to(int row, int column) {
         note_place();
         move(row, column);
     }
-    [[nodiscard]] int shown_row() const { return cursor_.row - (cursor_.origin ? top_ : 0); }
-    [[nodiscard]] int shown_column() const { return cursor_.column - (cursor_.origin ? left_ : 0); }
+    [[nodiscard]] int shown_row() const { return cursor_.row - (cursor_.origin ? margins_.top : 0); }
+    [[nodiscard]] int shown_column() const { return cursor_.column - (cursor_.origin ? margins_.left : 0); }
 
     void go_up(int n) {
-        const int limit = cursor_.row < top_ ? 0 : top_;
+        const int limit = cursor_.row < margins_.top ? 0 : margins_.top;
         if (cursor_.row - n < limit) note_place();
         set_row(std::max(cursor_.row - n, limit));
     }
     void go_down(int n) {
-        const int limit = cursor_.row > bottom_ ? rows_ - 1 : bottom_;
+        const int limit = cursor_.row > margins_.bottom ? rows_ - 1 : margins_.bottom;
         if (cursor_.row + n > limit) note_place();
         set_row(std::min(cursor_.row + n, limit));
     }
     void go_right(int n) {
-        const int last = row(cursor_.row).last_column();
-        set_column(std::min(cursor_.column + n, is_on<69>() && cursor_.column <= right_ ? right_ : last));
+        const bool inner = settings_.is_on<69>() && cursor_.column <= margins_.right;
+        set_column(std::min(cursor_.column + n, inner ? margins_.right : columns_ - 1));
     }
 
-    /// With reverse wrapping (45: into a line that was wrapped; 1045: into any) from the first column to the last one
-    /// of the line before.
+    /// With reverse wrapping from the first column on to the last one of the line before, if that was wrapped.
     void go_left(int n) {
-        const bool any = is_on<1045>() && is_on<7>(), wraps = any || (is_on<45>() && is_on<7>());
-        const int left = cursor_.column < left_ ? 0 : left_;
+        const bool wraps = (settings_.is_on<45>() || settings_.is_on<1045>()) && settings_.is_on<7>();
+        const int left = cursor_.column < margins_.left ? 0 : margins_.left;
         int row = cursor_.row, column = cursor_.column;
-        if (!wraps) return set_column(std::max(column - n, std::min(column, left)));
-        for (n -= cursor_.wrap ? 1 : 0; n > 0; --n) {
-            const int above = any && row == top_ ? bottom_ : row - 1;
-            if (column <= left && (above < 0 || (!any && !at(above).wrapped))) break;
-            if (column > left) {
-                --column;
-                continue;
-            }
-            if (above > row) note_place();
-            row = above;
-            column = std::min(right_, at(row).last_column());
+        if (wraps && cursor_.wrap) --n;
+        for (; wraps && n > column - left && row > 0 && at(row - 1).wrapped; --row) {
+            n -= column - left + 1;
+            column = margins_.right;
         }
         cursor_.row = row;
-        set_column(column);
+        set_column(std::max(column - n, std::min(column, left)));
     }
 
     /// To the tab stop that is `count` to the right (left if negative); the ends of the line are ones.
     void go_to_tab(int count) {
-        const int step = count < 0 ? -1 : 1, last = is_on<69>() ? right_ : row(cursor_.row).last_column();
-        const int limit = count > 0 ? last : cursor_.origin ? left_ : 0;
+        const int step = count < 0 ? -1 : 1, last = settings_.is_on<69>() ? margins_.right : columns_ - 1;
+        const int limit = count > 0 ? last : cursor_.origin ? margins_.left : 0;
         int column = cursor_.column;
         for (; count != 0 && (limit - column) * step > 0; count -= step) {
             do column += step;
-            while (column != limit && tab(column) == 0);
+            while (column != limit && !tabs_[static_cast<std::size_t>(column)]);
         }
         if (column != cursor_.column) set_column(column);  // else text that waits to wrap still does
     }
+    void set_tab(bool set) { tabs_[static_cast<std::size_t>(cursor_.column)] = set; }
+    void reset_tabs() {
+        static const Tabs usual = [] {
+            Tabs tabs;
+            for (std::size_t x = 0; x < tabs.size(); x += 8) tabs.set(x);
+            return tabs;
+        }();
+        tabs_ = usual;
+    }
 
-    void return_to_margin() { set_column(cursor_.origin || cursor_.column >= left_ ? left_ : 0); }
+    void return_to_margin() {
+        set_column(cursor_.origin || cursor_.column >= margins_.left ? margins_.left : 0);
+    }
 
     /// The line feed, without what makes it return.
     void index() {
         cursor_row().time = now_;
-        if (cursor_.row == bottom_ && is_between_margins()) scroll(top_, 1);
-        else if (cursor_.row != bottom_ && cursor_.row < rows_ - 1) ++cursor_.row;
+        if (cursor_.row == margins_.bottom && is_between_margins()) scroll(margins_.top, 1);
+        else if (cursor_.row != margins_.bottom && cursor_.row < rows_ - 1) ++cursor_.row;
+        if (cursor_.row == rows_ - 1) note_place();  // all rows are in use
         stay();
     }
     void reverse_index() {
-        if (cursor_.row != top_ || !is_between_margins()) return go_up(1);
+        if (cursor_.row != margins_.top || !is_between_margins()) return go_up(1);
         note_place();
-        scroll(top_, -1);
+        scroll(margins_.top, -1);
         stay();
     }
 
     void wrap_line() {
-        const bool scrolls = cursor_.row == bottom_ && is_between_margins();
+        const bool scrolls = cursor_.row == margins_.bottom && is_between_margins();
+        cursor_row().drop_hidden();
         cursor_row().wrapped = scrolls || cursor_.row < rows_ - 1;  // below the region the last row is written over
         index();
-        cursor_.column = left_;
+        cursor_.column = margins_.left;
     }
 
     void save_cursor() {
         screen().saved = cursor_;
-        if (cursor_.column != cursor_row().last_column()) screen().saved.wrap = false;  // it waits at a margin
+        if (cursor_.column != columns_ - 1) screen().saved.wrap = false;  // it waits at a margin
     }
     void restore_cursor() {
         cursor_ = screen().saved;
         set_origin(cursor_.origin);
         const bool wrap = cursor_.wrap;
         move(shown_row(), shown_column());
-        cursor_.wrap = written_ = wrap;
+        cursor_.wrap = wrap && cursor_.column == columns_ - 1;
         note_sets();
     }
 
     void set_origin(bool origin) {
         cursor_.origin = origin;
-        settings_.modes[mode_index(6)] = origin ? 1 : 0;
+        settings_.set_mode(6, origin);
     }
 
-    // --- text
+    // --- printing
 
     void put_text(std::string_view text) {
+        const auto put_it = [this](char32_t c) { put(c); };
         while (!text.empty()) {
             const std::size_t n = plain_length(text);
-            if (n == 0) {
-                put_byte(static_cast<unsigned char>(text[0]));
-                text.remove_prefix(1);
-                continue;
+            std::size_t length = utf8_length(text.data(), text.data() + text.size());
+            if (n > 0) {
+                characters_.end(put_it);
+                put_ascii(text.substr(0, n));
+            } else if (text[0] == '\x7F') {
+                characters_.end(put_it);
+                last_ = 0;
+            } else if (length > 0 && characters_.is_whole()) {
+                put(decode(text.data(), length));
+            } else {
+                characters_.feed(static_cast<unsigned char>(text[0]), put_it);
+                length = 1;
             }
-            end_broken_character();
-            put_ascii({text.data(), n});
-            text.remove_prefix(n);
+            text.remove_prefix(std::max(n, length));
         }
-    }
-
-    /// A byte of a character that has several (RFC 3629; also, as one character that is none, its older longer forms).
-    void put_byte(unsigned char byte) {
-        const bool is_tail = (byte & 0xC0) == 0x80;
-        if (!is_tail) end_broken_character();
-        if (byte == 0x7F) last_ = 0;
-        else if (byte >= 0xFE || (is_tail && missing_ == 0)) put(U'\uFFFD');
-        else if (!is_tail) {
-            character_ = static_cast<char>(byte);
-            missing_ = std::countl_one(byte) - 1;
-        } else {
-            character_ += static_cast<char>(byte);
-            if (--missing_ == 0) put(decode(std::exchange(character_, {})));
-        }
-    }
-
-    static char32_t decode(const std::string &bytes) {
-        const std::size_t length = utf8_length(bytes.data(), bytes.data() + bytes.size());
-        const char32_t code = length == 0 ? U'\uFFFD' : decode_utf8(bytes.data(), length);
-        return code == 0xFFFE ? U'\uFFFD' : code;
-    }
-
-    void end_broken_character() {
-        if (missing_ == 0) return;
-        missing_ = 0;
-        character_.clear();
-        put(U'\uFFFD');
     }
 
     void put_ascii(std::string_view text) {
-        if (is_translated_ || single_ != 0 || is_on<-4>()) {
+        if (is_translated_ || single_ != 0 || settings_.is_on<-4>()) {
             for (const char c : text) put(static_cast<unsigned char>(c));
             return;
         }
-        const std::uint32_t pen = ink_.index_of(cursor_.pen);
+        const Cell pattern{' ', cursor_.pen};
         last_ = static_cast<unsigned char>(text.back());
         while (!text.empty()) {
-            if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
+            if (std::exchange(cursor_.wrap, false) && settings_.is_on<7>()) wrap_line();
             const int from = cursor_.column, room = right_limit() + 1 - from;
             const int n = text.size() < static_cast<std::size_t>(room) ? static_cast<int>(text.size()) : room;
             Cell *const cells = open(from, from + n);
             const char *const written = text.data();
-            for (int i = 0; i < n; ++i) cells[i] = {static_cast<unsigned char>(written[i]), pen};
+            for (int i = 0; i < n; ++i) {
+                std::memcpy(cells + i, &pattern, sizeof pattern);  // 16 bytes at once: half the time
+                cells[i].code = static_cast<unsigned char>(written[i]);
+            }
             text.remove_prefix(static_cast<std::size_t>(n));
             cursor_.wrap = n == room;
             cursor_.column = from + n - (cursor_.wrap ? 1 : 0);
         }
-        written_ = true;
     }
 
     Cell *open(int from, int to) {
         Row &row = cursor_row();
         row.time = now_;
-        return row.open(from, to, from < row.used ? blank() : 0);
+        return row.open(from, to, blank());
     }
 
     void put(char32_t c) {
         const bool shifted = single_ != 0;
-        const char32_t shown = translate(c);
+        const char32_t shown = translate(c, cursor_.sets[shifted ? std::exchange(single_, 0) : cursor_.set]);
         const int width = width_of(shown);
         const auto fits = [&] { return cursor_.column + width <= right_limit() + 1; };
         if (shown >= 0x80 && shown < 0xA0) return;  // controls, which xterm ignores when they are UTF-8
         if (width == 0) return combine(shown);
-        if (std::exchange(cursor_.wrap, false) && is_on<7>()) wrap_line();
-        if (!fits() && is_on<7>() && cursor_.column > left_) wrap_line();
+        if (std::exchange(cursor_.wrap, false) && settings_.is_on<7>()) wrap_line();
+        if (!fits() && settings_.is_on<7>() && cursor_.column > margins_.left) wrap_line();
         last_ = 0;
         if (!fits()) return stay();  // a wide one, and no place for it
         const int right = right_limit(), x = cursor_.column;
-        if (is_on<-4>() && is_between_margins()) cursor_row().shift(x, right + 1, width, blank());
-        const std::uint32_t pen = ink_.index_of(cursor_.pen);
+        if (settings_.is_on<-4>()) shift_characters(width);
         Cell *const cells = open(x, x + width);
-        cells[0] = {shown, pen};
-        if (width == 2) cells[1] = {Cell::kRight, pen};
+        cells[0] = {shown, cursor_.pen};
+        if (width == 2) cells[1] = {Cell::kRight, cursor_.pen};
         cursor_.wrap = x + width > right;
         cursor_.column = cursor_.wrap ? right : x + width;
-        written_ = true;
         last_ = shifted ? 0 : c;
     }
 
-    char32_t translate(char32_t c) {
-        constexpr std::u32string_view kGraphics = U"\u00A0◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // _ to ~
-        const std::string &set = cursor_.sets[single_ != 0 ? std::exchange(single_, 0) : cursor_.set];
-        if (set == "0" && c >= '_' && c <= '~') return kGraphics[c - '_'];
-        return set == "A" && c == '#' ? U'£' : c;
-    }
-
-    /// Where the character stands that was written last, if the cursor is still behind it; else where the cursor is.
-    static int written_column(const Cursor &cursor, const Row &row, bool written) {
-        const int x = std::max(cursor.column - (written && !cursor.wrap ? 1 : 0), 0);
+    /// The column of the character before the cursor; in the first column, of the one under it.
+    [[nodiscard]] static int column_before(int column, bool wrap, const Row &row) {
+        const int x = std::max(column - (wrap ? 0 : 1), 0);
         return x > 0 && row.is_right_half(x) ? x - 1 : x;
     }
 
-    /// Puts a mark on the character that was written last; else, as xterm does, on what stands under the cursor.
     void combine(char32_t mark) {
-        const int x = written_column(cursor_, cursor_row(), written_);
+        const int x = column_before(cursor_.column, cursor_.wrap, cursor_row());
         char32_t &code = cursor_row().reach(x + 1)[x].code;
         code = ink_.add_mark(code, mark);
-        if (ink_.is_crowded()) tidy();
+        if (ink_.is_full()) tidy();
     }
 
-    // --- controls and sequences
+    /// REP: no more than two lines. So even where each wrap moves all cells between side margins, it does not cost more
+    /// than two screens full of them.
+    void repeat(char32_t c, int n) {
+        if (c == 0 || width_of(c) == 0) return;
+        for (int i = std::min(n, 2 * columns_); i > 0; --i) put(c);
+        last_ = 0;
+    }
+
+    // --- controls and escape sequences
 
     void obey_control(char c) {
         switch (c) {
@@ -2238,7 +2411,7 @@ private:
         case '\t': return go_to_tab(1);
         case '\n': case '\v': case '\f':
             index();
-            return is_on<-20>() ? return_to_margin() : void();
+            return settings_.is_on<-20>() ? return_to_margin() : void();
         case '\r': return return_to_margin();
         case '\x0E': case '\x0F': return use_set(c == '\x0E' ? 1 : 0);  // SO, SI
         case '\x1A': return put(U'␦');                                  // SUB, as xterm shows it
@@ -2281,7 +2454,7 @@ private:
             else osc_ = bytes.substr(2);  // whether it was ended or cut short shows next
             return;
         case 'P': case 'X': case '^': case '_': return;
-        case '#': return bytes.size() == 3 ? set_line_size(bytes[2]) : void();
+        case '#': return bytes == "\x1B#8" ? align() : void();
         default: return bytes.size() > 2 ? designate(bytes.substr(1)) : obey_escape(bytes[1]);
         }
     }
@@ -2292,44 +2465,20 @@ private:
         case 'E':
             index();
             return return_to_margin();
-        case 'H': tab(cursor_.column) = 1; return;
+        case 'H': return set_tab(true);
         case 'M': return reverse_index();
         case 'N': case 'O': single_ = c == 'N' ? 2 : 3; return;  // SS2, SS3
         case 'n': case 'o': return use_set(c == 'n' ? 2 : 3);    // LS2, LS3
         case '7': return save_cursor();
         case '8': return restore_cursor();
-        case '=': case '>': return set_mode(66, c == '=');
+        case '=': case '>': return settings_.set_mode(66, c == '=');
         case 'c': return reset();
         default: return;
         }
     }
 
-    /// ESC # n: DECDHL, DECSWL, DECDWL, DECALN.
-    void set_line_size(char what) {
-        if (what == '8') return align();
-        if (what < '3' || what > '6' || is_on<69>() || columns_ < Row::kFewestDoubled) return;
-        Row &row = cursor_row();
-        row.size = what;
-        if (what == '5') return;
-        row.split(row.last_column() + 1, blank());
-        row.used = std::min(row.used, row.last_column() + 1);
-        row.wrapped = false;
-        if (cursor_.column > row.last_column()) set_column(row.last_column());
-    }
-
-    void align() {
-        note_place();
-        set_origin(false);
-        cursor_.pen.flags &= Pen::guarded;
-        reset_margins();
-        move(0, 0);
-        for (int y = 0; y < rows_; ++y) {
-            at(y).clear(0);
-            std::fill_n(at(y).open(0, columns_, 0), columns_, Cell{'E', 0});
-        }
-    }
-
-    void reset() {  // RIS
+    /// RIS: each row of both screens is cleared without a look at its cells, and the tab stops are one copy.
+    void reset() {
         if (alternate_) tell(Change::from_alternate);
         alternate_ = addressed_ = false;
         tell(Change::wipe);
@@ -2343,9 +2492,8 @@ private:
         }
         history_.clear();
         reset_margins();
-        reset_tabs(false);
+        reset_tabs();
         note_sets();
-        stay();
     }
 
     void soft_reset() {  // DECSTR
@@ -2354,7 +2502,7 @@ private:
             settings_.modes[mode_index(mode)] = kModes[mode_index(mode)].initial;
         }
         settings_.modify = settings_.format = {};
-        settings_.shape = 0;
+        settings_.shape = -1;
         screen().saved = cursor_ = Cursor();
         cursor_.row = before.row;
         cursor_.column = before.column;
@@ -2367,48 +2515,18 @@ private:
 
     void set_mode(int number, bool set) {
         switch (number) {
-        case 3: return is_on<40>() ? set_width() : void();
-        case 12: return set_blinking(set);
         case 47: case 1047: case 1049: return set_alternate(number, set);
         case 1048: return set ? save_cursor() : restore_cursor();
-        default: break;
+        default: settings_.set_mode(number, set);
         }
-        const std::size_t index = mode_index(number);
-        if (index == kModes.size()) return;
-        for (std::size_t i = 0; i < kModes.size(); ++i) {
-            const int group = kModes[index].group;
-            if (group != 0 && kModes[i].group == group && (set || group == 1)) settings_.modes[i] = 0;
-        }
-        settings_.modes[index] = set ? 1 : 0;
         if (number == 6) {
             cursor_.origin = set;
             move_to(0, 0);
         }
-        if (number == 69) {
-            left_ = set ? left_ : 0;
-            right_ = set ? right_ : columns_ - 1;
-            for (Row &row : screen().rows) row.size = set ? '5' : row.size;
+        if (number == 69 && !set) {
+            margins_.left = 0;
+            margins_.right = columns_ - 1;
         }
-    }
-
-    /// DECCOLM: the screen is cleared. The window's new size comes as an event of its own.
-    void set_width() {
-        if (!is_on<95>()) wipe();
-        for (Row &row : screen().rows) row.size = '5';
-        reset_margins();
-        move_to(0, 0);
-    }
-
-    /// DECSCUSR: odd shapes blink. Mode 12 says the same, and the last word counts.
-    void set_shape(int shape) {
-        if (shape > 6) return;
-        settings_.shape = shape;
-        settings_.modes[mode_index(12)] = -1;
-    }
-    void set_blinking(bool set) {
-        int &shape = settings_.shape;
-        if (shape > 0) shape = (shape + 1) / 2 * 2 - (set ? 1 : 0);
-        else settings_.modes[mode_index(12)] = set ? 1 : 0;
     }
 
     /// To one of the screens. Only 1049 saves and restores the cursor, and clears; 1047 clears when it is left.
@@ -2417,11 +2535,13 @@ private:
         if (set != alternate_) {
             tell(set ? Change::to_alternate : Change::from_alternate);
             alternate_ = set;
-            written_ = cursor_.wrap;
         }
-        if (set && mode == 1049) return wipe();
+        if (set && mode == 1049) {
+            wipe();
+            return stay();
+        }
         if (set) return;
-        if (mode != 47) std::ranges::for_each(screens_[1].rows, [](Row &row) { row.clear(0); });
+        if (mode != 47) std::ranges::for_each(screens_[1].rows, [](Row &row) { row.clear(Pen()); });
         if (mode == 1049) restore_cursor();
         if (mode != 1049 || has_margins()) note_place();
     }
@@ -2443,7 +2563,7 @@ private:
         const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
         constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
         const int first = csi.at(0, 0), n = csi.at(0, 1);
-        if (key == 'm') return set_renditions(csi);  // by far the most
+        if (key == 'm') return set_renditions(cursor_.pen, ink_, csi);  // by far the most
         switch (key) {
         case 'b': return repeat(last, n);
         case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
@@ -2452,20 +2572,18 @@ private:
             }
             return;
         case kPrivate | 's': case kPrivate | 'r': return keep_modes(csi);
-        case kPrivate | 'J': return erase_screen(first, true);
-        case kPrivate | 'K': return erase_line(first, true);
-        case kPrivate | 'W': return first == 5 ? reset_tabs(false) : void();
-        case kSpace | 'q': return set_shape(first);
-        case kSpace | '@': return shift_columns(left_, -n);
-        case kSpace | 'A': return shift_columns(left_, n);
+        case kPrivate | 'J': return erase_screen(first);
+        case kPrivate | 'K': return erase_line(first);
+        case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
+        case kSpace | 'q': return settings_.set_shape(first);
+        case kSpace | '@': return shift_columns(margins_.left, -n);
+        case kSpace | 'A': return shift_columns(margins_.left, n);
         case '\'' << 8 | '}': return shift_columns(cursor_.column, n);
         case '\'' << 8 | '~': return shift_columns(cursor_.column, -n);
-        case '"' << 8 | 'q': return set_flags(Pen::guarded, first == 1 ? Pen::guarded : 0);
         case '!' << 8 | 'p': return soft_reset();
-        case kDollar | 'z': return fill_area(csi, 0, ' ', blank());
-        case kDollar | 'x': return fill_area(csi, 1, first, ink_.index_of(cursor_.pen));
-        case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return set_key_modifiers(csi);
-        case kGreater | 'u': case '<' << 16 | 'u': case '=' << 16 | 'u': return set_keyboard(csi);
+        case kDollar | 'x': return fill_area(csi);
+        case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return settings_.set_key_modifiers(csi);
+        case kGreater | 'u': case '<' << 16 | 'u': case '=' << 16 | 'u': return screen().set_keyboard(csi);
         default: return csi.prefix == 0 && csi.intermediate == 0 ? move_by(csi, n) : void();
         }
     }
@@ -2488,9 +2606,9 @@ private:
         case 'a': return move(shown_row(), shown_column() + n);
         case 'd': return move_to(n - 1, shown_column());
         case 'e': return move(shown_row() + n, shown_column());
-        case 'r': return set_margins(top_, bottom_, n, csi.at(1, rows_), rows_);
+        case 'r': return set_margins(margins_.top, margins_.bottom, n, csi.at(1, rows_), rows_);
         case 's':
-            if (is_on<69>()) set_margins(left_, right_, n, csi.at(1, columns_), columns_);
+            if (settings_.is_on<69>()) set_margins(margins_.left, margins_.right, n, csi.at(1, columns_), columns_);
             else if (csi.count == 0) save_cursor();
             return;
         case 'u': return csi.count == 0 ? restore_cursor() : void();
@@ -2500,30 +2618,26 @@ private:
 
     /// The sequences that change what stands on the screen; `mode` counts from 0.
     void edit(const Csi &csi, int n, int mode) {
-        const char key = csi.final;
-        switch (key) {
-        case 'J': return erase_screen(mode, false);
-        case 'K': return erase_line(mode, false);
+        switch (const char key = csi.final; key) {
+        case 'J': return erase_screen(mode);
+        case 'K': return erase_line(mode);
         case 'X':
-            erase(cursor_.row, cursor_.column, std::min(cursor_.column + n, columns_), false);
+            erase(cursor_.row, cursor_.column, std::min(cursor_.column + n, columns_));
             cursor_row().wrapped = false;
-            return stay();
-        case '@': case 'P':
-            if (is_between_margins()) {
-                cursor_row().shift(cursor_.column, right_limit() + 1, key == '@' ? n : -n, blank());
-            }
-            return is_between_margins() || key == '@' ? stay() : void();
+            return;
+        case '@': case 'P': return shift_characters(key == '@' ? n : -n);
         case 'L': case 'M':
             if (!is_in_region()) return;
-            set_column(left_);
+            set_column(margins_.left);
             return scroll(cursor_.row, key == 'L' ? -n : n);
         case 'S': case 'T': case '^':
             if (key == 'T' && csi.count > 0 && (csi.count > 1 || mode == 0)) return;  // that is for the mouse
             note_place();
-            return scroll(top_, key == 'S' ? n : -n);
+            return scroll(margins_.top, key == 'S' ? n : -n);
         case 'g':
-            if (mode == 0) tab(cursor_.column) = 0;
-            return mode == 3 ? reset_tabs(true) : void();
+            if (mode == 0) set_tab(false);
+            if (mode == 3) tabs_.reset();
+            return;
         case 't': return mode == 22 || mode == 23 ? stack_title(mode == 22, csi.at(1, 0)) : void();
         default: return;
         }
@@ -2538,97 +2652,6 @@ private:
         move_to(0, 0);
     }
 
-    void repeat(char32_t c, int n) {  // REP
-        if (c == 0 || width_of(c) == 0) return;
-        for (int i = std::min(n, rows_ * columns_); i > 0; --i) put(c);
-        last_ = 0;
-    }
-
-    // --- renditions
-
-    void set_renditions(const Csi &csi) {
-        for (std::size_t i = 0; i < std::max<std::size_t>(csi.count, 1); ++i) {
-            std::size_t parts = 0;
-            while (csi.is_part(i + parts + 1)) ++parts;
-            const int n = csi.at(i, 0);
-            if (n == 38 || n == 48 || n == 58) {
-                i += set_pen_colour(csi, i, parts);
-                continue;
-            }
-            if (n == 4 && parts > 0) set_flags(Pen::underline, std::min(csi.numbers[i + 1], 5) * Pen::underline_once);
-            else set_rendition(n);
-            i += parts;
-        }
-    }
-
-    void set_flags(int cleared, int set = 0) {
-        cursor_.pen.flags = static_cast<std::uint16_t>((cursor_.pen.flags & ~cleared) | set);
-    }
-
-    void set_rendition(int n) {
-        Pen &pen = cursor_.pen;
-        const auto colour = [n](int base) { return static_cast<std::uint32_t>(n - base + 1); };
-        const int tens = n / 10, unit = n % 10;
-        if (n == 0) pen = {.flags = static_cast<std::uint16_t>(pen.flags & Pen::guarded), .link = pen.link};
-        else if (tens == 3) pen.foreground = unit == 9 ? 0 : colour(30);
-        else if (tens == 4) pen.background = unit == 9 ? 0 : colour(40);
-        else if (tens == 9 && unit < 8) pen.foreground = colour(90 - 8);
-        else if (tens == 10 && unit < 8) pen.background = colour(100 - 8);
-        else if (n == 59) pen.underline_colour = 0;
-        else if (n == 4) set_flags(Pen::underline, Pen::underline_once);
-        else if (n == 21) set_flags(Pen::underline, 2 * Pen::underline_once);
-        else if (n == 24) set_flags(Pen::underline);
-        else set_flag(n == 6 ? 5 : n);  // xterm blinks at one speed
-    }
-
-    void set_flag(int n) {
-        for (const Rendition &each : kRenditions) {
-            if (n == each.sets || n == each.clears) set_flags(each.flag, n == each.sets ? each.flag : 0);
-        }
-    }
-
-    /// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
-    /// colour space may stand before red, green and blue). Gives how many numbers belong to it.
-    std::size_t set_pen_colour(const Csi &csi, std::size_t i, std::size_t parts) {
-        const auto number = [&](std::size_t at) { return static_cast<std::uint32_t>(std::min(csi.at(at, 0), 255)); };
-        const std::uint32_t kind = number(i + 1);
-        const std::size_t first = i + (kind == 2 && parts >= 5 ? 3 : 2);
-        Pen &pen = cursor_.pen;
-        std::uint32_t &colour = csi.numbers[i] == 38   ? pen.foreground
-                                : csi.numbers[i] == 48 ? pen.background
-                                                       : pen.underline_colour;
-        if (kind == 5) colour = number(first) + 1;
-        if (kind == 2) colour = Pen::kRgb | number(first) << 16 | number(first + 1) << 8 | number(first + 2);
-        return parts > 0 ? parts : kind == 5 ? 2 : kind == 2 ? 4 : 0;
-    }
-
-    // --- keys
-
-    void set_key_modifiers(const Csi &csi) {
-        auto &values = csi.final == 'f' ? settings_.format : settings_.modify;
-        const auto which = static_cast<std::size_t>(csi.at(0, 0));
-        if (csi.count == 0 && csi.final != 'n') return values.fill(0);
-        if (which >= values.size()) return;
-        values[which] = csi.final == 'n' ? -1 : csi.count > 1 ? std::min(csi.numbers[1], 99) + 1 : 0;
-    }
-
-    /// kitty's keyboard protocol: > pushes, < pops, = changes the present flags.
-    void set_keyboard(const Csi &csi) {
-        std::vector<int> &stack = screen().keyboard;
-        const int flags = csi.at(0, 0) & 31, how = csi.at(1, 1);
-        if (csi.prefix == '>') {
-            if (stack.size() > kMostKeyboards) stack.erase(stack.begin() + 1);
-            return stack.push_back(flags);
-        }
-        if (csi.prefix == '<') {
-            const auto n = static_cast<std::size_t>(csi.at(0, 1));
-            if (n >= stack.size()) return stack.assign(1, 0);
-            return stack.resize(stack.size() - n);
-        }
-        int &now = stack.back();
-        now = how == 1 ? flags : how == 2 ? now | flags : how == 3 ? now & ~flags : now;
-    }
-
     // --- titles, colours, links (OSC)
 
     void obey_osc(std::string_view text) {
@@ -2636,27 +2659,18 @@ private:
         if (!number) return;
         switch (*number) {
         case 0: case 1: case 2: return set_title(*number, text);
-        case 4: return set_palette(text);
+        case 4: return settings_.set_palette(text);
         case 8: return open_link(text);
-        case 104: return reset_palette(text);
-        default: break;
+        case 104: return settings_.reset_palette(text);
+        default: return settings_.set_colours(*number, text);
         }
-        if (*number >= 10 && *number <= 19) return set_colours(*number, text);
-        if (*number >= 110 && *number <= 119) settings_.colours.erase(std::to_string(*number - 100));
-    }
-
-    /// Takes what stands before the next semicolon.
-    static std::string_view cut_field(std::string_view &text) {
-        const std::string_view field = text.substr(0, text.find(';'));
-        text.remove_prefix(std::min(field.size() + 1, text.size()));
-        return field;
     }
 
     void set_title(std::uint64_t which, std::string_view text) {
         std::size_t length = std::min(text.size(), kMostTitle);
         while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80) --length;
-        if (which != 1) title_.window = text.substr(0, length);
-        if (which != 2) title_.icon = text.substr(0, length);
+        const std::string title(text.substr(0, length));
+        title_.set(which, {title, title});
     }
 
     void stack_title(bool push, int which) {
@@ -2665,47 +2679,24 @@ private:
             return titles_.push_back(title_);
         }
         if (titles_.empty()) return;
-        if (which != 1) title_.window = titles_.back().window;
-        if (which != 2) title_.icon = titles_.back().icon;
+        title_.set(static_cast<std::uint64_t>(which), titles_.back());
         titles_.pop_back();
-    }
-
-    void set_colour(const std::string &which, std::string_view colour) {
-        if (!colour.empty() && colour != "?" && colour.size() < kMostColour) settings_.colours[which] = colour;
-    }
-    /// OSC 4: pairs of an index and a colour.
-    void set_palette(std::string_view text) {
-        while (!text.empty()) {
-            const auto index = parse_number(cut_field(text));
-            const std::string_view colour = cut_field(text);
-            if (index && *index < 256) set_colour("4;" + std::to_string(*index), colour);
-        }
-    }
-    void reset_palette(std::string_view text) {
-        const auto is_palette = [](const auto &colour) { return colour.first.starts_with("4;"); };
-        if (text.empty()) std::erase_if(settings_.colours, is_palette);
-        while (!text.empty()) settings_.colours.erase("4;" + std::string(cut_field(text)));
-    }
-    /// OSC 10 to 19: a colour, and those that follow it.
-    void set_colours(std::uint64_t number, std::string_view text) {
-        for (; number <= 19 && !text.empty(); ++number) set_colour(std::to_string(number), cut_field(text));
     }
 
     /// OSC 8: parameters, a semicolon, and the address; without an address it closes the link.
     void open_link(std::string_view text) {
-        const bool has_address = text.find(';') < text.size() - 1;
-        cursor_.pen.link = 0;
-        if (text.empty() || !has_address || text.size() > kMostLinkLength) return;
-        cursor_.pen.link = ink_.add_link(text);
+        const bool is_link = text.find(';') < text.size() - 1 && text.size() <= kMostLinkLength;
+        ink_.set_extra(cursor_.pen, {.underline_colour = ink_.extra(cursor_.pen).underline_colour,
+                                     .link = std::string(is_link ? text : "")});
     }
 
+    using Tabs = std::bitset<kMostColumns>;
+
     int columns_ = 0, rows_ = 0;
-    int top_ = 0, bottom_ = 0, left_ = 0, right_ = 0;  // margins
-    bool alternate_ = false;                           // which screen is shown
-    bool addressed_ = false;   // the program has made use of where on the main screen something is
-    bool written_ = false;     // the cursor stands right behind what was written last
+    Margins margins_;
+    bool alternate_ = false;      // which screen is shown
+    bool addressed_ = false;      // the program has made use of where on the main screen something is
     bool is_translated_ = false;  // the character set in use is not ASCII
-    bool tabs_cleared_ = false;   // all of them, also those that a wider window will show
     char32_t last_ = 0;           // what was written last, when nothing has come since: for REP
     std::size_t single_ = 0;      // the set for the next character only (SS2, SS3); 0: none
     std::array<Screen, 2> screens_;  // main, alternate
@@ -2713,18 +2704,50 @@ private:
     Cursor cursor_;
     History history_;
     std::size_t history_most_;
-    std::vector<char> tabs_ = std::vector<char>(kMostColumns);
+    Tabs tabs_;
     Settings settings_;
     std::map<int, bool> kept_;  // modes that XTSAVE has saved
     Title title_;
     std::vector<Title> titles_;
     Sequences sequences_{false};
-    std::string character_;  // a UTF-8 sequence that is not whole yet
-    int missing_ = 0;        // ... and how many bytes it lacks
-    std::string osc_;        // a string that ESC has ended, if a backslash follows
+    Characters characters_;
+    std::string osc_;  // a string that ESC has ended, if a backslash follows
     Watcher watcher_;
     Micros now_ = 0;
 };
+
+/// As xterm does it: lines are not broken anew; when there are fewer rows, those above the cursor go off, when more,
+/// they come back. Text that waits to wrap goes on behind what stood there, which a wider window shows again.
+void Model::resize(int columns, int rows) {
+    columns = std::clamp(columns, 1, kMostColumns);
+    rows = std::clamp(rows, 1, std::min(kMostCells / columns, kMostRows));
+    if (rows == rows_ && columns == columns_) return;
+    const int gone = std::max(cursor_.row - (rows - 1), 0), below = rows + (alternate_ ? 0 : gone);
+    bool lost = false;
+    for (int y = below; y < rows_; ++y) lost = lost || !text_of(main_row(y)).empty();
+    if (lost) tell(alternate_ ? Change::cut_behind : Change::cut);
+    const int old_rows = std::exchange(rows_, rows), old_columns = std::exchange(columns_, columns);
+    if (old_rows == 0) reset_tabs();
+    std::vector<Row> back;
+    if (!alternate_) keep_lines(gone);
+    for (int y = old_rows; y < rows_ && !alternate_ && history_.size() > 0; ++y) {
+        tell(Change::row_returns);
+        back.push_back(history_.pop());
+    }
+    std::ranges::reverse(back);
+    cursor_.row = std::min(cursor_.row - gone + static_cast<int>(back.size()), rows_ - 1);
+    screen().fit(columns_, rows_, gone, std::move(back));
+    screens_[!alternate_].fit(columns_, rows_, 0, {});
+    if (cursor_.wrap && cursor_.column == old_columns - 1 && columns_ != old_columns) {
+        cursor_.column = std::max(cursor_.column, std::min(cursor_row().used, columns_) - 1);
+        if (cursor_.column < columns_ - 1) set_column(cursor_.column + 1);
+    }
+    cursor_.column = std::min(cursor_.column, columns_ - 1);
+    last_ = 0;
+    reset_margins();
+    set_origin(false);
+    settle();
+}
 
 // === 7. Painting =====================================================================================================
 // How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. The lines
@@ -2733,27 +2756,46 @@ private:
 // printed lines, that is all, and they stand under the command. Else all rows are printed, the blank ones too: then
 // each stands where the program thinks it does, whatever row the cursor was in.
 //
-// The order is that of what disturbs what: margins and origin mode move the cursor, insert mode and character sets
-// change what is printed, and 'pending wrap' comes only from printing the last column again. What is unfinished, half a
-// character or a sequence, is begun again at the very end.
+// Terminals do not agree on the width of each character. So rows are text from their left edge on; a gap of two blanks
+// or more is crossed by the number of the column behind it; and of the row with the cursor what is left of it is
+// printed last, which leaves the cursor where that terminal thinks that the text ends.
+//
+// The rest has its place by what disturbs what: settings before any text, but margins and origin mode, which move the
+// cursor, behind the rows; insert mode and character sets change what is printed; 'pending wrap' comes only from
+// printing the last column, and REP needs a character that nothing has followed. What is unfinished, half a character
+// or a sequence, is begun again at the very end.
+
+constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
+constexpr char kNoKeyboards[] = "\x1B[<99u\x1B[=0u";
+
+/// What takes back the settings of a program, whatever they are; but margins and origin mode, which move the cursor,
+/// the title, and what is as the user likes it.
+constexpr std::string_view kTakeBack =
+    "\x1B[0 q\x1B]8;;\x1B\\\x1B]104\x1B\\"                   // shape of the cursor, link, palette
+    "\x1B]110\x1B\\\x1B]111\x1B\\\x1B]112\x1B\\\x1B]117\x1B\\\x1B]119\x1B\\"  // colours
+    "\x1B[?1;4;5;41;42;44;45;66;69;80;1045l\x1B>"            // cursor keys, reverse video ... side margins; keypad
+    "\x1B[?9;1000;1001;1002;1003;1004;1005;1006;1015;1016l"  // mouse, focus
+    "\x1B[?2004;2026;2031;2048;9001l"                        // paste ... Win32 keys
+    "\x1B[?7;25h\x1B[2;4;20l\x1B[12h\x1B[?5W"                 // autowrap, cursor; keyboard, insert; tab stops
+    "\x1B(B\x1B)B\x1B*B\x1B+B\x0F\x1B[>m\x1B[>4m\x1B[>f\x1B[m";  // character sets, xterm's keys, rendition
 
 /// Writes characters and lines with their renditions.
 class Brush {
 public:
-    Brush(const Ink &ink, int columns) : ink_(ink), columns_(static_cast<std::size_t>(columns)) {}
+    /// `crosses`: gaps are crossed by number. What has scrolled off is text.
+    Brush(const Ink &ink, int columns, bool crosses)
+        : ink_(ink), columns_(static_cast<std::size_t>(columns)), crosses_(crosses) {}
 
     [[nodiscard]] std::string &out() { return out_; }
-    /// The pen that the terminal has, though nobody here set it.
-    void assume(const Pen &pen) { pen_ = pen; }
 
     void set_pen(const Pen &pen) {
-        const unsigned changed = pen.flags ^ pen_.flags;
-        if (pen.link != pen_.link) out_ += "\x1B]8;" + (pen.link == 0 ? ";" : ink_.link(pen.link)) + "\x1B\\";
-        if ((changed & Pen::guarded) != 0) out_ += (pen.flags & Pen::guarded) != 0 ? "\x1B[1\"q" : "\x1B[0\"q";
-        const bool same_colours = pen.foreground == pen_.foreground && pen.background == pen_.background &&
-                                  pen.underline_colour == pen_.underline_colour;
+        if (pen == pen_) return;
+        const Ink::Extra &extra = ink_.extra(pen), &last = ink_.extra(pen_);
+        if (extra.link != last.link) out_ += "\x1B]8;" + (extra.link.empty() ? ";" : extra.link) + "\x1B\\";
+        const bool same = pen.foreground == pen_.foreground && pen.background == pen_.background &&
+                          pen.flags == pen_.flags && extra.underline_colour == last.underline_colour;
         pen_ = pen;
-        if (!same_colours || (changed & ~unsigned{Pen::guarded}) != 0) put_rendition();
+        if (!same) put_rendition();
     }
 
     /// SGR, though nothing may have changed.
@@ -2767,33 +2809,54 @@ public:
         if (underline == 2) text += ";21";  // xterm does not know 4:2
         if (underline > 2) text += ";4:" + std::to_string(underline);
         text += colour_text(30, pen_.foreground) + colour_text(40, pen_.background);
-        text += colour_text(50, pen_.underline_colour);
+        text += colour_text(50, ink_.extra(pen_).underline_colour);
         out_ += "\x1B[" + (text.empty() ? "" : "0" + text) + "m";
     }
 
     void put_cell(const Cell &cell) {
-        set_pen(ink_.pen(cell.pen));
+        set_pen(cell.pen);
         ink_.append_text(cell, out_);
+        is_sure_ = is_sure_ && cell.code < 0x80;
     }
 
-    /// One line. `text_goes_on`: it is filled to the last column, and what follows makes it wrap. `from_wrap`: it is
-    /// itself where the one before wrapped to, which may have given all of it a background.
-    void put_line(std::span<const Cell> cells, std::uint32_t fill, char size, bool from_wrap, bool text_goes_on) {
-        const std::size_t columns = size == '5' ? columns_ : columns_ / 2;
-        const Cell blank{' ', cells.size() < columns ? fill : cells.size() == columns ? erased_pen(cells.back()) : 0};
-        const Pen &rest = ink_.pen(blank.pen);
-        const auto is_rest = [&](const Cell &cell) { return cell.code == ' ' && ink_.pen(cell.pen) == rest; };
-        const auto has_background = [&](const Cell &cell) { return ink_.pen(cell.pen).background != 0; };
-        while (!text_goes_on && !cells.empty() && is_rest(cells.back())) cells = cells.first(cells.size() - 1);
-        const bool coloured = (from_wrap || cells.size() > columns) && std::ranges::any_of(cells, has_background);
-        std::size_t length = from_wrap ? 1 : 0;
-        if (from_wrap) put_cell(cells.empty() ? blank : cells[0]);  // only a character makes it wrap
-        if (size != '5') out_ += std::string("\x1B#") + size;
-        for (; length < cells.size(); ++length) put_cell(cells[length]);
-        for (; text_goes_on && length < columns; ++length) put_cell(blank);
-        const bool full = length > 0 && length % columns == 0;
-        if (text_goes_on) return;
-        if (!full && (rest.background != 0 || coloured)) {
+    /// Cells [from, to) of a row, which is blank behind `cells`; the cursor is at `from`.
+    void put_cells(std::span<const Cell> cells, std::size_t from, std::size_t to, const Pen &rest) {
+        const auto cell = [&](std::size_t x) { return x < cells.size() ? cells[x] : Cell{' ', rest}; };
+        for (std::size_t x = from; x < to;) {
+            std::size_t end = x;
+            while (end < to && cell(end).code == ' ' && cell(end).pen == cell(x).pen) ++end;
+            const bool is_gap = crosses_ && end >= x + 2 && end < columns_;
+            const bool is_empty = is_gap && cell(x).pen == Pen();
+            for (end = std::max(end, x + 1); x < end && !is_empty; ++x) put_cell(cell(x));
+            if (is_empty || (is_gap && !is_sure_)) put_column(x = end);
+        }
+    }
+
+    void put_column(std::size_t x) {
+        out_ += "\x1B[" + std::to_string(x + 1) + "G";
+        is_sure_ = true;
+    }
+
+    static bool has_background(const Cell &cell) { return cell.pen.background != 0; }
+
+    /// One line, or its cells from `from` on. `fill_to`: it is filled to there, and what follows makes it wrap; else 0.
+    /// `from_wrap`: it is itself where the one before wrapped to, which may have given all of it a background.
+    void put_line(std::span<const Cell> cells, const Pen &fill, bool from_wrap, std::size_t fill_to = 0,
+                  std::size_t from = 0) {
+        const std::size_t size = cells.size();
+        const Pen rest = size < columns_ ? fill : size == columns_ ? erased_pen(cells.back()) : Pen();
+        while (fill_to == 0 && !cells.empty() && cells.back() == Cell{' ', rest}) cells = cells.first(cells.size() - 1);
+        const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
+        const std::size_t length = std::max({cells.size(), fill_to, from});
+        is_sure_ = true;
+        const Cell first = cells.empty() ? Cell{' ', rest} : cells[0];
+        const bool crosses = std::exchange(crosses_, crosses_ && !(from_wrap && has_background(first)));
+        if (from_wrap) put_cell(first);  // only a character makes it wrap
+        else if (from > 0 && from < columns_ && (length > from || rest.background != 0)) put_column(from);
+        put_cells(cells, from_wrap ? 1 : from, length, rest);
+        crosses_ = crosses;
+        if (fill_to > 0) return;
+        if ((length == 0 || length % columns_ != 0) && (rest.background != 0 || coloured)) {
             set_pen(rest);
             out_ += "\x1B[K";
         }
@@ -2803,9 +2866,8 @@ public:
 private:
     /// The pen that erasing would leave in a cell which looks like this one: spaces with nothing but a background are
     /// painted as what is erased, whichever of the two they were.
-    [[nodiscard]] std::uint32_t erased_pen(const Cell &cell) const {
-        const Pen &pen = ink_.pen(cell.pen);
-        return cell.code == ' ' && pen == Pen{.background = pen.background} ? cell.pen : 0;
+    [[nodiscard]] static Pen erased_pen(const Cell &cell) {
+        return cell.code == ' ' && cell.pen == Pen{.background = cell.pen.background} ? cell.pen : Pen();
     }
 
     /// `base`: 30 for the foreground, 40 for the background, 50 for an underline (which goes with colons and a colour
@@ -2823,34 +2885,39 @@ private:
 
     const Ink &ink_;
     std::size_t columns_;
+    bool crosses_;
     Pen pen_;
+    bool is_sure_ = true;  // since the last number of a column: all terminals agree where the cursor is
     std::string out_;
 };
 
 class Painter {
 public:
     explicit Painter(const Model &model)
-        : model_(model), brush_(model.ink_, model.columns_), out_(brush_.out()), aligned_(model.addressed_) {}
+        : model_(model), brush_(model.ink_, model.columns_, true), out_(brush_.out()),
+          aligned_(model.addressed_) {}
 
-    std::string paint(std::size_t history_bytes) {
-        const Model::Screen &main = model_.screens_[0];
-        out_ = "\r\x1B[m\x1B[J";
-        put_history(history_bytes);
-        const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, main.saved.row);
-        const int last = aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor);
-        put_rows(main, last, model_.history_.wraps());
-        row_ = last;
-        put_keyboard(main.keyboard);
-        if (model_.alternate_) enter_alternate();
-        else visit_alternate();
-        put_saved(model_.screens_[model_.alternate_].saved);
+    std::string paint(std::size_t history_bytes, bool used) {
+        const Screen &main = model_.screens_[0];
+        if (used) start_over();
+        else out_ += "\r\x1B[m\x1B[J";
         put_tabs();
         put_titles();
         put_kept_modes();
-        put_settings(Settings(), model_.settings_, false);
+        put_settings();
+        put_keyboard(main.keyboard);
+        const bool goes_on = !used && put_history(history_bytes);
+        const int saved_row = std::min(main.saved.row, model_.rows_ - 1);
+        const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, saved_row);
+        const int last = aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor);
+        aligned_ = last == model_.rows_ - 1;
+        put_rows(main, last, goes_on);
+        if (model_.alternate_) enter_alternate();
+        else visit_alternate();
+        put_saved(model_.screens_[model_.alternate_].saved);
         put_margins();
         put_cursor();
-        out_ += model_.character_;
+        out_ += model_.characters_.unfinished();
         out_ += model_.osc_.empty() ? "" : "\x1B]" + model_.osc_;
         out_ += model_.sequences_.unfinished();
         return std::move(out_);
@@ -2863,24 +2930,30 @@ public:
         if (margins || model_.cursor_.origin) out_ += "\x1B[?6l\x1B[r";
         if (model_.alternate_) out_ += undo_keyboard(model_.screens_[1].keyboard) + "\x1B[?1049l";
         out_ += undo_keyboard(model_.screens_[0].keyboard);
-        put_settings(model_.settings_, Settings(), true);
+        undo_settings();
         if (left.origin) out_ += "\x1B[?6l";
-        if (left.origin || (margins && !model_.alternate_)) go(left.row, left.column);
-        brush_.assume(left.pen);
-        brush_.set_pen(Pen());
+        if (left.origin || (margins && !model_.alternate_)) put_place(left.row, left.column);
+        if (left.pen != Pen()) out_ += "\x1B]8;;\x1B\\\x1B[m";
         put_sets(left, Cursor());
-        return out_;
+        return std::move(out_);
     }
 
 private:
     // --- lines
 
-    /// The lines that scrolled off, as many of the last as take `most` bytes.
-    void put_history(std::size_t most) {
-        const History &history = model_.history_;
+    /// A terminal that shows a session already, be it in the middle of a sequence: to its first row, with no settings.
+    void start_over() {
+        out_.append("\x18\x1B\\").append(kNoKeyboards).append("\x1B[?1049l").append(kNoKeyboards);
+        out_.append("\x1B[?12;1007;1034;1036;1039r");  // as attach has kept them
+        out_.append(kTakeBack).append(" ");            // a blank, for a single shift is over then
+        out_.append("\x1B[?6l\x1B[r").append(kScreenIsWiped).append("\x1B" "7");
+    }
+
+    /// The lines that scrolled off, as many of the last as take `most` bytes. Whether they go on in the first row.
+    bool put_history(std::size_t most) {
         std::vector<std::string> lines;
         std::size_t bytes = 0;
-        for (std::size_t i = history.size(); i > 0; --i) {
+        for (std::size_t i = model_.history_.size(); i > 0; --i) {
             std::string line = history_line(i - 1);
             bytes += line.size();
             if (bytes > most) break;
@@ -2888,52 +2961,77 @@ private:
         }
         std::ranges::reverse(lines);
         for (const std::string &line : lines) out_ += line;
+        return !lines.empty() && model_.history_.goes_on(model_.history_.size() - 1, model_.columns_);
     }
 
     [[nodiscard]] std::string history_line(std::size_t i) const {
         const History &history = model_.history_;
         const History::Line &line = history.line(i);
-        const bool newest = i + 1 == history.size(), fits = line.length <= static_cast<std::size_t>(model_.columns_);
-        const bool goes_on = line.wrapped && (!newest || fits);
-        Brush brush(model_.ink_, model_.columns_);
-        brush.put_line(history.cells(line), line.fill, line.size, i > 0 && history.line(i - 1).wrapped, goes_on);
+        const bool goes_on = history.goes_on(i, model_.columns_), is_newest = i + 1 == history.size();
+        const std::span<const Cell> cells = history.cells(line);
+        const std::span<const Cell> next = is_newest ? model_.row(0).text() : history.cells(history.line(i + 1));
+        Brush brush(model_.ink_, model_.columns_, false);
+        const std::size_t width = line.columns == model_.columns_ ? fill_of(cells, line.fill, next) : cells.size();
+        brush.put_line(cells, line.fill, i > 0 && history.goes_on(i - 1, 0), goes_on ? width : 0);
         brush.set_pen(Pen());
         return brush.out() + (goes_on ? "" : "\r\n");
     }
 
-    void put_rows(const Model::Screen &screen, int last, bool from_wrap) {
+    /// The columns that a line which goes on in `next` must fill: not the last one, when a wide character had no place
+    /// there, and its background is none.
+    [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill, std::span<const Cell> next) const {
+        const auto columns = static_cast<std::size_t>(model_.columns_);
+        const bool is_short = columns > 1 && cells.size() + 1 == columns && fill == Pen();
+        const bool next_is_wide = next.size() > 1 && next[1].code == Cell::kRight;
+        return columns - (is_short && next_is_wide && std::ranges::none_of(cells, Brush::has_background) ? 1 : 0);
+    }
+
+    /// Rows up to `last`. Of the one with the cursor what is left of it waits for put_cursor(), unless that would break
+    /// a wrapped line.
+    void put_rows(const Screen &screen, int last, bool from_wrap) {
+        const bool shows_cursor = &screen == &model_.screens_[model_.alternate_];
         for (int y = 0; y <= last; ++y) {
             const Row &row = screen.row(y);
             const bool goes_on = row.wrapped && y < last;
-            brush_.put_line(row.text(), row.fill, row.size, from_wrap, goes_on);
+            const std::size_t fill_to = goes_on ? fill_of(row.shown(), row.fill, screen.row(y + 1).shown()) : 0;
+            const bool is_last = shows_cursor && y == model_.cursor_.row;
+            const bool waits = is_last && !from_wrap && !goes_on && !model_.is_narrowed();
+            const std::size_t size = out_.size();
+            brush_.put_line(row.shown(), row.fill, from_wrap, fill_to, waits ? text_end() : 0);
+            at_start_ = !from_wrap && out_.size() == size;
             if (!goes_on && y < last) out_ += "\r\n";
             from_wrap = goes_on;
         }
+        row_ = last;
     }
 
     /// The last row that must be printed: not before `least`; with text, or what text wraps into.
-    [[nodiscard]] int last_row(const Model::Screen &screen, int least) const {
+    [[nodiscard]] int last_row(const Screen &screen, int least) const {
         int last = model_.rows_ - 1;
         while (last > least && is_blank(screen.row(last)) && !screen.row(last - 1).wrapped) --last;
         return last;
     }
 
-    [[nodiscard]] bool is_blank(const Row &row) const {
-        const auto blank = [this](const Cell &cell) { return cell.code == ' ' && model_.ink_.pen(cell.pen) == Pen(); };
-        return row.size == '5' && std::ranges::all_of(row.text(), blank) && blank(row.at(row.columns - 1));
+    [[nodiscard]] static bool is_blank(const Row &row) {
+        const auto blank = [](const Cell &cell) { return cell == Cell(); };
+        return std::ranges::all_of(row.shown(), blank) && (row.used >= row.columns || row.fill == Pen());
     }
 
     // --- the cursor
 
     void put_number(const char *before, int number, char final) { out_ += before + std::to_string(number) + final; }
 
+    void put_place(int row, int column) {
+        out_ += "\x1B[" + std::to_string(row + 1) + ";" + std::to_string(column + 1) + "H";
+    }
+
     void go(int row, int column) {
-        if (aligned_) {
-            out_ += "\x1B[" + std::to_string(row + 1) + ";" + std::to_string(column + 1) + "H";
-        } else {
-            if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
-            put_number("\x1B[", column + 1, 'G');
-        }
+        const bool is_there = std::exchange(at_start_, column == 0) && column == 0 && row == row_;
+        if (is_there) return;
+        if (aligned_) put_place(row, column);
+        else if (row != row_) put_number("\x1B[", std::abs(row - row_), row < row_ ? 'A' : 'B');
+        if (!aligned_ && column > 0) put_number("\x1B[", column + 1, 'G');
+        else if (!aligned_) out_ += "\r";
         row_ = row;
     }
 
@@ -2956,12 +3054,13 @@ private:
         leave_saved(saved);
     }
     void place_saved(const Cursor &saved) {
-        const Model::Screen &screen = model_.screens_[on_alternate_];
-        const Row &row = screen.row(saved.row);
-        const bool wraps = saved.wrap && saved.column == row.last_column();
-        const int column = wraps ? Model::written_column(saved, row, true) : saved.column;
+        const int y = std::min(saved.row, model_.rows_ - 1), x = std::min(saved.column, model_.columns_ - 1);
+        const Row &row = model_.screens_[on_alternate_].row(y);
+        const bool wraps = saved.wrap && x == model_.columns_ - 1;
+        const int column = wraps ? Model::column_before(x, true, row) : x;
         if (saved.origin) out_ += "\x1B[?6h";
-        go(saved.row, column);
+        go(y, column);
+        at_start_ = false;
         if (wraps) brush_.put_cell(row.at(column));
         brush_.set_pen(saved.pen);
         put_sets(Cursor(), saved);
@@ -2978,21 +3077,21 @@ private:
         place_saved(saved);
         out_ += "\x1B[?1049h";
         leave_saved(saved);
-        out_ += "\x1B[H\x1B[2J";
+        out_ += kScreenIsWiped;
         aligned_ = on_alternate_ = true;
         put_screen_of_alternate();
     }
 
     void put_screen_of_alternate() {
-        const Model::Screen &alternate = model_.screens_[1];
+        const Screen &alternate = model_.screens_[1];
         put_rows(alternate, last_row(alternate, 0), false);
         put_keyboard(alternate.keyboard);
     }
 
     /// What a program left on the alternate screen, which is not shown now.
     void visit_alternate() {
-        const Model::Screen &alternate = model_.screens_[1];
-        const bool blank = std::ranges::all_of(alternate.rows, [this](const Row &row) { return is_blank(row); });
+        const Screen &alternate = model_.screens_[1];
+        const bool blank = std::ranges::all_of(alternate.rows, is_blank);
         if (blank && alternate.saved == Cursor() && alternate.keyboard == std::vector{0}) return;
         const bool aligned = std::exchange(aligned_, true);
         const int row = row_;
@@ -3002,27 +3101,39 @@ private:
         put_saved(alternate.saved);
         out_ += blank ? "\x1B[?1049l" : "\x1B[?47l";
         saved_another_ = true;
-        on_alternate_ = false;
+        on_alternate_ = at_start_ = false;
         aligned_ = aligned;
         row_ = row;
     }
 
-    /// The cursor that is. What is printed at it comes before the modes that would change it; but when REP could
-    /// follow, it must be the last, and is the same character under the same modes as it was.
+    /// The column up to which put_cursor() prints the cursor's row.
+    [[nodiscard]] std::size_t text_end() const {
+        const int x = model_.cursor_.wrap ? model_.columns_ : model_.cursor_.column;
+        return static_cast<std::size_t>(x + (model_.row(model_.cursor_.row).is_right_half(x) ? 1 : 0));
+    }
+
+    /// The cursor that is, where the text to its left leaves it. (Side margins are in the way of text: then only the
+    /// character before it, if that matters.) When REP could follow, that must be the last, and is the same character
+    /// under the same modes as it was. Without autowrap, no wrap is pending.
     void put_cursor() {
         const Cursor &cursor = model_.cursor_;
         const Row &row = model_.row(cursor.row);
-        const bool written = model_.written_ || cursor.wrap, repeatable = written && model_.last_ != 0;
-        const int column = written ? Model::written_column(cursor, row, true) : cursor.column;
-        go(model_.shown_row(), column - (cursor.column - model_.shown_column()));
-        if (written && !repeatable) brush_.put_cell(row.at(column));
-        if (repeatable && model_.is_on<-4>()) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
+        const int before = Model::column_before(cursor.column, cursor.wrap, row);
+        const int shift = cursor.column - model_.shown_column();
+        const bool repeatable = model_.last_ != 0, narrowed = model_.is_narrowed();
+        const int from = !narrowed ? 0 : cursor.wrap || repeatable ? before : cursor.column;
+        const int end = !narrowed ? static_cast<int>(text_end()) : cursor.column + (cursor.wrap ? 1 : 0);
+        const int to = repeatable ? before : end;
+        go(model_.shown_row(), from - shift);
+        brush_.put_cells(row.shown(), static_cast<std::size_t>(from), static_cast<std::size_t>(to), row.fill);
+        if (!cursor.wrap && end != cursor.column) put_number("\x1B[", model_.shown_column() + 1, 'G');
+        if (repeatable && model_.settings_.is_on<-4>()) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
         brush_.set_pen(cursor.pen);
-        if (written && !repeatable) brush_.put_rendition();  // a sequence: REP has nothing to repeat then
+        if (!repeatable && to > from) brush_.put_rendition();  // a sequence: REP has nothing to repeat then
         put_sets(Cursor(), cursor);
-        for (const int mode : {-4, 7}) put_mode(Settings(), model_.settings_, mode_index(mode));
+        for (const int mode : {-4, 7}) put_changed_mode(mode_index(mode));
         if (model_.single_ != 0) out_ += model_.single_ == 2 ? "\x1BN" : "\x1BO";
-        if (repeatable) put_repeatable(row.at(column));
+        if (repeatable) put_repeatable(row.at(before));
     }
 
     /// The last character as the program wrote it (the character set makes it what stands in the cell), and its marks.
@@ -3031,7 +3142,7 @@ private:
         std::string text;
         out_.append(bytes.data(), put_utf8(bytes.data(), model_.last_));
         model_.ink_.append_text(cell, text);
-        if (cell.code >= Cell::kPool) out_ += text.substr(utf8_length(text.data(), text.data() + text.size()));
+        if (cell.code >= Cell::kMarked) out_ += text.substr(utf8_length(text.data(), text.data() + text.size()));
     }
 
     // --- the rest
@@ -3045,14 +3156,18 @@ private:
         return popped + (stack[0] != 0 ? "\x1B[=0u" : "");
     }
 
+    /// All of them anew when they have been cleared: the window shows few of those that a terminal has.
     void put_tabs() {
-        if (model_.tabs_cleared_) out_ += "\x1B[3g";
+        const bool cleared = !model_.tabs_[kMostColumns - 8];
+        const std::size_t size = out_.size();
+        if (cleared) out_ += "\x1B[3g";
         for (int x = 0; x < model_.columns_; ++x) {
-            const bool set = model_.tabs_[static_cast<std::size_t>(x)] != 0;
-            if (set == model_.usual_tab(x)) continue;
+            const bool set = model_.tabs_[static_cast<std::size_t>(x)];
+            if (set == (!cleared && x % 8 == 0)) continue;
             put_number("\x1B[", x + 1, 'G');
             out_ += set ? "\x1BH" : "\x1B[g";
         }
+        if (out_.size() > size) out_ += "\r";
     }
 
     void put_title(const Title &title) {
@@ -3067,58 +3182,74 @@ private:
         put_title(model_.title_);
     }
 
-    void put_mode(const Settings &from, const Settings &to, std::size_t i) {
-        if (from.modes[i] == to.modes[i]) return;
-        const bool set = to.modes[i] < 0 ? from.modes[i] == 0 : to.modes[i] == 1;  // as the user had it: the contrary
-        const int number = kModes[i].number;
+    void put_mode(int number, bool set) {
         if (number == 66) out_ += set ? "\x1B=" : "\x1B>";
         else put_number(number < 0 ? "\x1B[" : "\x1B[?", std::abs(number), set ? 'h' : 'l');
+    }
+    void put_changed_mode(std::size_t i) {
+        const int now = model_.settings_.modes[i];
+        if (now != kModes[i].initial) put_mode(kModes[i].number, now == 1);
     }
 
     void put_kept_modes() {
         for (const auto &[number, set] : model_.kept_) {
-            put_number("\x1B[?", number, set ? 'h' : 'l');
+            put_mode(number, set);
             put_number("\x1B[?", number, 's');
-            put_number("\x1B[?", number, kModes[mode_index(number)].initial == 1 ? 'h' : 'l');
+            put_mode(number, kModes[mode_index(number)].initial == 1);
         }
     }
 
-    /// Tells what differs; but with the cursor's own (insert, autowrap, origin, margins) only if `all`.
-    void put_settings(const Settings &from, const Settings &to, bool all) {
+    /// But for the cursor's own: insert, autowrap, origin, margins.
+    void put_settings() {
+        const Settings &settings = model_.settings_;
         for (std::size_t i = 0; i < kModes.size(); ++i) {
             const int number = kModes[i].number;
-            const bool is_cursors = number == -4 || number == 7 || number == 6 || number == 69;
-            if (all || !is_cursors) put_mode(from, to, i);
+            if (number != -4 && number != 7 && number != 6 && number != 69) put_changed_mode(i);
         }
-        put_modifiers(from.modify, to.modify, 'm');
-        put_modifiers(from.format, to.format, 'f');
-        if (from.shape != to.shape) out_ += "\x1B[" + std::to_string(to.shape) + " q";
-        for (const auto &[which, colour] : from.colours) {
-            if (to.colours.contains(which)) continue;
-            out_ += "\x1B]1" + (which.size() > 2 ? "0" + which : which) + "\x1B\\";  // 4;n by 104;n, 10 by 110
-        }
-        for (const auto &[which, colour] : to.colours) {
+        put_modifiers(settings.modify, 'm');
+        put_modifiers(settings.format, 'f');
+        if (settings.shape >= 0) out_ += "\x1B[" + std::to_string(settings.shape) + " q";
+        for (const auto &[which, colour] : settings.colours) {
             out_.append("\x1B]").append(which).append(";").append(colour).append("\x1B\\");
         }
     }
 
-    void put_modifiers(const std::array<int, 8> &from, const std::array<int, 8> &to, char final) {
-        for (std::size_t i = 0; i < to.size(); ++i) {
-            if (from[i] == to[i]) continue;
+    void put_modifiers(const std::array<int, 8> &values, char final) {
+        for (std::size_t i = 0; i < values.size(); ++i) {
             const std::string which = "\x1B[>" + std::to_string(i);
-            if (to[i] < 0) out_ += which + "n";
-            else out_ += which + (to[i] == 0 ? "" : ";" + std::to_string(to[i] - 1)) + final;
+            if (values[i] < 0) out_ += which + "n";
+            if (values[i] > 0) out_ += which + ";" + std::to_string(values[i] - 1) + final;
+        }
+    }
+
+    /// The contrary of what the program chose.
+    void undo_settings() {
+        const Settings &settings = model_.settings_;
+        for (std::size_t i = 0; i < kModes.size(); ++i) {
+            const int now = settings.modes[i], initial = kModes[i].initial;
+            if (now != initial) put_mode(kModes[i].number, initial < 0 ? now == 0 : initial == 1);
+        }
+        for (std::size_t i = 0; i < settings.modify.size(); ++i) {
+            if (settings.modify[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "m";
+            if (settings.format[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "f";
+        }
+        if (settings.shape > 0) out_ += "\x1B[0 q";
+        for (const auto &[which, colour] : settings.colours) {
+            out_ += "\x1B]1" + (which.size() > 2 ? "0" + which : which) + "\x1B\\";  // 4;n by 104;n, 10 by 110
         }
     }
 
     void put_margins() {
+        const std::size_t size = out_.size();
         const auto range = [this](int first, int last, char final) {
             out_ += "\x1B[" + std::to_string(first + 1) + ";" + std::to_string(last + 1) + final;
         };
-        if (model_.is_on<69>()) out_ += "\x1B[?69h";
-        if (model_.is_narrowed()) range(model_.left_, model_.right_, 's');
-        if (model_.top_ > 0 || model_.bottom_ < model_.rows_ - 1) range(model_.top_, model_.bottom_, 'r');
+        const Margins &margins = model_.margins_;
+        if (model_.settings_.is_on<69>()) out_ += "\x1B[?69h";
+        if (model_.is_narrowed()) range(margins.left, margins.right, 's');
+        if (margins.top > 0 || margins.bottom < model_.rows_ - 1) range(margins.top, margins.bottom, 'r');
         if (model_.cursor_.origin) out_ += "\x1B[?6h";
+        at_start_ = at_start_ && out_.size() == size;
     }
 
     const Model &model_;
@@ -3127,22 +3258,27 @@ private:
     bool aligned_;                // the terminal's rows are the model's
     bool on_alternate_ = false;   // where what is printed goes to
     bool saved_another_ = false;  // the main screen's saved cursor is not what it was
+    bool at_start_ = true;        // the cursor is in the first column of the row `row_`
     int row_ = 0;                 // of the model, where the cursor is
 };
 
-std::string Model::paint(std::size_t history_bytes) const { return Painter(*this).paint(history_bytes); }
+std::string Model::paint(std::size_t history_bytes, bool used) const {
+    return Painter(*this).paint(history_bytes, used);
+}
 std::string Model::undo() const { return Painter(*this).undo(); }
 std::string Model::row_text(int y, bool colours) const {
     const Row &row = this->row(y);
-    std::string text = text_of(row);
-    if (!colours) return text.erase(text.find_last_not_of(' ') + 1);
-    Brush brush(ink_, columns_);
-    brush.put_line(row.text(), row.fill, row.size, false, ink_.pen(row.at(row.last_column()).pen).background != 0);
+    Brush brush(ink_, columns_, false);
+    if (!colours) {
+        std::string text;
+        for (const Cell &cell : row.shown()) ink_.append_text(cell, text);
+        return text.erase(text.find_last_not_of(' ') + 1);
+    }
+    const bool to_the_edge = row.at(columns_ - 1).pen.background != 0;
+    brush.put_line(row.shown(), row.fill, false, to_the_edge ? static_cast<std::size_t>(columns_) : 0);
     brush.set_pen(Pen());
     return brush.out();
 }
-
-constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 
 /// A model as large as the recording's first window.
 Model model_for(const Header &header, std::uint64_t history = 0) {
@@ -4207,6 +4343,8 @@ private:
             end_page();
             page_ = main_;
             return;
+        case Model::Change::cut: return write_all(page_, false);
+        case Model::Change::cut_behind: return write_all(main_, true);
         }
     }
 
@@ -4233,11 +4371,17 @@ private:
     [[nodiscard]] int last_row(bool main) const {
         const auto row = [&](int y) -> const Row & { return main ? model_.main_row(y) : model_.row(y); };
         int end = model_.rows();
-        while (end > page_.written && model_.text_of(row(end - 1)).empty()) --end;
+        while (end > 0 && model_.text_of(row(end - 1)).empty()) --end;
         return end;
     }
 
     void write_page() { write_rows(page_.written, last_row(false), false); }
+
+    /// Rows below are about to be lost: what is above them comes first.
+    void write_all(Page &page, bool main) {
+        write_rows(page.written, last_row(main), main);
+        page.written = std::max(page.written, last_row(main));
+    }
 
     /// The screen is about to be wiped, or left.
     void end_page() {
@@ -4662,14 +4806,6 @@ constexpr std::uint64_t kMostScan = 64 << 20;     // bytes of the recording in o
 constexpr std::uint64_t kNoteEvery = 1 << 20;     // bytes of output between two notes of places
 constexpr std::size_t kMostCursors = 1024;
 
-/// What a terminal that shows something is told before a paint: CAN and ST end what it was in the middle of; no
-/// keyboard protocol on either screen; the main screen; then what a program may have set, as attach takes it back.
-constexpr std::string_view kStartOver =
-    "\x18\x1B\\\x1B[<99u\x1B[=0u\x1B[?1049l\x1B[<99u\x1B[=0u"
-    "\x1B[?12;1007;1034;1036;1039r\x1B[0 q\x1B]8;;\x1B\\\x1B[>4m\x1B[m"
-    "\x1B[?1;5;6;9;45;66;69;1000;1001;1002;1003;1004;1005;1006;1015;1016;2004;2026;2031;2048;9001l\x1B>"
-    "\x1B[?7;25h\x1B[2;4;20l\x1B[12h\x1B[r\x1B(B\x1B)B\x1B*B\x1B+B\x0F\x1B[H\x1B[2J";
-
 /// The helper's knowledge: the model, and where in the recording the bytes of the output stand.
 class Past {
 public:
@@ -4776,8 +4912,7 @@ private:
         if (!model_) return false;
         std::uint64_t history = std::min(message.from, history_);
         do {
-            bytes = message.to == 1 ? kStartOver : "";
-            bytes += model_->paint(history);
+            bytes = model_->paint(history, message.to == 1);
             history /= 2;
         } while (bytes.size() > kMostAnswer && history > 0);
         return bytes.size() <= kMostAnswer;

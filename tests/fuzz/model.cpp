@@ -2,11 +2,14 @@
 //
 // The input is a plan of cuts (fuzz.hpp) and the output of a program, in which 0xF5, which no UTF-8 has, changes the
 // size of the window. In a second pass each byte stands for a whole sequence (kPieces), for bytes alone seldom make
-// any. Checked:
+// any; in a third one each is a form of a sequence and those behind it the numbers in it (kForms), in a window of any
+// size from 1x1 up. Checked:
 //   * a model is the same however its output was cut;
 //   * at each mark of the plan, a fresh model that takes what this one paints is in the same state: it shows the same
-//     rows, paints the same, and still does when both have gone on to the end;
-//   * undo() leaves nothing behind that undo() would take back;
+//     rows, paints the same, and still does when both have gone on to the end (but for changes of size: what a narrower
+//     window hides is not painted);
+//   * the same, as far as it is seen, when it is painted on a terminal that was in another state;
+//   * behind undo() nothing is left to be undone;
 //   * a paint asks the terminal nothing.
 #include "fuzz.hpp"
 
@@ -51,8 +54,40 @@ constexpr std::string_view kPieces[] = {
     "\032", "\030", "\033", "\005", "\a", "\0", "\033[6n", "\033[c", "\033[?40h\033[?3h", "\xF5\x10", "\xF5\x27", "\xF5\x3C", "\xF5\x91", "\xF5\xFF",
 };
 
-/// Output, with changes of size. When the width changes, the lines that scrolled off are thrown away: those that are wider
-/// than the terminal could only be painted as several.
+/// Sequences with numbers: each # is one.
+constexpr std::string_view kForms[] = {
+    "\033[#A", "\033[#B", "\033[#C", "\033[#D", "\033[#E", "\033[#F", "\033[#G", "\033[#;#H", "\033[#I", "\033[#Z", "\033[#a", "\033[#d", "\033[#e",
+    "\033[#`", "\033[#;#f", "\033[#;#r", "\033[#;#s", "\033[?69h\033[#;#s", "\033[s", "\033[u", "\033[#J", "\033[#K", "\033[?#J", "\033[?#K", "\033[#X",
+    "\033[#@", "\033[#P", "\033[#L", "\033[#M", "\033[#S", "\033[#T", "\033[#^", "\033[#g", "\033[#b", "x\033[#b", "\xE4\xBD\xA0\033[#b", "\033[# @", "\033[# A",
+    "\033[#'}", "\033[#'~", "\033[#;#;#;#;#$x", "\033[#;#;#;#$z", "\033[#\"q", "\033[# q", "\033[#h", "\033[#l", "\033[?#h", "\033[?#l", "\033[?#;#h",
+    "\033[?100#h", "\033[?104#h", "\033[?104#l", "\033[?#s", "\033[?#r", "\033[?#W", "\033[#m", "\033[#;#m", "\033[38;5;#m", "\033[4#m", "\033[48;2;#;#;#m",
+    "\033[58:5:#m", "\033[4:#m", "\033[>#;#m", "\033[>#;#f", "\033[>#n", "\033[>#u", "\033[<#u", "\033[=#;#u", "\033[#;#t", "\033[!p", "\033" "c", "\033#8", "\033#6", "\033#3",
+    "\033]4;#;red\a", "\033]1#;blue\a", "\033]104;#\a", "\033]8;;#\a", "\033]0;#\a", "\033D", "\033M", "\0337", "\0338", "\033(0", "\033(B", "\033*0\033N", "\n", "\r",
+    "\b", "\t", "\033H", "a", "#########", "\xE4\xBD\xA0\xE5\xA5\xBD", "e\xCC\x81", "\xCC\x88", "\xF0\x9F\x91\xA9\xE2\x80\x8D", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "\xE4", "\033[#",
+    "\xF5\x10", "\xF5\x27", "\xF5\x3C", "\xF5\x91", "\xF5\xFF", "\xF5",
+};
+
+/// The sequences that some bytes stand for.
+std::string write_forms(std::string_view bytes) {
+    constexpr std::string_view kOdd[] = {"", "0", "99999", "2147483648", "18446744073709551616", "-1", "1;1;1;1", "999:9"};
+    std::string text;
+    const auto take = [&] {
+        const auto byte = static_cast<unsigned char>(bytes.empty() ? '\0' : bytes[0]);
+        bytes.remove_prefix(std::min<std::size_t>(1, bytes.size()));
+        return byte;
+    };
+    while (!bytes.empty()) {
+        for (const char c : kForms[take() % std::size(kForms)]) {
+            const unsigned number = c == '#' ? take() : 0;
+            if (c != '#') text += c;
+            else if (number >= 0xF0) text += kOdd[number % std::size(kOdd)];
+            else text += std::to_string(number < 0xC0 ? number % 24 : number);
+        }
+    }
+    return text;
+}
+
+/// Output, with changes of size.
 void feed(Model &model, std::string_view bytes) {
     while (!bytes.empty()) {
         const std::size_t text = std::min(bytes.find('\xF5'), bytes.size());
@@ -62,7 +97,6 @@ void feed(Model &model, std::string_view bytes) {
         const auto size = static_cast<unsigned char>(bytes[1]);
         const int columns = 1 + size % 16 * 2;
         model.resize(model.columns(), 1 + size / 16);
-        if (columns != model.columns()) model.feed("\030\033[3J");
         model.resize(columns, model.rows());
         bytes.remove_prefix(2);
     }
@@ -81,9 +115,9 @@ std::string picture(const Model &model) {
     return text;
 }
 
-void check_equal(const Model &got, const Model &wanted, const char *what) {
+void check_equal(const Model &got, const Model &wanted, std::size_t history, const char *what) {
     check_same(picture(got), picture(wanted), what);
-    check_same(got.paint(64 << 10), wanted.paint(64 << 10), what);
+    check_same(got.paint(history), wanted.paint(history), what);
 }
 
 /// What only the user's settings decide is set to the contrary of what the program chose, and so again and again.
@@ -97,10 +131,12 @@ std::string without_users_modes(std::string text) {
     return text;
 }
 
-void check_output(std::string_view output, Cuts cuts) {
-    Model whole(20, 6);
+void check_output(std::string_view output, Cuts cuts, int columns = 20, int rows = 6) {
+    // What is wider than the window and has scrolled off can only be painted as several lines.
+    const std::size_t history = output.find('\xF5') == std::string_view::npos ? 64 << 10 : 0;
+    Model whole(columns, rows);
     feed(whole, output);
-    Model pieces(20, 6);
+    Model pieces(columns, rows);
     for (std::string_view rest = output; !rest.empty();) {
         std::string_view piece = cuts.take(rest);
         if (ends_in_size(piece) && !rest.empty()) {  // what changes the size is no output that could be cut
@@ -109,19 +145,23 @@ void check_output(std::string_view output, Cuts cuts) {
         }
         feed(pieces, piece);
         if (!cuts.marked()) continue;
-        const std::string paint = pieces.paint(64 << 10);
+        const std::string paint = pieces.paint(history);
         show("output", output.substr(0, output.size() - rest.size()));
         show("paint", paint);
         show("rest", rest);
         Model fresh(pieces.columns(), pieces.rows());
         fresh.feed(paint);
-        check_equal(fresh, pieces, "a paint does not give the same state");
+        check_equal(fresh, pieces, history, "a paint does not give the same state");
+        Model used = whole;
+        used.resize(pieces.columns(), pieces.rows());
+        used.feed(pieces.paint(0, true));
+        check_same(picture(used), picture(pieces), "a paint on a terminal with a past does not give the same state");
+        if (rest.find('\xF5') != std::string_view::npos) continue;
         feed(fresh, rest);
-        check_equal(fresh, whole, "a paint does not go on as the same");
+        check_equal(fresh, whole, history, "a paint does not go on as the same");
     }
-    check_equal(pieces, whole, "the model depends on the cuts");
-    const std::string undo = whole.undo();
-    whole.feed(undo);
+    check_equal(pieces, whole, history, "the model depends on the cuts");
+    whole.feed(whole.undo());
     check_same(without_users_modes(whole.undo()), "", "there is more to undo");
 }
 
@@ -134,5 +174,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     std::string pieces;
     for (const char c : output.substr(0, 400)) pieces += kPieces[static_cast<unsigned char>(c) % std::size(kPieces)];
     check_output(pieces, cuts);
+    if (output.size() < 2) return 0;
+    const auto columns = static_cast<unsigned char>(output[0]), rows = static_cast<unsigned char>(output[1]);
+    check_output(write_forms(output.substr(2, 400)), cuts, columns < 8 ? columns + 1 : columns % 50 + 1, rows % 13 + 1);
     return 0;
 }

@@ -3,7 +3,8 @@
 `stream(random, size)` gives a list of tokens (bytes), whole characters or sequences most of them. Left out is what
 makes xterm (379) contradict itself or its manual: SS2 and SS3 before a combining character (it dies of that), DECSCA,
 saved cursors after RIS, `ESC ( A`, DECRC of colours, both kinds of underline at once, hidden characters, ICH and DCH that cut
-wide characters, CSI 0 T, `CSI 0 SP q`, reverse wrap (45)."""
+wide characters, CSI 0 T, `CSI 0 SP q`, reverse wrap (45); and where xterm is alone: what is erased behind the last column, marks
+that follow a movement. `Everything` has all that the model knows, with any number."""
 
 ESC, ST = b'\x1b', b'\x1b\\'
 WORDS = (b'a', b'word', b'two words', b'x' * 13, b'0123456789' * 3, b'end. ', b'q~`j', b'   ')
@@ -24,7 +25,7 @@ WIDE = tuple(
         '\u05e9\u05c1',
         '\u2500\u253c',
         '\uff21',
-        '\u200b',
+        'a\u200b',
     )
 )
 BASIC = (b'31', b'42', b'39', b'49')
@@ -96,7 +97,7 @@ EIGHT_BIT = (
     b'\xed\xa0\x80',
 )
 # Behind a character in the last column, where the wrap is pending.
-AT_EDGE = (b'', b'\b', b'\x1b[K', b'\x1b[P', b'\x1b[@', b'\x1b7', b'\x1b[C', b'\x1b[1J', b'\x1b[m', b'\xcc\x88', b'\t')
+AT_EDGE = (b'', b'\b', b'\x1b7', b'\x1b[C', b'\x1b[m', b'\xcc\x88', b'\t')
 
 
 class Grammar:
@@ -175,7 +176,7 @@ class Grammar:
         return self.csi(*pens, finals=(b'm',))
 
     def erase(self):
-        return self.one(
+        return b'\x1b[D' + self.one(
             self.csi(self.one(b'', b'0', b'1', b'2'), finals=(b'J', b'K', b'K')),
             self.csi(self.number(self.cols), finals=(b'X',)),
             b'\x1b[?J',
@@ -185,7 +186,7 @@ class Grammar:
         )
 
     def edit(self):
-        return self.one(self.csi(self.number(9), finals=(b'@', b'P')), self.csi(self.number(5), finals=(b'L', b'M')))
+        return b'\x1b[D' + self.one(self.csi(self.number(9), finals=(b'@', b'P')), self.csi(self.number(5), finals=(b'L', b'M')))
 
     def scroll(self):
         return self.csi(self.one(b'', b'1', b'2', b'7'), finals=(b'S', b'T'))
@@ -234,6 +235,26 @@ class Grammar:
         return self.one(*EIGHT_BIT)
 
 
-def stream(random, size, length=60):
-    grammar = Grammar(random, size)
+class Everything(Grammar):
+    """... what xterm contradicts itself about, too, and any sequence with any numbers."""
+
+    def __init__(self, random, size):
+        super().__init__(random, size)
+        self.kinds += (
+            (20, self.any_csi),
+            (3, lambda: self.csi(b'?%d' % self.one(45, 69, 1045, 1048, 2026, 1000, 1003, 1006), finals=(b'h', b'h', b'l', b's', b'r'))),
+            (3, lambda: b'\x1b[?69h' + self.csi(self.number(self.cols), self.number(self.cols), finals=(b's',))),
+            (3, lambda: self.csi(*(self.number(9) for _ in range(5)), finals=(b'$x',))),
+            (3, lambda: ESC + self.one(b'#3', b'#6', b'*0', b'N', b'O', b'(A', b'c', b'H', b']4;1;red\x07', b']104\x07', b']12;blue\x07', b'P1$', b']2;')),
+            (3, lambda: self.one(*AT_EDGE, b'\x1b[K', b'\x1b[P', b'\x1b[@', b'\x1b[1J', b'\x1b[2K', '\u0301'.encode(), '\U0001f468\u200d'.encode())),
+        )
+
+    def any_csi(self):
+        numbers = [self.one(self.number(self.cols), b'99999', b'4:3', b'18446744073709551616') for _ in range(self.one(0, 1, 1, 2, 5))]
+        final = bytes([self.random.randrange(0x40, 0x7F)])
+        return ESC + b'[' + self.one(b'', b'', b'', b'?', b'>', b'<', b'=') + b';'.join(numbers) + self.one(b'', b'', b'', b' ', b"'", b'$', b'!', b'"') + final
+
+
+def stream(random, size, length=60, kind=Grammar):
+    grammar = kind(random, size)
     return [grammar.token() for _ in range(length)]

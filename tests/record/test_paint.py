@@ -11,8 +11,9 @@ import time
 
 import pytest
 
+from grammar import Everything, stream
 from harness import PYTHON, RECORD
-from record_tools import (OWN_MEMORY, casts, event, good, header, output, printed, record, write)
+from record_tools import OWN_MEMORY, casts, event, good, header, output, printed, record, write
 
 SIZE = {'width': 20, 'height': 6}
 LONG = ''.join(f'\x1b[3{n % 8}mline {n}\x1b[m\r\n' for n in range(40))
@@ -61,8 +62,12 @@ STATES = {
     'titles': '\x1b]2;first\x07\x1b[22;0;0t\x1b]0;second\x1b\\',
     'colours': '\x1b]4;1;#ff0000;2;rgb:00/ff/00\x07\x1b]11;black\x1b\\\x1b]12;red\x07\x1b]112\x07',
     'an open link': '\x1b]8;id=a;http://example.com/\x1b\\text',
-    'a guarded character': '\x1b[1"qab\x1b[0"qcd\r',
-    'double width': '\x1b#6wide\r\nnormal\r\n\x1b#3top',
+    'a pending wrap behind an erased line': 'x' * 20 + '\x1b[2K',
+    'a pending wrap at a side margin': '\x1b[?69h\x1b[3;9s\x1b[2;4Habcdef',
+    'text on both sides of the cursor': 'left' + '\x1b[15Gright\x1b[5G',
+    'a cursor behind a gap': 'left\x1b[15G',
+    'a cursor within a wide character': 'a你好\x1b[3G',
+    'a shape of the cursor that was taken back': '\x1b[5 q\x1b[0 q',
     'a repeatable character': 'abc',
     'a repeatable character in insert mode': 'abc\r\x1b[4hz',
     'half a character': 'ab\u20ac'.encode()[:-1],
@@ -121,7 +126,7 @@ def test_what_the_user_had_scrolls_away_and_is_not_erased(pty):
 def test_a_session_that_only_printed_lines_is_shown_under_the_command(pty):
     """No row is named, no blank row printed."""
     painted = good('paint', recording(pty, 'a.cast', '$ echo one\r\none\r\n$ ')).decode()
-    assert painted == '\r\x1b[m\x1b[J$ echo one\r\none\r\n$\x1b[2G '
+    assert painted == '\r\x1b[m\x1b[J$ echo one\r\none\r\n$ '
 
 
 def test_a_paint_asks_nothing_and_answers_nothing(pty):
@@ -149,6 +154,40 @@ def test_nothing_is_written_before_a_failure(pty, make):
     """The caller can then do something else: nobody has seen half a screen."""
     run = record('paint', make(pty))
     assert run.returncode == 1 and run.stdout == b'' and run.stderr.startswith(b'record: ')
+
+
+@pytest.mark.parametrize('data, painted', [
+    ('$ echo one\r\none\r\n$ ', '$ echo one\r\none\r\n$ '),
+    ('aws \u2601\ufe0f $ ', 'aws \u2601\ufe0f $ '),
+    ('\u0031\ufe0f\u20e3 \U0001f44d\U0001f3fd x', '\u0031\ufe0f\u20e3 \U0001f44d\U0001f3fd x'),
+    ('\U0001f3f3\ufe0f\u200d\U0001f308 $ \x1b[m', '\U0001f3f3\ufe0f\u200d\U0001f308 $ \x1b[m'),
+    ('\u2601\ufe0f $ \x1b[18Ghi\x1b[6G', '\x1b[6G\x1b[18Ghi\r\u2601\ufe0f $\x1b[6G\x1b[m'),
+    ('\u2601\ufe0f $  \x1b7\x1b[B\r\x1b8', '\x1b[6G\x1b7\r\u2601\ufe0f $\x1b[6G\x1b[m'),
+    ('\u2601\ufe0f      |  |  x', '\u2601\ufe0f\x1b[8G|\x1b[11G|\x1b[14Gx'),
+])
+def test_text_is_painted_as_text_and_once(pty, data, painted):
+    """Terminals differ about the width of what has VS16, a joiner or a skin tone: no character is written anew at a column by number, and
+    what stands behind a gap has its own column."""
+    assert good('paint', recording(pty, 'a.cast', data)).decode() == '\r\x1b[m\x1b[J' + painted
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_painted_a_fresh_model_is_in_the_same_state(pty, seed):
+    """A hundred states of random output, of every sequence with any number, in windows from 1x1 up."""
+    for n in range(100):
+        dice = random.Random(f'{seed} {n}')
+        size = {'height': dice.choice((1, 2, 6, 12)), 'width': dice.choice((1, 2, 7, 20, 40))}
+        there = recording(pty, 'there.cast', b''.join(stream(dice, (size['height'], size['width']), 40, Everything)), size=size)
+        painted = good('paint', there)
+        assert good('paint', recording(pty, 'late.cast', painted, size=size)) == painted, (seed, n)
+
+
+def test_a_wrapped_line_gains_no_blanks_when_the_window_has_become_wider(pty):
+    """What is copied from the scrollback is what was printed."""
+    path = write(pty.path('wider.cast'), header(**SIZE), output(1, b'x' * 50 + b'\r\n' * 8), event(2, 'r', '30x6'))
+    assert b'x' * 50 + b'\r\n' in good('paint', path)
+    path = recording(pty, 'wide.cast', 'x' + '你' * 12 + '\r\n' * 8)
+    assert ('x' + '你' * 12 + '\r\n').encode() in good('paint', path)
 
 
 @pytest.mark.parametrize('options', [['-H', 'x'], ['-H', ''], ['-H', '1T'], ['-H', '-1']])

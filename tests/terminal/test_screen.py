@@ -12,7 +12,7 @@ from casts import NAMES, cast, write_cast
 from oracles import differences, parse
 from record_tools import event, good, header, output, write
 
-TMUX_OTHERWISE = ('alternates', 'vttest-sets', 'vttest-cursor')  # it clears what 47 does not, and knows two character sets; what 132 columns clear
+TMUX_OTHERWISE = ('alternates', 'vttest-sets')  # it clears what 47 does not, and knows two character sets
 TIMES = int(os.environ.get('ORACLE_CUTS', '0'))
 
 
@@ -65,7 +65,8 @@ def test_screen_of_a_time_is_the_tmux_panes(tmux, name):
     assert not wrong, '\n'.join(wrong)
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name != 'vttest-sets'])  # (in UTF-8 it knows no British)
+# (In UTF-8 it knows no British set; behind the last column, where top erases, it is alone.)
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in ('vttest-sets', 'top')])
 def test_screen_of_a_time_is_xterms(xterm, name):
     """The same against xterm, at any time, after resizes too."""
     recorded, wrong = cast(name), []
