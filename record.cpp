@@ -3494,7 +3494,8 @@ std::string Model::row_text(int y, bool colours) const {
         for (const Cell &cell : row.shown()) ink_.append_text(cell, text);
         return text.erase(text.find_last_not_of(' ') + 1);
     }
-    const bool to_the_edge = row.at(columns_ - 1).pen.background != 0;
+    const bool is_full = std::ssize(row.shown()) == columns_;
+    const bool to_the_edge = (is_full ? row.shown().back().pen : row.fill).background != 0;
     brush.put_line(row.shown(), row.fill, false, to_the_edge ? static_cast<std::size_t>(columns_) : 0);
     brush.set_pen(Pen());
     return brush.out();
