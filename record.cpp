@@ -3421,13 +3421,13 @@ private:
     /// But for the cursor's own: insert, autowrap, origin, margins.
     void put_settings() {
         const Settings &settings = model_.settings_;
+        if (settings.shape >= 0) out_ += "\x1B[" + std::to_string(settings.shape) + " q";  // before mode 12
         for (std::size_t i = 0; i < kModes.size(); ++i) {
             const int number = kModes[i].number;
             if (number != -4 && number != 7 && number != 6 && number != 69) put_changed_mode(i);
         }
         put_modifiers(settings.modify, 'm');
         put_modifiers(settings.format, 'f');
-        if (settings.shape >= 0) out_ += "\x1B[" + std::to_string(settings.shape) + " q";
         for (const auto &[which, colour] : settings.colours) {
             out_.append("\x1B]").append(which).append(";").append(colour).append("\x1B\\");
         }
