@@ -1369,7 +1369,7 @@ constexpr std::array kNarrow = std::to_array<char32_t>({
 /// locale for UTF-8 that there is.
 int find_width(char32_t c) {
     static const bool has_locale = std::ranges::any_of(std::array{"C.UTF-8", "en_US.UTF-8", ""}, [](const char *name) {
-        return std::setlocale(LC_CTYPE, name) != nullptr && ::wcwidth(L'\u4E2D') == 2;
+        return std::setlocale(LC_CTYPE, name) && ::wcwidth(L'\u4E2D') == 2;
     });
     const auto is_in = [c](std::span<const char32_t> ranges) {
         const auto next = std::ranges::upper_bound(ranges, c);
@@ -1447,7 +1447,9 @@ public:
         std::uint32_t underline_colour = 0;
         std::string link;  // as OSC 8 has it: parameters, a semicolon, the address
 
-        auto operator<=>(const Extra &) const = default;
+        bool operator<(const Extra &other) const {
+            return std::tie(underline_colour, link) < std::tie(other.underline_colour, other.link);
+        }
     };
 
     [[nodiscard]] const Extra &extra(const Pen &pen) const { return extras_.at(pen.extra); }
@@ -2189,8 +2191,14 @@ private:
     // --- the cursor
 
     void stay() { cursor_.wrap = false; }
-    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps.
-    void settle() { cursor_.wrap = cursor_.wrap && cursor_.column == right_limit(); }
+    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is in
+    /// use, so are all.
+    void settle() {
+        cursor_.wrap = cursor_.wrap && cursor_.column == right_limit();
+        if (addressed_) return;
+        const Row &last = main_row(rows_ - 1);
+        addressed_ = last.used > 0 || last.fill != Pen();
+    }
     void set_row(int row) {
         cursor_.row = row;
         stay();
@@ -3109,7 +3117,8 @@ private:
     /// The column up to which put_cursor() prints the cursor's row.
     [[nodiscard]] std::size_t text_end() const {
         const int x = model_.cursor_.wrap ? model_.columns_ : model_.cursor_.column;
-        return static_cast<std::size_t>(x + (model_.row(model_.cursor_.row).is_right_half(x) ? 1 : 0));
+        const int end = model_.row(model_.cursor_.row).is_right_half(x) ? x + 1 : x;
+        return static_cast<std::size_t>(end);
     }
 
     /// The cursor that is, where the text to its left leaves it. (Side margins are in the way of text: then only the
@@ -3187,8 +3196,8 @@ private:
         else put_number(number < 0 ? "\x1B[" : "\x1B[?", std::abs(number), set ? 'h' : 'l');
     }
     void put_changed_mode(std::size_t i) {
-        const int now = model_.settings_.modes[i];
-        if (now != kModes[i].initial) put_mode(kModes[i].number, now == 1);
+        const auto &modes = model_.settings_.modes;
+        if (modes[i] != kModes[i].initial) put_mode(kModes[i].number, modes[i] == 1);
     }
 
     void put_kept_modes() {
@@ -3202,13 +3211,13 @@ private:
     /// But for the cursor's own: insert, autowrap, origin, margins.
     void put_settings() {
         const Settings &settings = model_.settings_;
+        if (settings.shape >= 0) out_ += "\x1B[" + std::to_string(settings.shape) + " q";  // before mode 12
         for (std::size_t i = 0; i < kModes.size(); ++i) {
             const int number = kModes[i].number;
             if (number != -4 && number != 7 && number != 6 && number != 69) put_changed_mode(i);
         }
         put_modifiers(settings.modify, 'm');
         put_modifiers(settings.format, 'f');
-        if (settings.shape >= 0) out_ += "\x1B[" + std::to_string(settings.shape) + " q";
         for (const auto &[which, colour] : settings.colours) {
             out_.append("\x1B]").append(which).append(";").append(colour).append("\x1B\\");
         }
@@ -3226,8 +3235,9 @@ private:
     void undo_settings() {
         const Settings &settings = model_.settings_;
         for (std::size_t i = 0; i < kModes.size(); ++i) {
-            const int now = settings.modes[i], initial = kModes[i].initial;
-            if (now != initial) put_mode(kModes[i].number, initial < 0 ? now == 0 : initial == 1);
+            const auto [number, initial, group] = kModes[i];
+            const bool set = initial < 0 ? settings.modes[i] == 0 : initial == 1;
+            if (settings.modes[i] != initial) put_mode(number, set);
         }
         for (std::size_t i = 0; i < settings.modify.size(); ++i) {
             if (settings.modify[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "m";
@@ -3274,7 +3284,8 @@ std::string Model::row_text(int y, bool colours) const {
         for (const Cell &cell : row.shown()) ink_.append_text(cell, text);
         return text.erase(text.find_last_not_of(' ') + 1);
     }
-    const bool to_the_edge = row.at(columns_ - 1).pen.background != 0;
+    const bool is_full = std::ssize(row.shown()) == columns_;
+    const bool to_the_edge = (is_full ? row.shown().back().pen : row.fill).background != 0;
     brush.put_line(row.shown(), row.fill, false, to_the_edge ? static_cast<std::size_t>(columns_) : 0);
     brush.set_pen(Pen());
     return brush.out();
