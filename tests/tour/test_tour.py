@@ -12,8 +12,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GUIDE = os.path.join(HERE, 'tour.py')
 # LeakSanitizer cannot work in a process that strace looks at.
 ENVIRONMENT = {**os.environ, 'PTYME_BUILD': BUILD, 'ASAN_OPTIONS': 'detect_leaks=0'}
-NEEDS = {'12-a-start.md': pytest.mark.skipif(STATIC, reason="it shows glibc's calls; musl makes others"),
-         '19-explained-ctrl-c.md': needs_peer_user}
+NEEDS = {'13-a-start.md': pytest.mark.skipif(STATIC, reason="it shows glibc's calls; musl makes others"),
+         '20-explained-ctrl-c.md': needs_peer_user}
 LESSONS = sorted(name for name in os.listdir(HERE) if name.endswith('.md'))
 
 
