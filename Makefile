@@ -60,7 +60,7 @@ demo: all
 
 # How pseudoterminals work, seen: lessons that do what they tell, and wait for Enter. LESSON=3: one; LESSON=list: their titles.
 tour: all
-	@tests/setup.sh tour
+	@tests/setup.sh tour || echo 'tour: goes on with what is there'
 	@PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) tests/tour/tour.py $(LESSON)
 
 # The whole suite, after installing what it needs (Debian packages). make test SANITIZE=1: under ASan and UBSan;
