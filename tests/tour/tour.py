@@ -10,9 +10,10 @@ status is 0 when everything was seen, 1 when something was not, 2 for a lesson t
 A lesson is a text (NN-name.md). What is indented by four and begins with `$ ` is a command for sh (`> ` continues it),
 with `>>> ` Python (`... ` continues it); below stands what must be seen, where `...` is whatever it is this time. The
 commands of a lesson run in a folder of their own, with the programs on PATH, and find Python's texts and numbers in
-their environment. `Needs: COMMAND` on a line of its own: where that command fails, what follows (to the end of the part
-that begins with `## `, or of the lesson, when it stands at its beginning) is shown and not done. Python has the modules and functions of tools.py, `said`, which is what the last command said, and
-`pid`, which is the shim that it started. What a lesson has started is ended with it.
+their environment. `Needs: COMMAND` on a line of its own: where that command fails, what follows is shown and not done,
+to the end of the part that begins with `## `, or of the lesson when the line stands at its beginning. Python has the
+modules and functions of tools.py, `said`, which is what the last command said, and `pid`, which is the shim that it
+started. What a lesson has started is ended with it.
 """
 import contextlib
 import doctest
