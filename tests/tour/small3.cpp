@@ -210,7 +210,7 @@ Log open_log() {
 
 // ---- Listening
 //
-// Loopback only: who reaches the port has the terminal. So has every other user of this machine: 'Who may come in' of
+// Loopback only: whoever reaches the port has the terminal. Every other user of this machine can reach it: 'Who may come in' of
 // shim.cpp asks the kernel whose the other end is, and its 'Listening' has names in a folder of yours beside the ports.
 
 Fd listen_at(const char *port) {
@@ -390,7 +390,7 @@ void serve(Session &session, const sigset_t &mask) {
 //
 // The command returns when all is ready, or says why not: the daemon does the work, and its parent waits at a pipe for
 // the line to print. setsid(2) leaves the caller's terminal: no ^C and no hang-up of that terminal reaches the daemon.
-// 'Starting' of shim.cpp can do with a caller whose descriptors 0 to 2 are closed, closes the others that the caller
+// 'Starting' of shim.cpp copes with a caller whose descriptors 0 to 2 are closed, closes the others that the caller
 // left open, and gives the statuses 126 and 127.
 
 Fd go_to_background() {
