@@ -22,7 +22,8 @@ RAW = ('import os, sys, tty; os.read(0, 99); tty.setraw(0); print("READY", flush
 def built(tmp_path_factory):
     """small3, compiled without a warning."""
     target = str(tmp_path_factory.mktemp('small3') / 'small3')
-    build = subprocess.run(['c++', *STRICT, '-o', target, SOURCE], capture_output=True, text=True, check=False, timeout=120)
+    build = subprocess.run(['c++', *STRICT, '-o', target, SOURCE], capture_output=True, text=True, check=False,
+                           timeout=120)
     assert (build.returncode, build.stderr) == (0, '')
     return target
 
@@ -134,7 +135,8 @@ def test_grandchild_on_the_terminal_does_not_delay_the_end(pty, small):
 
 def test_closed_terminal_is_not_the_end(pty, small):
     """EIO is not the end: a program that has closed its terminal may open it again."""
-    session = small('sh', '-c', 'read x; t=$(tty); exec <&- >&- 2>&-; until test -e go; do sleep .01; done; exec >$t; echo after')
+    session = small('sh', '-c', 'read x; t=$(tty); exec <&- >&- 2>&-; until test -e go; do sleep .01; done; '
+                                'exec >$t; echo after')
     client = pty.client(session.address, b'\n')
     client.read_until(b'\r\n')
     assert client.nothing_comes()
@@ -160,7 +162,7 @@ def test_log_has_whole_characters_and_no_bad_bytes(pty, small):
     """A character that a read has cut is whole in the log; what is no UTF-8 is U+FFFD there, and exact for clients."""
     session = small('sh', '-c', r'stty -echo; read x; printf "\303"; read x; printf "\251\377\355\240\200|\342\202"')
     client = pty.client(session.address)
-    wait_until(lambda: b'-echo' in subprocess.run(['stty', '-a', '-F', f'/proc/{session.program}/fd/0'],
+    wait_until(lambda: b' -echo ' in subprocess.run(['stty', '-a', '-F', f'/proc/{session.program}/fd/0'],
                                                   stdout=subprocess.PIPE, check=False, timeout=10).stdout, what='stty')
     client.send(b'\n')
     client.read_until(b'\xc3')
