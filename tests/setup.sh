@@ -34,6 +34,7 @@ suite() {
     need mandoc have mandoc
     need bash-completion test -e /usr/share/bash-completion/bash_completion
     need bsdutils have scriptreplay
+    for shell in zsh fish; do need $shell have $shell; done
 }
 case ${1:-suite} in
 suite) suite ;;

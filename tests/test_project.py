@@ -3,12 +3,13 @@ import os
 import re
 import signal
 import subprocess
+import xml.etree.ElementTree
 
 import pytest
 
 from checkout import ENVIRONMENT, SOURCES, make
 from common import processes_with, program
-from harness import BUILD, ROOT, STATIC, alive, wait_until
+from harness import BUILD, PYTHON, ROOT, STATIC, alive, wait_until
 
 SANITIZED = 'sanitize' in BUILD
 
@@ -204,3 +205,12 @@ def test_demo_at_a_terminal_says_how_to_detach(tree):
     terminal.send(b'\x1c')
     assert terminal.exit_status() == 0
     assert alive(pid) and re.search(r'make attach SOCK=\S+', terminal.text())
+
+
+def test_picture_of_the_readme_is_what_its_script_sees(tree):
+    """tests/demo.svg is what tests/picture.py makes of a run of today: well-formed, small, and no word of it invented."""
+    made = tree.run(PYTHON, 'tests/picture.py', env={**ENVIRONMENT, 'PTYME_BUILD': BUILD}, timeout=90)
+    assert (made.returncode, made.stderr) == (0, '')
+    texts = [text.text for text in xml.etree.ElementTree.fromstring(made.stdout).iter('{http://www.w3.org/2000/svg}text')]
+    assert texts.count('A program need not die with its') == 2 and '[detached from work]' in texts
+    assert made.stdout == read('tests/demo.svg') and len(made.stdout) < 30_000

@@ -1,17 +1,5 @@
 # shellcheck shell=bash disable=SC2154  # the tables that completion.sh writes before this
 
-# The names of the running sessions: the first word of each line of `attach`.
-_ptyme_sessions() { "${1%"${1##*/}"}attach" 2>/dev/null </dev/null | awk '{ print $1 }'; }
-
-# The names of sessions that have a recording; a recording's file is NAME-<UTC time>.cast, or -2.cast and so on behind it.
-_ptyme_recorded() {
-    local folder=${SHIM_RECORDS:-${XDG_STATE_HOME:-$HOME/.local/state}/shim} file
-    for file in "$folder"/*-????????T??????Z*.cast; do
-        file=${file##*/}
-        [[ $file == '*'* ]] || echo "${file%-????????T??????Z*.cast}"
-    done | sort -u
-}
-
 # What may stand for a value: $1 is its name in --help, or the words that it may be; $2 is the beginning of it.
 _ptyme_value() {
     if [[ $1 == FILE || $1 == OUT ]]; then
@@ -52,8 +40,8 @@ _ptyme() {
         mapfile -t found < <(compgen -W "$_ptyme_commands" -- "$current")
     else
         local names='' files=()
-        [[ $program == attach ]] && names=$(_ptyme_sessions "$1")
-        [[ $program == record ]] && names=$(_ptyme_recorded)
+        [[ $program == attach ]] && names=$(sh -c "$_ptyme_list_sessions" "${1%"${1##*/}"}attach")
+        [[ $program == record ]] && names=$(sh -c "$_ptyme_list_recorded")
         mapfile -t found < <(compgen -W "$names" -- "$current")
         mapfile -t files < <(_ptyme_files "$program" "$current")
         ((${#files[@]} > 0)) && compopt -o filenames  # which would quote an @ in a name

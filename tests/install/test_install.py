@@ -1,4 +1,4 @@
-"""make install: the programs, their manual pages and bash completion, both made of --help and the README."""
+"""make install: the programs, their manual pages and completion, both made of --help and the README."""
 import os
 import re
 import stat
@@ -9,6 +9,9 @@ from checkout import make
 from harness import BUILD, ROOT
 
 PROGRAMS = ('attach', 'record', 'shim')
+SHELLS = ('bash', 'zsh', 'fish')
+COMPLETION_FILES = ['zsh/site-functions/_shim', *(f'bash-completion/completions/{name}' for name in PROGRAMS),
+                    *(f'fish/vendor_completions.d/{name}.fish' for name in PROGRAMS)]
 COMMANDS = re.compile(r'^  ([a-z]+)  ', re.M)
 COMPLETION = '/usr/share/bash-completion/bash_completion'
 
@@ -16,9 +19,9 @@ COMPLETION = '/usr/share/bash-completion/bash_completion'
 COMPLETIONS = {
     'shim --record-': 'shim --record-input ',
     'shim -H a': 'shim -H all ',
-    'shim -n -s 80x24 --vi': 'shim -n -s 80x24 --view ',
+    'shim -n -s 80x24 --wa': 'shim -n -s 80x24 --wait ',
     'shim -r he': 'shim -r here.cast ',
-    'shim -n work ech': 'shim -n work echo ',
+    'shim -n work whoam': 'shim -n work whoami ',
     'attach wo': 'attach work ',
     'attach -q me@h': 'attach -q me@home ',
     'attach ./b': 'attach ./by.sock ',
@@ -27,7 +30,7 @@ COMPLETIONS = {
     'record play ol': 'record play old ',
     'record play work': 'record play work ',
     'record cat he': 'record cat here.cast ',
-    'record convert --typ': 'record convert --type ',
+    'record screen --esc': 'record screen --escapes ',
     'record convert -t tt': 'record convert -t ttyrec ',
     'record convert --type=sc': 'record convert --type=script ',
     'record info me@h': 'record info me@home ',
@@ -72,7 +75,7 @@ def test_make_install_puts_everything_there_and_uninstall_takes_it_away(tree, va
     variables = [variable.format(folder=tree.folder) for variable in variables]
     run = make(tree, 'install', *variables)
     assert run.returncode == 0, run.stderr
-    completions = {f'share/bash-completion/completions/{name}': '0o644' for name in PROGRAMS}
+    completions = {f'share/{place}': '0o644' for place in COMPLETION_FILES}
     pages = {f'share/man/man1/{name}.1': '0o644' for name in PROGRAMS}
     assert installed(tree.path(place)) == {**{f'bin/{name}': '0o755' for name in PROGRAMS}, **pages, **completions}
     run = tree.run(tree.path(place + '/bin/attach'), './a.sock', 'sh', '-c', 'echo installed; exit 3')
@@ -131,23 +134,36 @@ def test_manual_page_has_the_tables_that_the_readme_gives_it(pty):
 
 @pytest.fixture(scope='module')
 def completion(tmp_path_factory):
-    """The completion, in a folder where bash-completion looks for that of `shim`, `attach` and `record`."""
-    folder = tmp_path_factory.mktemp('completion') / 'bash-completion' / 'completions'
-    folder.mkdir(parents=True)
-    assert os.system(f'{ROOT}/tests/install/completion.sh {BUILD} > {folder}/shim') == 0
+    """A folder of shared files as `make install` fills it, where each shell looks for the completion of a program."""
+    share = tmp_path_factory.mktemp('completion') / 'share'
+    for shell, place in zip(SHELLS, ('bash-completion/completions/shim', 'zsh/site-functions/_shim',
+                                     'fish/vendor_completions.d/shim.fish')):
+        (share / place).parent.mkdir(parents=True)
+        assert os.system(f'{ROOT}/tests/install/completion.sh {BUILD} {shell} > {share}/{place}') == 0
     for name in ('attach', 'record'):
-        (folder / name).symlink_to('shim')
-    return folder
+        (share / 'bash-completion/completions' / name).symlink_to('shim')
+        (share / 'fish/vendor_completions.d' / (name + '.fish')).symlink_to('shim.fish')
+    return share
 
 
-def bash(pty, completion, *, package):
-    """An interactive bash, with the completion: by itself, or found by Debian's package bash-completion."""
+# How an interactive shell is started, and what is typed into it first. bash has the completion by itself, or finds it
+# by Debian's package bash-completion; zsh and fish find it in their folders.
+STARTED = {'bash': (('bash', '--noprofile', '--norc'), ". {share}/bash-completion/completions/shim; PS1='$ '; clear"),
+           'bash-completion': (('bash', '--noprofile', '--norc'), f". {COMPLETION}; PS1='$ '; clear"),
+           'zsh': (('zsh', '-f'), "fpath=({share}/zsh/site-functions $fpath); autoload -U compinit; compinit -u; "
+                                  "bindkey -e; setopt no_list_beep; PS1='$ '; clear"),
+           'fish': (('fish', '--private'), "function fish_prompt; echo '$ '; end; function fish_greeting; end; clear")}
+
+
+def interactive(pty, share, shell):
+    """That shell at a terminal, with the completion."""
     env = {**os.environ, 'PATH': BUILD + ':' + os.environ['PATH'], 'PS1': '> ', 'SHIM_RECORDS': pty.path('records'),
-           'SHIM_DIR': pty.path('sessions'), 'XDG_DATA_DIRS': str(completion.parent.parent), 'HOME': pty.folder}
+           'SHIM_DIR': pty.path('sessions'), 'XDG_DATA_DIRS': f'{share}:/usr/share', 'HOME': pty.folder}
     env.pop('BASH_COMPLETION_VERSINFO', None)
-    terminal = pty.terminal('bash', '--noprofile', '--norc', env=env, rows=40, cols=100)
-    terminal.wait_text('>')
-    terminal.send(f'. {COMPLETION if package else completion / "shim"}; PS1=\'$ \'; clear\r')
+    argv, first = STARTED[shell]
+    terminal = pty.terminal(*argv, env=env, rows=40, cols=100)
+    terminal.wait(lambda t: t.text().rstrip().endswith(('>', '#')), what='the first prompt')
+    terminal.send(first.format(share=share) + '\r')
     terminal.wait(lambda t: t.text().strip() == '$', what='the prompt')
     return terminal
 
@@ -178,21 +194,27 @@ def sessions(pty):
         pty.shim('-n', name, 'cat', env=env)
 
 
-@pytest.mark.parametrize('package', [False, True], ids=['alone', 'with bash-completion'])
-def test_completion_of_options_values_sessions_and_recordings(pty, completion, sessions, package):
-    """Tab in a real bash: each program's options, the values that an option may have, record's commands, the sessions
+@pytest.mark.parametrize('shell', STARTED)
+def test_completion_of_options_values_sessions_and_recordings(pty, completion, sessions, shell):
+    """Tab in a real shell: each program's options, the values that an option may have, record's commands, the sessions
     that run, the recordings that are there, and behind an ADDRESS the programs of PATH."""
-    terminal = bash(pty, completion, package=package)
+    terminal = interactive(pty, completion, shell)
     for typed, completed in COMPLETIONS.items():
         assert complete(terminal, typed) == completed
 
 
 @pytest.mark.parametrize('name', PROGRAMS)
 def test_completion_knows_each_option_of_help(pty, completion, name):
-    """One truth: the tables of the completion hold what --help lists, whatever that will be."""
-    tables = (completion / 'shim').read_text(encoding='utf-8')
+    """One truth: the tables of each completion hold what --help lists, whatever that will be."""
+    tables, zsh, fish = ((completion / place).read_text(encoding='utf-8') for place in (
+        'bash-completion/completions/shim', 'zsh/site-functions/_shim', 'fish/vendor_completions.d/shim.fish'))
     said = help_of(pty, name)
     for command in ('', *COMMANDS.findall(said)):
         listed = re.findall(r'^  (?:(-.), |    )(--[a-z-]+)', help_of(pty, name, command) if command else said, re.M)
         of_command = re.search(rf"^_ptyme_options\['{name}{command and ' ' + command}'\]='(.*)'$", tables, re.M)[1]
         assert of_command.split() == [word for pair in listed for word in pair if word]
+        in_zsh = re.search(rf"^    '{name}{command and ' ' + command}'\) specs=\((.*?)^    \) ;;", zsh, re.M | re.S)[1]
+        assert re.findall(r'\)(--[a-z-]+)[=[]', in_zsh) == [long for _, long in listed]
+        condition = f'__ptyme_command {command}' if command else 'not __ptyme_operand'
+        in_fish = re.findall(rf"^complete -c {name} -n '{condition}' .*?-l ([a-z-]+)", fish, re.M)
+        assert ['--' + long for long in in_fish] == [long for _, long in listed]

@@ -12,8 +12,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GUIDE = os.path.join(HERE, 'tour.py')
 # LeakSanitizer cannot work in a process that strace looks at.
 ENVIRONMENT = {**os.environ, 'PTYME_BUILD': BUILD, 'ASAN_OPTIONS': 'detect_leaks=0'}
-NEEDS = {'12-a-start.md': pytest.mark.skipif(STATIC, reason="it shows glibc's calls; musl makes others"),
-         '19-explained-ctrl-c.md': needs_peer_user}
+NEEDS = {'13-a-start.md': pytest.mark.skipif(STATIC, reason="it shows glibc's calls; musl makes others"),
+         '20-explained-ctrl-c.md': needs_peer_user}
 LESSONS = sorted(name for name in os.listdir(HERE) if name.endswith('.md'))
 
 
@@ -57,6 +57,31 @@ def test_lesson_can_be_read_on_80_columns(lesson):
 def test_lessons_are_numbered_from_one_without_a_gap():
     """make tour LESSON=3 is the third in the list."""
     assert [int(name[:2]) for name in LESSONS] == list(range(1, len(LESSONS) + 1))
+
+
+@pytest.mark.parametrize('lesson', ['5', '12'])
+def test_lesson_that_shows_states_of_processes_can_be_given_under_nice(pty, lesson):
+    """ps marks what runs under nice with an N behind the state."""
+    run = pty.run('nice', PYTHON, GUIDE, lesson, env=ENVIRONMENT, timeout=150)
+    assert (run.returncode, run.stderr) == (0, ''), run.stdout[-3000:]
+    assert re.search(r' SN\S* +bash', run.stdout)
+
+
+def test_lesson_says_that_strace_does_not_work_and_goes_on(pty):
+    """A container may forbid ptrace(2): lesson 13 is then shown, and nothing of it is done."""
+    os.mkdir(pty.path('bin'))
+    with open(pty.path('bin/strace'), 'w', encoding='ascii', opener=lambda path, flags: os.open(path, flags, 0o755)) as file:
+        file.write('#!/bin/sh\nexit 1\n')
+    run = give(pty, '13', env={**ENVIRONMENT, 'PATH': pty.path('bin') + ':' + os.environ['PATH']})
+    assert (run.returncode, run.stderr) == (0, '')
+    assert '(strace does not work here.' in run.stdout and '    setsid() = ...' in run.stdout
+
+
+def test_part_that_needs_something_is_shown_and_the_next_part_is_done(pty, school):
+    """Needs: COMMAND under a part's title is for this part."""
+    run = give(pty, guide=school('# 1. Mine\n\n## One\nNeeds: false\n\n    $ echo $((1 + 1))\n    two\n\n'
+                                 '## Two\n\n    $ echo $((2 + 2))\n    4\n'))
+    assert run.returncode == 0 and '    two\n' in run.stdout and '    4\n' in run.stdout and 'Needs' not in run.stdout
 
 
 @pytest.mark.parametrize('experiment', ['    $ echo true', '    >>> 1 + 1', '    $ false', '    >>> os.close(-1)'])
@@ -113,4 +138,4 @@ def test_unknown_lesson_is_a_usage_error(pty):
 def test_make_tour_gives_one_lesson(pty):
     """make tour LESSON=1, without the installing that make tour does first."""
     plan = pty.run('make', '-n', '--no-print-directory', 'tour', 'LESSON=1', cwd=ROOT)
-    assert plan.returncode == 0 and re.search(r'setup\.sh tour\n.*tests/tour/tour\.py 1$', plan.stdout.rstrip(), re.S)
+    assert plan.returncode == 0 and re.search(r'setup\.sh tour.*\n.*tests/tour/tour\.py 1$', plan.stdout.rstrip(), re.S)

@@ -96,13 +96,15 @@ def tty_of_me():
 
 
 def hello(rows, columns):
-    """The first message of a client of the shim: its window, or 0, 0 for none (lesson 14)."""
+    """The first message of a client of the shim: its window, or 0, 0 for none (lesson 15)."""
     return b'\xff\xffss' + struct.pack('!4H', rows, columns, 0, 0)
 
 
 def connect(address, first=b''):
-    """A client that is nothing but a socket, as soon as somebody listens there; it sends `first` at once."""
-    client = socket.socket(socket.AF_UNIX)
+    """A client that is nothing but a socket (at a path, or a port), as soon as a shim listens there; it sends `first` at
+    once."""
+    client = socket.socket(socket.AF_INET if isinstance(address, int) else socket.AF_UNIX)
+    address = ('127.0.0.1', address) if isinstance(address, int) else address
     client.settimeout(_TIMEOUT)
     until(lambda: client.connect_ex(address) == 0, f'somebody who listens at {address}')
     client.sendall(first)

@@ -10,8 +10,10 @@ status is 0 when everything was seen, 1 when something was not, 2 for a lesson t
 A lesson is a text (NN-name.md). What is indented by four and begins with `$ ` is a command for sh (`> ` continues it),
 with `>>> ` Python (`... ` continues it); below stands what must be seen, where `...` is whatever it is this time. The
 commands of a lesson run in a folder of their own, with the programs on PATH, and find Python's texts and numbers in
-their environment. Python has the modules and functions of tools.py, `said`, which is what the last command said, and
-`pid`, which is the shim that it started. What a lesson has started is ended with it.
+their environment. `Needs: COMMAND` on a line of its own: where that command fails, what follows is shown and not done,
+to the end of the part that begins with `## `, or of the lesson when the line stands at its beginning. Python has the
+modules and functions of tools.py, `said`, which is what the last command said, and `pid`, which is the shim that it
+started. What a lesson has started is ended with it.
 """
 import contextlib
 import doctest
@@ -34,7 +36,8 @@ TIMEOUT = 60           # seconds for one command or statement: only reached when
 SEEN, WRONG, LEFT = 0, 1, 3     # how a lesson has ended
 INDENT = '    '
 PROMPTS = {'$ ': '> ', '>>> ': '... '}         # what begins an experiment, and what continues it
-READY = re.compile(r'^shim: listening on .*, pid (\d+),', re.M)
+READY = re.compile(r'^(?:shim: )?listening on .*, pid (\d+)', re.M)         # of the shim, and of small3
+NEEDS = 'Needs: '       # begins the line of a lesson, or of a part of it, with a command that must work here
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 AT_TERMINAL = sys.stdin.isatty() and sys.stdout.isatty()
 
@@ -148,6 +151,15 @@ def emphasis(text):
     return f'\033[1m{text}\033[m' if AT_TERMINAL else text
 
 
+def works(command):
+    """Whether that command works here; says what follows from it when it does not."""
+    if subprocess.run(['sh', '-c', command], check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                      stderr=subprocess.DEVNULL).returncode == 0:
+        return True
+    print(f'({command.split()[0]} does not work here. What follows is shown as it is elsewhere, and not done.)')
+    return False
+
+
 def pause():
     """Waits for Enter at a terminal."""
     if AT_TERMINAL and input('\033[2m--- Enter goes on, q leaves ---\033[m ').strip() == 'q':
@@ -159,12 +171,21 @@ def give(path):
     with tempfile.TemporaryDirectory(prefix='tour') as folder:
         stage = Stage(folder)
         try:
+            lacking = {}                                 # {part of the lesson: whether something is missing for it}
+            title = None
             for part in read_lesson(path):
                 if isinstance(part, Experiment):
-                    see(part, stage)
+                    if lacking.get(None) or lacking.get(title):
+                        print('\n'.join([part.shown(), *(INDENT + line for line in part.wanted)]).rstrip(' '))
+                    else:
+                        see(part, stage)
+                    continue
+                if part.startswith(NEEDS):
+                    lacking[title] = not works(part.removeprefix(NEEDS))
                     continue
                 if part.startswith('## '):
                     pause()
+                    title = part
                 print(emphasis(part) if part.startswith('#') else part)
             pause()
         finally:
