@@ -87,11 +87,44 @@ constexpr char kProgram[] = "attach";
 constexpr char kVersion[] = "1.0";
 
 // >>> errors and the owning descriptor: the same in shim.cpp, attach.cpp and record.cpp
+/// The length of the UTF-8 character that `text` begins with, when a terminal only shows it. 0: a byte that is not
+/// UTF-8, a control character (C0, DEL, C1), or one that turns the direction of the text beside it (U+202E).
+std::size_t shown_length(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    const std::uint32_t first = byte(0);
+    if (first < 0x80) return first >= 0x20 && first != 0x7F ? 1 : 0;
+    if (first < 0xC2 || first > 0xF4) return 0;
+    const std::size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    std::uint32_t code = first & (0x7FU >> length);
+    for (std::size_t i = 1; i < length; ++i) {
+        if ((byte(i) & 0xC0) != 0x80) return 0;
+        code = code << 6 | (byte(i) & 0x3F);
+    }
+    const auto is_in = [code](std::uint32_t low, std::uint32_t high) { return code >= low && code <= high; };
+    const bool is_invalid = code < (length == 4 ? 0x10000U : length == 3 ? 0x800U : 0U) || code > 0x10FFFF;
+    const bool is_unshown = is_in(0x80, 0x9F) || is_in(0x202A, 0x202E) || is_in(0x2066, 0x2069);
+    return is_invalid || is_in(0xD800, 0xDFFF) || is_unshown ? 0 : length;
+}
+
+/// `text`, of whatever origin, as a message or a list may show it: what shown_length() refuses is written as \x1b.
+std::string printable(std::string_view text) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string shown;
+    while (!text.empty()) {
+        const std::size_t length = shown_length(text);
+        const auto byte = static_cast<unsigned char>(text.front());
+        if (length > 0) shown.append(text.substr(0, length));
+        else shown.append("\\x").append({kDigits[byte >> 4], kDigits[byte & 0xF]});
+        text.remove_prefix(length > 0 ? length : 1);
+    }
+    return shown;
+}
+
 /// Writes "program: what: why" and a newline to standard error, in one write(2) so that lines of several processes
 /// do not mix. `what` names the thing that the user knows: a file, an address, an option.
 void complain(std::string_view what, std::string_view why) {
     std::string line(kProgram);
-    line.append(": ").append(what).append(": ").append(why).append("\n");
+    line.append(": ").append(printable(what)).append(": ").append(printable(why)).append("\n");
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
