@@ -2152,8 +2152,10 @@ std::string session_folder() {
 std::string folder_fault(const std::string &folder, bool make) {
     struct stat file{};
     if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
-    const bool made = !make || ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
-    if (!made || ::lstat(folder.c_str(), &file) != 0)
+    const bool made = make && ::mkdir(folder.c_str(), 0700) == 0;
+    if (make && !made && errno != EEXIST) return folder + ": " + std::strerror(errno);
+    if (made) ::chmod(folder.c_str(), 0700);  // whatever the umask has taken away
+    if (::lstat(folder.c_str(), &file) != 0)
         return !make && errno == ENOENT ? "" : folder + ": " + std::strerror(errno);
     if (!S_ISDIR(file.st_mode) || file.st_uid != ::geteuid())
         return folder + " is not a folder of yours: remove it, or set SHIM_DIR to one that is";
