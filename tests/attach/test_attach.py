@@ -359,7 +359,7 @@ def test_read_only_shuts_the_sending_side_down_at_once(pty, server):
     server.connection.close()
     assert finish(process) == (4, b'out', '[./fake.sock ended with status 4]\n')
     process = start_piped(pty, '-r', '-R', './fake.sock')
-    assert server.accept().read_all() == b''
+    assert server.accept(raw=True).read_all() == b''
     server.connection.close()
     assert finish(process) == (254, b'', '[connection to ./fake.sock lost]\n')
 
@@ -368,7 +368,7 @@ def test_read_only_shuts_the_sending_side_down_at_once(pty, server):
 def test_raw_sends_no_message(pty, server, option):
     """-R: only the keys go out, also after a resize: for a server that does not know the messages."""
     terminal = kept_terminal(pty, option, './fake.sock')
-    server.accept()
+    server.accept(raw=True)
     server.connection.sendall(b'READY')
     terminal.wait_output(b'READY')
     terminal.send(b'a')
