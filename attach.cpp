@@ -1608,6 +1608,7 @@ void Relay::change_sockets() {
     socket_ = std::move(next);
     sending_ = true;
     to_screen_.clear();
+    write_socket();  // the end of file, if that is all
 }
 
 bool Relay::is_finished() const {

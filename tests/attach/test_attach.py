@@ -138,11 +138,12 @@ def test_help_is_on_standard_output(pty, option):
     """The usage with every option on standard output, status 0."""
     status, output, said = piped(pty, option)
     assert (status, said) == (0, '')
-    for name in ('escape', 'read-only', 'raw', 'push', 'kill', 'quiet'):
+    for name in ('escape', 'detach-others', 'read-only', 'raw', 'push', 'kill', 'quiet'):
         assert b'--' + name.encode() in output
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize('number', [getattr(signal, 'SIG' + name) for name in (
+    'TERM', 'HUP', 'INT', 'QUIT', 'USR1', 'USR2', 'ALRM', 'VTALRM', 'PROF', 'XCPU', 'PWR', 'RTMIN', 'RTMAX')])
 def test_signal_restores_the_terminal_and_gives_128_plus_n(pty, number):
     """Restored on every way out, signals included; the modes of a full-screen program as well."""
     pty.shim('-n', '-H', 'none', './a.sock', 'sh', '-c', 'read x; printf "$0"; sleep 60',
@@ -156,6 +157,15 @@ def test_signal_restores_the_terminal_and_gives_128_plus_n(pty, number):
     restored(pty)
     after = terminal.output.partition(b'SET')[2]
     assert all(re.search(off, after) for off in TURNED_OFF), after
+
+
+def test_file_that_may_not_grow_is_an_error_of_write(pty, server):
+    """SIGXFSZ would end attach with the terminal raw (getrlimit(2)): EFBIG instead, and a message."""
+    terminal = pty.terminal('sh', '-c', 'ulimit -f 1; stty -g >before; "$0" ./fake.sock >log; s=$?; '
+                            '[ "$(stty -g)" = "$(cat before)" ] || s=1; exit $s', ATTACH)
+    server.accept().read(12)
+    server.connection.sendall(b'x' * 4096)
+    assert terminal.exit_status() == 255 and b'standard output: File too large' in terminal.output
 
 
 def child_named(parent, name):

@@ -1,12 +1,10 @@
 """The detach key is found whatever else is typed, pasted or waits, and however the terminal writes it (section 5)."""
-import fcntl
 import os
-import termios
 import time
 
 import pytest
 
-from attaching import kept_terminal, leave
+from attaching import leave
 from common import hex_bytes, program
 from harness import ATTACH, wait_until
 
@@ -40,12 +38,6 @@ OTHER = {'^\\': [b'\x1b[92;5:3u', b'\x1b[92;3u', b'\x1b[92u', b'\x1b[93;5u', b'\
                  b'\x1b[200~a\x1cb\x1b[92;5u\x1b[201~', b'\x1b]x', b'\x1b[1;1:3A', b'\x1bOP'],
          '^A': [b'\x1b[27;6;65~', b'\x1b[97:65;6u', b'\x1b[97;7u'], '^@': [b'\x1b[17;29;0;1;8;1_'],
          '^[': [b'\x1b[A', b'\x1b[5~', b'\x1bOA'[:0] + b'\x1b[27;5:3u'], '~': [b'\x1b[5~', b'\x1b[27;5;126~', b'\x1b[96u']}
-
-
-def is_taken(terminal):
-    """Whether attach has read all that was typed: the input queue of its terminal is empty (ioctl_tty(2), FIONREAD)."""
-    with open(f'/proc/{terminal.child.pid}/fd/0', 'rb', buffering=0) as slave:
-        return fcntl.ioctl(slave, termios.FIONREAD, bytes(4)) == bytes(4)
 
 
 def attached(pty, *options, **more):

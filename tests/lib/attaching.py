@@ -1,7 +1,9 @@
 """What the tests of attach share: ways to run it, and a server of the test's own in the shim's place."""
+import fcntl
 import socket
 import struct
 import subprocess
+import termios
 
 from harness import ATTACH, TIMEOUT, hello
 
@@ -56,6 +58,12 @@ def leave(terminal, status=0):
     terminal.wait_output(b'\x1b[5n')
     terminal.send(b'\x1b[0n')
     assert terminal.exit_status() == status
+
+
+def is_taken(terminal):
+    """Whether attach has read all that was typed: the input queue of its terminal is empty (ioctl_tty(2), FIONREAD)."""
+    with open(f'/proc/{terminal.child.pid}/fd/0', 'rb', buffering=0) as slave:
+        return fcntl.ioctl(slave, termios.FIONREAD, bytes(4)) == bytes(4)
 
 
 class Server:
