@@ -1570,6 +1570,7 @@ bool Relay::obey_signals() {
     if (std::exchange(g_stopping, 0) != 0) {
         terminal_.restore(has_reports());
         obey_default(SIGTSTP);
+        let_signals_in();  // SIGCONT, which has come, or not: an orphaned process group does not stop (POSIX, 2.4.3)
         g_continued = 1;
     }
     if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
