@@ -595,9 +595,10 @@ private:
 /// arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
 constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
 
-constexpr std::string_view kEndCut = "\030\033\\";  // ends what the output was cut in: a sequence (CAN), a string (ST)
+// Tektronix to VT (ESC ETX); then an end to what the output was cut in: a sequence (CAN), a string (ST); VT52 to ANSI.
+constexpr std::string_view kEndCut = "\033\003\030\033\\\033<";
 constexpr std::string_view kTakeBack =
-    "\033<\033 F"                                  // VT52 to ANSI; controls have 7 bits
+    "\033 F"                                       // controls have 7 bits
     "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); then what kKeep has kept
     "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061r"
     "\033]8;;\033\\"                               // no hyperlink
@@ -662,7 +663,6 @@ std::string ScreenState::pop_keyboard(std::size_t screen) const {
 
 std::string ScreenState::undo() const {
     std::string out(kEndCut);
-    out += "\033<";          // VT52 knows none of what follows
     bool is_lost = origin_;  // the cursor's place
     if (origin_) out += "\033[?6l";
     if (alternate_ != 0) {

@@ -56,6 +56,15 @@ def test_folder_without_sessions_is_not_made_by_attach(pty, folder):
     assert not os.path.exists(folder)
 
 
+@pytest.mark.parametrize('umask', ['000', '077', '777'])
+def test_folder_has_its_mode_whatever_the_umask(pty, folder, umask):
+    """mkdir(2) takes the umask's bits away; with 777 the folder was of mode 000, and no session began."""
+    run = pty.run('sh', '-c', f'umask {umask}; "$0" -n work sh -c "read x; exit 5"', SHIM)
+    assert (run.returncode, run.stderr) == (0, '')
+    assert stat.S_IMODE(os.lstat(folder).st_mode) == 0o700
+    assert pty.run(ATTACH, 'work', input='\n').returncode == 5
+
+
 def spoil(folder, how):
     """Makes a session folder that is not to be trusted."""
     if how == 'symbolic link':

@@ -1,5 +1,7 @@
 """Who listens: attach sends nothing to a server of another user (section 5). The kernel knows who holds a socket."""
 import os
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -48,6 +50,36 @@ def test_server_of_another_user_gets_no_byte(pty, place, way):
     assert run.stderr == (f'attach: {how.format(address)}: a program of user {DAEMON} listens there: not attached '
                           '(take another port; -R does not ask)\n')
     unheard(process)
+
+
+@needs_listener_user
+@needs_root
+def test_forwarded_port_is_not_trusted(pty):
+    """Something answers, but no program of this machine listens there: another one behind the kernel's packet filter,
+    say, for what is known of it."""
+    process, address = collector(pty, '127.0.0.1')
+    rule = ['-t', 'nat', '-p', 'tcp', '--dport', '1', '-j', 'REDIRECT', '--to-ports', address]
+    if not shutil.which('iptables') or pty.run('iptables', '-A', 'OUTPUT', *rule).returncode:
+        pytest.skip('no packet filter here')
+    pty.keep(rule, lambda: pty.run('iptables', '-D', 'OUTPUT', *rule))
+    run = pty.run(ATTACH, '127.0.0.1:1', input='secret\n')
+    assert run.returncode == 255 and 'no program of this machine listens there' in run.stderr and '-R' in run.stderr
+    assert process.communicate(timeout=20)[0] == '\n'
+
+
+@needs_root
+def test_server_that_answers_first_is_not_trusted(pty):
+    """A byte from a stranger says nothing for him, /proc hidden or not: sock_diag(7) needs no file."""
+    stranger = pty.background(PYTHON, '-Sc', 'import socket\nl = socket.create_server(("127.0.0.1", 0))\n'
+                              'print(l.getsockname()[1], flush=True)\nwhile 1: c = l.accept()[0]; c.send(b"x"); '
+                              'print(c.recv(99), flush=True)', stdout=subprocess.PIPE, text=True, cwd='/', **as_user(DAEMON))
+    address = stranger.stdout.readline().strip()
+    hidden = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /proc; exec "$0" "$@"']
+    if pty.run(*hidden, 'true').returncode:
+        hidden = []
+    run = pty.run(*hidden, ATTACH, address, input='secret\n')
+    assert run.returncode == 255 and f'a program of user {DAEMON} listens there' in run.stderr
+    assert not select.select([stranger.stdout], [], [], 0.3)[0]
 
 
 @needs_root
