@@ -12,7 +12,7 @@ import pytest
 from attaching import TAKEN, Server, is_taken, kept_terminal, leave, message
 from common import NO_WINDOW, program
 from harness import ATTACH, alive, children, goodbye, hello, wait_until
-from oracles import differences
+from oracles import Xterm, differences
 from panes import Pane
 from screens import Model
 
@@ -85,6 +85,13 @@ MODES = (b'\x1b[?1;5;9;12;40;42;45;66;67;69;1000;1001;1002;1003;1004;1005;1006;1
          b'\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b G\x1b]8;;http://x/\x1b\\')
 
 
+def test_vt52_is_left(pty, server):
+    """A real xterm understands ANSI sequences again. (Another one than that of the other tests: it stays a VT100.)"""
+    terminal, xterm = leaves(pty, server, b'\x1b[?2l'), Xterm()
+    pty.keep(xterm, xterm.end)
+    assert xterm.until(b'\x1b[0n', terminal.output + b'\x1b[5n').endswith(b'\x1b[0n')
+
+
 def test_every_mode_is_taken_back(pty, server):
     """One sequence does it, whatever was on; what is as the user likes it (a blinking cursor, the wheel, Meta) is kept
     by the terminal itself and restored: XTSAVE, XTRESTORE."""
@@ -99,8 +106,9 @@ def test_every_mode_is_taken_back(pty, server):
 
 
 @pytest.mark.parametrize('first', [b'', b'\x1b[?12;1007;1034h\x1b[?1036;1039l', b'\x1b[?12;1007;1034l\x1b[?1036;1039h'])
-@pytest.mark.parametrize('then', [b'', b'\x1b[?1049h\x1b[?6h\x1b[3;3H', b'\x1b[?6h\x1b[3;3H', b'\x1b[?2l', b'\x1b[?38h', b'\x1b[?40h\x1b[?3h'],
-                         ids=['main', 'full', 'origin', 'VT52', 'Tektronix', '132 columns'])
+@pytest.mark.parametrize('then', [b'', b'\x1b[?1049h\x1b[?6h\x1b[3;3H', b'\x1b[?6h\x1b[3;3H', b'\x1b[?38h',
+                                  b'\x1b[?40h\x1b[?3h'],
+                         ids=['main', 'full', 'origin', 'Tektronix', '132 columns'])
 def test_xterm_is_as_it_was(pty, server, xterm, first, then):
     """A terminal that nobody here wrote, asked by DECRQM, DECRQSS and DECCIR; however the user had set it before."""
     terminal = leaves(pty, server, MODES + b'\x1b[?12;1007;1034h\x1b[?1036;1039l' + then)
