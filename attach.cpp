@@ -11,9 +11,9 @@
 //     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
 //                                   └──────────────────┘
 //
-// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving:
-// whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal must
-// be as it was, and nothing that was on its way from the terminal may become a command of the shell.
+// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving.
+// Whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal
+// must be as it was, and nothing that was on its way from the terminal may become a command of the shell.
 //
 //   1  raw mode                          5  whose server it is, and connecting   9  a push
 //   2  signals                           6  the copy loop                       10  the command line
@@ -23,20 +23,20 @@
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); numbers have 16 bits, in network order:
 //
-//     hello     FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS  ROWS and COLUMNS 0: no window, and XPIXELS says what for
+//     hello     FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS  ROWS and COLUMNS 0: no window; XPIXELS: what for
 //     answer    FF FF 'a' 'a'  LENGTH BYTES                  what the terminal has sent by itself, not its user
 //     noise     FF FF 'n' 'n'  LENGTH BYTES                  focus reports, and motion of a mouse without a button
-//     goodbye   FF FF 'x' 'x'  STATUS                        the shim's last: the program's status, 128 + n for signal n
+//     goodbye   FF FF 'x' 'x'  STATUS                        the shim's last: the program's exit status
 //     leave     FF FF 'd' 'd'                                or this: another attach wants the session for itself
-//     taken     FF FF 'o' 'k'                                to who pushes (-p), ends (-k), or wants to be alone (-d)
+//     taken     FF FF 'o' 'k'                                to one that pushes, ends it, or wants to be alone
 //     told      FF FF 't' 't'  LENGTH LINES                  to who asks what the session is: `name: value` lines
 //
-// Exit status: the program's own when it ended; 0 detached, pushed, killed or listed; 254 connection lost, or a push
-// cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125,
-// 126, 127) when it had to be started and could not.
+// Exit status: the program's own when it ended (128 + n for signal n); 0 detached, pushed, killed or listed;
+// 254 connection lost, or a push cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it
+// dies of it); what shim said (2, 125, 126, 127) when it had to be started and could not.
 //
-// Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), sock_diag(7), XTerm
-// Control Sequences ("ctlseqs"), and the description of kitty's keyboard protocol.
+// Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), sock_diag(7),
+// XTerm Control Sequences ("ctlseqs"), and the description of kitty's keyboard protocol.
 
 #include <algorithm>
 #include <array>
@@ -287,22 +287,22 @@ std::string records_folder() {
 }
 // <<< recordings of named sessions
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // What not every system has
 //
-// All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that headers
-// define, and has something in its place:
+// All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that
+// headers define, and has something in its place:
 //
-//   SO_PEERCRED  Linux, OpenBSD; LOCAL_PEEREID on NetBSD, LOCAL_PEERPID on macOS, LOCAL_PEERCRED on FreeBSD. With none,
-//                the mode of the folder alone tells that a session is ours
-//   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits as long as it takes
-//   sock_diag    Linux. Else nobody tells who listens at a port: any user of this machine may, when a shim has ended
+//   SO_PEERCRED  Linux, OpenBSD; LOCAL_PEEREID on NetBSD, LOCAL_PEERPID on macOS, LOCAL_PEERCRED on FreeBSD. With
+//                none, the mode of the folder alone tells that a session is ours
+//   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits without an end
+//   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
 //   /proc        Linux. Else `shim` is looked for beside argv[0] and on PATH
 //   SIGPWR, SIGRTMIN  where there are such signals, they end attach as SIGTERM does
 //
-// On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was killed:
-// so the list of sessions asks twice before it removes a socket.
-// ---------------------------------------------------------------------------------------------------------------------
+// On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
+// killed: so the list of sessions asks twice before it removes a socket.
+// ----------------------------------------------------------------------------------------------------------------
 
 #if defined(PORTABLE)
 constexpr char kProc[] = "/proc-is-not-used";
@@ -447,9 +447,9 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress & = {}) { ret
 #endif
 // <<< the owner of a TCP socket
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // What all sections use
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
@@ -486,7 +486,9 @@ void say(bool quiet, const std::string &text) {
 }
 
 /// Whether a system call failed for no other reason than that it is not the time.
-bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
+bool is_transient(ssize_t result) {
+    return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
 
 /// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
 std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
@@ -515,28 +517,30 @@ int milliseconds_to(Clock::time_point end) {
     return static_cast<int>(std::max<milliseconds::rep>(left, 0));
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 1. Raw mode
 //
-// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and makes
-// signals of some keys. The session's terminal has a line discipline that does so for its program. Were the one of the
-// user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C would end attach.
+// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and
+// makes signals of some keys. The session's terminal has a line discipline that does so for its program. Were the
+// one of the user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C
+// would end attach.
 //
-// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else runs
-// there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when select(2)
-// says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal
-// promises no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
+// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else
+// runs there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when
+// select(2) says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe
+// (pipe(7)). A terminal promises no such thing, but can be opened anew by its name: another open file, with an
+// O_NONBLOCK of its own.
 //
-// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as long as
-// it stands still in the middle of a write.
-// ---------------------------------------------------------------------------------------------------------------------
+// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as
+// long as it stands still in the middle of a write.
+// ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
 termios raw_mode(termios settings) {
     settings.c_lflag &= ~tcflag_t(ECHO | ECHONL);    // the session echoes
     settings.c_lflag &= ~tcflag_t(ICANON);           // each key at once: the session makes the lines
     settings.c_lflag &= ~tcflag_t(IEXTEN);           // Ctrl-V and Ctrl-O are keys
-    settings.c_lflag &= ~tcflag_t(ISIG);             // Ctrl-C, Ctrl-Z, Ctrl-\ are keys: the session makes the signals
+    settings.c_lflag &= ~tcflag_t(ISIG);             // Ctrl-C, Ctrl-Z, Ctrl-\ are keys: the session makes signals
     settings.c_iflag &= ~tcflag_t(INLCR | IGNCR | ICRNL);  // Return is CR: the session makes the NL
     settings.c_iflag &= ~tcflag_t(IXON);             // Ctrl-S and Ctrl-Q are keys
     settings.c_iflag &= ~tcflag_t(ISTRIP);           // all eight bits: UTF-8
@@ -551,13 +555,14 @@ termios raw_mode(termios settings) {
 
 /// What the program has done to the user's terminal that must be known to undo it.
 ///
-/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we detach, so
-/// we take them back: nearly all by one sequence that does nothing where nothing was set. Four things must be known, and
-/// for them the output is followed: whether the alternate screen is on (leaving it moves the cursor even when it is not;
-/// origin mode does so too), whether 132 columns are (leaving them clears the screen), and how many keyboard modes were
-/// pushed, for the shell may have pushed some before.
+/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we
+/// detach, so we take them back: nearly all by one sequence that does nothing where nothing was set. Four things
+/// must be known, and for them the output is followed: whether the alternate screen is on (leaving it moves the
+/// cursor even when it is not; origin mode does so too), whether 132 columns are (leaving them clears the screen),
+/// and how many keyboard modes were pushed, for the shell may have pushed some before.
 ///
-/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab stops.
+/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab
+/// stops.
 class ScreenState {
 public:
     /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
@@ -566,7 +571,8 @@ public:
     }
     /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
     [[nodiscard]] std::string undo() const;
-    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the detach key.
+    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the
+    /// detach key.
     [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
 
 private:
@@ -590,24 +596,26 @@ private:
     bool keyboard_set_ = false;
 };
 
-/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them, and
-/// XTRESTORE (in kTakeBack) restores them. Cursor blinks; 132 columns are allowed; Backspace sends BS; the wheel sends
-/// arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
+/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them,
+/// and XTRESTORE (in kTakeBack) restores them. Cursor blinks; 132 columns are allowed; Backspace sends BS; the
+/// wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of
+/// Sun, HP, VT220.
 constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
 
-// Tektronix to VT (ESC ETX); then an end to what the output was cut in: a sequence (CAN), a string (ST); VT52 to ANSI.
+// Tektronix to VT (ESC ETX); then an end to what the output was cut in: a sequence (CAN), a string (ST); VT52 to
+// ANSI.
 constexpr std::string_view kEndCut = "\033\003\030\033\\\033<";
 constexpr std::string_view kTakeBack =
     "\033 F"                                       // controls have 7 bits
-    "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); then what kKeep has kept
+    "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); what kKeep kept
     "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061r"
     "\033]8;;\033\\"                               // no hyperlink
-    "\033[?1;5;42;45;66;69l\033>"                  // cursor keys, reverse video, national sets, reverse wrap, margins
+    "\033[?1;5;42;45;66;69l\033>"                  // cursor keys, reverse video, national sets, wrap, margins
     "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
     "\033[?1005;1006;1015;1016l"                   // and how the mouse's place is written
     "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
-    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF returns; no local echo
-    "\0337\033[r\0338"                             // whole screen scrolls; that moves the cursor: kept and restored
+    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF; no echo
+    "\0337\033[r\0338"                             // whole screen scrolls (that moves the cursor: kept)
     "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
     "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
 
@@ -633,7 +641,8 @@ void ScreenState::begin_sequence(char c) {
 void ScreenState::end_control_sequence() {
     state_ = State::text;
     std::string_view numbers = sequence_;
-    const char final = numbers.back(), first = numbers.front(), prefix = first >= '<' && first <= '?' ? first : '\0';
+    const char final = numbers.back(), first = numbers.front();
+    const char prefix = first >= '<' && first <= '?' ? first : '\0';
     numbers.remove_suffix(1);
     if (prefix != '\0') numbers.remove_prefix(1);
     const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
@@ -641,13 +650,15 @@ void ScreenState::end_control_sequence() {
         for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
     std::uint64_t &pushed = pushed_[alternate_ != 0];
     if (prefix == '>' && final == 'u') ++pushed;
-    if (prefix == '<' && final == 'u') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+    if (prefix == '<' && final == 'u')
+        pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
     keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
     if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
     if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
 }
 
-/// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen and back.
+/// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen
+/// and back.
 void ScreenState::set_mode(std::uint64_t number, bool on) {
     if (number == 3) wide_ = on;
     if (number == 6) origin_ = on;
@@ -682,8 +693,9 @@ public:
     UserTerminal();
 
     void enter_raw_mode();
-    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is called.
-    /// `reports`: the terminal writes more than keys, so what is still on its way is waited for, and thrown away.
+    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
+    /// called. `reports`: the terminal writes more than keys, so what is still on its way is waited for, and
+    /// thrown away.
     void restore(bool reports);
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
     ssize_t write(std::string_view bytes);
@@ -711,8 +723,9 @@ UserTerminal::UserTerminal() {
     if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
 }
 
-/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the background
-/// (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
+/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
+/// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
+/// puts it in front.
 void UserTerminal::enter_raw_mode() {
     entered_ = true;
     has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
@@ -730,9 +743,9 @@ void UserTerminal::restore(bool reports) {
     if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
 }
 
-/// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its status
-/// (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell.
-/// A byte at a time is read, for what stands behind the answer is the shell's.
+/// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its
+/// status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to
+/// the shell. A byte at a time is read, for what stands behind the answer is the shell's.
 void UserTerminal::discard_reports() const {
     constexpr milliseconds kAnswer{2000};
     write_own("\033[5n");
@@ -762,8 +775,9 @@ void UserTerminal::write_own(const std::string &text) const {
     }
 }
 
-/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial line, a
-/// container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there is none.
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
+/// line, a container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there
+/// is none.
 winsize window_size() {
     for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
         winsize window{};
@@ -772,15 +786,15 @@ winsize window_size() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
-// done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
+// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted
+// half done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
 //
-// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process group
-// when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
-// ---------------------------------------------------------------------------------------------------------------------
+// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process
+// group when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
+// ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
 volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
@@ -808,7 +822,8 @@ void handle_signal(int number) {
     sigemptyset(&action.sa_mask);
     mask_signal(SIG_BLOCK, number);
     ::sigaction(number, &action, &before);
-    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH) ::sigaction(number, &before, nullptr);
+    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
+        ::sigaction(number, &before, nullptr);
 }
 
 void handle_signals() {
@@ -832,7 +847,8 @@ void let_signals_in() {
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
-/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it was.
+/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it
+/// was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
     ::kill(::getpid(), number);
@@ -840,18 +856,20 @@ void obey_default(int number) {
     handle_signal(number);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 3. The wire
 //
-// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that end
-// tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
-// ---------------------------------------------------------------------------------------------------------------------
+// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that
+// end tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// ----------------------------------------------------------------------------------------------------------------
 
-constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\xFF\xFF" "dd", kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
+constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
+constexpr std::string_view kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
 constexpr std::size_t kGoodbyeBytes = kGoodbye.size() + 1;  // the status is behind it
 
-/// What a hello without a window says in its x pixels. The output is a pipe or a file; a terminal that only watches; or
-/// not wanted, and what is wanted is: to push, to end the session, to be told what it is, to be alone in it.
+/// What a hello without a window says in its x pixels. The output is a pipe or a file; a terminal that only
+/// watches; or not wanted, and what is wanted is: to push, to end the session, to be told what it is, to be alone
+/// in it.
 enum class HelloKind : unsigned short { pipe = 0, watch = 1, push = 2, end = 3, tell = 4, alone = 5 };
 
 /// A number as the wire has it: 16 bits in network order.
@@ -868,7 +886,8 @@ std::string window_change(const winsize &window) {
 }
 
 std::string hello_without_window(HelloKind kind) {
-    return window_change({.ws_row = 0, .ws_col = 0, .ws_xpixel = static_cast<unsigned short>(kind), .ws_ypixel = 0});
+    return window_change(
+        {.ws_row = 0, .ws_col = 0, .ws_xpixel = static_cast<unsigned short>(kind), .ws_ypixel = 0});
 }
 
 /// An answer (`a`) or noise (`n`): as many messages as it takes.
@@ -898,21 +917,22 @@ std::optional<int> goodbye_status(std::string_view received) {
     return static_cast<unsigned char>(received.back());
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 4. What comes from the terminal
 //
-// Keys, and more: a program can ask a terminal what it is and where the cursor stands, and have it report what the mouse
-// does. All of it comes on standard input, in one stream that may be cut anywhere. What the terminal has sent by itself
-// is told from what its user has typed, for of several terminals only one may answer; and the detach key is looked for,
-// a byte of what is typed, or a control sequence when a program has asked for keys to be written so.
+// Keys, and more: a program can ask a terminal what it is and where the cursor stands, and have it report what the
+// mouse does. All of it comes on standard input, in one stream that may be cut anywhere. What the terminal has
+// sent by itself is told from what its user has typed, for of several terminals only one may answer; and the
+// detach key is looked for, a byte of what is typed, or a control sequence when a program has asked for keys to be
+// written so.
 //
 // What may be the beginning of a report waits a moment for more: a person may also have hit Escape, or Alt and ].
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
 constexpr milliseconds kPasteSilence{1000};                  // ends a paste whose end was lost
 constexpr std::size_t kLongestKey = 64;                      // bytes of a control sequence
-constexpr std::size_t kLongestString = 4096;                 // of a report that is kept: a longer one goes in parts
+constexpr std::size_t kLongestString = 4096;                 // of a report: a longer one goes in parts
 
 /// How a user would call the key that is this byte.
 std::string key_name(int key) {
@@ -922,8 +942,8 @@ std::string key_name(int key) {
 
 bool is_letter(std::uint64_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
-/// The byte that Ctrl types with the character `c`, or -1: what Xlib's XLookupString and kitty's table have in common
-/// with a VT100. Ctrl-4 is Ctrl-\, Ctrl-Space is Ctrl-@.
+/// The byte that Ctrl types with the character `c`, or -1: what Xlib's XLookupString and kitty's table have in
+/// common with a VT100. Ctrl-4 is Ctrl-\, Ctrl-Space is Ctrl-@.
 int control_of(std::uint64_t c) {
     if (c < 0x20) return static_cast<int>(c);  // Tab, Return, Escape are the same with Ctrl
     if (c == ' ' || c == '2') return 0;
@@ -936,11 +956,12 @@ int control_of(std::uint64_t c) {
 
 /// Whether ESC [ `parameters` `final` is the key that types the byte `key` otherwise:
 ///
-///     CODE:SHIFTED:BASE;MODIFIERS:EVENT;TEXT u   kitty's protocol; event 3 is the release; xterm's formatOtherKeys: CODE
+///     CODE:SHIFTED:BASE;MODIFIERS:EVENT;TEXT u   kitty's; event 3 is the release; xterm's formatOtherKeys: CODE
 ///     27;MODIFIERS;CODE ~                        xterm's modifyOtherKeys: CODE is what Shift has made of the key
 ///     KEY;..;CHARACTER;DOWN;.. _                 Win32 input; DOWN 0 is the release
 ///
-/// The modifiers are 1 + 1 for Shift, 2 Alt, 4 Ctrl, 8 ... 32 others, 64 and 128 while caps lock and num lock are on.
+/// The modifiers are 1 + 1 for Shift, 2 Alt, 4 Ctrl, 8 ... 32 others, 64 and 128 while caps lock and num lock are
+/// on.
 bool is_encoded_key(std::string_view parameters, char final, int key) {
     const auto number = [&](std::size_t n, std::size_t part = 0) {
         return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(0);
@@ -954,7 +975,7 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     std::uint64_t code = number(is_xterm ? 2 : 0), shifted = is_xterm ? code : number(0, 1);
     if (code > 0x7F && number(0, 2) != 0) code = number(0, 2);  // the key where a keyboard of ASCII has it
     if (has_shift && !is_xterm) {
-        constexpr std::string_view kPlain = "-26/`{|}@^_?~", kShifted = "_@^?~{|}@^_?~";  // as most keyboards have them
+        constexpr std::string_view kPlain = "-26/`{|}@^_?~", kShifted = "_@^?~{|}@^_?~";  // on most keyboards
         const std::size_t at = code < 0x80 ? kPlain.find(static_cast<char>(code)) : std::string_view::npos;
         if (shifted >= '{' && shifted <= '}') return false;  // to kitty, Ctrl-Shift-\ is not Ctrl-\ ...
         if (shifted == 0 && code >= 'a' && code <= 'z') shifted = code - 'a' + 'A';
@@ -962,7 +983,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
         if (shifted == 0) shifted = static_cast<unsigned char>(kShifted[at]);
     }
     const std::uint64_t character = has_shift ? shifted : code;
-    if ((modifiers & ~std::uint64_t{1}) == 4) return control_of(character) == key && !(has_shift && is_letter(character));
+    if ((modifiers & ~std::uint64_t{1}) == 4)
+        return control_of(character) == key && !(has_shift && is_letter(character));
     if ((modifiers & ~std::uint64_t{1}) != 0) return false;
     const std::uint64_t text = is_xterm ? 0 : number(2);
     return (text != 0 ? text : character) == wanted;
@@ -972,7 +994,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
 /// question; noise comes from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
-/// The kind of a mouse's report with this number for the buttons: xterm, "Mouse Tracking". 3: none; 32: motion; 64: more.
+/// The kind of a mouse's report with this number for the buttons: xterm, "Mouse Tracking". 3: none; 32: motion;
+/// 64: more.
 Sent kind_of_mouse(std::uint64_t buttons) {
     return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
 }
@@ -1140,7 +1163,8 @@ void TerminalInput::end_control() {
         state_ = State::mouse;
         return;
     }
-    const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") || parameters.find(':') != std::string_view::npos;
+    const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
+                            parameters.find(':') != std::string_view::npos;
     const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
     has_reports_ = has_reports_ || is_encoded || is_mouse;
     has_key_ = is_encoded_key(parameters, final, key_);
@@ -1151,7 +1175,8 @@ void TerminalInput::end_control() {
     matched_ = 0;
 }
 
-/// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was typed.
+/// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was
+/// typed.
 void TerminalInput::step_string(char c) {
     const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
     if (state_ == State::string_escape && c != '\\') {
@@ -1175,14 +1200,15 @@ void TerminalInput::step_paste(char c) {
     if (matched_ == kEnd.size()) state_ = State::ground;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
-// When a shim has ended, any user may listen at its port, and would be told what is typed. So nothing is sent before the
-// kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP sockets (sock_diag(7))
-// tells who listens at an address of this machine. It is asked before connecting and behind it, for a connection in
-// a listener's queue belongs to nobody yet. Of a server on another machine nothing is known here.
-// ---------------------------------------------------------------------------------------------------------------------
+// When a shim has ended, any user may listen at its port, and would be told what is typed. So nothing is sent
+// before the kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP
+// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before connecting and behind
+// it, for a connection in a listener's queue belongs to nobody yet. Of a server on another machine nothing is
+// known here.
+// ----------------------------------------------------------------------------------------------------------------
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
 std::pair<std::string, std::string> host_and_port(const SocketAddress &address) {
@@ -1207,8 +1233,9 @@ SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
     return end;
 }
 
-/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
-/// connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293, section 3.5).
+/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to
+/// outgoing connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293,
+/// section 3.5).
 bool is_own_peer(int fd) {
     const SocketAddress own = end_of(fd, ::getsockname);
     return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
@@ -1218,8 +1245,8 @@ bool is_loopback(std::string_view host) {
     return host == "::1" || host.starts_with("127.") || host.starts_with("::ffff:127.");
 }
 
-/// Whether a TCP address is one of this machine's: then packets to it would come from it. connect(2) on a UDP socket
-/// sends nothing, it only chooses the way. In doubt it is.
+/// Whether a TCP address is one of this machine's: then packets to it would come from it. connect(2) on a UDP
+/// socket sends nothing, it only chooses the way. In doubt it is.
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
     if (!probe || ::connect(probe.get(), address.get(), address.length) != 0) return true;
@@ -1235,7 +1262,8 @@ TcpOwner listener_at(const SocketAddress &address) {
 
 std::string distrust_user(uid_t user) {
     if (is_ours(user)) return "";
-    return "a program of user " + std::to_string(user) + " listens there: not attached (take another port; -R does not ask)";
+    return "a program of user " + std::to_string(user) +
+           " listens there: not attached (take another port; -R does not ask)";
 }
 
 /// Why nothing must be sent to the server that we are connected to; "" when it is to be trusted.
@@ -1245,8 +1273,9 @@ std::string distrust(int fd) {
     if (!kHasTcpTable || !is_here(peer)) return "";
     const TcpOwner owner = listener_at(peer);
     if (owner.is_found()) return distrust_user(owner.user);
-    if (!owner.is_absent()) return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
-    return "no program of this machine listens there: not attached (-R does not ask; right for a port that the kernel "
+    if (!owner.is_absent())
+        return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
+    return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
            "forwards, into a container say)";
 }
 
@@ -1267,15 +1296,16 @@ std::string explain(const std::string &text, const SocketAddress &address, int e
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
         return "no session of that name, and none has been (attach lists those that run)";
-    if (is_unix(address) && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
+    if (is_unix(address) && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 &&
+        !S_ISSOCK(file.st_mode))
         return "a file, not a session's socket (record play shows a recording)";
     const std::string advice = " (attach " + text + " PROGRAM starts a session)";
     if (is_unix(address) && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
     return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
 }
 
-/// A socket that is connected to `address`; else none, and errno tells why. Without `waiting` it may still be connecting:
-/// it is writable when that has come to an end, and SO_ERROR tells to which.
+/// A socket that is connected to `address`; else none, and errno tells why. Without `waiting` it may still be
+/// connecting: it is writable when that has come to an end, and SO_ERROR tells to which.
 Fd open_connection(const SocketAddress &address, bool waiting) {
     Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
     if (fd && !waiting) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
@@ -1290,7 +1320,7 @@ Fd open_connection(const SocketAddress &address, bool waiting) {
     }
     const int on = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a shim that has vanished is noticed at last
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a shim that has vanished is noticed
     return fd;
 }
 
@@ -1322,24 +1352,25 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
     return failed;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 6. The copy loop
 //
-// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
-// behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither
-// stops the other.
+// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the
+// buffer behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and
+// neither stops the other.
 //
-// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a flag
-// that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
+// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a
+// flag that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
 //
-// After a stop nobody knows what the terminal shows: attach comes anew, over a second connection, and the shim paints
-// the session's screen. What was typed into the first one must come before what is typed then, though the program may be
-// busy and read neither. So the first becomes a push (section 9): the shim answers when the terminal has all of it, and
-// only then is anything typed into the second. That one says its size at once: to the program nothing has happened.
-// ---------------------------------------------------------------------------------------------------------------------
+// After a stop nobody knows what the terminal shows: attach comes anew, over a second connection, and the shim
+// paints the session's screen. What was typed into the first one must come before what is typed then, though the
+// program may be busy and read neither. So the first becomes a push (section 9): the shim answers when the
+// terminal has all of it, and only then is anything typed into the second. That one says its size at once: to the
+// program nothing has happened.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
+constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may come
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 constexpr milliseconds kRetry{50};             // between two tries to connect where the queue was full
 
@@ -1353,8 +1384,8 @@ public:
 
     /// Copies until one side ends.
     void run();
-    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted yet
-    /// when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
+    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted
+    /// yet when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
     [[nodiscard]] bool has_come_too_late() const { return end_ == End::lost && !has_copied_ && !options_.raw; }
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
     [[nodiscard]] int report() const;
@@ -1387,7 +1418,7 @@ private:
     SocketAddress address_;   // of the other end, to come anew
     bool has_window_;         // the window's size is sent, first and whenever it changes
     bool input_open_;         // standard input is still read
-    bool all_queued_;         // nothing more comes for the shim: when to_shim_ is empty, the sending side is shut down
+    bool all_queued_;         // nothing more comes for the shim: behind to_shim_ goes the end of file
     bool sending_ = true, receiving_ = true;  // the two directions of the socket
     bool has_copied_ = false;                 // something has been read, on either side
     std::string to_shim_, to_screen_;         // the two buffers
@@ -1426,7 +1457,8 @@ void Relay::run() {
         const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
         let_signals_in();
 
-        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal meanwhile.
+        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal
+        // meanwhile.
         if (obey_signals() || ready < 0) {
             FD_ZERO(&readable);
             FD_ZERO(&writable);
@@ -1450,7 +1482,8 @@ void Relay::run() {
 Relay::Relay(const Options &options, UserTerminal &terminal, Connection there)
     : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
       has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
-      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only), keyboard_(options.key) {
+      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
+      keyboard_(options.key) {
     if (!options.raw) to_shim_ = hello();
 }
 
@@ -1500,7 +1533,8 @@ void Relay::queue(std::string_view bytes) {
     if (sending_ && !all_queued_) to_shim_ += bytes;
 }
 
-/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to come.
+/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to
+/// come.
 void Relay::write_socket() {
     if (!to_shim_.empty() && !old_) {
         const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
@@ -1570,10 +1604,10 @@ bool Relay::obey_signals() {
     if (std::exchange(g_stopping, 0) != 0) {
         terminal_.restore(has_reports());
         obey_default(SIGTSTP);
-        let_signals_in();  // SIGCONT, which has come, or not: an orphaned process group does not stop (POSIX, 2.4.3)
+        let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
         g_continued = 1;
     }
-    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
+    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
         terminal_.restore(false);
         terminal_.enter_raw_mode();
         if (terminal_.has_screen() && !options_.raw) anew_ = Clock::now();
@@ -1586,7 +1620,7 @@ void Relay::begin_anew() {
     if (!anew_ || *anew_ > Clock::now() || next_ || old_ || !to_shim_.empty() || end_ != End::none) return;
     next_ = open_connection(address_, false);
     anew_.reset();
-    if (!next_ && is_transient(-1)) anew_ = Clock::now() + kRetry;  // else the session has ended: socket_ tells how
+    if (!next_ && is_transient(-1)) anew_ = Clock::now() + kRetry;  // else it has ended: socket_ tells how
 }
 
 /// The second connection has been made, or has failed. Then the first one stays.
@@ -1636,12 +1670,12 @@ std::optional<timespec> Relay::time_left() const {
     return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 7. What a session says of itself
 //
-// There is no list of sessions anywhere: a session is a socket in a folder. Each is asked what it is, by a hello that
-// makes no client of who sends it. Of one that has ended, its recording tells how.
-// ---------------------------------------------------------------------------------------------------------------------
+// There is no list of sessions anywhere: a session is a socket in a folder. Each is asked what it is, by a hello
+// that makes no client of who sends it. Of one that has ended, its recording tells how.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kTellWait{300};        // for the answers
 constexpr milliseconds kAcknowledge{2000};    // for the shim to say that it ends, or sends the others away
@@ -1655,7 +1689,9 @@ struct Asked {
     bool is_asked = false;   // the question has been sent
 
     /// The value of one line of the answer; "" when there is none.
-    [[nodiscard]] std::string value(const std::string &line) const { return between(received, "\n" + line + ": ", "\n"); }
+    [[nodiscard]] std::string value(const std::string &line) const {
+        return between(received, "\n" + line + ": ", "\n");
+    }
     /// Whether the answer is whole. (A newline stands in the place of its header, which may hold one.)
     bool is_told() {
         constexpr std::size_t kHeader = kTold.size() + 2;
@@ -1667,7 +1703,8 @@ struct Asked {
     }
 };
 
-/// Asks all of them at once, and waits until each has answered, or for kTellWait. Who is not connected then says nothing.
+/// Asks all of them at once, and waits until each has answered, or for kTellWait. Who is not connected then says
+/// nothing.
 void ask(std::vector<Asked> &sessions) {
     const std::string question = hello_without_window(HelloKind::tell);
     const auto end = Clock::now() + kTellWait;
@@ -1683,8 +1720,9 @@ void ask(std::vector<Asked> &sessions) {
             Asked &one = sessions[i];
             char bytes[4096];
             if (!one.socket || ready[i].revents == 0) continue;
-            const ssize_t n = one.is_asked ? ::recv(one.socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)
-                                           : ::send(one.socket.get(), question.data(), question.size(), MSG_NOSIGNAL);
+            const ssize_t n = one.is_asked
+                                  ? ::recv(one.socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)
+                                  : ::send(one.socket.get(), question.data(), question.size(), MSG_NOSIGNAL);
             if (n > 0 && one.is_asked) one.received.append(bytes, static_cast<std::size_t>(n));
             one.is_asked = true;
             if ((n <= 0 && !is_transient(n)) || one.is_told()) one.socket.reset();
@@ -1692,8 +1730,8 @@ void ask(std::vector<Asked> &sessions) {
     }
 }
 
-/// Sends a hello of this kind, and waits for the shim's word that it is obeyed. Whether it came: a server that is no
-/// shim does not know it, and one that stands still says nothing.
+/// Sends a hello of this kind, and waits for the shim's word that it is obeyed. Whether it came: a server that is
+/// no shim does not know it, and one that stands still says nothing.
 bool is_acknowledged(int socket, HelloKind kind) {
     const std::string hello = hello_without_window(kind);
     std::string answer;
@@ -1720,9 +1758,9 @@ std::string describe_silence(int socket) {
 std::vector<std::string> names_in(const std::string &folder) {
     std::vector<std::string> names;
     DIR *open = ::opendir(folder.c_str());
-    for (const dirent *entry = open != nullptr ? ::readdir(open) : nullptr; entry != nullptr; entry = ::readdir(open))
-        names.emplace_back(entry->d_name);
-    if (open != nullptr) ::closedir(open);
+    if (open == nullptr) return names;
+    while (const dirent *entry = ::readdir(open)) names.emplace_back(entry->d_name);
+    ::closedir(open);
     std::sort(names.begin(), names.end());
     return names;
 }
@@ -1733,8 +1771,9 @@ struct Ended {
     std::time_t time = 0;         // when the recording was last written
 };
 
-/// Recordings are named after their session, and the time at which it began: SESSION-20261121T232034Z.cast, the second
-/// one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status, an `x` event.
+/// Recordings are named after their session, and the time at which it began: SESSION-20261121T232034Z.cast, the
+/// second one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status,
+/// an `x` event.
 std::optional<Ended> find_ended(const std::string &session) {
     constexpr std::string_view kTime = "-20261121T232034Z";
     std::string newest;
@@ -1742,15 +1781,19 @@ std::optional<Ended> find_ended(const std::string &session) {
         const bool is_its = name.starts_with(session + "-") && name.ends_with(".cast") &&
                             name.find('Z', session.size()) == session.size() + kTime.size() - 1;
         const std::size_t stem = session.size() + kTime.size();
-        if (is_its && (name.substr(0, stem) != newest.substr(0, stem) || name.size() >= newest.size())) newest = name;
+        if (is_its && (name.substr(0, stem) != newest.substr(0, stem) || name.size() >= newest.size()))
+            newest = name;
     }
     const Fd file(newest.empty() ? -1 : ::open((records_folder() + "/" + newest).c_str(), O_RDONLY | O_CLOEXEC));
     struct stat now{};
     if (!file || ::fstat(file.get(), &now) != 0) return std::nullopt;
     ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
     const std::string tail = read_all(file.get());
-    const auto status = parse_number(between(tail.substr(std::min(tail.rfind("\n["), tail.size())), "\"x\", \"", "\""));
-    return Ended{.status = status ? std::optional(static_cast<int>(*status & 0xFF)) : std::nullopt, .time = now.st_mtime};
+    const std::string last = tail.substr(std::min(tail.rfind("\n["), tail.size()));
+    const auto status = parse_number(between(last, "\"x\", \"", "\""));
+    Ended ended{.time = now.st_mtime};
+    if (status) ended.status = static_cast<int>(*status & 0xFF);
+    return ended;
 }
 
 std::string local_time(std::time_t time) {
@@ -1759,21 +1802,25 @@ std::string local_time(std::time_t time) {
     return text;
 }
 
-/// The end of an attach to a session that is not there; when it was until just now, with the status of its program.
+/// The end of an attach to a session that is not there; when it was until just now, with the status of its
+/// program.
 [[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
     const std::string &name = options.address;
     const bool is_missing = nobody && is_session_name(name);
     const std::optional<Ended> ended = is_missing ? find_ended(name) : std::nullopt;
     if (!ended) fail(kExitNotAttached, name, why);
-    const std::string how = ended->status ? "ended with status " + std::to_string(*ended->status) : "its shim was killed";
+    const std::string how =
+        ended->status ? "ended with status " + std::to_string(*ended->status) : "its shim was killed";
     const auto ago = std::time(nullptr) - ended->time;
-    const bool is_recent = ended->status && ago < kRecent.count() && !options.push && !options.kill && !options.alone;
+    const bool is_recent =
+        ended->status && ago < kRecent.count() && !options.push && !options.kill && !options.alone;
     if (is_recent) {
         say(options.quiet, name + " " + how + ", " + std::to_string(std::max<std::time_t>(ago, 0)) + " s ago");
         std::exit(*ended->status);
     }
-    fail(kExitNotAttached, name, how + " on " + local_time(ended->time) + " (record play " + name + " shows it, attach " +
-                                     name + " PROGRAM begins a new one)");
+    fail(kExitNotAttached, name,
+         how + " on " + local_time(ended->time) + " (record play " + name + " shows it, attach " + name +
+             " PROGRAM begins a new one)");
 }
 
 /// The first `columns` characters of a line; one that is cut ends in an ellipsis.
@@ -1794,13 +1841,13 @@ std::string describe_session(const Asked &session, std::size_t width) {
     }
     const auto since = static_cast<std::time_t>(parse_number(session.value("since")).value_or(0));
     const std::string recording = session.value("recording");
-    return name + "  pid " + session.value("pid") + "  since " + local_time(since) + "  " + session.value("clients") +
-           " attached  " + session.value("command") + "  " +
+    return name + "  pid " + session.value("pid") + "  since " + local_time(since) + "  " +
+           session.value("clients") + " attached  " + session.value("command") + "  " +
            (recording.empty() ? "not recording" : "recording " + recording);
 }
 
-/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which a
-/// starting shim looks whether it may take the place of one.
+/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
+/// which a starting shim looks whether it may take the place of one.
 int list_sessions() {
     const std::string folder = session_folder(), fault = folder_fault(folder, false);
     if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
@@ -1810,7 +1857,8 @@ int list_sessions() {
     for (const std::string &name : names_in(folder)) {
         struct stat file{};
         const auto addresses = is_session_name(name) ? resolve(name).addresses : std::vector<SocketAddress>{};
-        if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode)) continue;
+        if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode))
+            continue;
         Fd socket = open_connection(addresses[0], false);
         const bool is_refused = !socket && errno == ECONNREFUSED;
         if (is_refused && may_remove && !open_connection(addresses[0], false) && errno == ECONNREFUSED)
@@ -1820,7 +1868,9 @@ int list_sessions() {
     }
     ask(sessions);
     // At an address for viewers, a session tells the name that it has elsewhere.
-    std::erase_if(sessions, [](const Asked &one) { return one.received.starts_with('\n') && one.value("name") != one.name; });
+    std::erase_if(sessions, [](const Asked &one) {
+        return one.received.starts_with('\n') && one.value("name") != one.name;
+    });
     std::size_t width = 0;
     for (const Asked &one : sessions) width = std::max(width, one.name.size());
     const bool has_screen = ::isatty(STDOUT_FILENO) == 1;
@@ -1828,25 +1878,27 @@ int list_sessions() {
         const std::string line = printable(describe_session(one, width));
         std::puts((has_screen ? cut_line(line, window_size().ws_col) : line).c_str());
     }
-    if (sessions.empty() && ::isatty(STDERR_FILENO) == 1) say(false, "no session runs (shim NAME PROGRAM starts one)");
+    if (sessions.empty() && ::isatty(STDERR_FILENO) == 1)
+        say(false, "no session runs (shim NAME PROGRAM starts one)");
     return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 8. Starting and ending sessions, and coming to one
 //
 // A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
-// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
+// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it
+// listens.
 //
-// A session that is shown in itself prints its own output for ever, and so do two that are shown in each other. A shim
-// tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, or have it though its terminal
-// is another one, a tmux server's say; so the session itself is asked which terminal it is.
-// ---------------------------------------------------------------------------------------------------------------------
+// A session that is shown in itself prints its own output for ever, and so do two that are shown in each other. A
+// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, or have it though
+// its terminal is another one, a tmux server's say; so the session itself is asked which terminal it is.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kRaceWindow{2000};  // for another shim, which was started first, to listen
 
-/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
-/// the loopback interface too.
+/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found
+/// on the loopback interface too.
 bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
     if (is_unix(one) && is_unix(other)) {
         struct stat a{}, b{};
@@ -1859,7 +1911,8 @@ bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
     return !port.empty() && port == one_port && (host == one_host || (everywhere && is_loopback(host)));
 }
 
-/// Whether ADDRESS is that of a session that we run in: the program of one, or of one that this one was started in.
+/// Whether ADDRESS is that of a session that we run in: the program of one, or of one that this one was started
+/// in.
 bool is_outer_session(const std::vector<SocketAddress> &addresses) {
     const char *outer = std::getenv("SHIM_OUTER");
     std::string_view rest = outer != nullptr ? outer : "";
@@ -1893,7 +1946,8 @@ std::vector<std::string> shim_places(const std::string &self) {
     const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
     path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     for (const std::string &beside : {path, self})
-        if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
+        if (beside.find('/') != std::string::npos)
+            places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
     places.emplace_back("shim");
     return places;
 }
@@ -1950,8 +2004,8 @@ void announce(const Options &options, const std::string &said) {
                            (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
 }
 
-/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
-/// the program with shim's own message and status when neither is to be had.
+/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime.
+/// Ends the program with shim's own message and status when neither is to be had.
 Connection start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
     const std::string address = between(run.said, "shim: listening on ", ", pid ");
@@ -1959,7 +2013,9 @@ Connection start_session(const std::string &self, Options &options) {
     const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
                           run.said.find("a session runs there") != std::string::npos;
     const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
-    const auto connect = [&] { return connect_to(options.address, resolve(options.address).addresses, options.raw); };
+    const auto connect = [&] {
+        return connect_to(options.address, resolve(options.address).addresses, options.raw);
+    };
     Connection there = connect();
     while (there.nobody && Clock::now() < end) {
         ::poll(nullptr, 0, 20);
@@ -1991,9 +2047,9 @@ void say_what_runs(const Options &options, const Asked &session) {
         say(options.quiet, options.address + " was running already: " + command);
 }
 
-/// Looks at the session behind a connection before it is attached to, which ends the connection: whether it is our own
-/// terminal's, or runs something else than PROGRAM; and sends the others away, if that is wanted. Gives another
-/// connection.
+/// Looks at the session behind a connection before it is attached to, which ends the connection: whether it is our
+/// own terminal's, or runs something else than PROGRAM; and sends the others away, if that is wanted. Gives
+/// another connection.
 Connection inspect(const Options &options, Connection there) {
     const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     const auto connect = [&] { return connect_to_one(options.address, there.address, options.raw); };
@@ -2016,8 +2072,9 @@ Connection inspect(const Options &options, Connection there) {
 Connection connect_or_fail(const std::string &self, Options &options) {
     const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
     if (!options.push && is_outer_session(addresses))
-        fail(kExitNotAttached, options.address, "this terminal is in that session, which would show itself in itself "
-             "(env -u SHIM_OUTER attach " + options.address + ": if it is not, in a tmux say)");
+        fail(kExitNotAttached, options.address,
+             "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux that "
+             "was started there: env -u SHIM_OUTER attach " + options.address + ")");
     Connection there = connect_to(options.address, addresses, options.raw);
     if (there.socket) there = inspect(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
@@ -2025,23 +2082,25 @@ Connection connect_or_fail(const std::string &self, Options &options) {
     return there;
 }
 
-/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's status.
+/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
+/// status.
 int end_session(const Options &options) {
     const Connection there = connect_to(options.address, resolve_or_fail(options.address), options.raw);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
     if (!is_acknowledged(there.socket.get(), HelloKind::end))
         fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
     const auto status = goodbye_status(read_all(there.socket.get()));
-    say(options.quiet, options.address + (status ? " ended with status " + std::to_string(*status) : ": connection lost"));
+    const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
+    say(options.quiet, options.address + how);
     return status ? 0 : kExitLost;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 9. A push: attach -p
 //
-// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the shim
-// answers when it has read the end of the input. Only then has nothing been lost.
-// ---------------------------------------------------------------------------------------------------------------------
+// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the
+// shim answers when it has read the end of the input. Only then has nothing been lost.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kStall{10000};  // for the shim to take some more
 constexpr milliseconds kLook{5};       // how often the kernel is asked how much is left
@@ -2094,25 +2153,26 @@ bool is_answered(const Options &options, int socket) {
     return false;
 }
 
-/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any program.
+/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any
+/// program.
 int push(const Options &options, const Fd &socket) {
     if (send_input(options, socket.get()) && is_answered(options, socket.get())) return 0;
     complain(options.address, "the session did not take all of the input");
     return kExitLost;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 10. The command line
 //
 // getopt_long(3) with a '+' stops at the first word that is not an option: ADDRESS ends the options of attach, and
 // PROGRAM keeps its own.
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
     "Usage: attach [OPTION]... [ADDRESS [PROGRAM [ARG]...]]\n"
     "Attaches this terminal to the session at ADDRESS: a name, PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
-    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the running\n"
-    "sessions that have a name.\n"
+    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the sessions\n"
+    "that run and have a name.\n"
     "\n"
     "  -e, --escape KEY     the key that detaches: ^X, a character, or none (default: $SHIM_ESCAPE, else ^\\)\n"
     "  -d, --detach-others  the other terminals leave first\n"
@@ -2125,9 +2185,9 @@ constexpr char kUsage[] =
     "  -V, --version        show the version\n"
     "\n"
     "The sockets of named sessions are in $SHIM_DIR, else /tmp/shim-UID.\n"
-    "Exit status: the program's when it ended (for a named session, up to a minute later), 0 detached, pushed, killed or\n"
-    "listed, 254 connection lost, 255 could not attach, 2 usage, 128 + n when signal n ended attach; 125, 126, 127 when\n"
-    "shim could not start PROGRAM.\n";
+    "Exit status: the program's when it ended (of a named session, up to a minute later), 0 detached, pushed,\n"
+    "killed or listed, 254 connection lost, 255 could not attach, 2 usage, 128 + n when signal n ended attach;\n"
+    "125, 126, 127 when shim could not start PROGRAM.\n";
 
 /// The byte that KEY names: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII; kNoKey for `none`.
 std::optional<int> parse_key(std::string_view text) {
@@ -2179,9 +2239,10 @@ Options parse_command_line(int argc, char **argv) {
     if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
     const auto next = [&] { return ::getopt_long(argc, argv, "+:e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
-        take_option(option, argv[std::min(optind, argc) - 1], options);  // musl goes on over a value that is missing
+        take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
-    if (options.alone && (options.push || options.raw)) fail(kExitUsage, "--detach-others", "goes with neither -p nor -R");
+    if (options.alone && (options.push || options.raw))
+        fail(kExitUsage, "--detach-others", "goes with neither -p nor -R");
     if (argc <= 1) return options;
     if (optind >= argc) fail(kExitUsage, "usage", "an ADDRESS is missing (see attach --help)");
     options.address = argv[optind];
@@ -2190,9 +2251,9 @@ Options parse_command_line(int argc, char **argv) {
     return options;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 11. From the first call to the last words
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 int Relay::report() const {
     const std::string &address = options_.address;
@@ -2211,14 +2272,14 @@ int Relay::report() const {
     case End::none:
     case End::lost: break;
     }
-    say(options_.quiet, has_come_too_late() ? address + " closed the connection: its shim does not let this user in, or "
-                                                        "the session has ended"
-                                            : "connection to " + address + " lost");
+    const bool was_in = !has_come_too_late();
+    say(options_.quiet, was_in ? "connection to " + address + " lost"
+                               : address + ": its shim does not let this user in, or the session has ended");
     return kExitLost;
 }
 
-/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a signal
-/// that can end us must come through.
+/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
+/// signal that can end us must come through.
 void reset_signals() {
     unblock_signals();
     std::signal(SIGCHLD, SIG_DFL);
