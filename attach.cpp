@@ -1386,7 +1386,9 @@ public:
     void run();
     /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted
     /// yet when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
-    [[nodiscard]] bool has_come_too_late() const { return end_ == End::lost && !has_copied_ && !options_.raw; }
+    [[nodiscard]] bool has_come_too_late() const {
+        return end_ == End::lost && !has_copied_ && !options_.raw && ended_ - began_ < kFarewell;
+    }
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
     [[nodiscard]] int report() const;
     /// Whether the terminal has sent more than plain keys.
@@ -1427,6 +1429,7 @@ private:
     End end_ = End::none;
     int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
     std::optional<Clock::time_point> deadline_;  // leave then, come what may
+    Clock::time_point began_ = Clock::now(), ended_{};
 
     std::optional<Clock::time_point> anew_;  // we want to come anew, and try then
     Fd next_;                                // ... over this, which is connecting
@@ -1560,6 +1563,7 @@ void Relay::read_socket() {
     receiving_ = sending_ = input_open_ = false;
     to_shim_.clear();
     if (end_ != End::none) return;
+    ended_ = Clock::now();
     end_ = End::lost;
     if (!options_.raw) read_farewell();
 }

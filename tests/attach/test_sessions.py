@@ -452,3 +452,25 @@ def test_message_of_a_session_that_is_another_users(pty):
     pty.shim('-n', './a.sock', 'sleep', '1000', cwd=shared)
     run = pty.run(os.path.join(shared, 'attach'), './a.sock', cwd=shared, **as_user(DAEMON))
     assert (run.returncode, run.stderr) == (255, "attach: ./a.sock: another user's session: no permission\n")
+
+
+def test_refusal_by_the_shim_is_likely_when_nothing_came(pty):
+    """The connection closed twice, and no byte: 254, and what that means."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    process = start_piped(pty, './fake.sock')
+    for _ in range(2):
+        server.accept().connection.close()
+    assert finish(process) == (254, b'', '[./fake.sock: its shim does not let this user in, or the session has ended]\n')
+
+
+def test_silent_session_whose_shim_is_killed_is_a_lost_connection(pty):
+    """It was attached to for longer than a refusal takes."""
+    shim = pty.shim('-n', './a.sock', 'sleep', '1000')
+    process = start_piped(pty, '-r', './a.sock')
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 1.3, what='some time')
+    kids = children(shim.pid)
+    for pid in (shim.pid, *kids):
+        os.kill(pid, signal.SIGKILL)
+    assert finish(process) == (254, b'', '[connection to ./a.sock lost]\n')
