@@ -82,14 +82,10 @@
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>  // SIOCOUTQ
 #endif
-#if __has_include(<sys/ucred.h>)
-#include <sys/ucred.h>  // xucred: FreeBSD
-#endif
 #if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
 #undef SCM_CREDENTIALS
 #undef SIOCOUTQ
 #undef SOCK_DIAG_BY_FAMILY
-#undef SO_PEERCRED
 #endif
 
 namespace {
@@ -293,8 +289,8 @@ std::string records_folder() {
 // All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that
 // headers define, and has something in its place:
 //
-//   SO_PEERCRED  Linux, OpenBSD; LOCAL_PEEREID on NetBSD, LOCAL_PEERPID on macOS, LOCAL_PEERCRED on FreeBSD. With
-//                none, the mode of the folder alone tells that a session is ours
+//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder alone
+//                tells that a session is ours
 //   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits without an end
 //   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
 //   /proc        Linux. Else `shim` is looked for beside argv[0] and on PATH
@@ -329,36 +325,18 @@ struct Server {
 };
 
 Server unix_server([[maybe_unused]] int fd) {
-#if defined(SCM_CREDENTIALS)  // Linux
+    Server server;
+#if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
     ucred found{};
     socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0;
-    return told ? Server{.pid = found.pid, .user = found.uid} : Server{};
-#elif defined(SO_PEERCRED)  // OpenBSD
-    sockpeercred found{};
-    socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0;
-    return told ? Server{.pid = found.pid, .user = found.uid} : Server{};
-#elif defined(LOCAL_PEEREID)  // NetBSD: unix(4)
-    unpcbid found{};
-    socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, 0, LOCAL_PEEREID, &found, &length) == 0;
-    return told ? Server{.pid = found.unp_pid, .user = found.unp_euid} : Server{};
-#elif defined(LOCAL_PEERPID)  // macOS
-    Server server;
-    gid_t group = 0;
-    socklen_t length = sizeof server.pid;
-    ::getpeereid(fd, &server.user, &group);
-    ::getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &server.pid, &length);
-    return server;
-#elif defined(LOCAL_PEERCRED)  // FreeBSD: unix(4)
-    xucred found{};
-    socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, SOL_LOCAL, LOCAL_PEERCRED, &found, &length) == 0;
-    return told ? Server{.pid = found.cr_pid, .user = found.cr_uid} : Server{};
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0) server = {found.pid, found.uid};
+#elif defined(PORTABLE)
+    server.user = ::geteuid();
 #else
-    return {.pid = 0, .user = ::geteuid()};
+    gid_t group = 0;
+    ::getpeereid(fd, &server.user, &group);
 #endif
+    return server;
 }
 
 /// Bytes that the kernel still has for the other end, or -1 when it does not tell.
