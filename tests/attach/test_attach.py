@@ -4,7 +4,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import termios
 import time
 

@@ -10,7 +10,7 @@ from harness import ATTACH, wait_until
 
 
 def forms(code, modifiers=5, shifted='', base=''):
-    """How xterm (modifyOtherKeys; formatOtherKeys 1) and kitty (alternate keys, events, lock bits, text) write a key."""
+    """How xterm (modifyOtherKeys; formatOtherKeys 1) and kitty (alternate keys, events, lock bits) write a key."""
     alternates = b':%s' % str(shifted).encode() if shifted or base else b''
     alternates += b':%d' % base if base else b''
     return [b'\x1b[27;%d;%d~' % (modifiers, shifted or code), b'\x1b[%d;%du' % (shifted or code, modifiers),
@@ -33,11 +33,13 @@ KEYS = {
     'q': [b'\x1b[113u', b'\x1b[113;1:1;113u'],
 }
 OTHER = {'^\\': [b'\x1b[92;5:3u', b'\x1b[92;3u', b'\x1b[92u', b'\x1b[93;5u', b'\x1b[92;6u', b'\x1b[27;3;92~',
-                 b'\x1b[220;43;28;0;8;1_', b'\x1b[15;5~', b'\x1b[1;5A', b'\x1b', b'\x1b[', b'\x1b[92;;5u', b'\x1b[52;7u',
-                 b'\x1b[92:124;6u', b'\x1b[51;6u', b'\x1b[27;13;92~', b'\x1b[M\x1c\x1c\x1c', b'\x1b]', b'\x1bP', b'\x1b_',
+                 b'\x1b[220;43;28;0;8;1_', b'\x1b[15;5~', b'\x1b[1;5A', b'\x1b', b'\x1b[', b'\x1b[92;;5u',
+                 b'\x1b[52;7u', b'\x1b[92:124;6u', b'\x1b[51;6u', b'\x1b[27;13;92~', b'\x1b[M\x1c\x1c\x1c', b'\x1b]',
+                 b'\x1bP', b'\x1b_',
                  b'\x1b[200~a\x1cb\x1b[92;5u\x1b[201~', b'\x1b]x', b'\x1b[1;1:3A', b'\x1bOP'],
          '^A': [b'\x1b[27;6;65~', b'\x1b[97:65;6u', b'\x1b[97;7u'], '^@': [b'\x1b[17;29;0;1;8;1_'],
-         '^[': [b'\x1b[A', b'\x1b[5~', b'\x1bOA'[:0] + b'\x1b[27;5:3u'], '~': [b'\x1b[5~', b'\x1b[27;5;126~', b'\x1b[96u']}
+         '^[': [b'\x1b[A', b'\x1b[5~', b'\x1b[27;5:3u'],
+         '~': [b'\x1b[5~', b'\x1b[27;5;126~', b'\x1b[96u']}
 
 
 def attached(pty, *options, **more):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from attaching import TAKEN, Server, is_taken, kept_terminal, leave, message
+from attaching import TAKEN, Server, is_taken, kept_terminal, leave
 from common import NO_WINDOW, program
 from harness import ATTACH, alive, children, goodbye, hello, wait_until
 from listener import Listener
@@ -17,7 +17,8 @@ from oracles import Xterm, differences
 from panes import Pane
 from screens import Model
 
-USERS = b'\x1b[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061'    # modes as the user likes them
+# Modes that are as the user likes them.
+USERS = b'\x1b[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061'
 KEPT, RESTORED = USERS + b's', USERS + b'r'
 
 
@@ -82,7 +83,8 @@ def test_where_the_cursor_is_lost_the_message_stands_at_the_bottom(pty, server, 
 
 
 MODES = (b'\x1b[?1;5;9;12;40;42;45;66;67;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016h'
-         b'\x1b[?1034;1036;1039;1041;1042;1043;1051;2004;2026;2031;2048;9001h\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e'
+         b'\x1b[?1034;1036;1039;1041;1042;1043;1051;2004;2026;2031;2048;9001h'
+         b'\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e'
          b'\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b G\x1b]8;;http://x/\x1b\\')
 
 
@@ -148,12 +150,13 @@ def test_output_to_a_pipe_is_told_nothing(pty, server):
 # ---- what is on its way
 
 
-@pytest.mark.parametrize('report', [b'\x1b[I', b'\x1b[<35;3;4M', b'\x1b[M#!!', b'\x1b[1;1R', b'\x1b]11;rgb:0/0/0\x07',
-                                    b'\x1b[97;5:3u', b'\x1b[27;5;97~'], ids=repr)
+@pytest.mark.parametrize('report', [b'\x1b[I', b'\x1b[<35;3;4M', b'\x1b[M#!!', b'\x1b[1;1R', b'\x1b[97;5:3u',
+                                    b'\x1b]11;rgb:0/0/0\x07', b'\x1b[27;5;97~'], ids=repr)
 def test_reports_on_their_way_do_not_reach_the_shell(pty, server, report):
     """The terminal has sent more than keys: it is asked for its status last, and what comes before the answer is thrown
     away, be it the release of the detach key or a click. What stands behind the answer is the shell's."""
-    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null'))
+    environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
+    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=environment)
     terminal.wait_text('prompt>')
     terminal.send(f'{ATTACH} ./fake.sock\r'.encode())
     server.accept().read(12)
@@ -187,18 +190,21 @@ def test_terminal_that_does_not_answer_is_waited_for_2_seconds(pty, server):
 
 
 # What xterm, kitty and VTE send by themselves, and what their users type.
-ANSWERS = [b'\x1b[5;3R', b'\x1b[?5;3R', b'\x1b[?5;3;1R', b'\x1b[1;17R', b'\x1b[2;2R', b'\x1b[?62;22c', b'\x1b[>41;390;0c',
-           b'\x1b[=1;2c', b'\x1b[0n', b'\x1b[?997;1n', b'\x1b[2;1;1;128;128;1;0x', b'\x1b[8;24;80t', b'\x1b[48;1;2;3;4t',
-           b'\x1b[?2026;2$y', b'\x1b[4;2$y', b'\x1b[?0u', b'\x1b[?1;0;256S', b'\x1b[>4;2m', b'\x1b]11;rgb:0000/0000/0000\x07',
-           b'\x1b]11;rgb:0/0/0\x1b\\', b'\x1b]lname\x1b\\', b'\x1bP>|XTerm(390)\x1b\\', b'\x1bP1$r0m\x1b\\',
-           b'\x1bP1+r544e=61\x1b\\', b'\x1bP!|00000000\x1b\\', b'\x1b_Gi=31;OK\x1b\\', b'\x1b]52;c;' + b'QUJD' * 5000 + b'\x07']
+ANSWERS = [b'\x1b[5;3R', b'\x1b[?5;3R', b'\x1b[?5;3;1R', b'\x1b[1;17R', b'\x1b[2;2R', b'\x1b[?62;22c',
+           b'\x1b[>41;390;0c', b'\x1b[=1;2c', b'\x1b[0n', b'\x1b[?997;1n', b'\x1b[2;1;1;128;128;1;0x',
+           b'\x1b[8;24;80t', b'\x1b[48;1;2;3;4t', b'\x1b[?2026;2$y', b'\x1b[4;2$y', b'\x1b[?0u', b'\x1b[?1;0;256S',
+           b'\x1b[>4;2m', b'\x1b]11;rgb:0000/0000/0000\x07', b'\x1b]11;rgb:0/0/0\x1b\\', b'\x1b]lname\x1b\\',
+           b'\x1bP>|XTerm(390)\x1b\\', b'\x1bP1$r0m\x1b\\', b'\x1bP1+r544e=61\x1b\\', b'\x1bP!|00000000\x1b\\',
+           b'\x1b_Gi=31;OK\x1b\\', b'\x1b]52;c;' + b'QUJD' * 5000 + b'\x07']
 NOISE = [b'\x1b[I', b'\x1b[O', b'\x1b[<35;10;20M', b'\x1b[<39;1;1M', b'\x1b[MC!!', b'\x1b[67;3;4M']
-TYPED = [b'\x1b[1;2R', b'\x1b[1;16R', b'\x1b[R', b'\x1b[c', b'\x1b[A', b'\x1b[1;5C', b'\x1b[15~', b'\x1b[<0;3;4M', b'\x1b[<64;3;4M',
-         b'\x1b[<0;3;4m', b'\x1b[<32;3;4M', b'\x1b[M !!', b'\x1b[M\x1b[I', b'\x1b[97;5u', b'\x1b]x', b'\x1bPa', b'\x1bOR', b'\x1b\x1b[A',
-         b'\xc3\xa4', b'\x1b[200~\x1b[0n\x1b[I\x1b[201~', b'\x1b[99999999999999999999R', b'\x1b[' + b'1' * 100 + b'R', b'\x1b[[A']
+TYPED = [b'\x1b[1;2R', b'\x1b[1;16R', b'\x1b[R', b'\x1b[c', b'\x1b[A', b'\x1b[1;5C', b'\x1b[15~', b'\x1b[<0;3;4M',
+         b'\x1b[<64;3;4M', b'\x1b[<0;3;4m', b'\x1b[<32;3;4M', b'\x1b[M !!', b'\x1b[M\x1b[I', b'\x1b[97;5u', b'\x1b]x',
+         b'\x1bPa', b'\x1bOR', b'\x1b\x1b[A', b'\xc3\xa4', b'\x1b[200~\x1b[0n\x1b[I\x1b[201~',
+         b'\x1b[99999999999999999999R', b'\x1b[' + b'1' * 100 + b'R', b'\x1b[[A']
 
 
-@pytest.mark.parametrize('kind, each', [(b'a', ANSWERS), (b'n', NOISE), (b'', TYPED)], ids=['answers', 'noise', 'typed'])
+@pytest.mark.parametrize('kind, each', [(b'a', ANSWERS), (b'n', NOISE), (b'', TYPED)],
+                         ids=['answers', 'noise', 'typed'])
 @pytest.mark.parametrize('cut', [False, True], ids=['whole', 'cut'])
 def test_what_a_terminal_sends_by_itself_goes_in_messages(pty, server, kind, each, cut):
     """An answer is for who has asked, noise comes from looking on: neither is typing. A key is a key, whatever it looks

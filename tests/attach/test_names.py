@@ -38,7 +38,8 @@ def test_what_is_not_a_name_is_a_usage_error_that_tells_what_is(pty, folder, pro
     """The message says what may be written; nothing is made."""
     run = pty.run(program, '--', name, 'true')
     assert run.returncode == 2
-    assert name.replace('\n', '\\x0a') in run.stderr and "letters, digits, . _ - @" in run.stderr and 'path with a /' in run.stderr
+    assert name.replace('\n', '\\x0a') in run.stderr
+    assert "letters, digits, . _ - @" in run.stderr and 'path with a /' in run.stderr
     assert not os.path.exists(folder)
 
 

@@ -72,7 +72,8 @@ def test_server_that_answers_first_is_not_trusted(pty):
     """A byte from a stranger says nothing for him, /proc hidden or not: sock_diag(7) needs no file."""
     stranger = pty.background(PYTHON, '-Sc', 'import socket\nl = socket.create_server(("127.0.0.1", 0))\n'
                               'print(l.getsockname()[1], flush=True)\nwhile 1: c = l.accept()[0]; c.send(b"x"); '
-                              'print(c.recv(99), flush=True)', stdout=subprocess.PIPE, text=True, cwd='/', **as_user(DAEMON))
+                              'print(c.recv(99), flush=True)', stdout=subprocess.PIPE, text=True, cwd='/',
+                              **as_user(DAEMON))
     address = stranger.stdout.readline().strip()
     hidden = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /proc; exec "$0" "$@"']
     if pty.run(*hidden, 'true').returncode:

@@ -58,8 +58,8 @@ def test_list_tells_name_pid_beginning_clients_command_and_recording(pty, folder
     minute = r'\d\d\d\d-\d\d-\d\d \d\d:\d\d'
     assert len(lines) == 3 and folder
     assert re.fullmatch(rf'me@host  pid {two.pid}  since {minute}  0 attached  sleep 1001  not recording', lines[0])
-    assert re.fullmatch(rf"work     pid {one.pid}  since {minute}  0 attached  sh -c 'sleep 1000; : two  words'  recording "
-                        + re.escape(one.recording), lines[1])
+    assert re.fullmatch(rf"work     pid {one.pid}  since {minute}  0 attached  sh -c 'sleep 1000; : two  words'  "
+                        'recording ' + re.escape(one.recording), lines[1])
     assert re.fullmatch(rf'x        pid {three.pid}  since {minute}  1 attached  \S.*hex.py  recording '
                         + re.escape(pty.path('own.cast')), lines[2])
     days = [time.strftime('%F', time.localtime(time.time() - ago)) for ago in (0, 60)]
@@ -83,7 +83,7 @@ def test_list_asks_all_at_once_and_waits_for_none(pty, folder):
         os.kill(shim.pid, signal.SIGSTOP)
         pty.keep(shim, lambda pid=shim.pid: os.kill(pid, signal.SIGCONT))
     began = time.monotonic()
-    assert listed(pty) == [f's{number}  pid {shim.pid}  does not answer' for number, shim in enumerate(shims)] and folder
+    assert listed(pty) == [f's{n}  pid {shim.pid}  does not answer' for n, shim in enumerate(shims)] and folder
     assert time.monotonic() - began < 2
 
 
@@ -343,12 +343,15 @@ def test_detach_others_of_what_is_no_shim(pty):
 def test_sessions_that_would_show_each_other_are_refused(pty, folder):
     """In `out` runs attach inn, in that attach out: both would print for ever. Another one may be attached to."""
     pty.shim('-n', '-w', 'other', 'sh', '-c', 'exit 7')
-    pty.shim('-n', '-w', 'out', ATTACH, 'inn', 'sh', '-c', f'for x in out inn other; do "{ATTACH}" $x; echo "status $?"; done')
+    script = f'for x in out inn other; do "{ATTACH}" $x; echo "status $?"; done'
+    pty.shim('-n', '-w', 'out', ATTACH, 'inn', 'sh', '-c', script)
     told = pty.client(os.path.join(folder, 'out'), hello(24, 80)).read_all()
-    assert re.findall(rb'status (\d+)\r\n', told) == [b'255', b'255', b'7'] and b'this terminal is in that session' in told
+    assert re.findall(rb'status (\d+)\r\n', told) == [b'255', b'255', b'7']
+    assert b'this terminal is in that session' in told
 
 
-@pytest.mark.parametrize('outer, refused', [('work', True), ('/nowhere/work\nwork\n', True), ('other\n\n', False), ('', False)])
+@pytest.mark.parametrize('outer, refused', [('work', True), ('/nowhere/work\nwork\n', True), ('other\n\n', False),
+                                            ('', False)])
 def test_address_in_shim_outer_is_refused(pty, folder, outer, refused):
     """Each shim adds its own address to those that it was started in."""
     pty.shim('-n', 'work', 'sh', '-c', 'read x; exit 5')
@@ -364,7 +367,8 @@ def test_terminal_of_the_session_itself_is_refused_whatever_the_environment_says
     pty.keep(server, server.close)
     terminal = pty.attach('./fake.sock')
     device = os.stat(os.readlink(f'/proc/{terminal.child.pid}/fd/0')).st_rdev
-    assert server.serve(told(name='x', later='lines', host=socket.gethostname() if same else 'elsewhere', tty=device)) == [TELL]
+    host = socket.gethostname() if same else 'elsewhere'
+    assert server.serve(told(name='x', later='lines', host=host, tty=device)) == [TELL]
     if not same:
         server.accept().connection.sendall(b'here')
         server.connection.close()
@@ -461,7 +465,8 @@ def test_refusal_by_the_shim_is_likely_when_nothing_came(pty):
     process = start_piped(pty, './fake.sock')
     for _ in range(2):
         server.accept().connection.close()
-    assert finish(process) == (254, b'', '[./fake.sock: its shim does not let this user in, or the session has ended]\n')
+    said = '[./fake.sock: its shim does not let this user in, or the session has ended]\n'
+    assert finish(process) == (254, b'', said)
 
 
 def test_silent_session_whose_shim_is_killed_is_a_lost_connection(pty):
