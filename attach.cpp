@@ -584,7 +584,6 @@ constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050
 // ANSI.
 constexpr std::string_view kEndCut = "\033\003\030\033\\\033<";
 constexpr std::string_view kTakeBack =
-    "\033 F"                                       // controls have 7 bits
     "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); what kKeep kept
     "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061r"
     "\033]8;;\033\\"                               // no hyperlink
@@ -594,8 +593,10 @@ constexpr std::string_view kTakeBack =
     "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
     "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF; no echo
     "\0337\033[r\0338"                             // whole screen scrolls (that moves the cursor: kept)
-    "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
+    "\033(B\033)B\017"                             // ASCII in two character sets, the first one in use
     "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
+// The Linux console prints the last letter of these. So they are sent from the first column, which is erased then.
+constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit controls; ASCII in the other two
 
 void ScreenState::step(char c) {
     if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
@@ -660,9 +661,9 @@ std::string ScreenState::undo() const {
     }
     if (wide_) out += "\033[?3l";
     out.append(pop_keyboard(0)).append(kTakeBack);
-    if (is_lost) return out + "\033[9999H\r\n";
     const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-    return out + (at_margin ? "\r\033[J" : "\r\n\033[J");
+    out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
+    return out.append(kTakeBackLast).append("\033[J");
 }
 
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
