@@ -1387,6 +1387,7 @@ private:
     [[nodiscard]] std::optional<timespec> time_left() const;
 
     [[nodiscard]] std::string hello() const;
+    [[nodiscard]] bool has_room() const;
     [[nodiscard]] std::size_t showable() const;
     void queue(std::string_view bytes);
     void queue_input();
@@ -1430,7 +1431,7 @@ void Relay::run() {
         if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
         if (old_) FD_SET(old_.get(), &readable);
         if (!to_shim_.empty() && !old_) FD_SET(socket_.get(), &writable);
-        if (next_ && to_shim_.empty()) FD_SET(next_.get(), &writable);
+        if (next_ && to_shim_.empty()) FD_SET(has_room() ? next_.get() : socket_.get(), &writable);
         if (showable() > 0) FD_SET(terminal_.output(), &writable);
 
         // Wait, and let signals in.
@@ -1598,6 +1599,12 @@ bool Relay::obey_signals() {
     return any;
 }
 
+/// Whether the first connection takes its last message.
+bool Relay::has_room() const {
+    pollfd ready{.fd = socket_.get(), .events = POLLOUT, .revents = 0};
+    return !sending_ || ::poll(&ready, 1, 0) == 1;
+}
+
 /// Begins to connect once more, when all that was typed has been sent.
 void Relay::begin_anew() {
     if (!anew_ || *anew_ > Clock::now() || next_ || old_ || !to_shim_.empty() || end_ != End::none) return;
@@ -1613,11 +1620,6 @@ void Relay::change_sockets() {
     ::getsockopt(next_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     Fd next = std::move(next_);
     if (error != 0 || end_ != End::none || is_own_peer(next.get()) || !distrust(next.get()).empty()) return;
-    pollfd ready{.fd = socket_.get(), .events = POLLOUT, .revents = 0};
-    if (sending_ && ::poll(&ready, 1, 0) != 1) {  // no room for the last message
-        anew_ = Clock::now() + kRetry;
-        return;
-    }
     const std::string first = hello(), last = hello_without_window(HelloKind::push);
     if (::send(next.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
     if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
