@@ -1,6 +1,6 @@
 // attach - brings a session that a shim keeps to this terminal: look, type, detach, come back.
 //
-//     attach [-e KEY] [-r] [-R] [-p] [-q] ADDRESS [PROGRAM [ARG]...]
+//     attach [-e KEY] [-r] [-R] [-p] [-d] [-q] ADDRESS [PROGRAM [ARG]...]
 //     attach -k ADDRESS                                                       ends a session
 //     attach                                                                  lists those that have a name
 //
@@ -11,30 +11,35 @@
 //     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
 //                                   └──────────────────┘
 //
-// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving:
-// whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal must
-// be as it was. What one comes for stands first:
+// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving.
+// Whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal
+// must be as it was, and nothing that was on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode          5  keys: the one that detaches     9  connecting, starting a session   13  first to last
-//   2  signals           6  what the terminal was told     10  the sessions that run
-//   3  the wire          7  names and addresses            11  a push
-//   4  the copy loop     8  who listens                    12  the command line
+//   1  raw mode                          5  whose server it is, and connecting   9  a push
+//   2  signals                           6  the copy loop                       10  the command line
+//   3  the wire                          7  what a session says of itself       11  first to last
+//   4  what comes from the terminal      8  starting and ending sessions
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
-// changes, is rlogin's window-change message (RFC 1282); the shim's last five bytes are its goodbye:
+// changes, is rlogin's window-change message (RFC 1282); numbers have 16 bits, in network order:
 //
-//     hello    FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS   16 bits each, network order; ROWS and COLUMNS 0: no window
-//     goodbye  FF FF 'x' 'x'  STATUS                         the program's exit status, 128 + n for signal n
-//     taken    FF FF 'o' 'k'                                 the answer to a push (-p)
+//     hello     FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS  ROWS and COLUMNS 0: no window; XPIXELS: what for
+//     answer    FF FF 'a' 'a'  LENGTH BYTES                  what the terminal has sent by itself, not its user
+//     noise     FF FF 'n' 'n'  LENGTH BYTES                  focus reports, and motion of a mouse without a button
+//     goodbye   FF FF 'x' 'x'  STATUS                        the shim's last: the program's exit status
+//     leave     FF FF 'd' 'd'                                or this: another attach wants the session for itself
+//     taken     FF FF 'o' 'k'                                to one that pushes, ends it, or wants to be alone
+//     told      FF FF 't' 't'  LENGTH LINES                  to who asks what the session is: `name: value` lines
 //
-// Exit status: the program's own when it ended; 0 detached, pushed, killed or listed; 254 connection lost, or a push
-// cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it dies of it); what shim said (2, 125,
-// 126, 127) when it had to be started and could not.
+// Exit status: the program's own when it ended (128 + n for signal n); 0 detached, pushed, killed or listed;
+// 254 connection lost, or a push cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it
+// dies of it); what shim said (2, 125, 126, 127) when it had to be started and could not.
 //
-// Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), and XTerm
-// Control Sequences ("ctlseqs").
+// Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), sock_diag(7),
+// XTerm Control Sequences ("ctlseqs"), and the description of kitty's keyboard protocol.
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
@@ -44,6 +49,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -58,6 +64,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>  // TCP_NODELAY
 #include <poll.h>
+#include <pwd.h>
 #include <sys/file.h>   // flock
 #include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
@@ -69,16 +76,16 @@
 #include <unistd.h>
 
 // The section 'What not every system has' tells what is done where these are missing.
-#if __has_include(<linux/sockios.h>)
+#if __has_include(<linux/sock_diag.h>)
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>  // SIOCOUTQ
-#endif
-#if __has_include(<sys/ucred.h>)
-#include <sys/ucred.h>  // xucred: FreeBSD
 #endif
 #if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
 #undef SCM_CREDENTIALS
 #undef SIOCOUTQ
-#undef SO_PEERCRED
+#undef SOCK_DIAG_BY_FAMILY
 #endif
 
 namespace {
@@ -87,11 +94,44 @@ constexpr char kProgram[] = "attach";
 constexpr char kVersion[] = "1.0";
 
 // >>> errors and the owning descriptor: the same in shim.cpp, attach.cpp and record.cpp
+/// The length of the UTF-8 character that `text` begins with, when a terminal only shows it. 0: a byte that is not
+/// UTF-8, a control character (C0, DEL, C1), or one that turns the direction of the text beside it (U+202E).
+std::size_t shown_length(std::string_view text) {
+    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+    const std::uint32_t first = byte(0);
+    if (first < 0x80) return first >= 0x20 && first != 0x7F ? 1 : 0;
+    if (first < 0xC2 || first > 0xF4) return 0;
+    const std::size_t length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    std::uint32_t code = first & (0x7FU >> length);
+    for (std::size_t i = 1; i < length; ++i) {
+        if ((byte(i) & 0xC0) != 0x80) return 0;
+        code = code << 6 | (byte(i) & 0x3F);
+    }
+    const auto is_in = [code](std::uint32_t low, std::uint32_t high) { return code >= low && code <= high; };
+    const bool is_invalid = code < (length == 4 ? 0x10000U : length == 3 ? 0x800U : 0U) || code > 0x10FFFF;
+    const bool is_unshown = is_in(0x80, 0x9F) || is_in(0x202A, 0x202E) || is_in(0x2066, 0x2069);
+    return is_invalid || is_in(0xD800, 0xDFFF) || is_unshown ? 0 : length;
+}
+
+/// `text`, of whatever origin, as a message or a list may show it: what shown_length() refuses is written as \x1b.
+std::string printable(std::string_view text) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    std::string shown;
+    while (!text.empty()) {
+        const std::size_t length = shown_length(text);
+        const auto byte = static_cast<unsigned char>(text.front());
+        if (length > 0) shown.append(text.substr(0, length));
+        else shown.append("\\x").append({kDigits[byte >> 4], kDigits[byte & 0xF]});
+        text.remove_prefix(length > 0 ? length : 1);
+    }
+    return shown;
+}
+
 /// Writes "program: what: why" and a newline to standard error, in one write(2) so that lines of several processes
 /// do not mix. `what` names the thing that the user knows: a file, an address, an option.
 void complain(std::string_view what, std::string_view why) {
     std::string line(kProgram);
-    line.append(": ").append(what).append(": ").append(why).append("\n");
+    line.append(": ").append(printable(what)).append(": ").append(printable(why)).append("\n");
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
@@ -132,722 +172,6 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 // <<< errors and the owning descriptor
 
-// ---------------------------------------------------------------------------------------------------------------------
-// What all sections use
-// ---------------------------------------------------------------------------------------------------------------------
-
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
-
-constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
-constexpr int kNoKey = -1;  // no key detaches
-constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
-
-/// What the command line asks for: section 12 reads it.
-struct Options {
-    std::string address{};          // as the user wrote it
-    std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
-    int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
-    bool read_only = false;
-    bool raw = false;
-    bool push = false;
-    bool kill = false;
-    bool quiet = false;
-};
-
-/// The end of an attach that has not touched the terminal yet.
-[[noreturn]] void fail(int status, std::string_view what, std::string_view why) {
-    complain(what, why);
-    std::exit(status);
-}
-
-/// Writes a message that is no error to standard error; not to a terminal that stands still (Ctrl-S).
-void say(bool quiet, const std::string &text) {
-    const std::string line = "[" + text + "]\n";
-    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-    if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
-}
-
-/// Whether a system call failed for no other reason than that it is not the time.
-bool is_transient(ssize_t result) { return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR); }
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 1. Raw mode
-//
-// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and makes
-// signals of some keys. The session's terminal has a line discipline that does so for its program. Were the one of the
-// user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C would end attach.
-//
-// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else runs
-// there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when select(2)
-// says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal
-// promises no such thing, but can be opened anew by its name: another open file, with an O_NONBLOCK of its own.
-//
-// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as long as
-// it stands still in the middle of a write.
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
-termios raw_mode(termios settings) {
-    settings.c_lflag &= ~tcflag_t(ECHO | ECHONL);    // the session echoes
-    settings.c_lflag &= ~tcflag_t(ICANON);           // each key at once: the session makes the lines
-    settings.c_lflag &= ~tcflag_t(IEXTEN);           // Ctrl-V and Ctrl-O are keys
-    settings.c_lflag &= ~tcflag_t(ISIG);             // Ctrl-C, Ctrl-Z, Ctrl-\ are keys: the session makes the signals
-    settings.c_iflag &= ~tcflag_t(INLCR | IGNCR | ICRNL);  // Return is CR: the session makes the NL
-    settings.c_iflag &= ~tcflag_t(IXON);             // Ctrl-S and Ctrl-Q are keys
-    settings.c_iflag &= ~tcflag_t(ISTRIP);           // all eight bits: UTF-8
-    settings.c_iflag &= ~tcflag_t(IGNBRK | BRKINT | PARMRK);  // a break on a serial line is a zero byte
-    settings.c_oflag &= ~tcflag_t(OPOST);            // the session has made CR NL of NL already
-    settings.c_cflag &= ~tcflag_t(CSIZE | PARENB);   // eight bits and no parity, on a serial line
-    settings.c_cflag |= CS8;
-    settings.c_cc[VMIN] = 1;                         // read(2) gives what there is, from one byte on,
-    settings.c_cc[VTIME] = 0;                        // and waits for that byte as long as it takes
-    return settings;
-}
-
-/// What the program has done to the user's terminal that must be known to undo it: section 6.
-class ScreenState {
-public:
-    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
-    void follow(std::string_view written) {
-        for (const char c : written) step(c);
-    }
-    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
-    [[nodiscard]] std::string undo() const;
-
-private:
-    enum class State { text, escape, control, string };
-    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
-
-    void step(char c);
-    void begin_sequence(char c);
-    void end_control_sequence();
-    void set_mode(std::uint64_t number, bool on);
-    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const;
-
-    State state_ = State::text;
-    std::string sequence_;          // what came after ESC [
-    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
-    bool origin_ = false;           // rows count from the top of the scroll region
-    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
-    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
-    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
-};
-
-/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them, and
-/// XTRESTORE (in kTakeBack) restores them. Cursor blinks; the wheel sends arrow keys; Meta sets the eighth bit, Meta or
-/// Alt sends ESC.
-constexpr char kKeep[] = "\033[?12;1007;1034;1036;1039s";
-
-/// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
-class UserTerminal {
-public:
-    UserTerminal();
-
-    void enter_raw_mode();
-    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is called.
-    void restore();
-    /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
-    ssize_t write(std::string_view bytes);
-
-    [[nodiscard]] bool has_screen() const { return has_screen_; }
-    [[nodiscard]] bool has_keys() const { return has_keys_; }
-    [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
-
-private:
-    void write_own(const std::string &text) const;
-
-    bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
-    bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
-    bool entered_ = false;       // between enter_raw_mode() and restore()
-    bool has_settings_ = false;  // settings_ are what standard input had before
-    termios settings_{};
-    Fd output_anew_;             // standard output's terminal, opened once more
-    ScreenState screen_;
-};
-
-UserTerminal::UserTerminal() {
-    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
-    if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
-}
-
-/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the background
-/// (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
-void UserTerminal::enter_raw_mode() {
-    entered_ = true;
-    has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
-    const termios raw = raw_mode(settings_);
-    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    if (has_screen_) write_own(kKeep);
-}
-
-void UserTerminal::restore() {
-    if (!std::exchange(entered_, false)) return;
-    if (has_screen_) write_own(screen_.undo());
-    screen_ = ScreenState();
-    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
-}
-
-ssize_t UserTerminal::write(std::string_view bytes) {
-    const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
-    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
-    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
-    return n;
-}
-
-/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void UserTerminal::write_own(const std::string &text) const {
-    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
-        const ssize_t n = ::write(output(), &text[done], text.size() - done);
-        if (n <= 0) return;
-        done += static_cast<std::size_t>(n);
-    }
-}
-
-/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial line, a
-/// container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there is none.
-winsize window_size() {
-    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
-        winsize window{};
-        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
-    }
-    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 2. Signals
-//
-// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted half
-// done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
-//
-// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process group
-// when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr int kSignals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
-
-volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
-volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
-volatile std::sig_atomic_t g_continued = 0;  // SIGCONT
-volatile std::sig_atomic_t g_resized = 0;    // SIGWINCH
-
-extern "C" void note_signal(int number) {
-    if (number == SIGTSTP) g_stopping = 1;
-    else if (number == SIGCONT) g_continued = 1;
-    else if (number == SIGWINCH) g_resized = 1;
-    else g_ending = number;
-}
-
-/// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
-void mask_signal(int how, int number) {
-    sigset_t one;
-    sigemptyset(&one);
-    sigaddset(&one, number);
-    ::sigprocmask(how, &one, nullptr);
-}
-
-void handle_signal(int number) {
-    struct sigaction action{}, before{};
-    action.sa_handler = note_signal;
-    sigemptyset(&action.sa_mask);
-    mask_signal(SIG_BLOCK, number);
-    ::sigaction(number, &action, &before);
-    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH) ::sigaction(number, &before, nullptr);
-}
-
-void handle_signals() {
-    for (const int number : kSignals) handle_signal(number);
-    std::signal(SIGPIPE, SIG_IGN);  // write(2) says EPIPE
-}
-
-/// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
-void let_signals_in() {
-    sigset_t none, before;
-    sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, &before);
-    ::sigprocmask(SIG_SETMASK, &before, nullptr);
-}
-
-/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it was.
-void obey_default(int number) {
-    std::signal(number, SIG_DFL);
-    ::kill(::getpid(), number);
-    mask_signal(SIG_UNBLOCK, number);
-    handle_signal(number);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 3. The wire
-//
-// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that end
-// tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::size_t kGoodbyeBytes = 5;
-constexpr std::string_view kTaken = "\xFF\xFFok";  // the answer to a push
-
-/// What a hello without a window says in its x pixels: the output is a pipe or a file; a terminal that only watches;
-/// or not wanted.
-constexpr unsigned short kIsPipe = 0, kWatches = 1, kPushOnly = 2;
-
-/// The window-change message, which is the hello too; without a window, rows and columns are 0.
-std::string window_change(const winsize &window) {
-    std::string message = "\xFF\xFFss";
-    for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel}) {
-        message += static_cast<char>(number >> 8);
-        message += static_cast<char>(number & 0xFF);
-    }
-    return message;
-}
-
-std::string hello_without_window(unsigned short kind) {
-    return window_change({.ws_row = 0, .ws_col = 0, .ws_xpixel = kind, .ws_ypixel = 0});
-}
-
-/// How many bytes at the end of `received` (0 to 5) may be the goodbye or its beginning; 5 is all of it.
-std::size_t bytes_of_goodbye(std::string_view received) {
-    constexpr std::string_view kMagic = "\xFF\xFFxx";
-    for (std::size_t n = std::min(kGoodbyeBytes, received.size()); n > 0; --n)
-        if (received.substr(received.size() - n).starts_with(kMagic.substr(0, n))) return n;
-    return 0;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 4. The copy loop
-//
-// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the buffer
-// behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and neither
-// stops the other.
-//
-// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a flag
-// that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may follow
-constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
-
-/// Why the copying has ended.
-enum class End { none, detached, ended, lost, no_output, signal };
-
-class Relay {
-public:
-    /// The hello is queued, nothing has been sent.
-    Relay(const Options &options, UserTerminal &terminal, Fd socket);
-
-    /// Copies until one side ends.
-    void run();
-    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted yet
-    /// when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
-    [[nodiscard]] bool has_come_too_late() const {
-        return end_ == End::lost && !has_copied_ && !options_.raw && !options_.program.empty();
-    }
-    /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
-    [[nodiscard]] int report() const;
-
-private:
-    // The steps of run().
-    bool obey_signals();
-    void read_input();
-    void read_socket();
-    void write_socket();
-    void write_screen();
-    [[nodiscard]] bool is_finished() const;
-    [[nodiscard]] std::optional<timespec> time_left() const;
-
-    [[nodiscard]] std::string hello() const;
-    [[nodiscard]] std::size_t showable() const;
-    void queue(std::string_view bytes);
-    void read_goodbye();
-    void attach_anew();  // section 9
-
-    // Keys: section 5.
-    void take_typed(std::string_view typed);
-    void release_key_part();
-    void detach();
-
-    const Options &options_;
-    UserTerminal &terminal_;
-    Fd socket_;
-    bool has_window_;         // the window's size is sent, first and whenever it changes
-    bool input_open_;         // standard input is still read
-    bool all_queued_;         // nothing more comes for the shim: when to_shim_ is empty, the sending side is shut down
-    bool sending_ = true, receiving_ = true;  // the two directions of the socket
-    bool has_copied_ = false;                 // something has been read, on either side
-    std::string to_shim_, to_screen_;         // the two buffers
-    std::string key_part_;    // typed last: perhaps the beginning of an encoded detach key
-    Clock::time_point key_part_until_{};
-    End end_ = End::none;
-    int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
-    std::optional<Clock::time_point> deadline_;  // leave then, come what may
-};
-
-void Relay::run() {
-    sigset_t none;
-    sigemptyset(&none);
-    obey_signals();
-    write_socket();
-    while (!is_finished()) {
-        // Build the sets: who may be read, who has something to be written.
-        fd_set readable, writable;
-        FD_ZERO(&readable);
-        FD_ZERO(&writable);
-        const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
-        if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
-        if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
-        if (!to_shim_.empty()) FD_SET(socket_.get(), &writable);
-        if (showable() > 0) FD_SET(terminal_.output(), &writable);
-
-        // Wait, and let signals in.
-        const auto left = time_left();
-        const int highest = std::max(socket_.get(), terminal_.output());
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
-        let_signals_in();
-
-        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal meanwhile.
-        if (obey_signals() || ready < 0) {
-            FD_ZERO(&readable);
-            FD_ZERO(&writable);
-        }
-        if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
-        if (FD_ISSET(socket_.get(), &readable)) read_socket();
-
-        // Flush. To send is tried each turn: a key goes out in the turn that has read it.
-        if (!key_part_.empty() && Clock::now() >= key_part_until_) release_key_part();
-        write_socket();
-        if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-    }
-}
-
-Relay::Relay(const Options &options, UserTerminal &terminal, Fd socket)
-    : options_(options), terminal_(terminal), socket_(std::move(socket)),
-      has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
-      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only) {
-    if (!options.raw) to_shim_ = hello();
-}
-
-/// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
-std::string Relay::hello() const {
-    if (has_window_) return window_change(window_size());
-    return hello_without_window(terminal_.has_screen() ? kWatches : kIsPipe);
-}
-
-/// From standard input to the buffer for the shim.
-void Relay::read_input() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-    if (is_transient(n)) return;
-    if (n <= 0) {
-        input_open_ = false;
-        all_queued_ = true;
-        if (terminal_.has_keys()) detach();  // the terminal was hung up
-        return;
-    }
-    has_copied_ = true;
-    const std::string_view typed(bytes, static_cast<std::size_t>(n));
-    if (terminal_.has_keys()) take_typed(typed);
-    else queue(typed);
-}
-
-/// More for the shim; when its end of the connection or that of the input has come, it gets no more.
-void Relay::queue(std::string_view bytes) {
-    if (sending_ && !all_queued_) to_shim_ += bytes;
-}
-
-/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to come.
-void Relay::write_socket() {
-    if (!to_shim_.empty()) {
-        const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
-        if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
-        else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
-    }
-    if (!sending_) to_shim_.clear();
-    if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
-    ::shutdown(socket_.get(), SHUT_WR);
-    sending_ = false;
-}
-
-/// From the shim to the buffer for the screen.
-void Relay::read_socket() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
-    if (is_transient(n)) return;
-    if (n > 0) {
-        has_copied_ = true;
-        to_screen_.append(bytes, static_cast<std::size_t>(n));
-        return;
-    }
-    receiving_ = sending_ = input_open_ = false;
-    to_shim_.clear();
-    if (end_ != End::none) return;
-    end_ = End::lost;
-    if (!options_.raw) read_goodbye();
-}
-
-/// The connection has ended: with a goodbye, the program has.
-void Relay::read_goodbye() {
-    if (bytes_of_goodbye(to_screen_) < kGoodbyeBytes) return;
-    end_ = End::ended;
-    status_ = static_cast<unsigned char>(to_screen_.back());
-    to_screen_.resize(to_screen_.size() - kGoodbyeBytes);
-}
-
-/// How much of the buffer may go to the screen now: not what may be a goodbye.
-std::size_t Relay::showable() const {
-    const bool may_end = receiving_ && !options_.raw;
-    return to_screen_.size() - (may_end ? bytes_of_goodbye(to_screen_) : 0);
-}
-
-/// From the buffer to the screen.
-void Relay::write_screen() {
-    const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
-    if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
-    if (n >= 0 || is_transient(n)) return;
-    status_ = errno;
-    end_ = End::no_output;
-}
-
-/// Does what signals have asked for; whether there were any.
-bool Relay::obey_signals() {
-    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
-    if (g_ending != 0) end_ = End::signal;
-    if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
-    if (std::exchange(g_stopping, 0) != 0) {
-        terminal_.restore();
-        obey_default(SIGTSTP);
-        g_continued = 1;
-    }
-    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal as it likes
-        terminal_.restore();
-        terminal_.enter_raw_mode();
-        attach_anew();
-    }
-    return any;
-}
-
-bool Relay::is_finished() const {
-    if (deadline_ && Clock::now() >= *deadline_) return true;
-    switch (end_) {
-    case End::none: return false;
-    case End::detached: return to_shim_.empty();
-    case End::ended:
-    case End::lost: return to_screen_.empty();
-    default: return true;
-    }
-}
-
-/// How long to wait for something to happen; nothing: for ever.
-std::optional<timespec> Relay::time_left() const {
-    std::optional<Clock::time_point> until = deadline_;
-    const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
-    if (!key_part_.empty()) wake_at(key_part_until_);
-    if (!until) return std::nullopt;
-    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
-    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 5. Keys
-//
-// The detach key is a byte of what is typed, and what is typed is a stream: the key may stand anywhere in it. A program
-// can also ask the terminal to write keys as control sequences, and those may be cut between two reads: what may be the
-// beginning of one is kept back for a moment, for a person may also have hit Escape and nothing else.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::string_view kParameterBytes = "0123456789;:";
-constexpr std::size_t kLongestKey = 32;   // bytes of an encoded key
-constexpr milliseconds kEscape{25};       // a lone ESC waits so long: Escape is a key
-constexpr milliseconds kCutKey{500};      // what is clearly the beginning of a sequence waits longer
-constexpr milliseconds kPaste{100};       // a pause so long ends what was pasted
-
-/// How a user would call the key that is this byte.
-std::string key_name(int key) {
-    if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
-    return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
-}
-
-/// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
-std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
-    for (; n > 0 && !text.empty(); --n) text.remove_prefix(std::min(text.find(separator), text.size() - 1) + 1);
-    return text.substr(0, text.find(separator));
-}
-
-/// Whether ESC [ `parameters` `final` is Ctrl with the key that is the control character `key` otherwise:
-///
-///     CODE:...;MODIFIERS:EVENT u       kitty's keyboard protocol; event 3 is the release of the key
-///     27;MODIFIERS;CODE ~              xterm's modifyOtherKeys
-///     ..;..;CHARACTER;DOWN;.. _        Win32 input; DOWN 0 is the release
-///
-/// The modifiers are 1 + 4 for Ctrl, + 64 and 128 while caps lock and num lock are on.
-bool is_encoded_key(std::string_view parameters, char final, int key) {
-    const auto number = [&](std::size_t n, std::size_t part = 0) {
-        return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(1);
-    };
-    const auto character = static_cast<std::uint64_t>(key), code = character + (key > 0 && key <= 26 ? 0x60 : 0x40);
-    const bool has_ctrl = ((number(1) - 1) & ~std::uint64_t{64 + 128}) == 4;
-    if (final == 'u') return number(0) == code && has_ctrl && number(1, 1) != 3;
-    if (final == '~') return number(0) == 27 && has_ctrl && number(2) == code;
-    return final == '_' && number(2) == character && number(3) == 1;
-}
-
-/// Where the detach key first stands in `typed`, as itself or encoded; npos when it does not.
-std::size_t find_key(std::string_view typed, int key) {
-    if (key == kNoKey) return std::string_view::npos;
-    const std::size_t plain = typed.find(static_cast<char>(key));
-    if (key >= 0x20) return plain;
-    for (std::size_t at = typed.find("\033["); at < plain; at = typed.find("\033[", at + 2)) {
-        const std::size_t end = typed.find_first_not_of(kParameterBytes, at + 2);
-        if (end == std::string_view::npos) break;
-        if (is_encoded_key(typed.substr(at + 2, end - at - 2), typed[end], key)) return at;
-    }
-    return plain;
-}
-
-/// How many bytes at the end of `typed` may be the beginning of an encoded key.
-std::size_t bytes_of_cut_key(std::string_view typed) {
-    const std::size_t at = typed.rfind('\033');
-    if (at == std::string_view::npos || typed.size() - at > kLongestKey) return 0;
-    const std::string_view rest = typed.substr(at + 1);
-    const bool ends_in_parameters = rest.find_first_not_of(kParameterBytes, 1) == std::string_view::npos;
-    return rest.empty() || (rest[0] == '[' && ends_in_parameters) ? typed.size() - at : 0;
-}
-
-/// Throws away what was typed behind the detach key: of a paste, it would become commands for the shell that reads this
-/// terminal next.
-void discard_typed(milliseconds pause) {
-    char bytes[kBufferBytes];
-    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    const auto end = Clock::now() + kFarewell;
-    while (::poll(&keyboard, 1, static_cast<int>(pause.count())) == 1 && Clock::now() < end)
-        if (::read(STDIN_FILENO, bytes, sizeof bytes) <= 0) return;
-}
-
-/// What a person has typed: keys for the program, up to the detach key.
-void Relay::take_typed(std::string_view typed) {
-    const std::string whole = std::exchange(key_part_, {}).append(typed);
-    const std::string_view keys = whole;
-    const std::size_t at = find_key(keys, options_.key);
-    if (at != std::string_view::npos) {
-        queue(keys.substr(0, at));
-        detach();
-        return discard_typed(keys.size() > kLongestKey ? kPaste : milliseconds(0));
-    }
-    const std::size_t kept = options_.key == kNoKey ? 0 : bytes_of_cut_key(keys);
-    queue(keys.substr(0, keys.size() - kept));
-    key_part_ = keys.substr(keys.size() - kept);
-    key_part_until_ = Clock::now() + (kept > 1 ? kCutKey : kEscape);
-}
-
-/// What may have been the beginning of the detach key, and was not continued, was a key for the program.
-void Relay::release_key_part() {
-    queue(key_part_);
-    key_part_.clear();
-}
-
-/// Nothing more is read; what was typed before goes out first, if the shim takes it.
-void Relay::detach() {
-    input_open_ = false;
-    end_ = End::detached;
-    deadline_ = Clock::now() + kFarewell;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 6. What the terminal was told
-//
-// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we detach, so
-// we take them back: nearly all by one sequence that does nothing where nothing was set. Two things must be known, and
-// for them the output is followed: whether the alternate screen is on (leaving it moves the cursor even when it is not;
-// origin mode does so too), and how many keyboard modes were pushed, for the shell may have pushed some before.
-//
-// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab stops.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr std::string_view kEndCut = "\030\033\\";  // ends what the output was cut in: a sequence (CAN), a string (ST)
-constexpr std::string_view kTakeBack =
-    "\033[0 q\033[?12;1007;1034;1036;1039r"        // the cursor's shape (in xterm 0 blinks); what kKeep has kept
-    "\033]8;;\033\\"                               // no hyperlink
-    "\033[?1;5;45;66;69l\033>"                     // cursor keys, reverse video, reverse wrap, margins; keypad
-    "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
-    "\033[?1005;1006;1015;1016l"                   // and how the mouse's place is written
-    "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
-    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF returns; no local echo
-    "\0337\033[r\0338"                             // whole screen scrolls; that moves the cursor: kept and restored
-    "\033(B\033)B\033*B\033+B\017"                 // ASCII in all four character sets, the first one in use
-    "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
-
-void ScreenState::step(char c) {
-    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
-    else if (c == '\030' || c == '\032') state_ = State::text;
-    else if (state_ == State::escape) begin_sequence(c);
-    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
-    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
-    else if (sequence_.size() < kLongest) sequence_ += c;
-    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
-}
-
-/// The character behind ESC.
-void ScreenState::begin_sequence(char c) {
-    if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
-    if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
-    sequence_.clear();
-    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
-}
-
-/// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
-void ScreenState::end_control_sequence() {
-    state_ = State::text;
-    std::string_view numbers = sequence_;
-    const char final = numbers.back(), first = numbers.front(), prefix = first >= '<' && first <= '?' ? first : '\0';
-    numbers.remove_suffix(1);
-    if (prefix != '\0') numbers.remove_prefix(1);
-    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
-    if (prefix == '?' && (final == 'h' || final == 'l'))
-        for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
-    std::uint64_t &pushed = pushed_[alternate_ != 0];
-    if (prefix == '>' && final == 'u') ++pushed;
-    if (prefix == '<' && final == 'u') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
-    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
-}
-
-/// A private mode (DECSET, DECRST): 6 is origin mode, the other three switch to the alternate screen and back.
-void ScreenState::set_mode(std::uint64_t number, bool on) {
-    if (number == 6) origin_ = on;
-    if (number != 47 && number != 1047 && number != 1049) return;
-    if (on && alternate_ == 0) main_at_margin_ = at_margin_;
-    if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
-    alternate_ = on ? number : 0;
-}
-
-std::string ScreenState::pop_keyboard(std::size_t screen) const {
-    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
-}
-
-std::string ScreenState::undo() const {
-    std::string out(kEndCut);
-    bool is_lost = origin_;  // the cursor's place
-    if (origin_) out += "\033[?6l";
-    if (alternate_ != 0) {
-        is_lost = alternate_ != 1049;
-        out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
-    }
-    out.append(pop_keyboard(0)).append(kTakeBack);
-    if (is_lost) return out + "\033[9999H\r\n";
-    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-    return out + (at_margin ? "\r\033[J" : "\r\n\033[J");
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 7. Names and addresses
-//
-// A session's name is a socket in a folder of its user's; everything else that an ADDRESS may be, shim and attach read
-// alike. So the two parts between fences are the same in both files.
-// ---------------------------------------------------------------------------------------------------------------------
-
 // >>> session names: the same in shim.cpp and attach.cpp
 /// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
 /// must go on.)
@@ -861,8 +185,10 @@ std::string session_folder() {
 std::string folder_fault(const std::string &folder, bool make) {
     struct stat file{};
     if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
-    const bool made = !make || ::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST;
-    if (!made || ::lstat(folder.c_str(), &file) != 0)
+    const bool made = make && ::mkdir(folder.c_str(), 0700) == 0;
+    if (make && !made && errno != EEXIST) return folder + ": " + std::strerror(errno);
+    if (made) ::chmod(folder.c_str(), 0700);  // whatever the umask has taken away
+    if (::lstat(folder.c_str(), &file) != 0)
         return !make && errno == ENOENT ? "" : folder + ": " + std::strerror(errno);
     if (!S_ISDIR(file.st_mode) || file.st_uid != ::geteuid())
         return folder + " is not a folder of yours: remove it, or set SHIM_DIR to one that is";
@@ -940,29 +266,57 @@ Resolved resolve(std::string_view text, bool make_folder = false) {
 }
 // <<< addresses
 
-// ---------------------------------------------------------------------------------------------------------------------
+// >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
+/// wants state to be kept.
+std::string records_folder() {
+    const auto variable = [](const char *name) {
+        const char *value = std::getenv(name);
+        return std::string(value != nullptr ? value : "");
+    };
+    if (std::string chosen = variable("SHIM_RECORDS"); !chosen.empty()) return chosen;
+    if (const std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/shim";
+    const std::string home = variable("HOME");
+    if (!home.empty()) return home + "/.local/state/shim";
+    const passwd *user = ::getpwuid(::geteuid());  // a service may have no HOME
+    return std::string(user != nullptr ? user->pw_dir : "") + "/.local/state/shim";
+}
+// <<< recordings of named sessions
+
+// ----------------------------------------------------------------------------------------------------------------
 // What not every system has
 //
-// All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that headers
-// define, and has something in its place:
+// All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that
+// headers define, and has something in its place:
 //
-//   SO_PEERCRED  Linux, OpenBSD; LOCAL_PEEREID on NetBSD, LOCAL_PEERPID on macOS, LOCAL_PEERCRED on FreeBSD. With none,
-//                the mode of the folder alone tells that a session is ours, and `attach -k` cannot know whom to kill
-//   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits as long as it takes
-//   /proc        Linux. Else nobody tells who listens at a port: any user of this machine may, when a shim has ended.
-//                The list of sessions has no commands and recordings; `shim` is looked for beside argv[0] and on PATH
-// ---------------------------------------------------------------------------------------------------------------------
+//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder alone
+//                tells that a session is ours
+//   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits without an end
+//   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
+//   /proc        Linux. Else `shim` is looked for beside argv[0] and on PATH
+//   SIGPWR, SIGRTMIN  where there are such signals, they end attach as SIGTERM does
+//
+// On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
+// killed: so the list of sessions asks twice before it removes a socket.
+// ----------------------------------------------------------------------------------------------------------------
 
 #if defined(PORTABLE)
 constexpr char kProc[] = "/proc-is-not-used";
 #else
 constexpr char kProc[] = "/proc";
 #endif
-#if defined(__linux__) && !defined(PORTABLE)  // a system that has this table: where it cannot be read, that is doubt
-constexpr bool kHasTcpTable = true;
-#else
-constexpr bool kHasTcpTable = false;
+
+/// The signals that end a process, and are no fault of its own: signal(7).
+std::vector<int> ending_signals() {
+    std::vector<int> all{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGUSR1, SIGUSR2};
+#if defined(SIGPWR)
+    all.push_back(SIGPWR);
 #endif
+#if defined(SIGRTMIN)
+    for (int number = SIGRTMIN; number <= SIGRTMAX; ++number) all.push_back(number);
+#endif
+    return all;
+}
 
 /// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
 struct Server {
@@ -971,36 +325,18 @@ struct Server {
 };
 
 Server unix_server([[maybe_unused]] int fd) {
-#if defined(SCM_CREDENTIALS)  // Linux
+    Server server;
+#if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
     ucred found{};
     socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0;
-    return told ? Server{.pid = found.pid, .user = found.uid} : Server{};
-#elif defined(SO_PEERCRED)  // OpenBSD
-    sockpeercred found{};
-    socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0;
-    return told ? Server{.pid = found.pid, .user = found.uid} : Server{};
-#elif defined(LOCAL_PEEREID)  // NetBSD: unix(4)
-    unpcbid found{};
-    socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, 0, LOCAL_PEEREID, &found, &length) == 0;
-    return told ? Server{.pid = found.unp_pid, .user = found.unp_euid} : Server{};
-#elif defined(LOCAL_PEERPID)  // macOS
-    Server server;
-    gid_t group = 0;
-    socklen_t length = sizeof server.pid;
-    ::getpeereid(fd, &server.user, &group);
-    ::getsockopt(fd, SOL_LOCAL, LOCAL_PEERPID, &server.pid, &length);
-    return server;
-#elif defined(LOCAL_PEERCRED)  // FreeBSD: unix(4)
-    xucred found{};
-    socklen_t length = sizeof found;
-    const bool told = ::getsockopt(fd, SOL_LOCAL, LOCAL_PEERCRED, &found, &length) == 0;
-    return told ? Server{.pid = found.cr_pid, .user = found.cr_uid} : Server{};
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) == 0) server = {found.pid, found.uid};
+#elif defined(PORTABLE)
+    server.user = ::geteuid();
 #else
-    return {.pid = 0, .user = ::geteuid()};
+    gid_t group = 0;
+    ::getpeereid(fd, &server.user, &group);
 #endif
+    return server;
 }
 
 /// Bytes that the kernel still has for the other end, or -1 when it does not tell.
@@ -1017,17 +353,841 @@ int unsent_bytes([[maybe_unused]] int fd) {
     return bytes;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// 8. Who listens
-//
-// When a shim has ended, any user may listen at its port, and what is typed would be his. So nothing is sent before the
-// kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP sockets (the shim
-// asks the same one by sock_diag(7), for it has to answer quickly and often) tells whose the other end is.
-// ---------------------------------------------------------------------------------------------------------------------
+// >>> the owner of a TCP socket: the same in shim.cpp and attach.cpp
+/// Whether a process of this user may be talked to: it is our own, or root's.
+bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
 
-constexpr milliseconds kAccept{10000};  // for a server to accept the connection
-constexpr int kLongestLook = 50;        // milliseconds between two looks at who has accepted it
-constexpr int kMissed = 5;              // looks in which the table, read while it changes, may lack a socket
+/// What the kernel says of one TCP socket of this machine.
+struct TcpOwner {
+    enum class Answer { found, absent, unknown };  // unknown: the kernel could not be asked
+    Answer answer = Answer::unknown;
+    uid_t user = 0;
+    std::uint32_t inode = 0;  // 0: no process has it open, any more or yet (accept(2)), and `user` says nothing
+    [[nodiscard]] bool is_found() const { return answer == Answer::found; }
+    [[nodiscard]] bool is_absent() const { return answer == Answer::absent; }
+};
+
+#if defined(SOCK_DIAG_BY_FAMILY)
+constexpr bool kHasTcpTable = true;
+
+/// A socket through which tcp_owner() asks; none, with errno, where netlink(7) is not to be had.
+Fd open_tcp_table() { return Fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)); }
+
+/// Copies host and port as they are, in network order. Gives the address family to ask for: IPv4 inside IPv6
+/// (::ffff:1.2.3.4) is IPv4 for the kernel's table. No address (family 0) is copied as zeros.
+std::uint8_t put_endpoint(const SocketAddress &address, __be16 &port, __be32 *words) {
+    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
+    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
+    const bool is_v6 = address.storage.ss_family == AF_INET6;
+    const bool is_mapped = is_v6 && IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+    port = in->sin_port;  // at the same place in both
+    if (is_mapped) std::memcpy(words, &in6->sin6_addr.s6_addr[12], 4);
+    else if (is_v6) std::memcpy(words, &in6->sin6_addr, 16);
+    else words[0] = in->sin_addr.s_addr;
+    return is_v6 && !is_mapped ? AF_INET6 : AF_INET;
+}
+
+/// The owner of the socket that is bound to `local` and connected to `remote`; without `remote`, of the one that
+/// listens for connections to `local`, be it at 0.0.0.0 or [::]. One question for one socket: sock_diag(7).
+TcpOwner tcp_owner(int table, const SocketAddress &local, const SocketAddress &remote = {}) {
+    struct {
+        nlmsghdr head;
+        inet_diag_req_v2 body;
+    } question{};
+    inet_diag_sockid &id = question.body.id;
+    question.head.nlmsg_len = sizeof question;
+    question.head.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    question.head.nlmsg_flags = NLM_F_REQUEST;
+    question.body.sdiag_family = put_endpoint(local, id.idiag_sport, id.idiag_src);
+    question.body.sdiag_protocol = IPPROTO_TCP;
+    question.body.idiag_states = ~0U;
+    id.idiag_cookie[0] = id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+    put_endpoint(remote, id.idiag_dport, id.idiag_dst);
+    if (::send(table, &question, sizeof question, 0) < 0) return {};
+    alignas(nlmsghdr) std::array<char, 1024> bytes{};
+    const ssize_t n = ::recv(table, bytes.data(), bytes.size(), MSG_DONTWAIT);  // netlink answers inside send(2)
+    const auto *head = reinterpret_cast<const nlmsghdr *>(bytes.data());
+    const auto is_answer = [&](unsigned kind, std::size_t size) {
+        return n >= static_cast<ssize_t>(NLMSG_LENGTH(size)) && head->nlmsg_type == kind;
+    };
+    const auto *error = reinterpret_cast<const nlmsgerr *>(bytes.data() + NLMSG_HDRLEN);
+    const auto *found = reinterpret_cast<const inet_diag_msg *>(bytes.data() + NLMSG_HDRLEN);
+    if (is_answer(NLMSG_ERROR, sizeof *error) && error->error == -ENOENT)
+        return {.answer = TcpOwner::Answer::absent};
+    if (!is_answer(SOCK_DIAG_BY_FAMILY, sizeof *found)) return {};
+    if (found->id.idiag_dport != id.idiag_dport) return {.answer = TcpOwner::Answer::absent};  // it is who listens
+    return {.answer = TcpOwner::Answer::found, .user = found->idiag_uid, .inode = found->idiag_inode};
+}
+#else
+constexpr bool kHasTcpTable = false;
+Fd open_tcp_table() { return {}; }
+TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress & = {}) { return {}; }
+#endif
+// <<< the owner of a TCP socket
+
+// ----------------------------------------------------------------------------------------------------------------
+// What all sections use
+// ----------------------------------------------------------------------------------------------------------------
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
+constexpr int kNoKey = -1;  // no key detaches
+constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
+
+/// What the command line asks for: section 10 reads it.
+struct Options {
+    std::string address{};          // as the user wrote it
+    std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
+    int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
+    bool read_only = false;
+    bool raw = false;
+    bool push = false;
+    bool kill = false;
+    bool alone = false;
+    bool quiet = false;
+};
+
+/// The end of an attach that has not touched the terminal yet.
+[[noreturn]] void fail(int status, std::string_view what, std::string_view why) {
+    complain(what, why);
+    std::exit(status);
+}
+
+/// Writes a message that is no error to standard error; not to a terminal that stands still (Ctrl-S).
+void say(bool quiet, const std::string &text) {
+    const std::string line = "[" + printable(text) + "]\n";
+    pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
+    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+/// Whether a system call failed for no other reason than that it is not the time.
+bool is_transient(ssize_t result) {
+    return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+/// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
+std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
+    for (; n > 0 && !text.empty(); --n) text.remove_prefix(std::min(text.find(separator), text.size() - 1) + 1);
+    return text.substr(0, text.find(separator));
+}
+
+/// What stands in `text` between `before` and `after`; "" when they are not there.
+std::string between(const std::string &text, std::string_view before, std::string_view after) {
+    const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
+    return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
+}
+
+/// All that can be read from a descriptor, up to the end of file.
+std::string read_all(int fd) {
+    std::string all;
+    char bytes[4096];
+    for (ssize_t n = ::read(fd, bytes, sizeof bytes); n > 0; n = ::read(fd, bytes, sizeof bytes))
+        all.append(bytes, static_cast<std::size_t>(n));
+    return all;
+}
+
+/// Milliseconds up to `end`, for poll(2); 0 when it has passed.
+int milliseconds_to(Clock::time_point end) {
+    const auto left = std::chrono::ceil<milliseconds>(end - Clock::now()).count();
+    return static_cast<int>(std::max<milliseconds::rep>(left, 0));
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 1. Raw mode
+//
+// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and
+// makes signals of some keys. The session's terminal has a line discipline that does so for its program. Were the
+// one of the user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C
+// would end attach.
+//
+// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else
+// runs there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when
+// select(2) says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe
+// (pipe(7)). A terminal promises no such thing, but can be opened anew by its name: another open file, with an
+// O_NONBLOCK of its own.
+//
+// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as
+// long as it stands still in the middle of a write.
+// ----------------------------------------------------------------------------------------------------------------
+
+/// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
+termios raw_mode(termios settings) {
+    settings.c_lflag &= ~tcflag_t(ECHO | ECHONL);    // the session echoes
+    settings.c_lflag &= ~tcflag_t(ICANON);           // each key at once: the session makes the lines
+    settings.c_lflag &= ~tcflag_t(IEXTEN);           // Ctrl-V and Ctrl-O are keys
+    settings.c_lflag &= ~tcflag_t(ISIG);             // Ctrl-C, Ctrl-Z, Ctrl-\ are keys: the session makes signals
+    settings.c_iflag &= ~tcflag_t(INLCR | IGNCR | ICRNL);  // Return is CR: the session makes the NL
+    settings.c_iflag &= ~tcflag_t(IXON);             // Ctrl-S and Ctrl-Q are keys
+    settings.c_iflag &= ~tcflag_t(ISTRIP);           // all eight bits: UTF-8
+    settings.c_iflag &= ~tcflag_t(IGNBRK | BRKINT | PARMRK);  // a break on a serial line is a zero byte
+    settings.c_oflag &= ~tcflag_t(OPOST);            // the session has made CR NL of NL already
+    settings.c_cflag &= ~tcflag_t(CSIZE | PARENB);   // eight bits and no parity, on a serial line
+    settings.c_cflag |= CS8;
+    settings.c_cc[VMIN] = 1;                         // read(2) gives what there is, from one byte on,
+    settings.c_cc[VTIME] = 0;                        // and waits for that byte as long as it takes
+    return settings;
+}
+
+/// What the program has done to the user's terminal that must be known to undo it.
+///
+/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we
+/// detach, so we take them back: nearly all by one sequence that does nothing where nothing was set. Four things
+/// must be known, and for them the output is followed: whether the alternate screen is on (leaving it moves the
+/// cursor even when it is not; origin mode does so too), whether 132 columns are (leaving them clears the screen),
+/// and how many keyboard modes were pushed, for the shell may have pushed some before.
+///
+/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab
+/// stops.
+class ScreenState {
+public:
+    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
+    void follow(std::string_view written) {
+        for (const char c : written) step(c);
+    }
+    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
+    [[nodiscard]] std::string undo() const;
+    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the
+    /// detach key.
+    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
+
+private:
+    enum class State { text, escape, control, string };
+    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
+
+    void step(char c);
+    void begin_sequence(char c);
+    void end_control_sequence();
+    void set_mode(std::uint64_t number, bool on);
+    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const;
+
+    State state_ = State::text;
+    std::string sequence_;          // what came after ESC [
+    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
+    bool origin_ = false;           // rows count from the top of the scroll region
+    bool wide_ = false;             // 132 columns
+    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
+    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
+    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
+    bool keyboard_set_ = false;
+};
+
+/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them,
+/// and XTRESTORE (in kTakeBack) restores them. Cursor blinks; 132 columns are allowed; Backspace sends BS; the
+/// wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of
+/// Sun, HP, VT220.
+constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
+
+// Tektronix to VT (ESC ETX); then an end to what the output was cut in: a sequence (CAN), a string (ST); VT52 to
+// ANSI.
+constexpr std::string_view kEndCut = "\033\003\030\033\\\033<";
+constexpr std::string_view kTakeBack =
+    "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); what kKeep kept
+    "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061r"
+    "\033]8;;\033\\"                               // no hyperlink
+    "\033[?1;5;42;45;66;69l\033>"                  // cursor keys, reverse video, national sets, wrap, margins
+    "\033[?9;1000;1001;1002;1003;1004l"            // mouse: clicks ... every movement; focus
+    "\033[?1005;1006;1015;1016l"                   // and how the mouse's place is written
+    "\033[?2004;2026;2031;2048;9001l"              // paste, synchronized output, colour scheme, size, Win32 keys
+    "\033[?7;25h\033[2;4;20l\033[12h"              // autowrap, cursor; keyboard lock, insert, LF; no echo
+    "\0337\033[r\0338"                             // whole screen scrolls (that moves the cursor: kept)
+    "\033(B\033)B\017"                             // ASCII in two character sets, the first one in use
+    "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
+// The Linux console prints the last letter of these. So they are sent from the first column, which is erased then.
+constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit controls; ASCII in the other two
+
+void ScreenState::step(char c) {
+    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
+    else if (c == '\030' || c == '\032') state_ = State::text;
+    else if (state_ == State::escape) begin_sequence(c);
+    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
+    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
+    else if (sequence_.size() < kLongest) sequence_ += c;
+    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
+}
+
+/// The character behind ESC.
+void ScreenState::begin_sequence(char c) {
+    if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
+    if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
+    sequence_.clear();
+    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
+}
+
+/// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
+void ScreenState::end_control_sequence() {
+    state_ = State::text;
+    std::string_view numbers = sequence_;
+    const char final = numbers.back(), first = numbers.front();
+    const char prefix = first >= '<' && first <= '?' ? first : '\0';
+    numbers.remove_suffix(1);
+    if (prefix != '\0') numbers.remove_prefix(1);
+    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
+    if (prefix == '?' && (final == 'h' || final == 'l'))
+        for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+    std::uint64_t &pushed = pushed_[alternate_ != 0];
+    if (prefix == '>' && final == 'u') ++pushed;
+    if (prefix == '<' && final == 'u')
+        pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+    keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
+    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
+    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
+}
+
+/// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen
+/// and back.
+void ScreenState::set_mode(std::uint64_t number, bool on) {
+    if (number == 3) wide_ = on;
+    if (number == 6) origin_ = on;
+    if (number != 47 && number != 1047 && number != 1049) return;
+    if (on && alternate_ == 0) main_at_margin_ = at_margin_;
+    if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
+    alternate_ = on ? number : 0;
+}
+
+std::string ScreenState::pop_keyboard(std::size_t screen) const {
+    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
+}
+
+std::string ScreenState::undo() const {
+    std::string out(kEndCut);
+    bool is_lost = origin_;  // the cursor's place
+    if (origin_) out += "\033[?6l";
+    if (alternate_ != 0) {
+        is_lost = alternate_ != 1049;
+        out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
+    }
+    if (wide_) out += "\033[?3l";
+    out.append(pop_keyboard(0)).append(kTakeBack);
+    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
+    out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
+    return out.append(kTakeBackLast).append("\033[J");
+}
+
+/// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
+class UserTerminal {
+public:
+    UserTerminal();
+
+    void enter_raw_mode();
+    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
+    /// called. `reports`: the terminal writes more than keys, so what is still on its way is waited for, and
+    /// thrown away.
+    void restore(bool reports);
+    /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
+    ssize_t write(std::string_view bytes);
+
+    [[nodiscard]] bool has_screen() const { return has_screen_; }
+    [[nodiscard]] bool has_keys() const { return has_keys_; }
+    [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
+
+private:
+    void write_own(const std::string &text) const;
+    void discard_reports() const;
+
+    bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
+    bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
+    bool entered_ = false;       // between enter_raw_mode() and restore()
+    bool has_settings_ = false;  // settings_ are what standard input had before
+    termios settings_{};
+    Fd output_anew_;             // standard output's terminal, opened once more
+    ScreenState screen_;
+};
+
+UserTerminal::UserTerminal() {
+    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
+    if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
+}
+
+/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
+/// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
+/// puts it in front.
+void UserTerminal::enter_raw_mode() {
+    entered_ = true;
+    has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+    const termios raw = raw_mode(settings_);
+    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    if (has_screen_) write_own(kKeep);
+}
+
+void UserTerminal::restore(bool reports) {
+    if (!std::exchange(entered_, false)) return;
+    if (has_screen_) write_own(screen_.undo());
+    const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else a read(2) would stop us
+    if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
+    screen_ = ScreenState();
+    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+}
+
+/// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its
+/// status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to
+/// the shell. A byte at a time is read, for what stands behind the answer is the shell's.
+void UserTerminal::discard_reports() const {
+    constexpr milliseconds kAnswer{2000};
+    write_own("\033[5n");
+    std::string last;
+    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
+        char byte = 0;
+        if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
+        last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
+    }
+}
+
+ssize_t UserTerminal::write(std::string_view bytes) {
+    const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
+    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
+    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
+    return n;
+}
+
+/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
+void UserTerminal::write_own(const std::string &text) const {
+    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
+    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
+        const ssize_t n = ::write(output(), &text[done], text.size() - done);
+        if (n <= 0) return;
+        done += static_cast<std::size_t>(n);
+    }
+}
+
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
+/// line, a container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there
+/// is none.
+winsize window_size() {
+    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
+        winsize window{};
+        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
+    }
+    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 2. Signals
+//
+// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted
+// half done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
+//
+// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process
+// group when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
+// ----------------------------------------------------------------------------------------------------------------
+
+volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
+volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
+volatile std::sig_atomic_t g_continued = 0;  // SIGCONT
+volatile std::sig_atomic_t g_resized = 0;    // SIGWINCH
+
+extern "C" void note_signal(int number) {
+    if (number == SIGTSTP) g_stopping = 1;
+    else if (number == SIGCONT) g_continued = 1;
+    else if (number == SIGWINCH) g_resized = 1;
+    else g_ending = number;
+}
+
+/// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
+void mask_signal(int how, int number) {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    ::sigprocmask(how, &one, nullptr);
+}
+
+void handle_signal(int number) {
+    struct sigaction action{}, before{};
+    action.sa_handler = note_signal;
+    sigemptyset(&action.sa_mask);
+    mask_signal(SIG_BLOCK, number);
+    ::sigaction(number, &action, &before);
+    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
+        ::sigaction(number, &before, nullptr);
+}
+
+void handle_signals() {
+    for (const int number : ending_signals()) handle_signal(number);
+    for (const int number : {SIGTSTP, SIGCONT, SIGWINCH}) handle_signal(number);
+    for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // write(2) says EPIPE, EFBIG
+}
+
+/// Lets no signal wait: nothing is blocked.
+void unblock_signals() {
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+/// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
+void let_signals_in() {
+    sigset_t none, before;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, &before);
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it
+/// was.
+void obey_default(int number) {
+    std::signal(number, SIG_DFL);
+    ::kill(::getpid(), number);
+    mask_signal(SIG_UNBLOCK, number);
+    handle_signal(number);
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 3. The wire
+//
+// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that
+// end tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// ----------------------------------------------------------------------------------------------------------------
+
+constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
+constexpr std::string_view kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
+constexpr std::size_t kGoodbyeBytes = kGoodbye.size() + 1;  // the status is behind it
+
+/// What a hello without a window says in its x pixels. The output is a pipe or a file; a terminal that only
+/// watches; or not wanted, and what is wanted is: to push, to end the session, to be told what it is, to be alone
+/// in it.
+enum class HelloKind : unsigned short { pipe = 0, watch = 1, push = 2, end = 3, tell = 4, alone = 5 };
+
+/// A number as the wire has it: 16 bits in network order.
+std::string number_bytes(std::size_t number) {
+    return {static_cast<char>(number >> 8 & 0xFF), static_cast<char>(number & 0xFF)};
+}
+
+/// The window-change message, which is the hello too; without a window, rows and columns are 0.
+std::string window_change(const winsize &window) {
+    std::string message = "\xFF\xFFss";
+    for (const unsigned short number : {window.ws_row, window.ws_col, window.ws_xpixel, window.ws_ypixel})
+        message += number_bytes(number);
+    return message;
+}
+
+std::string hello_without_window(HelloKind kind) {
+    return window_change(
+        {.ws_row = 0, .ws_col = 0, .ws_xpixel = static_cast<unsigned short>(kind), .ws_ypixel = 0});
+}
+
+/// An answer (`a`) or noise (`n`): as many messages as it takes.
+std::string framed(char kind, std::string_view bytes) {
+    constexpr std::size_t kMost = 0xFFFF;
+    std::string messages;
+    for (; !bytes.empty(); bytes.remove_prefix(std::min(kMost, bytes.size()))) {
+        const std::string_view part = bytes.substr(0, kMost);
+        messages.append("\xFF\xFF").append(2, kind).append(number_bytes(part.size())).append(part);
+    }
+    return messages;
+}
+
+/// How many bytes at the end of `received` (0 to 5) may be the shim's last message or its beginning.
+std::size_t bytes_of_farewell(std::string_view received) {
+    for (std::size_t n = std::min(kGoodbyeBytes, received.size()); n > 0; --n) {
+        const std::string_view tail = received.substr(received.size() - n);
+        if (tail.starts_with(kGoodbye.substr(0, n)) || kLeave.starts_with(tail)) return n;
+    }
+    return 0;
+}
+
+/// The status in the goodbye that `received` ends with.
+std::optional<int> goodbye_status(std::string_view received) {
+    const std::size_t begin = received.size() - std::min(received.size(), kGoodbyeBytes);
+    if (received.size() < kGoodbyeBytes || !received.substr(begin).starts_with(kGoodbye)) return std::nullopt;
+    return static_cast<unsigned char>(received.back());
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 4. What comes from the terminal
+//
+// Keys, and more: a program can ask a terminal what it is and where the cursor stands, and have it report what the
+// mouse does. All of it comes on standard input, in one stream that may be cut anywhere. What the terminal has
+// sent by itself is told from what its user has typed, for of several terminals only one may answer; and the
+// detach key is looked for, a byte of what is typed, or a control sequence when a program has asked for keys to be
+// written so.
+//
+// What may be the beginning of a report waits a moment for more: a person may also have hit Escape, or Alt and ].
+// ----------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
+constexpr milliseconds kPasteSilence{1000};                  // ends a paste whose end was lost
+constexpr std::size_t kLongestKey = 64;                      // bytes of a control sequence
+constexpr std::size_t kLongestString = 4096;                 // of a report: a longer one goes in parts
+
+/// How a user would call the key that is this byte.
+std::string key_name(int key) {
+    if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
+    return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
+}
+
+bool is_letter(std::uint64_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+/// The byte that Ctrl types with the character `c`, or -1: what Xlib's XLookupString and kitty's table have in
+/// common with a VT100. Ctrl-4 is Ctrl-\, Ctrl-Space is Ctrl-@.
+int control_of(std::uint64_t c) {
+    if (c < 0x20) return static_cast<int>(c);  // Tab, Return, Escape are the same with Ctrl
+    if (c == ' ' || c == '2') return 0;
+    if (c >= '3' && c <= '7') return static_cast<int>(c - '3' + 0x1B);
+    if (c == '/') return 0x1F;
+    if (c == '8' || c == '?') return 0x7F;
+    if (c == 0x7F) return '\b';
+    return c >= '@' && c < 0x7F ? static_cast<int>(c & 0x1F) : -1;
+}
+
+/// Whether ESC [ `parameters` `final` is the key that types the byte `key` otherwise:
+///
+///     CODE:SHIFTED:BASE;MODIFIERS:EVENT;TEXT u   kitty's; event 3 is the release; xterm's formatOtherKeys: CODE
+///     27;MODIFIERS;CODE ~                        xterm's modifyOtherKeys: CODE is what Shift has made of the key
+///     KEY;..;CHARACTER;DOWN;.. _                 Win32 input; DOWN 0 is the release
+///
+/// The modifiers are 1 + 1 for Shift, 2 Alt, 4 Ctrl, 8 ... 32 others, 64 and 128 while caps lock and num lock are
+/// on.
+bool is_encoded_key(std::string_view parameters, char final, int key) {
+    const auto number = [&](std::size_t n, std::size_t part = 0) {
+        return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(0);
+    };
+    const auto wanted = static_cast<std::uint64_t>(key);
+    if (final == '_') return number(2) == wanted && number(3) == 1 && (key != 0 || number(0) == ' ');
+    const bool is_xterm = final == '~' && number(0) == 27;
+    if (key == kNoKey || (final != 'u' && !is_xterm) || number(1, 1) == 3) return false;
+    const std::uint64_t modifiers = (std::max<std::uint64_t>(number(1), 1) - 1) & ~std::uint64_t{64 + 128};
+    const bool has_shift = (modifiers & 1) != 0;
+    std::uint64_t code = number(is_xterm ? 2 : 0), shifted = is_xterm ? code : number(0, 1);
+    if (code > 0x7F && number(0, 2) != 0) code = number(0, 2);  // the key where a keyboard of ASCII has it
+    if (has_shift && !is_xterm) {
+        constexpr std::string_view kPlain = "-26/`{|}@^_?~", kShifted = "_@^?~{|}@^_?~";  // on most keyboards
+        const std::size_t at = code < 0x80 ? kPlain.find(static_cast<char>(code)) : std::string_view::npos;
+        if (shifted >= '{' && shifted <= '}') return false;  // to kitty, Ctrl-Shift-\ is not Ctrl-\ ...
+        if (shifted == 0 && code >= 'a' && code <= 'z') shifted = code - 'a' + 'A';
+        if (shifted == 0 && at == std::string_view::npos) return false;
+        if (shifted == 0) shifted = static_cast<unsigned char>(kShifted[at]);
+    }
+    const std::uint64_t character = has_shift ? shifted : code;
+    if ((modifiers & ~std::uint64_t{1}) == 4)
+        return control_of(character) == key && !(has_shift && is_letter(character));
+    if ((modifiers & ~std::uint64_t{1}) != 0) return false;
+    const std::uint64_t text = is_xterm ? 0 : number(2);
+    return (text != 0 ? text : character) == wanted;
+}
+
+/// What kind of bytes a terminal sends: keys, clicks and the wheel are its user's; an answer is one to a program's
+/// question; noise comes from looking on (focus, motion without a button).
+enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
+
+/// The kind of a mouse's report with this number for the buttons: xterm, "Mouse Tracking". 3: none; 32: motion;
+/// 64: more.
+Sent kind_of_mouse(std::uint64_t buttons) {
+    return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
+}
+
+/// The kind of ESC [ `parameters` `final`. Shift-F3 is CSI 1;2R, urxvt's Shift-Right CSI c: these are keys.
+Sent kind_of_control(std::string_view parameters, char final) {
+    const char first = parameters.empty() ? '\0' : parameters.front();
+    const auto number = [&](std::size_t n) { return parse_number(nth_part(parameters, ';', n)); };
+    const bool is_pair = parameters.find(';') != std::string_view::npos, is_private = first >= '<' && first <= '?';
+    const bool is_key = number(0) == 1 && number(1).value_or(0) >= 2 && number(1).value_or(0) <= 16;
+    bool is_answer = false;
+    switch (final) {
+    case 'R': is_answer = first == '?' || (number(0) && number(1) && !number(2) && !is_key); break;
+    case 'c': is_answer = is_private && first != '<'; break;
+    case 'n':
+    case 'x': is_answer = !parameters.empty(); break;
+    case 't': is_answer = is_pair; break;
+    case 'y': is_answer = is_pair && parameters.ends_with('$'); break;
+    case 'u':
+    case 'S': is_answer = first == '?'; break;
+    case 'm': is_answer = first == '>'; break;
+    case 'I':
+    case 'O': return parameters.empty() ? Sent::noise : Sent::typed;
+    case 'M':
+        if (first == '<') return kind_of_mouse(parse_number(nth_part(parameters.substr(1), ';', 0)).value_or(0));
+        return kind_of_mouse(number(0).value_or(32) - 32);  // urxvt's form
+    default: break;
+    }
+    return is_answer ? Sent::answer : Sent::typed;
+}
+
+/// Whether the string that ESC `kind` begins is a report when `c` is its first character: OSC, DCS and APC.
+bool begins_report(char kind, char c) {
+    const bool is_digit = c >= '0' && c <= '9';
+    if (kind == ']') return is_digit || c == 'l' || c == 'L';
+    if (kind == 'P') return is_digit || c == '>' || c == '!' || c == '$';
+    return c == 'G';
+}
+
+/// Takes apart what the terminal sends: any bytes, cut anywhere, come to the same.
+class TerminalInput {
+public:
+    struct Piece {
+        Sent kind;
+        std::string bytes;
+    };
+
+    explicit TerminalInput(int key) : key_(key) {}
+
+    /// Takes in what has come at this time. What comes behind the detach key is thrown away.
+    void feed(std::string_view bytes, Clock::time_point now);
+    /// What has waited for more in vain is keys.
+    void release();
+    /// How long what is held back waits for more; nothing when nothing is.
+    [[nodiscard]] std::optional<milliseconds> patience() const;
+    [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
+    [[nodiscard]] bool has_key() const { return has_key_; }
+    /// Whether there was anything but plain keys: more of that may be on its way.
+    [[nodiscard]] bool has_reports() const { return has_reports_; }
+
+private:
+    enum class State { ground, escape, control, mouse, opening, string, string_escape, paste };
+
+    void step(char c);
+    void step_control(char c);
+    void step_string(char c);
+    void step_paste(char c);
+    void end_control();
+    void put(Sent kind, std::string_view bytes);
+    void put_key(char c);
+    void give_up(char c);
+
+    int key_;
+    State state_ = State::ground;
+    std::string held_;           // of a sequence that is not whole
+    std::size_t matched_ = 0;    // bytes of a paste's end
+    std::vector<Piece> pieces_;
+    bool has_key_ = false, has_reports_ = false;
+    Clock::time_point last_{};   // when something came
+};
+
+void TerminalInput::feed(std::string_view bytes, Clock::time_point now) {
+    if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
+    last_ = now;
+    for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
+    if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+}
+
+void TerminalInput::release() {
+    state_ = State::ground;
+    for (const char c : std::exchange(held_, {})) put_key(c);
+}
+
+std::optional<milliseconds> TerminalInput::patience() const {
+    if (state_ == State::ground || state_ == State::paste) return std::nullopt;
+    return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
+}
+
+void TerminalInput::put(Sent kind, std::string_view bytes) {
+    if (kind != Sent::typed) has_reports_ = true;
+    if (pieces_.empty() || pieces_.back().kind != kind) pieces_.push_back({.kind = kind, .bytes = {}});
+    pieces_.back().bytes += bytes;
+}
+
+void TerminalInput::put_key(char c) {
+    has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
+    if (!has_key_) put(Sent::typed, {&c, 1});
+}
+
+/// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
+void TerminalInput::give_up(char c) {
+    release();
+    step(c);
+}
+
+void TerminalInput::step(char c) {
+    constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
+    if (has_key_) return;
+    switch (state_) {
+    case State::ground:
+        if (c != '\033') return put_key(c);
+        held_ = c;
+        state_ = State::escape;
+        return;
+    case State::escape:
+        if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
+        held_ += c;
+        state_ = c == '[' ? State::control : State::opening;
+        return;
+    case State::control: return step_control(c);
+    case State::mouse:
+        held_ += c;
+        if (held_.size() < kMouseBytes) return;
+        has_reports_ = true;
+        put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
+        held_.clear();
+        state_ = State::ground;
+        return;
+    case State::opening:
+        if (!begins_report(held_[1], c)) return give_up(c);
+        held_ += c;
+        state_ = State::string;
+        return;
+    case State::string:
+    case State::string_escape: return step_string(c);
+    case State::paste: return step_paste(c);
+    }
+}
+
+void TerminalInput::step_control(char c) {
+    const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
+    if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
+    held_ += c;
+    if (is_final) end_control();
+}
+
+/// A whole control sequence is held.
+void TerminalInput::end_control() {
+    const std::string whole = std::exchange(held_, {});
+    const char final = whole.back();
+    const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
+    state_ = State::ground;
+    if (whole == "\033[M") {
+        held_ = whole;
+        state_ = State::mouse;
+        return;
+    }
+    const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
+                            parameters.find(':') != std::string_view::npos;
+    const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
+    has_reports_ = has_reports_ || is_encoded || is_mouse;
+    has_key_ = is_encoded_key(parameters, final, key_);
+    if (has_key_) return;
+    put(kind_of_control(parameters, final), whole);
+    if (whole != "\033[200~") return;
+    state_ = State::paste;  // the text that follows may hold any byte: it is no key
+    matched_ = 0;
+}
+
+/// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was
+/// typed.
+void TerminalInput::step_string(char c) {
+    const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
+    if (state_ == State::string_escape && c != '\\') {
+        held_.pop_back();
+        give_up('\033');
+        return step(c);
+    }
+    if (is_control && c != '\a' && c != '\033') return give_up(c);
+    held_ += c;
+    const bool is_whole = c == '\a' || state_ == State::string_escape;
+    state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
+    if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
+    put(Sent::answer, held_);
+    held_.clear();
+}
+
+void TerminalInput::step_paste(char c) {
+    constexpr std::string_view kEnd = "\033[201~";
+    put(Sent::typed, {&c, 1});
+    matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
+    if (matched_ == kEnd.size()) state_ = State::ground;
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 5. Whose server it is, and connecting
+//
+// When a shim has ended, any user may listen at its port, and would be told what is typed. So nothing is sent
+// before the kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP
+// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before connecting and behind
+// it, for a connection in a listener's queue belongs to nobody yet. Of a server on another machine nothing is
+// known here.
+// ----------------------------------------------------------------------------------------------------------------
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
 std::pair<std::string, std::string> host_and_port(const SocketAddress &address) {
@@ -1043,6 +1203,8 @@ const char *socket_path(const SocketAddress &address) {
     return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
 }
 
+bool is_unix(const SocketAddress &address) { return address.storage.ss_family == AF_UNIX; }
+
 /// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
 SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
     SocketAddress end{.storage = {}, .length = sizeof end.storage};
@@ -1050,127 +1212,56 @@ SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
     return end;
 }
 
-bool is_tcp(int fd) { return end_of(fd, ::getsockname).storage.ss_family != AF_UNIX; }
-
-/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to outgoing
-/// connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293, section 3.5).
+/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to
+/// outgoing connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293,
+/// section 3.5).
 bool is_own_peer(int fd) {
-    return is_tcp(fd) && host_and_port(end_of(fd, ::getsockname)) == host_and_port(end_of(fd, ::getpeername));
+    const SocketAddress own = end_of(fd, ::getsockname);
+    return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
 }
 
-bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
-
-/// An address as the kernel's table of TCP sockets has it: in hexadecimal, each 32 bits as they stand in memory, then
-/// the port: proc_pid_net(5). IPv4 inside IPv6 is written as IPv4.
-std::string table_text(const SocketAddress &address) {
-    const auto *in = reinterpret_cast<const sockaddr_in *>(&address.storage);
-    const auto *in6 = reinterpret_cast<const sockaddr_in6 *>(&address.storage);
-    const bool is_v6 = address.storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
-    std::uint32_t words[4] = {in->sin_addr.s_addr, 0, 0, 0};
-    if (address.storage.ss_family == AF_INET6) std::memcpy(words, &in6->sin6_addr, sizeof words);
-    if (!is_v6 && address.storage.ss_family == AF_INET6) words[0] = words[3];
-    char text[48], *at = text;
-    for (int i = 0; i < (is_v6 ? 4 : 1); ++i) at += std::snprintf(at, 9, "%08X", words[i]);
-    std::snprintf(at, 6, ":%04X", ntohs(in->sin_port));  // the port is at the same place in both
-    return text;
+bool is_loopback(std::string_view host) {
+    return host == "::1" || host.starts_with("127.") || host.starts_with("::ffff:127.");
 }
 
-/// Whose one end of a TCP connection is.
-struct TcpOwner {
-    uid_t user;
-    bool held;  // a process has the socket: the connection is accepted, and not closed yet
-};
-
-/// One line of the kernel's table, when it is of the socket with these two ends.
-std::optional<TcpOwner> parse_table_line(const char *line, const std::string &local, const std::string &remote) {
-    char here[48], there[48], user[16], inode[16];
-    if (std::sscanf(line, "%*s %47s %47s %*s %*s %*s %*s %15s %*s %15s", here, there, user, inode) != 4) return {};
-    const auto is_same = [](std::string_view written, std::string_view wanted) {
-        constexpr std::string_view kMapped = "0000000000000000FFFF0000";  // ::ffff:0.0.0.0/96
-        return written == wanted || (written.starts_with(kMapped) && written.substr(kMapped.size()) == wanted);
-    };
-    if (!is_same(here, local) || !is_same(there, remote)) return {};
-    const auto owner = static_cast<uid_t>(parse_number(user).value_or(~uid_t{0}));
-    return TcpOwner{.user = owner, .held = parse_number(inode) != 0};
+/// Whether a TCP address is one of this machine's: then packets to it would come from it. connect(2) on a UDP
+/// socket sends nothing, it only chooses the way. In doubt it is.
+bool is_here(const SocketAddress &address) {
+    const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
+    if (!probe || ::connect(probe.get(), address.get(), address.length) != 0) return true;
+    const std::string there = host_and_port(end_of(probe.get(), ::getpeername)).first;
+    return is_loopback(there) || there == host_and_port(end_of(probe.get(), ::getsockname)).first;
 }
 
-/// Who owns the socket of this machine with these two ends, as table_text() writes them; nothing when it has none.
-std::optional<TcpOwner> tcp_owner(const std::string &local, const std::string &remote) {
-    std::optional<TcpOwner> owner;
-    for (const char *name : {"tcp", "tcp6"}) {
-        std::FILE *table = std::fopen((std::string(kProc) + "/net/" + name).c_str(), "re");
-        char line[512];
-        while (table != nullptr && !owner && std::fgets(line, sizeof line, table) != nullptr)
-            owner = parse_table_line(line, local, remote);
-        if (table != nullptr) std::fclose(table);
-    }
-    return owner;
+/// Who listens at a TCP address of this machine.
+TcpOwner listener_at(const SocketAddress &address) {
+    const Fd table = open_tcp_table();
+    return tcp_owner(table.get(), address);
 }
 
 std::string distrust_user(uid_t user) {
-    return is_ours(user) ? "" : "a program of another user (" + std::to_string(user) + ") listens there";
+    if (is_ours(user)) return "";
+    return "a program of user " + std::to_string(user) +
+           " listens there: not attached (take another port; -R does not ask)";
 }
 
-/// Why nothing must be sent to the server that we are connected to: "" when a process of ours or of root has accepted
-/// the connection. Waits until somebody has, for before that the server's end belongs to nobody. Of a server on another
-/// machine nothing is known here.
+/// Why nothing must be sent to the server that we are connected to; "" when it is to be trusted.
 std::string distrust(int fd) {
-    if (!is_tcp(fd)) return distrust_user(unix_server(fd).user);
-    if (!kHasTcpTable) return "";
-    const SocketAddress own = end_of(fd, ::getsockname), peer = end_of(fd, ::getpeername);
-    const auto host = host_and_port(peer).first;
-    const bool is_here = host == host_and_port(own).first || host == "::1" || host.starts_with("127.");
-    const auto end = Clock::now() + kAccept;
-    for (int wait = 0, missed = 0; missed < kMissed; wait = std::min(wait + 1, kLongestLook)) {
-        if (Clock::now() > end) return "nobody has answered for 10 seconds";
-        pollfd socket{.fd = fd, .events = POLLIN, .revents = 0};
-        const bool answered = ::poll(&socket, 1, wait) > 0;
-        const auto owner = tcp_owner(table_text(peer), table_text(own));
-        if (owner && owner->held) return distrust_user(owner->user);
-        if (answered || (!owner && !is_here)) return "";  // whoever had accepted is gone: nobody reads what we send
-        if (!owner) ++missed;
-    }
-    return "no process of this machine has the other end: nothing was sent (-R does not ask)";
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 9. Connecting, and starting a session
-//
-// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
-// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it listens.
-// ---------------------------------------------------------------------------------------------------------------------
-
-constexpr milliseconds kRaceWindow{2000};  // for another shim, which was started first, to listen
-
-/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found on
-/// the loopback interface too.
-bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
-    if (one.storage.ss_family == AF_UNIX && other.storage.ss_family == AF_UNIX) {
-        struct stat a{}, b{};
-        return ::stat(socket_path(one), &a) == 0 && ::stat(socket_path(other), &b) == 0 && a.st_dev == b.st_dev &&
-               a.st_ino == b.st_ino;
-    }
-    const auto [one_host, one_port] = host_and_port(one);
-    const auto [host, port] = host_and_port(other);
-    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
-    const bool loopback = host == "::1" || host.starts_with("127.");
-    return !port.empty() && port == one_port && (host == one_host || (everywhere && loopback));
-}
-
-/// Whether ADDRESS is that of the session that we run in, which the shim has put into the environment: its output
-/// would come back as its output, for ever.
-bool is_this_session(const std::vector<SocketAddress> &addresses) {
-    const char *name = std::getenv("SHIM_ADDRESS");
-    if (name == nullptr) return false;
-    for (const SocketAddress &own : resolve(name).addresses)
-        for (const SocketAddress &there : addresses)
-            if (is_same_place(own, there)) return true;
-    return false;
+    const SocketAddress peer = end_of(fd, ::getpeername);
+    if (is_unix(peer)) return distrust_user(unix_server(fd).user);
+    if (!kHasTcpTable || !is_here(peer)) return "";
+    const TcpOwner owner = listener_at(peer);
+    if (owner.is_found()) return distrust_user(owner.user);
+    if (!owner.is_absent())
+        return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
+    return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
+           "forwards, into a container say)";
 }
 
 /// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
 struct Connection {
     Fd socket{};
+    SocketAddress address{};
     std::string why{};
     bool nobody = false;
 };
@@ -1181,22 +1272,25 @@ bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
 /// What it means that connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
 std::string explain(const std::string &text, const SocketAddress &address, int error) {
     struct stat file{};
-    const bool is_unix = address.storage.ss_family == AF_UNIX;
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
-        return "no session of that name (record info " + text + ": how the last one ended)";
-    if (is_unix && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
+        return "no session of that name, and none has been (attach lists those that run)";
+    if (is_unix(address) && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 &&
+        !S_ISSOCK(file.st_mode))
         return "a file, not a session's socket (record play shows a recording)";
     const std::string advice = " (attach " + text + " PROGRAM starts a session)";
-    if (is_unix && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
+    if (is_unix(address) && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
     return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
 }
 
-/// A socket that is connected to `address`; else none, and errno tells why.
-Fd open_connection(const SocketAddress &address) {
+/// A socket that is connected to `address`; else none, and errno tells why. Without `waiting` it may still be
+/// connecting: it is writable when that has come to an end, and SO_ERROR tells to which.
+Fd open_connection(const SocketAddress &address, bool waiting) {
     Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
+    if (fd && !waiting) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
     int error = fd && ::connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
-    if (error == 0 && is_own_peer(fd.get())) error = ECONNREFUSED;
+    if (error == EINPROGRESS) error = 0;
+    if (error == 0 && waiting && is_own_peer(fd.get())) error = ECONNREFUSED;
     if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
     if (error != 0) {
         fd.reset();
@@ -1205,38 +1299,629 @@ Fd open_connection(const SocketAddress &address) {
     }
     const int on = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a shim that has vanished is noticed at last
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a shim that has vanished is noticed
     return fd;
+}
+
+/// Connects to `address`, one of ADDRESS's, if it is to be trusted.
+Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting) {
+    const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
+    const TcpOwner before = asks ? listener_at(address) : TcpOwner{};
+    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust_user(before.user)};
+    Connection there{.socket = open_connection(address, true), .address = address};
+    int error = there.socket ? 0 : errno;
+    const auto is_gone = [&] { return listener_at(end_of(there.socket.get(), ::getpeername)).is_absent(); };
+    if (there.socket && before.is_found() && is_gone()) error = ECONNREFUSED;  // its session has just ended
+    if (error != 0) there.why = explain(text, address, error);
+    else if (!trusting) there.why = distrust(there.socket.get());
+    there.nobody = is_nobody(error);
+    if (!there.why.empty()) there.socket.reset();
+    return there;
 }
 
 /// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
 Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection failed{.nobody = true};
     for (const SocketAddress &address : addresses) {
-        Fd socket = open_connection(address);
-        const int error = socket ? 0 : errno;
-        std::string why;
-        if (!socket) why = explain(text, address, error);
-        else if (!trusting) why = distrust(socket.get());
-        if (why.empty()) return {.socket = std::move(socket)};
-        if (failed.why.empty() || (failed.nobody && !is_nobody(error))) failed.why = std::move(why);
-        failed.nobody = failed.nobody && is_nobody(error);
+        Connection there = connect_to_one(text, address, trusting);
+        if (there.socket) return there;
+        if (failed.why.empty() || (failed.nobody && !there.nobody)) failed.why = std::move(there.why);
+        failed.nobody = failed.nobody && there.nobody;
     }
     return failed;
 }
 
-/// After a stop nobody knows what the terminal shows: we attach anew, and the shim paints the session's screen. Should
-/// the session have ended meanwhile, the old connection tells how. The new one says its size before the old one closes:
-/// to the program nothing has happened.
-void Relay::attach_anew() {
-    if (!terminal_.has_screen() || options_.raw || end_ != End::none) return;
-    Connection there = connect_to(options_.address, resolve(options_.address).addresses, false);
-    if (!there.socket) return;
-    const std::string first = hello();
-    if (::send(there.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
-    socket_ = std::move(there.socket);
+// ----------------------------------------------------------------------------------------------------------------
+// 6. The copy loop
+//
+// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the
+// buffer behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and
+// neither stops the other.
+//
+// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a
+// flag that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
+//
+// After a stop nobody knows what the terminal shows: attach comes anew, over a second connection, and the shim
+// paints the session's screen. What was typed into the first one must come before what is typed then, though the
+// program may be busy and read neither. So the first becomes a push (section 9): the shim answers when the
+// terminal has all of it, and only then is anything typed into the second. That one says its size at once: to the
+// program nothing has happened.
+// ----------------------------------------------------------------------------------------------------------------
+
+constexpr std::size_t kBufferBytes = 64 << 10;
+constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may come
+constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
+constexpr milliseconds kRetry{50};             // between two tries to connect where the queue was full
+
+/// Why the copying has ended.
+enum class End { none, detached, evicted, ended, lost, no_output, signal };
+
+class Relay {
+public:
+    /// The hello is queued, nothing has been sent.
+    Relay(const Options &options, UserTerminal &terminal, Connection there);
+
+    /// Copies until one side ends.
+    void run();
+    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted
+    /// yet when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
+    [[nodiscard]] bool has_come_too_late() const {
+        return end_ == End::lost && !has_copied_ && !options_.raw && ended_ - began_ < kFarewell;
+    }
+    /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
+    [[nodiscard]] int report() const;
+    /// Whether the terminal has sent more than plain keys.
+    [[nodiscard]] bool has_reports() const { return keyboard_.has_reports(); }
+
+private:
+    // The steps of run().
+    bool obey_signals();
+    void read_input();
+    void read_socket();
+    void read_old_socket();
+    void write_socket();
+    void write_screen();
+    void begin_anew();
+    void change_sockets();
+    [[nodiscard]] bool is_finished() const;
+    [[nodiscard]] std::optional<timespec> time_left() const;
+
+    [[nodiscard]] std::string hello() const;
+    [[nodiscard]] bool has_room() const;
+    [[nodiscard]] std::size_t showable() const;
+    void queue(std::string_view bytes);
+    void queue_input();
+    void read_farewell();
+    void detach();
+
+    const Options &options_;
+    UserTerminal &terminal_;
+    Fd socket_;
+    SocketAddress address_;   // of the other end, to come anew
+    bool has_window_;         // the window's size is sent, first and whenever it changes
+    bool input_open_;         // standard input is still read
+    bool all_queued_;         // nothing more comes for the shim: behind to_shim_ goes the end of file
+    bool sending_ = true, receiving_ = true;  // the two directions of the socket
+    bool has_copied_ = false;                 // something has been read, on either side
+    std::string to_shim_, to_screen_;         // the two buffers
+    TerminalInput keyboard_;
+    Clock::time_point held_until_{};          // what keyboard_ holds back is keys then
+    End end_ = End::none;
+    int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
+    std::optional<Clock::time_point> deadline_;  // leave then, come what may
+    Clock::time_point began_ = Clock::now(), ended_{};
+
+    std::optional<Clock::time_point> anew_;  // we want to come anew, and try then
+    Fd next_;                                // ... over this, which is connecting
+    Fd old_;                                 // ... from this: the shim has not said that it has read all of it
+};
+
+void Relay::run() {
+    sigset_t none;
+    sigemptyset(&none);
+    obey_signals();
+    write_socket();
+    while (!is_finished()) {
+        // Build the sets: who may be read, who has something to be written.
+        fd_set readable, writable;
+        FD_ZERO(&readable);
+        FD_ZERO(&writable);
+        const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
+        if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
+        if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
+        if (old_) FD_SET(old_.get(), &readable);
+        if (!to_shim_.empty() && !old_) FD_SET(socket_.get(), &writable);
+        if (next_ && to_shim_.empty()) FD_SET(has_room() ? next_.get() : socket_.get(), &writable);
+        if (showable() > 0) FD_SET(terminal_.output(), &writable);
+
+        // Wait, and let signals in.
+        const auto left = time_left();
+        const int highest = std::max({socket_.get(), terminal_.output(), old_.get(), next_.get()});
+        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
+        let_signals_in();
+
+        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal
+        // meanwhile.
+        if (obey_signals() || ready < 0) {
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+        }
+        if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
+        if (FD_ISSET(socket_.get(), &readable)) read_socket();
+        if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
+
+        // Flush. To send is tried each turn: a key goes out in the turn that has read it.
+        if (keyboard_.patience() && Clock::now() >= held_until_) {
+            keyboard_.release();
+            queue_input();
+        }
+        write_socket();
+        if (FD_ISSET(terminal_.output(), &writable)) write_screen();
+        if (next_ && FD_ISSET(next_.get(), &writable) && to_shim_.empty()) change_sockets();
+        else begin_anew();
+    }
+}
+
+Relay::Relay(const Options &options, UserTerminal &terminal, Connection there)
+    : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
+      has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
+      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
+      keyboard_(options.key) {
+    if (!options.raw) to_shim_ = hello();
+}
+
+/// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
+std::string Relay::hello() const {
+    if (has_window_) return window_change(window_size());
+    return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
+}
+
+/// From standard input to the buffer for the shim.
+void Relay::read_input() {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+    if (is_transient(n)) return;
+    if (n <= 0) {
+        input_open_ = false;
+        all_queued_ = true;
+        if (terminal_.has_keys()) detach();  // the terminal was hung up
+        return;
+    }
+    has_copied_ = true;
+    const std::string_view sent(bytes, static_cast<std::size_t>(n));
+    if (!terminal_.has_keys()) return queue(sent);
+    keyboard_.feed(sent, Clock::now());
+    queue_input();
+}
+
+/// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows them.
+void Relay::queue_input() {
+    for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
+        const bool is_typed = piece.kind == Sent::typed || !has_window_;
+        queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
+    }
+    if (const auto patience = keyboard_.patience()) held_until_ = Clock::now() + *patience;
+    if (keyboard_.has_key()) detach();
+}
+
+/// Nothing more is read; what was typed before goes out first, if the shim takes it.
+void Relay::detach() {
+    input_open_ = false;
+    end_ = End::detached;
+    deadline_ = Clock::now() + kFarewell;
+}
+
+/// More for the shim; when its end of the connection or that of the input has come, it gets no more.
+void Relay::queue(std::string_view bytes) {
+    if (sending_ && !all_queued_) to_shim_ += bytes;
+}
+
+/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to
+/// come.
+void Relay::write_socket() {
+    if (!to_shim_.empty() && !old_) {
+        const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
+        if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
+        else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
+    }
+    if (!sending_) to_shim_.clear();
+    if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
+    ::shutdown(socket_.get(), SHUT_WR);
+    sending_ = false;
+}
+
+/// From the shim to the buffer for the screen.
+void Relay::read_socket() {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
+    if (is_transient(n)) return;
+    if (n > 0) {
+        has_copied_ = true;
+        to_screen_.append(bytes, static_cast<std::size_t>(n));
+        return;
+    }
+    receiving_ = sending_ = input_open_ = false;
+    to_shim_.clear();
+    if (end_ != End::none) return;
+    ended_ = Clock::now();
+    end_ = End::lost;
+    if (!options_.raw) read_farewell();
+}
+
+/// The connection has ended: with a goodbye, the program has; or we were asked to leave.
+void Relay::read_farewell() {
+    const std::size_t length = bytes_of_farewell(to_screen_);
+    const auto status = goodbye_status(to_screen_);
+    if (!status && !to_screen_.ends_with(kLeave)) return;
+    end_ = status ? End::ended : End::evicted;
+    status_ = status.value_or(0);
+    to_screen_.resize(to_screen_.size() - length);
+}
+
+/// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
+void Relay::read_old_socket() {
+    char bytes[kBufferBytes];
+    const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
+}
+
+/// How much of the buffer may go to the screen now: not what may be a goodbye.
+std::size_t Relay::showable() const {
+    const bool may_end = receiving_ && !options_.raw;
+    return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
+}
+
+/// From the buffer to the screen.
+void Relay::write_screen() {
+    const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
+    if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
+    if (n >= 0 || is_transient(n)) return;
+    status_ = errno;
+    end_ = End::no_output;
+}
+
+/// Does what signals have asked for; whether there were any.
+bool Relay::obey_signals() {
+    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
+    if (g_ending != 0) end_ = End::signal;
+    if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
+    if (std::exchange(g_stopping, 0) != 0) {
+        terminal_.restore(has_reports());
+        obey_default(SIGTSTP);
+        let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
+        g_continued = 1;
+    }
+    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
+        terminal_.restore(false);
+        terminal_.enter_raw_mode();
+        if (terminal_.has_screen() && !options_.raw) anew_ = Clock::now();
+    }
+    return any;
+}
+
+/// Whether the first connection takes its last message.
+bool Relay::has_room() const {
+    pollfd ready{.fd = socket_.get(), .events = POLLOUT, .revents = 0};
+    return !sending_ || ::poll(&ready, 1, 0) == 1;
+}
+
+/// Begins to connect once more, when all that was typed has been sent.
+void Relay::begin_anew() {
+    if (!anew_ || *anew_ > Clock::now() || next_ || old_ || !to_shim_.empty() || end_ != End::none) return;
+    next_ = open_connection(address_, false);
+    anew_.reset();
+    if (!next_ && is_transient(-1)) anew_ = Clock::now() + kRetry;  // else it has ended: socket_ tells how
+}
+
+/// The second connection has been made, or has failed. Then the first one stays.
+void Relay::change_sockets() {
+    int error = 0;
+    socklen_t length = sizeof error;
+    ::getsockopt(next_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    Fd next = std::move(next_);
+    if (error != 0 || end_ != End::none || is_own_peer(next.get()) || !distrust(next.get()).empty()) return;
+    const std::string first = hello(), last = hello_without_window(HelloKind::push);
+    if (::send(next.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
+    if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
+        ::shutdown(socket_.get(), SHUT_WR) == 0)
+        old_ = std::move(socket_);
+    socket_ = std::move(next);
     sending_ = true;
     to_screen_.clear();
+    write_socket();  // the end of file, if that is all
+}
+
+bool Relay::is_finished() const {
+    if (deadline_ && Clock::now() >= *deadline_) return true;
+    switch (end_) {
+    case End::none: return false;
+    case End::detached: return to_shim_.empty();
+    case End::evicted:
+    case End::ended:
+    case End::lost: return to_screen_.empty();
+    default: return true;
+    }
+}
+
+/// How long to wait for something to happen; nothing: for ever.
+std::optional<timespec> Relay::time_left() const {
+    std::optional<Clock::time_point> until = deadline_;
+    const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
+    if (keyboard_.patience()) wake_at(held_until_);
+    if (anew_ && !next_ && !old_ && to_shim_.empty()) wake_at(*anew_);
+    if (!until) return std::nullopt;
+    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 7. What a session says of itself
+//
+// There is no list of sessions anywhere: a session is a socket in a folder. Each is asked what it is, by a hello
+// that makes no client of who sends it. Of one that has ended, its recording tells how.
+// ----------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kTellWait{300};        // for the answers
+constexpr milliseconds kAcknowledge{2000};    // for the shim to say that it ends, or sends the others away
+constexpr std::chrono::seconds kRecent{60};   // a session that has ended since then: its status is ours
+
+/// A session that is asked, over a socket that is connected or connecting.
+struct Asked {
+    Fd socket{};
+    std::string name{};      // in the list
+    std::string received{};
+    bool is_asked = false;   // the question has been sent
+
+    /// The value of one line of the answer; "" when there is none.
+    [[nodiscard]] std::string value(const std::string &line) const {
+        return between(received, "\n" + line + ": ", "\n");
+    }
+    /// Whether the answer is whole. (A newline stands in the place of its header, which may hold one.)
+    bool is_told() {
+        constexpr std::size_t kHeader = kTold.size() + 2;
+        if (!received.starts_with(kTold) || received.size() < kHeader) return received.starts_with('\n');
+        const auto byte = [this](std::size_t i) -> std::size_t { return static_cast<unsigned char>(received[i]); };
+        if (received.size() - kHeader < byte(4) * 256 + byte(5)) return false;
+        received.replace(0, kHeader, "\n");
+        return true;
+    }
+};
+
+/// Asks all of them at once, and waits until each has answered, or for kTellWait. Who is not connected then says
+/// nothing.
+void ask(std::vector<Asked> &sessions) {
+    const std::string question = hello_without_window(HelloKind::tell);
+    const auto end = Clock::now() + kTellWait;
+    for (;;) {
+        std::vector<pollfd> ready;
+        for (const Asked &one : sessions) {
+            const short events = one.is_asked ? POLLIN : POLLOUT;
+            ready.push_back({.fd = one.socket.get(), .events = events, .revents = 0});
+        }
+        const bool waits = std::ranges::any_of(sessions, [](const Asked &one) { return bool(one.socket); });
+        if (!waits || ::poll(ready.data(), static_cast<nfds_t>(ready.size()), milliseconds_to(end)) <= 0) return;
+        for (std::size_t i = 0; i < ready.size(); ++i) {
+            Asked &one = sessions[i];
+            char bytes[4096];
+            if (!one.socket || ready[i].revents == 0) continue;
+            const ssize_t n = one.is_asked
+                                  ? ::recv(one.socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)
+                                  : ::send(one.socket.get(), question.data(), question.size(), MSG_NOSIGNAL);
+            if (n > 0 && one.is_asked) one.received.append(bytes, static_cast<std::size_t>(n));
+            one.is_asked = true;
+            if ((n <= 0 && !is_transient(n)) || one.is_told()) one.socket.reset();
+        }
+    }
+}
+
+/// Sends a hello of this kind, and waits for the shim's word that it is obeyed. Whether it came: a server that is
+/// no shim does not know it, and one that stands still says nothing.
+bool is_acknowledged(int socket, HelloKind kind) {
+    const std::string hello = hello_without_window(kind);
+    std::string answer;
+    pollfd ready{.fd = socket, .events = POLLIN, .revents = 0};
+    ::send(socket, hello.data(), hello.size(), MSG_NOSIGNAL);
+    for (const auto end = Clock::now() + kAcknowledge; answer.size() < kTaken.size();) {
+        char bytes[kTaken.size()];
+        if (::poll(&ready, 1, milliseconds_to(end)) != 1) return false;
+        const ssize_t n = ::recv(socket, bytes, sizeof bytes - answer.size(), 0);
+        if (n <= 0) return false;
+        answer.append(bytes, static_cast<std::size_t>(n));
+    }
+    return answer == kTaken;
+}
+
+/// What to say of a server that did not acknowledge, with its pid where the kernel tells it.
+std::string describe_silence(int socket) {
+    const pid_t pid = is_unix(end_of(socket, ::getpeername)) ? unix_server(socket).pid : 0;
+    return "no answer: no shim listens there, or one that stands still, or only for viewers" +
+           (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "");
+}
+
+/// The names of what is in a folder, sorted.
+std::vector<std::string> names_in(const std::string &folder) {
+    std::vector<std::string> names;
+    DIR *open = ::opendir(folder.c_str());
+    if (open == nullptr) return names;
+    while (const dirent *entry = ::readdir(open)) names.emplace_back(entry->d_name);
+    ::closedir(open);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+/// How and when a session has ended, by its newest recording.
+struct Ended {
+    std::optional<int> status{};  // of the program; none when the shim was killed
+    std::time_t time = 0;         // when the recording was last written
+};
+
+/// Recordings are named after their session, and the time at which it began: SESSION-20261121T232034Z.cast, the
+/// second one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status,
+/// an `x` event.
+std::optional<Ended> find_ended(const std::string &session) {
+    constexpr std::string_view kTime = "-20261121T232034Z";
+    std::string newest;
+    for (const std::string &name : names_in(records_folder())) {
+        const bool is_its = name.starts_with(session + "-") && name.ends_with(".cast") &&
+                            name.find('Z', session.size()) == session.size() + kTime.size() - 1;
+        const std::size_t stem = session.size() + kTime.size();
+        if (is_its && (name.substr(0, stem) != newest.substr(0, stem) || name.size() >= newest.size()))
+            newest = name;
+    }
+    const Fd file(newest.empty() ? -1 : ::open((records_folder() + "/" + newest).c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat now{};
+    if (!file || ::fstat(file.get(), &now) != 0) return std::nullopt;
+    ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
+    const std::string tail = read_all(file.get());
+    const std::string last = tail.substr(std::min(tail.rfind("\n["), tail.size()));
+    const auto status = parse_number(between(last, "\"x\", \"", "\""));
+    Ended ended{.time = now.st_mtime};
+    if (status) ended.status = static_cast<int>(*status & 0xFF);
+    return ended;
+}
+
+std::string local_time(std::time_t time) {
+    char text[32] = "";
+    if (const std::tm *local = std::localtime(&time)) std::strftime(text, sizeof text, "%F %R", local);
+    return text;
+}
+
+/// The end of an attach to a session that is not there; when it was until just now, with the status of its
+/// program.
+[[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
+    const std::string &name = options.address;
+    const bool is_missing = nobody && is_session_name(name);
+    const std::optional<Ended> ended = is_missing ? find_ended(name) : std::nullopt;
+    if (!ended) fail(kExitNotAttached, name, why);
+    const std::string how =
+        ended->status ? "ended with status " + std::to_string(*ended->status) : "its shim was killed";
+    const auto ago = std::time(nullptr) - ended->time;
+    const bool is_recent =
+        ended->status && ago < kRecent.count() && !options.push && !options.kill && !options.alone;
+    if (is_recent) {
+        say(options.quiet, name + " " + how + ", " + std::to_string(std::max<std::time_t>(ago, 0)) + " s ago");
+        std::exit(*ended->status);
+    }
+    fail(kExitNotAttached, name,
+         how + " on " + local_time(ended->time) + " (record play " + name + " shows it, attach " + name +
+             " PROGRAM begins a new one)");
+}
+
+/// The first `columns` characters of a line; one that is cut ends in an ellipsis.
+std::string cut_line(const std::string &line, std::size_t columns) {
+    std::size_t at = 0, shown = 0, last = 0;
+    for (; at < line.size(); at += std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1)) {
+        if (shown++ < columns) last = shown == columns ? at : last;
+    }
+    return shown <= columns ? line : line.substr(0, last) + "…";
+}
+
+/// One line for a session. The pid of one that did not answer is what the kernel tells of its socket.
+std::string describe_session(const Asked &session, std::size_t width) {
+    const std::string name = session.name + std::string(width - session.name.size(), ' ');
+    if (!session.received.starts_with('\n')) {
+        const pid_t pid = session.socket ? unix_server(session.socket.get()).pid : 0;
+        return name + (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  does not answer";
+    }
+    const auto since = static_cast<std::time_t>(parse_number(session.value("since")).value_or(0));
+    const std::string recording = session.value("recording");
+    return name + "  pid " + session.value("pid") + "  since " + local_time(since) + "  " +
+           session.value("clients") + " attached  " + session.value("command") + "  " +
+           (recording.empty() ? "not recording" : "recording " + recording);
+}
+
+/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
+/// which a starting shim looks whether it may take the place of one.
+int list_sessions() {
+    const std::string folder = session_folder(), fault = folder_fault(folder, false);
+    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
+    std::vector<Asked> sessions;
+    for (const std::string &name : names_in(folder)) {
+        struct stat file{};
+        const auto addresses = is_session_name(name) ? resolve(name).addresses : std::vector<SocketAddress>{};
+        if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode))
+            continue;
+        Fd socket = open_connection(addresses[0], false);
+        const bool is_refused = !socket && errno == ECONNREFUSED;
+        if (is_refused && may_remove && !open_connection(addresses[0], false) && errno == ECONNREFUSED)
+            ::unlink(socket_path(addresses[0]));
+        else if (!is_refused && (!socket || is_ours(unix_server(socket.get()).user)))
+            sessions.push_back({.socket = std::move(socket), .name = name});
+    }
+    ask(sessions);
+    // At an address for viewers, a session tells the name that it has elsewhere.
+    std::erase_if(sessions, [](const Asked &one) {
+        return one.received.starts_with('\n') && one.value("name") != one.name;
+    });
+    std::size_t width = 0;
+    for (const Asked &one : sessions) width = std::max(width, one.name.size());
+    const bool has_screen = ::isatty(STDOUT_FILENO) == 1;
+    for (const Asked &one : sessions) {
+        const std::string line = printable(describe_session(one, width));
+        std::puts((has_screen ? cut_line(line, window_size().ws_col) : line).c_str());
+    }
+    if (sessions.empty() && ::isatty(STDERR_FILENO) == 1)
+        say(false, "no session runs (shim NAME PROGRAM starts one)");
+    return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 8. Starting and ending sessions, and coming to one
+//
+// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
+// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it
+// listens.
+//
+// A session that is shown in itself prints its own output for ever, and so do two that are shown in each other. A
+// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, or have it though
+// its terminal is another one, a tmux server's say; so the session itself is asked which terminal it is.
+// ----------------------------------------------------------------------------------------------------------------
+
+constexpr milliseconds kRaceWindow{2000};  // for another shim, which was started first, to listen
+
+/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found
+/// on the loopback interface too.
+bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
+    if (is_unix(one) && is_unix(other)) {
+        struct stat a{}, b{};
+        return ::stat(socket_path(one), &a) == 0 && ::stat(socket_path(other), &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
+    }
+    const auto [one_host, one_port] = host_and_port(one);
+    const auto [host, port] = host_and_port(other);
+    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
+    return !port.empty() && port == one_port && (host == one_host || (everywhere && is_loopback(host)));
+}
+
+/// Whether ADDRESS is that of a session that we run in: the program of one, or of one that this one was started
+/// in.
+bool is_outer_session(const std::vector<SocketAddress> &addresses) {
+    const char *outer = std::getenv("SHIM_OUTER");
+    std::string_view rest = outer != nullptr ? outer : "";
+    for (; !rest.empty(); rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1)) {
+        const std::string_view line = rest.substr(0, rest.find('\n'));
+        if (line.empty()) continue;
+        for (const SocketAddress &own : resolve(line).addresses)
+            for (const SocketAddress &there : addresses)
+                if (is_same_place(own, there)) return true;
+    }
+    return false;
+}
+
+/// Whether the terminal that we run on is the one of the session's program.
+bool is_own_terminal(const Asked &session) {
+    char host[256] = "";
+    ::gethostname(host, sizeof host - 1);
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+        struct stat file{};
+        if (::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && session.value("host") == host &&
+            parse_number(session.value("tty")) == std::uint64_t{file.st_rdev})
+            return true;
+    }
+    return false;
 }
 
 /// Where shim may be: beside this program, else on PATH.
@@ -1246,18 +1931,10 @@ std::vector<std::string> shim_places(const std::string &self) {
     const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
     path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     for (const std::string &beside : {path, self})
-        if (beside.find('/') != std::string::npos) places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
+        if (beside.find('/') != std::string::npos)
+            places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
     places.emplace_back("shim");
     return places;
-}
-
-/// All that can be read from a descriptor, up to the end of file.
-std::string read_all(int fd) {
-    std::string all;
-    char bytes[4096];
-    for (ssize_t n = ::read(fd, bytes, sizeof bytes); n > 0; n = ::read(fd, bytes, sizeof bytes))
-        all.append(bytes, static_cast<std::size_t>(n));
-    return all;
 }
 
 /// The exit status of a process as a shell tells it: 128 + n when signal n ended it.
@@ -1302,12 +1979,6 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     return run;
 }
 
-/// What stands in `text` between `before` and `after`; "" when they are not there.
-std::string between(const std::string &text, std::string_view before, std::string_view after) {
-    const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
-    return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
-}
-
 /// Passes on what shim has warned of, and tells that a session is new, what it is recorded in, and the way out.
 void announce(const Options &options, const std::string &said) {
     const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
@@ -1318,8 +1989,8 @@ void announce(const Options &options, const std::string &said) {
                            (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
 }
 
-/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime. Ends
-/// the program with shim's own message and status when neither is to be had.
+/// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime.
+/// Ends the program with shim's own message and status when neither is to be had.
 Connection start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
     const std::string address = between(run.said, "shim: listening on ", ", pid ");
@@ -1327,7 +1998,9 @@ Connection start_session(const std::string &self, Options &options) {
     const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
                           run.said.find("a session runs there") != std::string::npos;
     const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
-    const auto connect = [&] { return connect_to(options.address, resolve(options.address).addresses, options.raw); };
+    const auto connect = [&] {
+        return connect_to(options.address, resolve(options.address).addresses, options.raw);
+    };
     Connection there = connect();
     while (there.nobody && Clock::now() < end) {
         ::poll(nullptr, 0, 20);
@@ -1346,141 +2019,80 @@ std::vector<SocketAddress> resolve_or_fail(const std::string &address) {
     return std::move(found.addresses);
 }
 
-/// A connected socket, or the end of the program with a message.
-Fd connect_or_fail(const std::string &self, Options &options) {
+/// Tells that a session runs something else than PROGRAM. (The session's words are quoted for a shell.)
+void say_what_runs(const Options &options, const Asked &session) {
+    const auto unquoted = [](std::string text) {
+        std::erase_if(text, [](char c) { return c == '\'' || c == '\\'; });
+        return text;
+    };
+    std::string wanted;
+    for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(word);
+    const std::string command = session.value("command");
+    if (!command.empty() && !options.program.empty() && unquoted(printable(wanted)) != unquoted(command))
+        say(options.quiet, options.address + " was running already: " + command);
+}
+
+/// Looks at the session behind a connection before it is attached to, which ends the connection: whether it is our
+/// own terminal's, or runs something else than PROGRAM; and sends the others away, if that is wanted. Gives
+/// another connection.
+Connection inspect(const Options &options, Connection there) {
+    const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
+    const auto connect = [&] { return connect_to_one(options.address, there.address, options.raw); };
+    if (options.raw || options.push) return there;
+    if (is_terminal || !options.program.empty()) {
+        std::vector<Asked> asked;
+        asked.push_back({.socket = std::move(there.socket)});
+        ask(asked);
+        if (is_own_terminal(asked[0])) fail(kExitNotAttached, options.address, "this terminal is that session");
+        say_what_runs(options, asked[0]);
+        there = connect();
+    }
+    if (!options.alone || !there.socket) return there;
+    if (!is_acknowledged(there.socket.get(), HelloKind::alone))
+        fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
+    return connect();
+}
+
+/// A connection to the session, or the end of the program with a message.
+Connection connect_or_fail(const std::string &self, Options &options) {
     const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
-    if (!options.push && is_this_session(addresses))
-        fail(kExitNotAttached, options.address, "this terminal is that session");
+    if (!options.push && is_outer_session(addresses))
+        fail(kExitNotAttached, options.address,
+             "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux that "
+             "was started there: env -u SHIM_OUTER attach " + options.address + ")");
     Connection there = connect_to(options.address, addresses, options.raw);
+    if (there.socket) there = inspect(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
-    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
-    return std::move(there.socket);
+    if (!there.socket) fail_to_attach(options, there.why, there.nobody);
+    return there;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// 10. The sessions that run: their list, and the end of one
+/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
+/// status.
+int end_session(const Options &options) {
+    const Connection there = connect_to(options.address, resolve_or_fail(options.address), options.raw);
+    if (!there.socket) fail_to_attach(options, there.why, there.nobody);
+    if (!is_acknowledged(there.socket.get(), HelloKind::end))
+        fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
+    const auto status = goodbye_status(read_all(there.socket.get()));
+    const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
+    say(options.quiet, options.address + how);
+    return status ? 0 : kExitLost;
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 9. A push: attach -p
 //
-// There is no list of sessions anywhere: a session is a socket in a folder. The kernel knows which process has made the
-// socket (SO_PEERCRED: unix(7)), and /proc what that process runs, and on which file it holds the lock: its recording.
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// The names of what is in a folder, sorted.
-std::vector<std::string> names_in(const std::string &folder) {
-    std::vector<std::string> names;
-    DIR *open = ::opendir(folder.c_str());
-    for (const dirent *entry = open != nullptr ? ::readdir(open) : nullptr; entry != nullptr; entry = ::readdir(open))
-        names.emplace_back(entry->d_name);
-    if (open != nullptr) ::closedir(open);
-    std::sort(names.begin(), names.end());
-    return names;
-}
-
-/// The command of the session `name`: what stands behind it in the words that its shim was started with. They end in
-/// zeros; what could be a control sequence is not printed.
-std::string command_of(pid_t pid, const std::string &name) {
-    const Fd file(::open((std::string(kProc) + "/" + std::to_string(pid) + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC));
-    std::string words = read_all(file.get());
-    const std::string mark = '\0' + name + '\0';
-    const std::size_t at = words.find(mark);
-    if (at == std::string::npos) return "?";
-    words = words.substr(at + mark.size());
-    if (!words.empty()) words.pop_back();
-    for (char &c : words) c = c == '\0' ? ' ' : (c > 0 && c < ' ') || c == 0x7F ? '?' : c;
-    return words;
-}
-
-/// The file that a shim writes, by its lock (fcntl(2), F_GETLK tells the owner's pid), or "".
-std::string recording_of(pid_t pid) {
-    const std::string folder = std::string(kProc) + "/" + std::to_string(pid) + "/fd/";
-    for (const std::string &number : names_in(folder)) {
-        char path[PATH_MAX];
-        struct stat file{};
-        const ssize_t n = ::readlink((folder + number).c_str(), path, sizeof path - 1);
-        if (n <= 0 || ::stat((folder + number).c_str(), &file) != 0 || !S_ISREG(file.st_mode)) continue;
-        path[n] = '\0';
-        struct flock lock{};
-        lock.l_type = F_WRLCK;
-        lock.l_whence = SEEK_SET;
-        const Fd recording(::open(path, O_WRONLY | O_CLOEXEC));
-        if (recording && ::fcntl(recording.get(), F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid == pid)
-            return path;
-    }
-    return "";
-}
-
-/// One line for a session: who listens at its socket, since when (the socket was made when it began), what, where.
-std::string describe_session(const std::string &name, std::size_t width, int socket, const SocketAddress &address) {
-    struct stat file{};
-    char since[32] = "";
-    const pid_t pid = unix_server(socket).pid;
-    ::stat(socket_path(address), &file);
-    std::strftime(since, sizeof since, "%F %R", std::localtime(&file.st_mtime));
-    const std::string line = name + std::string(width - name.size(), ' ') +
-                             (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  since " + since;
-    if (::access((std::string(kProc) + "/self/fd").c_str(), X_OK) != 0) return line + "\n";  // more is not told here
-    const std::string recording = recording_of(pid);
-    return line + "  " + command_of(pid, name) + "  " +
-           (recording.empty() ? "not recording" : "recording " + recording) + "\n";
-}
-
-/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which a
-/// starting shim looks whether it may take the place of one.
-int list_sessions() {
-    const std::string folder = session_folder(), fault = folder_fault(folder, false);
-    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
-    const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
-    std::vector<std::string> names = names_in(folder);
-    std::erase_if(names, [](const std::string &name) { return !is_session_name(name); });
-    std::size_t width = 0;
-    for (const std::string &name : names) width = std::max(width, name.size());
-    for (const std::string &name : names) {
-        struct stat file{};
-        const auto addresses = resolve(name).addresses;
-        if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode)) continue;
-        const Connection there = connect_to(name, addresses, true);
-        if (there.socket) std::fputs(describe_session(name, width, there.socket.get(), addresses[0]).c_str(), stdout);
-        else if (there.nobody && may_remove) ::unlink(socket_path(addresses[0]));
-    }
-    return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
-}
-
-/// Ends the session at ADDRESS as SIGTERM does, and waits until it has ended. As a client that wants no output, attach
-/// is told the program's status by the goodbye. The hello goes out after the signal: before it, the hello would start a
-/// program that waits for its first client (shim -w).
-int kill_session(const Options &options) {
-    const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
-    if (addresses[0].storage.ss_family != AF_UNIX)
-        fail(kExitNotAttached, options.address, "a port does not tell whose it is: kill the pid that shim told");
-    const Connection there = connect_to(options.address, addresses, true);
-    if (!there.socket) fail(kExitNotAttached, options.address, there.why);
-    const pid_t pid = unix_server(there.socket.get()).pid;
-    if (pid <= 0) fail(kExitNotAttached, options.address, "this system does not tell whose it is: kill its pid");
-    if (::kill(pid, SIGTERM) != 0)
-        fail(kExitNotAttached, options.address, "pid " + std::to_string(pid) + ": " + std::strerror(errno));
-    const std::string first = hello_without_window(kPushOnly);
-    ::send(there.socket.get(), first.data(), first.size(), MSG_NOSIGNAL);
-    const std::string end = read_all(there.socket.get());
-    const bool told = bytes_of_goodbye(end) == kGoodbyeBytes;
-    while (!told && ::kill(pid, 0) == 0) ::poll(nullptr, 0, 20);
-    say(options.quiet, options.address + " ended" +
-                           (told ? " with status " + std::to_string(static_cast<unsigned char>(end.back())) : ""));
-    return 0;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// 11. A push: attach -p
-//
-// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the shim
-// answers when it has read the end of the input. Only then has nothing been lost.
-// ---------------------------------------------------------------------------------------------------------------------
+// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the
+// shim answers when it has read the end of the input. Only then has nothing been lost.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kStall{10000};  // for the shim to take some more
 constexpr milliseconds kLook{5};       // how often the kernel is asked how much is left
 
 /// Sends the hello and standard input up to its end, then the end of file. Whether the connection lasted so long.
 bool send_input(const Options &options, int socket) {
-    std::string to_shim = options.raw ? "" : hello_without_window(kPushOnly);
+    std::string to_shim = options.raw ? "" : hello_without_window(HelloKind::push);
     char bytes[kBufferBytes];
     for (bool more = true; more || !to_shim.empty();) {
         const short wanted = to_shim.empty() ? POLLIN : POLLIN | POLLOUT;
@@ -1526,38 +2138,41 @@ bool is_answered(const Options &options, int socket) {
     return false;
 }
 
-/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any program.
+/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any
+/// program.
 int push(const Options &options, const Fd &socket) {
     if (send_input(options, socket.get()) && is_answered(options, socket.get())) return 0;
     complain(options.address, "the session did not take all of the input");
     return kExitLost;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// 12. The command line
+// ----------------------------------------------------------------------------------------------------------------
+// 10. The command line
 //
 // getopt_long(3) with a '+' stops at the first word that is not an option: ADDRESS ends the options of attach, and
 // PROGRAM keeps its own.
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
     "Usage: attach [OPTION]... [ADDRESS [PROGRAM [ARG]...]]\n"
     "Attaches this terminal to the session at ADDRESS: a name, PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
-    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the running\n"
-    "sessions that have a name.\n"
+    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the sessions\n"
+    "that run and have a name.\n"
     "\n"
-    "  -e, --escape KEY   the key that detaches: ^X, a character, or none (default: ^\\)\n"
-    "  -r, --read-only    watch only; nothing is sent\n"
-    "  -R, --raw          no window size is sent and no status expected: for a server that is not shim\n"
-    "  -p, --push         send standard input to the program and leave when all of it has been taken\n"
-    "  -k, --kill         end the session, by SIGTERM, and wait until it has ended\n"
-    "  -q, --quiet        no messages but errors\n"
-    "  -h, --help         show this\n"
-    "  -V, --version      show the version\n"
+    "  -e, --escape KEY     the key that detaches: ^X, a character, or none (default: $SHIM_ESCAPE, else ^\\)\n"
+    "  -d, --detach-others  the other terminals leave first\n"
+    "  -r, --read-only      watch only; nothing is sent\n"
+    "  -R, --raw            no window size is sent and no status expected: for a server that is not shim\n"
+    "  -p, --push           send standard input to the program and leave when all of it has been taken\n"
+    "  -k, --kill           end the session, as SIGTERM does, and wait until it has ended\n"
+    "  -q, --quiet          no messages but errors\n"
+    "  -h, --help           show this\n"
+    "  -V, --version        show the version\n"
     "\n"
     "The sockets of named sessions are in $SHIM_DIR, else /tmp/shim-UID.\n"
-    "Exit status: the program's when it ended, 0 detached, pushed, killed or listed, 254 connection lost, 255 could\n"
-    "not attach, 2 usage, 128 + n when signal n ended attach; 125, 126, 127 when shim could not start PROGRAM.\n";
+    "Exit status: the program's when it ended (of a named session, up to a minute later), 0 detached, pushed,\n"
+    "killed or listed, 254 connection lost, 255 could not attach, 2 usage, 128 + n when signal n ended attach;\n"
+    "125, 126, 127 when shim could not start PROGRAM.\n";
 
 /// The byte that KEY names: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII; kNoKey for `none`.
 std::optional<int> parse_key(std::string_view text) {
@@ -1570,14 +2185,18 @@ std::optional<int> parse_key(std::string_view text) {
     return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
 }
 
+int key_or_fail(const char *name, const char *text) {
+    const auto key = parse_key(text);
+    if (!key) fail(kExitUsage, name, std::string("'") + text + "' is not ^X, a character or none");
+    return *key;
+}
+
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
 void take_option(int option, const std::string &word, Options &options) {
     const auto name = [&] { return word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)}; };
     switch (option) {
-    case 'e':
-        if (const auto key = parse_key(optarg)) options.key = *key;
-        else fail(kExitUsage, "--escape", std::string("'") + optarg + "' is not ^X, a character or none");
-        break;
+    case 'e': options.key = key_or_fail("--escape", optarg); break;
+    case 'd': options.alone = true; break;
     case 'r': options.read_only = true; break;
     case 'R': options.raw = true; break;
     case 'p': options.push = true; break;
@@ -1593,18 +2212,22 @@ void take_option(int option, const std::string &word, Options &options) {
 /// Reads the command line; ends the program with a message when it is wrong.
 Options parse_command_line(int argc, char **argv) {
     static const option kLong[] = {
-        {"escape", required_argument, nullptr, 'e'}, {"read-only", no_argument, nullptr, 'r'},
-        {"raw", no_argument, nullptr, 'R'},          {"push", no_argument, nullptr, 'p'},
-        {"kill", no_argument, nullptr, 'k'},         {"quiet", no_argument, nullptr, 'q'},
-        {"help", no_argument, nullptr, 'h'},         {"version", no_argument, nullptr, 'V'},
-        {nullptr, 0, nullptr, 0},
+        {"escape", required_argument, nullptr, 'e'}, {"detach-others", no_argument, nullptr, 'd'},
+        {"read-only", no_argument, nullptr, 'r'},    {"raw", no_argument, nullptr, 'R'},
+        {"push", no_argument, nullptr, 'p'},         {"kill", no_argument, nullptr, 'k'},
+        {"quiet", no_argument, nullptr, 'q'},        {"help", no_argument, nullptr, 'h'},
+        {"version", no_argument, nullptr, 'V'},      {nullptr, 0, nullptr, 0},
     };
     Options options;
     opterr = 0;  // our own messages, in our own form
-    const auto next = [&] { return ::getopt_long(argc, argv, "+:e:rRpkqhV", kLong, nullptr); };
+    const char *chosen = std::getenv("SHIM_ESCAPE");
+    if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
+    const auto next = [&] { return ::getopt_long(argc, argv, "+:e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
-        take_option(option, argv[std::min(optind, argc) - 1], options);  // musl goes on over a value that is missing
+        take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
+    if (options.alone && (options.push || options.raw))
+        fail(kExitUsage, "--detach-others", "goes with neither -p nor -R");
     if (argc <= 1) return options;
     if (optind >= argc) fail(kExitUsage, "usage", "an ADDRESS is missing (see attach --help)");
     options.address = argv[optind];
@@ -1613,14 +2236,15 @@ Options parse_command_line(int argc, char **argv) {
     return options;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// 13. From the first call to the last words
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
+// 11. From the first call to the last words
+// ----------------------------------------------------------------------------------------------------------------
 
 int Relay::report() const {
     const std::string &address = options_.address;
     switch (end_) {
     case End::detached: say(options_.quiet, "detached from " + address); return 0;
+    case End::evicted: say(options_.quiet, "detached from " + address + ": by another attach"); return 0;
     case End::ended:
         say(options_.quiet, address + " ended with status " + std::to_string(status_));
         return status_;
@@ -1633,16 +2257,16 @@ int Relay::report() const {
     case End::none:
     case End::lost: break;
     }
-    say(options_.quiet, "connection to " + address + " lost");
+    const bool was_in = !has_come_too_late();
+    say(options_.quiet, was_in ? "connection to " + address + " lost"
+                               : address + ": its shim does not let this user in, or the session has ended");
     return kExitLost;
 }
 
-/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a signal
-/// that can end us must come through.
+/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
+/// signal that can end us must come through.
 void reset_signals() {
-    sigset_t none;
-    sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    unblock_signals();
     std::signal(SIGCHLD, SIG_DFL);
 }
 
@@ -1654,12 +2278,12 @@ void open_standard_streams() {
 
 /// One attach, from connecting to the restored terminal.
 Relay attach(const std::string &self, Options &options, UserTerminal &terminal) {
-    Fd socket = connect_or_fail(self, options);
+    Connection there = connect_or_fail(self, options);
     handle_signals();
-    Relay relay(options, terminal, std::move(socket));
+    Relay relay(options, terminal, std::move(there));
     terminal.enter_raw_mode();
     relay.run();
-    terminal.restore();
+    terminal.restore(relay.has_reports());
     return relay;
 }
 
@@ -1670,11 +2294,11 @@ int main(int argc, char **argv) {
     reset_signals();
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
-    if (options.kill) return kill_session(options);
-    if (options.push) return push(options, connect_or_fail(argv[0], options));
+    if (options.kill) return end_session(options);
+    if (options.push) return push(options, connect_or_fail(argv[0], options).socket);
     UserTerminal terminal;
     const Relay first = attach(argv[0], options, terminal);
     if (!first.has_come_too_late()) return first.report();
-    for (const int number : kSignals) mask_signal(SIG_UNBLOCK, number);  // to connect may take long
+    unblock_signals();  // to connect may take long
     return attach(argv[0], options, terminal).report();
 }

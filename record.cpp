@@ -712,7 +712,7 @@ bool read_member(Json &json, Header &header, const std::string &key) {
     return json.object([&](const std::string &inner) { return read_inner(json, header, key + "." + inner); });
 }
 
-// >>> recordings of named sessions: the same in shim.cpp and record.cpp
+// >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
 /// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
 /// wants state to be kept.
 std::string records_folder() {

@@ -1797,7 +1797,7 @@ bool is_session_name(std::string_view text) {
 }
 // <<< session names
 
-// >>> recordings of named sessions: the same in shim.cpp and record.cpp
+// >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
 /// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
 /// wants state to be kept.
 std::string records_folder() {

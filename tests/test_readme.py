@@ -17,8 +17,7 @@ import tempfile
 
 import pytest
 
-from harness import (BUILD, READY, ROOT, alive, needs_handlers, needs_list_details, needs_owner_to_kill,
-                     needs_peer_user, wait_until)
+from harness import BUILD, READY, ROOT, alive, needs_handlers, needs_peer_user, wait_until
 from screens import Model
 
 PROMPT = '$ '
@@ -52,7 +51,7 @@ def transcripts(text):
 
 
 # What these sections show, a build with PORTABLE=1 cannot.
-NEEDS = {'First steps': needs_list_details, 'Daily use': needs_owner_to_kill, 'Watch it': needs_peer_user}
+NEEDS = {'Watch it': needs_peer_user}
 SHOWN = {title: transcripts(text) for title, text in sections().items() if transcripts(text)}
 
 

@@ -4,7 +4,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import termios
 import time
 
@@ -138,11 +137,12 @@ def test_help_is_on_standard_output(pty, option):
     """The usage with every option on standard output, status 0."""
     status, output, said = piped(pty, option)
     assert (status, said) == (0, '')
-    for name in ('escape', 'read-only', 'raw', 'push', 'kill', 'quiet'):
+    for name in ('escape', 'detach-others', 'read-only', 'raw', 'push', 'kill', 'quiet'):
         assert b'--' + name.encode() in output
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize('number', [getattr(signal, 'SIG' + name) for name in (
+    'TERM', 'HUP', 'INT', 'QUIT', 'USR1', 'USR2', 'ALRM', 'VTALRM', 'PROF', 'XCPU', 'PWR', 'RTMIN', 'RTMAX')])
 def test_signal_restores_the_terminal_and_gives_128_plus_n(pty, number):
     """Restored on every way out, signals included; the modes of a full-screen program as well."""
     pty.shim('-n', '-H', 'none', './a.sock', 'sh', '-c', 'read x; printf "$0"; sleep 60',
@@ -156,6 +156,15 @@ def test_signal_restores_the_terminal_and_gives_128_plus_n(pty, number):
     restored(pty)
     after = terminal.output.partition(b'SET')[2]
     assert all(re.search(off, after) for off in TURNED_OFF), after
+
+
+def test_file_that_may_not_grow_is_an_error_of_write(pty, server):
+    """SIGXFSZ would end attach with the terminal raw (getrlimit(2)): EFBIG instead, and a message."""
+    terminal = pty.terminal('sh', '-c', 'ulimit -f 1; stty -g >before; "$0" ./fake.sock >log; s=$?; '
+                            '[ "$(stty -g)" = "$(cat before)" ] || s=1; exit $s', ATTACH)
+    server.accept().read(12)
+    server.connection.sendall(b'x' * 4096)
+    assert terminal.exit_status() == 255 and b'standard output: File too large' in terminal.output
 
 
 def child_named(parent, name):
@@ -359,7 +368,7 @@ def test_read_only_shuts_the_sending_side_down_at_once(pty, server):
     server.connection.close()
     assert finish(process) == (4, b'out', '[./fake.sock ended with status 4]\n')
     process = start_piped(pty, '-r', '-R', './fake.sock')
-    assert server.accept().read_all() == b''
+    assert server.accept(raw=True).read_all() == b''
     server.connection.close()
     assert finish(process) == (254, b'', '[connection to ./fake.sock lost]\n')
 
@@ -368,7 +377,7 @@ def test_read_only_shuts_the_sending_side_down_at_once(pty, server):
 def test_raw_sends_no_message(pty, server, option):
     """-R: only the keys go out, also after a resize: for a server that does not know the messages."""
     terminal = kept_terminal(pty, option, './fake.sock')
-    server.accept()
+    server.accept(raw=True)
     server.connection.sendall(b'READY')
     terminal.wait_output(b'READY')
     terminal.send(b'a')

@@ -1,19 +1,25 @@
 """What attach leaves behind on the user's terminal when it goes, and how it comes back after a stop (section 5)."""
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
+import time
 
 import pytest
 
-from attaching import Server, kept_terminal
+from attaching import TAKEN, Server, is_taken, kept_terminal, leave
 from common import NO_WINDOW, program
 from harness import ATTACH, alive, children, goodbye, hello, wait_until
-from oracles import differences
+from listener import Listener
+from oracles import Xterm, differences
 from panes import Pane
 from screens import Model
 
-KEPT, RESTORED = b'\x1b[?12;1007;1034;1036;1039s', b'\x1b[?12;1007;1034;1036;1039r'
+# Modes that are as the user likes them.
+USERS = b'\x1b[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061'
+KEPT, RESTORED = USERS + b's', USERS + b'r'
 
 
 @pytest.fixture
@@ -76,9 +82,17 @@ def test_where_the_cursor_is_lost_the_message_stands_at_the_bottom(pty, server, 
     assert got[-1] == '[detached from ./fake.sock]' and len(got) == 23
 
 
-MODES = (b'\x1b[?1;5;9;12;45;66;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016h'
-         b'\x1b[?1034;1036;1039;2004;2026;2031;2048;9001h\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e'
-         b'\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b]8;;http://x/\x1b\\')
+MODES = (b'\x1b[?1;5;9;12;40;42;45;66;67;69;1000;1001;1002;1003;1004;1005;1006;1007;1015;1016h'
+         b'\x1b[?1034;1036;1039;1041;1042;1043;1051;2004;2026;2031;2048;9001h'
+         b'\x1b[?7;25l\x1b[2;4;20h\x1b[12l\x1b[5;20r\x1b=\x1b)0\x1b*0\x0e'
+         b'\x1b[5 q\x1b[>4;2m\x1b[1;4;31;44m\x1b G\x1b]8;;http://x/\x1b\\')
+
+
+def test_vt52_is_left(pty, server):
+    """A real xterm understands ANSI sequences again. (Another one than that of the other tests: it stays a VT100.)"""
+    terminal, xterm = leaves(pty, server, b'\x1b[?2l'), Xterm()
+    pty.keep(xterm, xterm.end)
+    assert xterm.until(b'\x1b[0n', terminal.output + b'\x1b[5n').endswith(b'\x1b[0n')
 
 
 def test_every_mode_is_taken_back(pty, server):
@@ -86,7 +100,7 @@ def test_every_mode_is_taken_back(pty, server):
     by the terminal itself and restored: XTSAVE, XTRESTORE."""
     terminal = leaves(pty, server, MODES + b'\x1b[?1049h\x1b[?6h\x1b[3;3H')
     fresh, state = Model().screen.state(), screen(terminal).state()
-    ignored = {12, 1007, 1034, 1036, 1039}
+    ignored = {int(number) for number in USERS[3:].split(b';')}
     state['private'] = [n for n in state['private'] if n not in ignored]
     state.pop('cursor'), fresh.pop('cursor')
     assert state == fresh
@@ -95,8 +109,9 @@ def test_every_mode_is_taken_back(pty, server):
 
 
 @pytest.mark.parametrize('first', [b'', b'\x1b[?12;1007;1034h\x1b[?1036;1039l', b'\x1b[?12;1007;1034l\x1b[?1036;1039h'])
-@pytest.mark.parametrize('then', [b'', b'\x1b[?1049h\x1b[?6h\x1b[3;3H', b'\x1b[?6h\x1b[3;3H'],
-                         ids=['main', 'full', 'origin'])
+@pytest.mark.parametrize('then', [b'', b'\x1b[?1049h\x1b[?6h\x1b[3;3H', b'\x1b[?6h\x1b[3;3H', b'\x1b[?38h',
+                                  b'\x1b[?40h\x1b[?3h'],
+                         ids=['main', 'full', 'origin', 'Tektronix', '132 columns'])
 def test_xterm_is_as_it_was(pty, server, xterm, first, then):
     """A terminal that nobody here wrote, asked by DECRQM, DECRQSS and DECCIR; however the user had set it before."""
     terminal = leaves(pty, server, MODES + b'\x1b[?12;1007;1034h\x1b[?1036;1039l' + then)
@@ -132,6 +147,97 @@ def test_output_to_a_pipe_is_told_nothing(pty, server):
         assert f.read() == b'\x1b[?1049h'
 
 
+# ---- what is on its way
+
+
+@pytest.mark.parametrize('report', [b'\x1b[I', b'\x1b[<35;3;4M', b'\x1b[M#!!', b'\x1b[1;1R', b'\x1b[97;5:3u',
+                                    b'\x1b]11;rgb:0/0/0\x07', b'\x1b[27;5;97~'], ids=repr)
+def test_reports_on_their_way_do_not_reach_the_shell(pty, server, report):
+    """The terminal has sent more than keys: it is asked for its status last, and what comes before the answer is thrown
+    away, be it the release of the detach key or a click. What stands behind the answer is the shell's."""
+    environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
+    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=environment)
+    terminal.wait_text('prompt>')
+    terminal.send(f'{ATTACH} ./fake.sock\r'.encode())
+    server.accept().read(12)
+    server.connection.sendall(b'READY')
+    terminal.wait_output(b'READY')
+    terminal.send(report + b'\x1c')
+    terminal.wait_output(b'\x1b[5n')
+    terminal.send(b'\x1b[442;5:3u\x1b[<35;1;2Mtouch leaked\r\x1b[0necho $((6 * 7))\r')
+    terminal.wait_text('\n42\n')
+    assert not os.path.exists(pty.path('leaked')) and 'command not found' not in terminal.text()
+
+
+@pytest.mark.parametrize('keys', [b'', b'words\r\x1b[A\x1b[15;5~\x1bx\x1b[200~a\x1cb\x1b[201~'], ids=repr)
+def test_session_without_reports_is_left_at_once(pty, server, keys):
+    """Nothing is asked where nothing is on its way."""
+    terminal = pty.attach('./fake.sock')
+    server.accept().read(12)
+    terminal.send(keys + b'\x1c')
+    assert server.read_all() == keys and terminal.exit_status() == 0 and b'\x1b[5n' not in terminal.output
+
+
+def test_terminal_that_does_not_answer_is_waited_for_2_seconds(pty, server):
+    """And what has come meanwhile is thrown away."""
+    terminal = pty.attach('./fake.sock')
+    server.accept().read(12)
+    server.connection.sendall(b'\x1b[>3u')               # keys tell their release now: that is to come, too
+    terminal.wait_output(b'\x1b[>3u')
+    began = time.monotonic()
+    terminal.send(b'\x1c')
+    assert terminal.exit_status() == 0 and 1.9 < time.monotonic() - began < 6
+
+
+# What xterm, kitty and VTE send by themselves, and what their users type.
+ANSWERS = [b'\x1b[5;3R', b'\x1b[?5;3R', b'\x1b[?5;3;1R', b'\x1b[1;17R', b'\x1b[2;2R', b'\x1b[?62;22c',
+           b'\x1b[>41;390;0c', b'\x1b[=1;2c', b'\x1b[0n', b'\x1b[?997;1n', b'\x1b[2;1;1;128;128;1;0x',
+           b'\x1b[8;24;80t', b'\x1b[48;1;2;3;4t', b'\x1b[?2026;2$y', b'\x1b[4;2$y', b'\x1b[?0u', b'\x1b[?1;0;256S',
+           b'\x1b[>4;2m', b'\x1b]11;rgb:0000/0000/0000\x07', b'\x1b]11;rgb:0/0/0\x1b\\', b'\x1b]lname\x1b\\',
+           b'\x1bP>|XTerm(390)\x1b\\', b'\x1bP1$r0m\x1b\\', b'\x1bP1+r544e=61\x1b\\', b'\x1bP!|00000000\x1b\\',
+           b'\x1b_Gi=31;OK\x1b\\', b'\x1b]52;c;' + b'QUJD' * 5000 + b'\x07']
+NOISE = [b'\x1b[I', b'\x1b[O', b'\x1b[<35;10;20M', b'\x1b[<39;1;1M', b'\x1b[MC!!', b'\x1b[67;3;4M']
+TYPED = [b'\x1b[1;2R', b'\x1b[1;16R', b'\x1b[R', b'\x1b[c', b'\x1b[A', b'\x1b[1;5C', b'\x1b[15~', b'\x1b[<0;3;4M',
+         b'\x1b[<64;3;4M', b'\x1b[<0;3;4m', b'\x1b[<32;3;4M', b'\x1b[M !!', b'\x1b[M\x1b[I', b'\x1b[97;5u', b'\x1b]x',
+         b'\x1bPa', b'\x1bOR', b'\x1b\x1b[A', b'\xc3\xa4', b'\x1b[200~\x1b[0n\x1b[I\x1b[201~',
+         b'\x1b[99999999999999999999R', b'\x1b[' + b'1' * 100 + b'R', b'\x1b[[A']
+
+
+@pytest.mark.parametrize('kind, each', [(b'a', ANSWERS), (b'n', NOISE), (b'', TYPED)],
+                         ids=['answers', 'noise', 'typed'])
+@pytest.mark.parametrize('cut', [False, True], ids=['whole', 'cut'])
+def test_what_a_terminal_sends_by_itself_goes_in_messages(pty, server, kind, each, cut):
+    """An answer is for who has asked, noise comes from looking on: neither is typing. A key is a key, whatever it looks
+    like."""
+    terminal = pty.attach('-e', 'none', './fake.sock')
+    server.accept().read(12)
+    for one in each:
+        for part in [one[i:i + 1] for i in range(len(one))] if cut and len(one) < 100 else [one]:
+            terminal.send(part)
+        got = b''
+        while kind and len(got) < len(one):
+            head = server.read(6)
+            assert head[:4] == b'\xff\xff' + kind * 2, (one, head)
+            got += server.read(int.from_bytes(head[4:], 'big'))
+        assert (got or server.read(len(one))) == one
+    terminal.send(b'.')
+    assert server.read(1) == b'.'
+
+
+@pytest.mark.parametrize('option', ['-R', '-r'])
+def test_server_that_knows_no_messages_gets_none(pty, server, option):
+    """-R: an answer is bytes like others; a watcher sends nothing."""
+    terminal = pty.attach(option, './fake.sock')
+    server.accept(raw=option == '-R')
+    server.connection.sendall(b'READY')
+    terminal.wait_output(b'READY')
+    terminal.send(b'\x1b[0n')
+    wait_until(lambda: is_taken(terminal), what='the reading of the answer')
+    terminal.send(b'\x1c')
+    leave(terminal)
+    assert server.read_all() == (b'\x1b[0n' if option == '-R' else hello(0, 0, 1))
+
+
 # ---- stopping and coming back
 
 
@@ -148,7 +254,7 @@ def stop_and_continue(terminal, between=lambda: None):
 @pytest.mark.parametrize('number', [signal.SIGTSTP, signal.SIGSTOP])
 def test_after_a_stop_attach_comes_anew(pty, server, number):
     """Nobody knows what the terminal shows then: a new connection, which says its size at once, is painted by the shim,
-    and the old one closes after that; what was typed and not sent yet goes to the new one."""
+    and the old one becomes a push: what is typed waits until the shim has read all that was typed there."""
     terminal = kept_terminal(pty, './fake.sock', rows=33, cols=99)
     assert server.accept().read(12) == hello(33, 99)
     old = server.connection
@@ -159,12 +265,16 @@ def test_after_a_stop_attach_comes_anew(pty, server, number):
     else:  # no shell is there to continue it (an orphaned process group), so it does not stop: POSIX, 2.4.3
         os.kill(children(terminal.child.pid)[0], number)
     assert server.accept().read(12) == hello(33, 99)
-    assert old.recv(100) == b''
+    assert old.recv(100) == hello(0, 0, 2) and old.recv(100) == b''
     server.connection.sendall(b'painted')
     terminal.wait_output(b'painted')
     between = terminal.output.partition(b'old')[2].partition(b'painted')[0]
     assert b'\x1b[?1049l' in between and b'\x1b[?1049h' not in between
     terminal.send(b'keys')
+    wait_until(lambda: is_taken(terminal), what='the reading of the keys')
+    assert not select.select([server.connection], [], [], 0.2)[0]
+    old.sendall(b'late output' + TAKEN)
+    old.close()
     assert server.read(4) == b'keys'
     server.connection.sendall(goodbye(5))
     server.connection.close()
@@ -186,14 +296,57 @@ def test_after_a_stop_the_old_connection_tells_how_a_session_has_ended(pty, serv
     assert terminal.exit_status() == 6 and b'last' in terminal.output
 
 
+def test_what_was_typed_before_a_stop_comes_before_what_is_typed_then(pty, server):
+    """800 KB that a busy program has not read yet: nothing overtakes it, no half of a message becomes typed text; and
+    the detach key works meanwhile."""
+    terminal = kept_terminal(pty, './fake.sock')
+    first = server.accept().read(12)
+    old = server.connection
+    lines = b''.join(b'%07d\r' % number for number in range(100000))
+    for at in range(0, len(lines), 1000):
+        terminal.send(lines[at:at + 1000])
+        terminal.feed(0)
+    stop_and_continue(terminal)
+    terminal.resize(33, 99)
+    terminal.send(b'last')
+    wait_until(lambda: is_taken(terminal), what='the reading of the keys')
+    assert not select.select([server.listener], [], [], 0.2)[0], 'it connects though something is unsent'
+    server.connection = old
+    said = server.read_all()
+    assert said.replace(hello(33, 99), b'') == lines + b'last' + hello(0, 0, 2)
+    assert server.accept().read(12)[:4] == first[:4]
+    terminal.send(b'x')
+    old.close()
+    assert server.read(1) == b'x'
+    terminal.send(b'\x1c')
+    assert terminal.exit_status() == 0
+
+
+def test_detach_key_works_while_the_second_connection_waits(pty, server):
+    """A server whose queue is full lets nobody connect: attach is deaf to nothing meanwhile."""
+    server.listener.listen(0)
+    terminal = kept_terminal(pty, './fake.sock')
+    server.accept().read(12)
+    server.connection.sendall(b'here')
+    terminal.wait_output(b'here')
+    fill = [pty.keep(socket.socket(socket.AF_UNIX), lambda: None) for _ in range(3)]
+    for one in fill:
+        one.setblocking(False)
+        one.connect_ex(pty.path('fake.sock'))
+    stop_and_continue(terminal)
+    terminal.send(b'\x1c')
+    assert terminal.exit_status() == 0
+
+
 def test_watching_comes_anew_too(pty, server):
     """attach -r at a terminal: the hello of one that only watches, and the end of the sending side, both times."""
     terminal = kept_terminal(pty, '-r', './fake.sock')
     assert server.accept().read_all() == hello(0, 0, 1)
     server.connection.sendall(b'here')
     terminal.wait_output(b'here')
+    old = server.connection
     stop_and_continue(terminal)
-    assert server.accept().read_all() == hello(0, 0, 1)
+    assert server.accept().read_all() == hello(0, 0, 1) and old.recv(100) == b''
     terminal.send(b'\x1c')
     assert terminal.exit_status() == 0
 
@@ -226,3 +379,26 @@ def test_program_does_not_notice_that_attach_was_stopped(pty):
     pane.type('Q')
     pane.wait('ended with status 9')
     wait_until(lambda: not alive(attach), what='the end of attach')
+
+
+def test_program_that_asks_gets_one_answer_of_two_terminals(pty):
+    """Two real terminals (tmux panes) answer each question; the one that was typed into last is heard. Nothing is left
+    for the next command, and nobody's window changes by it."""
+    listener = Listener(pty)
+    panes = [Pane(pty) for _ in range(2)]
+    for pane in panes:
+        pane.command(ATTACH, listener.shim.address)
+        pane.wait('READY')
+    panes[0].type('x')
+    wait_until(lambda: listener.input() == b'x', what='the key')
+    sizes = listener.sizes()
+    for number in range(3):
+        listener.print(b'\x1b[6n\x1b[5n\x1b[cASKED%d' % number)
+        for pane in panes:
+            pane.wait(f'ASKED{number}')
+        wait_until(lambda: listener.input().count(b'c') > number, what='the answer')    # pylint: disable=W0640
+    for pane in panes:
+        pane.type('y')
+    wait_until(lambda: listener.input().count(b'y') == 2, what='the keys')
+    assert [listener.input().count(end) for end in (b'R', b'\x1b[0n', b'c')] == [3, 3, 3]
+    assert listener.sizes() == sizes

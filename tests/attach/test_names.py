@@ -38,7 +38,8 @@ def test_what_is_not_a_name_is_a_usage_error_that_tells_what_is(pty, folder, pro
     """The message says what may be written; nothing is made."""
     run = pty.run(program, '--', name, 'true')
     assert run.returncode == 2
-    assert name in run.stderr and "letters, digits, . _ - @" in run.stderr and 'path with a /' in run.stderr
+    assert name.replace('\n', '\\x0a') in run.stderr
+    assert "letters, digits, . _ - @" in run.stderr and 'path with a /' in run.stderr
     assert not os.path.exists(folder)
 
 
@@ -54,6 +55,15 @@ def test_folder_without_sessions_is_not_made_by_attach(pty, folder):
     """attach only looks: a missing folder is a session that is not there."""
     assert pty.run(ATTACH, 'work').returncode == 255
     assert not os.path.exists(folder)
+
+
+@pytest.mark.parametrize('umask', ['000', '077', '777'])
+def test_folder_has_its_mode_whatever_the_umask(pty, folder, umask):
+    """mkdir(2) takes the umask's bits away; with 777 the folder was of mode 000, and no session began."""
+    run = pty.run('sh', '-c', f'umask {umask}; "$0" -n work sh -c "read x; exit 5"', SHIM)
+    assert (run.returncode, run.stderr) == (0, '')
+    assert stat.S_IMODE(os.lstat(folder).st_mode) == 0o700
+    assert pty.run(ATTACH, 'work', input='\n').returncode == 5
 
 
 def spoil(folder, how):

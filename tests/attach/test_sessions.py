@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from attaching import kept_terminal, piped, restored
-from common import processes_with, program
-from harness import ATTACH, SHIM, TIMEOUT, alive, children, needs_list_details, needs_owner_to_kill, wait_until
+from attaching import (ALONE, END, LEAVE, TAKEN, TELL, Server, finish, kept_terminal, piped, restored, start_piped,
+                       told)
+from common import processes_with, program, wait_taken
+from harness import ATTACH, SHIM, TIMEOUT, children, goodbye, hello, wait_until
 from told import DAEMON, as_user, needs_root, open_folder
 
 ESCAPE = b'\x1c'
@@ -45,30 +46,52 @@ def test_no_session_no_line(pty, folder):
     assert listed(pty) == []
 
 
-@needs_list_details
-def test_list_tells_name_pid_beginning_command_and_recording(pty, folder):
-    """The kernel knows all of it: whose the socket is, what that process was started with, which file it locks."""
-    one = pty.shim('work', 'sh', '-c', 'sleep 1000; : two  words')
+def test_list_tells_name_pid_beginning_clients_command_and_recording(pty, folder):
+    """Each session is asked: an address for viewers is no session of its own, and who is attached is told."""
+    one = pty.shim('-v', 'show', 'work', 'sh', '-c', 'sleep 1000; : two  words')
     two = pty.shim('-n', 'me@host', 'sleep', '1001')
-    three = pty.shim('-r', 'own.cast', 'x', 'sleep', '1002')
+    three = pty.shim('-r', 'own.cast', 'x', *program('hex.py'))
     pty.shim('-n', './path', 'sleep', '1003')
+    terminal = pty.attach('x')
+    terminal.wait_output(b'READY')
     lines = listed(pty)
     minute = r'\d\d\d\d-\d\d-\d\d \d\d:\d\d'
     assert len(lines) == 3 and folder
-    assert re.fullmatch(rf'me@host  pid {two.pid}  since {minute}  sleep 1001  not recording', lines[0])
-    assert re.fullmatch(rf'work     pid {one.pid}  since {minute}  sh -c sleep 1000; : two  words  recording '
-                        + re.escape(one.recording), lines[1])
-    assert re.fullmatch(rf'x        pid {three.pid}  since {minute}  sleep 1002  recording '
+    assert re.fullmatch(rf'me@host  pid {two.pid}  since {minute}  0 attached  sleep 1001  not recording', lines[0])
+    assert re.fullmatch(rf"work     pid {one.pid}  since {minute}  0 attached  sh -c 'sleep 1000; : two  words'  "
+                        'recording ' + re.escape(one.recording), lines[1])
+    assert re.fullmatch(rf'x        pid {three.pid}  since {minute}  1 attached  \S.*hex.py  recording '
                         + re.escape(pty.path('own.cast')), lines[2])
     days = [time.strftime('%F', time.localtime(time.time() - ago)) for ago in (0, 60)]
     assert lines[0].split('since ')[1][:10] in days
+    shown = pty.terminal(ATTACH, cols=50)
+    assert shown.exit_status() == 0
+    assert [len(line) for line in shown.text().split('\n')[:3]] == [50] * 3 and '…' in shown.text()
 
 
-@needs_list_details
 def test_list_prints_no_control_sequences(pty, folder):
     """A command may hold anything; a list must not do anything to the terminal."""
-    pty.shim('-n', 'work', 'sh', '-c', 'sleep 1000', '\x1b[2J\x07\n\x9b\x7f')
-    assert folder and 'sh -c sleep 1000 ?[2J???' in listed(pty)[0].replace('\x9b', '?').replace('\udc9b', '?')
+    pty.shim('-n', 'work', 'sh', '-c', 'sleep 1000', '\x1b[2J\x07\n\u009b\u202e\x7f')
+    line = listed(pty)[0]
+    assert folder and 'sh -c ' in line and not re.search('[\x00-\x1f\x7f-\x9f\u202e]', line)
+
+
+def test_list_asks_all_at_once_and_waits_for_none(pty, folder):
+    """Ten that stand still: listed as that, with the pid that the kernel tells, after 0.3 s in all."""
+    shims = [pty.shim('-n', f's{number}', 'sleep', '1000') for number in range(10)]
+    for shim in shims:
+        os.kill(shim.pid, signal.SIGSTOP)
+        pty.keep(shim, lambda pid=shim.pid: os.kill(pid, signal.SIGCONT))
+    began = time.monotonic()
+    assert listed(pty) == [f's{n}  pid {shim.pid}  does not answer' for n, shim in enumerate(shims)] and folder
+    assert time.monotonic() - began < 2
+
+
+def test_nothing_to_list_is_said_at_a_terminal(pty, folder):
+    """Standard output stays empty: scripts count its lines."""
+    terminal = pty.terminal(ATTACH)
+    assert terminal.exit_status() == 0 and folder
+    assert terminal.text().strip() == '[no session runs (shim NAME PROGRAM starts one)]'
 
 
 def test_list_removes_what_a_killed_shim_left(pty, folder):
@@ -118,7 +141,6 @@ def test_options_without_an_address_are_a_usage_error(pty, folder, options):
 # ---- ending a session
 
 
-@needs_owner_to_kill
 @pytest.mark.parametrize('options', [['-n'], []], ids=['not recorded', 'recorded'])
 @pytest.mark.parametrize('spelling', ['work', '{folder}/work', './a.sock'])
 def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling):
@@ -131,7 +153,6 @@ def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling)
     shim.wait_gone()
 
 
-@needs_owner_to_kill
 def test_kill_tells_the_programs_own_status(pty, folder):
     """A program may end as it likes."""
     shim = pty.shim('-n', 'work', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.02; done')
@@ -140,7 +161,6 @@ def test_kill_tells_the_programs_own_status(pty, folder):
     shim.wait_gone()
 
 
-@needs_owner_to_kill
 def test_kill_does_not_start_a_program_that_waits(pty, folder):
     """The session ends without it."""
     pty.shim('-n', '-w', 'work', 'touch', 'started')
@@ -148,7 +168,6 @@ def test_kill_does_not_start_a_program_that_waits(pty, folder):
     assert not os.path.exists(pty.path('started'))
 
 
-@needs_owner_to_kill
 def test_kill_waits_for_a_program_that_takes_its_time(pty, folder):
     """It returns when the session has ended, not when it was told to."""
     shim = pty.shim('-n', '-g', '1', 'work', 'sh', '-c', 'trap "" TERM HUP; echo ready; while :; do sleep 1; done')
@@ -159,11 +178,42 @@ def test_kill_waits_for_a_program_that_takes_its_time(pty, folder):
     shim.wait_gone()
 
 
-def test_kill_at_a_port_says_how_else(pty):
-    """A TCP socket does not tell whose it is."""
+def test_kill_at_a_port(pty):
+    """Any address, also one behind a forwarder: the session is told by the connection itself."""
     shim = pty.shim('-n', '0', 'sleep', '1000')
-    status, _, said = piped(pty, '-k', shim.address)
-    assert status == 255 and 'kill the pid' in said and alive(shim.pid)
+    assert piped(pty, '-k', shim.address) == (0, b'', f'[{shim.address} ended with status 143]\n')
+    shim.wait_gone()
+
+
+@pytest.mark.parametrize('answer', [b'', b'HTTP/1.0 400 Bad Request', TAKEN[:3], goodbye(0)], ids=repr)
+def test_kill_harms_no_server_that_is_no_shim(pty, answer):
+    """It gets the twelve bytes, and no signal; attach tells whose it is."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    process = start_piped(pty, '-k', './fake.sock')
+    assert server.serve(answer) == [END]
+    status, out, said = finish(process)
+    assert (status, out) == (255, b'') and said.startswith('attach: ./fake.sock: no answer: no shim listens there')
+    assert f'(pid {os.getpid()})' in said
+
+
+def test_kill_of_a_session_that_is_killed_meanwhile(pty):
+    """The shim said that it ends, and then nothing more: 254."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    process = start_piped(pty, '-k', './fake.sock')
+    server.serve(TAKEN)
+    server.connection.close()
+    assert finish(process) == (254, b'', '[./fake.sock: connection lost]\n')
+
+
+def test_kill_of_a_session_that_stands_still(pty, folder):
+    """It is not waited for for ever: after 2 s its pid is told."""
+    shim = pty.shim('-n', 'work', 'sleep', '1000')
+    os.kill(shim.pid, signal.SIGSTOP)
+    status, _, said = piped(pty, '-k', 'work')
+    os.kill(shim.pid, signal.SIGCONT)
+    assert status == 255 and folder and f'stands still, or only for viewers (pid {shim.pid})' in said
 
 
 @pytest.mark.parametrize('arguments, status', [(['-k', 'work'], 255), (['-k', './a.sock'], 255), (['-k', 'wo rk'], 2),
@@ -235,6 +285,137 @@ def test_two_that_begin_the_same_session_at_once_share_it(pty, folder):
     assert os.listdir(folder) == []
 
 
+def test_session_that_was_running_already_says_what_it_runs(pty, folder):
+    """attach work make, where work runs something else: one line; none when it is the same."""
+    pty.shim('-n', 'work', 'sh', '-c', 'echo "a  b"; read x; exit 3')
+    for command, said in (['make'], "[work was running already: sh -c 'echo \"a  b\"; read x; exit 3']\n"), \
+                         (['sh', '-c', 'echo "a  b"; read x; exit 3'], ''):
+        terminal = kept_terminal(pty, 'work', *command)
+        terminal.wait_output(b'a  b')
+        terminal.send(ESCAPE)
+        assert terminal.exit_status() == 0 and restored(pty) == said + '[detached from work]\n' and folder
+
+
+# ---- alone
+
+
+def test_detach_others(pty, folder):
+    """A terminal that was forgotten elsewhere leaves, with its settings; a watcher and the session stay."""
+    pty.shim('-n', 'work', *program('hex.py'))
+    forgotten = kept_terminal(pty, 'work')
+    forgotten.wait_output(b'READY')
+    watcher = pty.attach('-r', 'work')
+    watcher.wait_output(b'READY')
+    terminal = pty.attach('-d', 'work')
+    terminal.wait_output(b'READY')
+    assert forgotten.exit_status() == 0 and restored(pty) == '[detached from work: by another attach]\n' and folder
+    terminal.send(b'Q')
+    assert terminal.exit_status() == 9 and watcher.exit_status() == 9
+
+
+@pytest.mark.parametrize('cut', range(5))
+def test_word_to_leave_may_come_cut(pty, cut):
+    """The last bytes before the close, like the goodbye; what only looks like it is output."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    process = start_piped(pty, './fake.sock')
+    server.accept().read(12)
+    server.connection.sendall(b'out' + LEAVE + LEAVE[:cut])
+    wait_taken(server.connection)
+    server.connection.sendall(LEAVE[cut:])
+    server.connection.close()
+    assert finish(process) == (0, b'out' + LEAVE, '[detached from ./fake.sock: by another attach]\n')
+
+
+def test_detach_others_of_what_is_no_shim(pty):
+    """Nobody says that the others leave: 255, and nothing is attached to."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    process = start_piped(pty, '-d', './fake.sock')
+    assert server.serve(b'') == [ALONE]
+    status, _, said = finish(process)
+    assert status == 255 and 'no answer' in said
+
+
+# ---- sessions in sessions
+
+
+def test_sessions_that_would_show_each_other_are_refused(pty, folder):
+    """In `out` runs attach inn, in that attach out: both would print for ever. Another one may be attached to."""
+    pty.shim('-n', '-w', 'other', 'sh', '-c', 'exit 7')
+    script = f'for x in out inn other; do "{ATTACH}" $x; echo "status $?"; done'
+    pty.shim('-n', '-w', 'out', ATTACH, 'inn', 'sh', '-c', script)
+    told = pty.client(os.path.join(folder, 'out'), hello(24, 80)).read_all()
+    assert re.findall(rb'status (\d+)\r\n', told) == [b'255', b'255', b'7']
+    assert b'this terminal is in that session' in told
+
+
+@pytest.mark.parametrize('outer, refused', [('work', True), ('/nowhere/work\nwork\n', True), ('other\n\n', False),
+                                            ('', False)])
+def test_address_in_shim_outer_is_refused(pty, folder, outer, refused):
+    """Each shim adds its own address to those that it was started in."""
+    pty.shim('-n', 'work', 'sh', '-c', 'read x; exit 5')
+    status, _, said = piped(pty, 'work', data=b'\n', env=dict(os.environ, SHIM_OUTER=outer))
+    assert status == (255 if refused else 5) and folder
+    assert not refused or 'env -u SHIM_OUTER attach work' in said
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_terminal_of_the_session_itself_is_refused_whatever_the_environment_says(pty, same):
+    """tell names its terminal by machine and device number."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    terminal = pty.attach('./fake.sock')
+    device = os.stat(os.readlink(f'/proc/{terminal.child.pid}/fd/0')).st_rdev
+    host = socket.gethostname() if same else 'elsewhere'
+    assert server.serve(told(name='x', later='lines', host=host, tty=device)) == [TELL]
+    if not same:
+        server.accept().connection.sendall(b'here')
+        server.connection.close()
+    assert terminal.exit_status() == (255 if same else 254)
+    assert ('this terminal is that session' in terminal.text()) is same
+
+
+# ---- sessions that have ended
+
+
+def test_session_that_has_just_ended_gives_its_status(pty, folder):
+    """shim job … && attach -qr job; echo $? is right however fast the job was; later it is 255, and said when."""
+    shim = pty.shim('job', 'sh', '-c', 'exit 3')
+    shim.wait_gone()
+    status, out, said = piped(pty, 'job')
+    assert (status, out) == (3, b'') and re.fullmatch(r'\[job ended with status 3, \d s ago\]\n', said) and folder
+    assert piped(pty, '-qr', 'job') == (3, b'', '')
+    for option in ('-k', '-p', '-d'):
+        assert piped(pty, option, 'job')[0] == 255
+    for name in ('job-20000101T000000Z', 'jo'):
+        assert piped(pty, name)[0] == 255
+    os.utime(shim.recording, (0, time.time() - 3600))
+    status, _, said = piped(pty, 'job')
+    day = time.strftime('%F', time.localtime(time.time() - 3600))
+    assert status == 255 and f'attach: job: ended with status 3 on {day} ' in said and 'record play job' in said
+
+
+def test_session_whose_shim_was_killed(pty, folder):
+    """Its recording has no end."""
+    shim = pty.shim('job', 'sleep', '1000')
+    kids = children(shim.pid)
+    os.kill(shim.pid, signal.SIGKILL)
+    for pid in kids:
+        os.kill(pid, signal.SIGKILL)
+    shim.wait_gone()
+    status, _, said = piped(pty, 'job')
+    assert status == 255 and 'its shim was killed on ' in said and folder
+
+
+def test_fast_job_many_times(pty, folder):
+    """Whether attach comes before the end, in it, or behind it."""
+    for number in range(20):
+        pty.shim(f'job{number}', 'sh', '-c', 'exit 3')
+        assert piped(pty, '-qr', f'job{number}')[::2] == (3, ''), number
+    assert folder
+
+
 # ---- messages
 
 
@@ -247,7 +428,7 @@ def says(pty, *arguments):
 
 def test_messages_say_what_is_and_what_to_do(pty, folder):
     """One line each: nobody there, a socket that a killed shim left, a file, a port, a host."""
-    assert says(pty, 'work') == 'work: no session of that name (record info work: how the last one ended)'
+    assert says(pty, 'work') == 'work: no session of that name, and none has been (attach lists those that run)'
     assert says(pty, './no.sock') == './no.sock: nobody listens there (attach ./no.sock PROGRAM starts a session)'
     for name in ('dead', './dead.sock'):
         shim = pty.shim('-n', name, 'sleep', '1000')
@@ -275,3 +456,26 @@ def test_message_of_a_session_that_is_another_users(pty):
     pty.shim('-n', './a.sock', 'sleep', '1000', cwd=shared)
     run = pty.run(os.path.join(shared, 'attach'), './a.sock', cwd=shared, **as_user(DAEMON))
     assert (run.returncode, run.stderr) == (255, "attach: ./a.sock: another user's session: no permission\n")
+
+
+def test_refusal_by_the_shim_is_likely_when_nothing_came(pty):
+    """The connection closed twice, and no byte: 254, and what that means."""
+    server = Server(pty)
+    pty.keep(server, server.close)
+    process = start_piped(pty, './fake.sock')
+    for _ in range(2):
+        server.accept().connection.close()
+    said = '[./fake.sock: its shim does not let this user in, or the session has ended]\n'
+    assert finish(process) == (254, b'', said)
+
+
+def test_silent_session_whose_shim_is_killed_is_a_lost_connection(pty):
+    """It was attached to for longer than a refusal takes."""
+    shim = pty.shim('-n', './a.sock', 'sleep', '1000')
+    process = start_piped(pty, '-r', './a.sock')
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 1.3, what='some time')
+    kids = children(shim.pid)
+    for pid in (shim.pid, *kids):
+        os.kill(pid, signal.SIGKILL)
+    assert finish(process) == (254, b'', '[connection to ./a.sock lost]\n')

@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:?"usage: $0 SECONDS [TARGET]..."}
 shift
-targets=${*:-input encoder reader options model}
+targets=${*:-input typed encoder reader options model}
 export seconds TMPDIR=$PWD/build/fuzz/tmp
 mkdir -p "$TMPDIR"
 

@@ -1,10 +1,14 @@
 """What the tests of attach share: ways to run it, and a server of the test's own in the shim's place."""
+import fcntl
 import socket
+import struct
 import subprocess
+import termios
 
-from harness import ATTACH, TIMEOUT
+from harness import ATTACH, TIMEOUT, hello
 
 # Keeps the terminal's settings from before and after, and what attach says; exits as attach did.
+TELL, END, ALONE, TAKEN, LEAVE = hello(0, 0, 4), hello(0, 0, 3), hello(0, 0, 5), b'\xff\xffok', b'\xff\xffdd'
 KEEP = 'stty -g >before; "$0" "$@" 2>said; status=$?; stty -g >after; exit $status'
 
 
@@ -38,6 +42,30 @@ def finish(process, data=b''):
     return process.returncode, output, said.decode()
 
 
+def told(**lines):
+    """A session's answer to *tell* (section 3)."""
+    text = ''.join(f'{name}: {value}\n' for name, value in lines.items()).encode()
+    return b'\xff\xfftt' + struct.pack('!H', len(text)) + text
+
+
+def message(kind, data):
+    """An answer (b'a') or noise (b'n')."""
+    return b'\xff\xff' + kind * 2 + struct.pack('!H', len(data)) + data
+
+
+def leave(terminal, status=0):
+    """Answers the question that attach asks of a terminal which has sent reports; attach has ended then."""
+    terminal.wait_output(b'\x1b[5n')
+    terminal.send(b'\x1b[0n')
+    assert terminal.exit_status() == status
+
+
+def is_taken(terminal):
+    """Whether attach has read all that was typed: the input queue of its terminal is empty (ioctl_tty(2), FIONREAD)."""
+    with open(f'/proc/{terminal.child.pid}/fd/0', 'rb', buffering=0) as slave:
+        return fcntl.ioctl(slave, termios.FIONREAD, bytes(4)) == bytes(4)
+
+
 class Server:
     """A server of the test's own at ./fake.sock, to see exactly what attach sends and to answer anything."""
     def __init__(self, pty):
@@ -47,10 +75,26 @@ class Server:
         self.listener.settimeout(TIMEOUT)
         self.connection = None
 
-    def accept(self):
-        self.connection = self.listener.accept()[0]
-        self.connection.settimeout(TIMEOUT)
-        return self
+    def accept(self, raw=False):
+        """The next connection; one that only asks what the session is is closed (attach -R never asks)."""
+        while True:
+            self.connection = self.listener.accept()[0]
+            self.connection.settimeout(TIMEOUT)
+            if raw or self.connection.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL) != TELL:
+                return self
+            self.connection.close()
+
+    def serve(self, *answers):
+        """Accepts a connection for each of the `answers`: gives what their clients say first, 12 bytes of it, and tells
+        them the answer; b'' closes the connection at once."""
+        said = []
+        for answer in answers:
+            self.accept(raw=True)
+            said.append(self.read(12))
+            self.connection.sendall(answer)
+            if not answer:
+                self.connection.close()
+        return said
 
     def read(self, count):
         data = b''

@@ -35,10 +35,8 @@ def needs(feature, loss):
 
 
 needs_peer_user = needs('SO_PEERCRED', 'nobody tells whose the other end of a Unix-domain socket is')
-needs_owner_to_kill = needs('SO_PEERCRED', 'attach does not know whom to kill')
 needs_tcp_owner = needs('sock_diag', 'nobody tells the shim whose the other end of a TCP connection is')
-needs_listener_user = needs('/proc', 'nobody tells attach who listens at a port')
-needs_list_details = needs('/proc', 'the list of sessions has no commands and recordings')
+needs_listener_user = needs('sock_diag', 'nobody tells attach who listens at a port')
 needs_handlers = needs('/proc', 'nobody tells which signals the program has a handler for')
 needs_peer_state = needs('sock_diag', 'a client at a port that is gone is noticed when something is sent to it')
 needs_utf8_input = needs('IUTF8', 'Backspace takes away a byte, not a character')
