@@ -17,20 +17,10 @@ import pytest
 from common import NO_WINDOW
 from harness import RECORD, SHIM, TIMEOUT, alive, children, goodbye, hello, needs_peer_state, needs_queue, wait_until
 from told import (MIB, NOBODY, SLACK, Drain, Recording, Told, cpu_seconds, descriptors, faulty, many_descriptors,
-                   needs_root, open_folder, pattern, programs_for_all, resident, same, until_calm)
+                   needs_root, open_folder, pattern, programs_for_all, resident, same, small_disk, until_calm)
 
 MISSING = re.compile(r'shim: (\d+) bytes missing')
 HELLO = hello(24, 80)
-
-
-def small_disk(pty, size):
-    """A file system of its own of `size` bytes, gone with the test."""
-    folder = pty.path('disk')
-    os.mkdir(folder)
-    done = pty.run('mount', '-t', 'tmpfs', '-o', f'size={size}', 'trust', folder)
-    assert done.returncode == 0, done.stderr
-    pty.keep(folder, lambda: pty.run('umount', '-l', folder))
-    return folder
 
 
 def all_but_missing(recording, whole):
