@@ -240,7 +240,7 @@ def test_shim_outer_has_the_addresses_of_all_sessions_around(pty, address, outer
     env = {name: value for name, value in os.environ.items() if name != 'SHIM_OUTER'}
     env.update({'SHIM_OUTER': outer} if outer else {})
     shim = pty.shim('-w', '-n', address, 'sh', '-c', 'printf "%s\\n" "$SHIM_OUTER"', env=env)
-    own = {'work': os.path.join(os.environ['SHIM_DIR'], 'work'), './a.sock': pty.path('a.sock')}.get(address, shim.address)
+    own = {'work': os.path.join(os.environ['SHIM_DIR'], 'work'), './a.sock': pty.path('a.sock'), '0': shim.address}[address]
     where = own if '/' in own else '127.0.0.1:' + own.rpartition(':')[2]
     lines = pty.client(shim.address if address == '0' else own, NO_WINDOW).read_all()[:-5].decode().split()
     assert lines == [*(outer or '').split(), where]

@@ -101,7 +101,7 @@ def test_late_client_is_not_asked_what_was_asked_before(pty, history, aware):
 
 
 def test_live_bytes_and_recording_keep_the_queries(pty):
-    """Queries are left out of what is replayed, never out of the live bytes, the recording or `record cat`."""
+    """Queries are left out of what is painted, never out of the live bytes, the recording or `record cat`."""
     listener = Listener(pty)
     always = pty.client(listener.shim.address, hello(0, 0))
     always.read_until(b'READY')
