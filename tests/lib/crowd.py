@@ -74,16 +74,14 @@ class Crowd:
             if sock is self.told.control:
                 self.waiting -= sock.recv(4096).count(b'\n')       # each line is an answer
             else:
-                wanting[sock].take(now)
-                self.look(wanting[sock])
+                visitor = wanting[sock]
+                visitor.take(now)
+                assert not visitor.ended or visitor.kind in OTHERS or visitor.kind in PIPES and self.lossy, \
+                    f'{visitor.kind}: closed'
         for late in self.here:
             if late.kind == 'late' and now > late.hello_due:
                 late.client.send(HELLO)
                 late.hello_due = now + 1e9
-
-    def look(self, visitor):
-        if visitor.ended and visitor.kind not in OTHERS:
-            assert visitor.kind in PIPES and self.lossy, f'{visitor.kind}: closed'
 
     def until(self, true, what):
         end = time.monotonic() + TIMEOUT * 6

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, Recording, wait_taken
-from harness import SHIM, alive, goodbye, hello, wait_until
+from harness import SHIM, alive, goodbye, hello, needs_tcp_owner, wait_until
 from told import MIB, SLACK, Drain, Told, descriptors, faulty, needs_root, pattern, same, until_calm
 
 HELLO, WATCHES, PUSH, END, TELL, ALONE = hello(24, 80), *(hello(0, 0, kind) for kind in range(1, 6))
@@ -283,7 +283,8 @@ def test_foreground_as_process_1_tells_the_signal_by_its_status(pty):
     assert run.returncode == 128 + signal.SIGTERM
 
 
-@pytest.mark.parametrize('address, status', [('work', 0), ('./a.sock', 0), ('0', 125)])
+@pytest.mark.parametrize('address, status', [('work', 0), ('./a.sock', 0),
+                                             pytest.param('0', 125, marks=needs_tcp_owner)])
 def test_session_without_tcp_needs_no_table_of_the_kernels(pty, address, status):
     """No netlink: gVisor, or a service with RestrictAddressFamilies=AF_UNIX. Who comes by TCP could not be told there."""
     env, fault = faulty(pty)
