@@ -10,7 +10,7 @@ import termios
 from harness import PYTHON, ROOT, hello, wait_until
 
 NO_WINDOW = hello(0, 0)
-LINE = re.compile(r'\[(?P<time>[0-9]+\.[0-9]{6}), ?"(?P<code>[obirmx])", ?(?P<data>".*")\]')
+LINE = re.compile(r'\[(?P<time>[0-9]+\.[0-9]{6}), ?"(?P<code>[obirmtx])", ?(?P<data>".*")\]')
 
 
 def program(name, *arguments):

@@ -232,6 +232,16 @@ def faulty(pty):
     return {**os.environ, 'LD_PRELOAD': library, 'TRUST_FAULTS': folder, 'ASAN_OPTIONS': asan}, fault
 
 
+def small_disk(pty, size):
+    """A file system of its own of `size` bytes, gone with the test."""
+    folder = pty.path('disk')
+    os.mkdir(folder)
+    done = pty.run('mount', '-t', 'tmpfs', '-o', f'size={size}', 'trust', folder)
+    assert done.returncode == 0, done.stderr
+    pty.keep(folder, lambda: pty.run('umount', '-l', folder))
+    return folder
+
+
 def open_folder(pty):
     """A folder that every user of the machine may enter and write to (pytest's own are its user's alone)."""
     folder = tempfile.mkdtemp(prefix='trust', dir='/tmp')

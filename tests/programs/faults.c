@@ -4,7 +4,8 @@
      half    every write to a regular file writes half of what was asked (at least a byte)
      fork N  the Nth fork from the start fails with EAGAIN, and all after it
      accept N accept fails with errno N
-     clock N the time of day is N seconds off (the monotonic clock is not) */
+     clock N the time of day is N seconds off (the monotonic clock is not); forward N: both are
+     netlink socket(2) makes none of AF_NETLINK: EAFNOSUPPORT */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -108,10 +109,16 @@ int accept(int fd, struct sockaddr *restrict address, socklen_t *restrict length
     return accept4(fd, address, length, 0);
 }
 
-static long step(void)
+int socket(int family, int type, int protocol)
+{
+    if (family == AF_NETLINK && fault("netlink", 0)) return errno = EAFNOSUPPORT, -1;
+    return (int)syscall(SYS_socket, family, type, protocol);
+}
+
+static long step(const char *name)
 {
     long seconds = 0;
-    return fault("clock", &seconds) ? seconds : 0;
+    return fault(name, &seconds) ? seconds : 0;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *t)
@@ -119,7 +126,8 @@ int clock_gettime(clockid_t clock, struct timespec *t)
     static int (*real)(clockid_t, struct timespec *);
     if (!real) *(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
     const int result = real(clock, t);
-    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) t->tv_sec += step();
+    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) t->tv_sec += step("clock");
+    if (result == 0) t->tv_sec += step("forward");
     return result;
 }
 

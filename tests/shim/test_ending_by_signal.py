@@ -129,9 +129,9 @@ def test_second_signal_does_not_wait_for_the_grace(pty):
 
 
 def caught_up_at_the_end(pty):
-    """A session whose program has ended, and a client that takes no more of what `record` writes for it."""
+    """A session whose program has ended, and a client that takes no more of what the helper has for it."""
     told = Told(pty, '-r', 'a.cast', pty.path('a.sock'))
-    stuck, fast = pty.client(told.shim.address, rcvbuf=4096), pty.client(told.shim.address)
+    stuck, fast = pty.client(told.shim.address, NO_WINDOW, rcvbuf=4096), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(stuck, fast)
     program, drain = told.shim.program(), Drain(fast, 6 * MIB)
     told.flood(6 * MIB)
@@ -153,7 +153,7 @@ def pending(pid):
 
 
 def test_second_signal_in_the_farewell_leaves_no_record(pty):
-    """Who is still caught up then is dropped, with the process that did it."""
+    """Who is still caught up then is dropped, and the helper ends with the shim."""
     shim, record = caught_up_at_the_end(pty)
     for number in (signal.SIGTERM, signal.SIGINT):      # of one kind two that are pending would be one: signal(7)
         os.kill(shim.pid, number)

@@ -17,20 +17,10 @@ import pytest
 from common import NO_WINDOW
 from harness import RECORD, SHIM, TIMEOUT, alive, children, goodbye, hello, needs_peer_state, needs_queue, wait_until
 from told import (MIB, NOBODY, SLACK, Drain, Recording, Told, cpu_seconds, descriptors, faulty, many_descriptors,
-                   needs_root, open_folder, pattern, programs_for_all, resident, same, until_calm)
+                   needs_root, open_folder, pattern, programs_for_all, resident, same, small_disk, until_calm)
 
 MISSING = re.compile(r'shim: (\d+) bytes missing')
 HELLO = hello(24, 80)
-
-
-def small_disk(pty, size):
-    """A file system of its own of `size` bytes, gone with the test."""
-    folder = pty.path('disk')
-    os.mkdir(folder)
-    done = pty.run('mount', '-t', 'tmpfs', '-o', f'size={size}', 'trust', folder)
-    assert done.returncode == 0, done.stderr
-    pty.keep(folder, lambda: pty.run('umount', '-l', folder))
-    return folder
 
 
 def all_but_missing(recording, whole):
@@ -321,29 +311,6 @@ def test_no_process_at_each_fork_of_the_start(pty, nth):
     assert os.listdir(pty.path('empty')) == []
 
 
-def test_no_process_to_catch_a_client_up(pty):
-    """When `record` cannot be started, the client that fell out is let go or served later, without a hole; the others
-    notice nothing and no time is spent."""
-    env, fault = faulty(pty)
-    told = Told(pty, pty.path('sock'), env=env)
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
-    fault('fork', 1)
-    drain = Drain(fast, 6 * MIB)
-    told.flood(6 * MIB)
-    same(drain.wait(), pattern(6 * MIB))
-    slow = Drain(late, 6 * MIB)
-    before = cpu_seconds(told.shim.pid)
-    assert fast.nothing_comes(1)
-    assert cpu_seconds(told.shim.pid) - before < 0.15 * SLACK
-    assert told.typed_before(fast) == b''
-    fault('fork', off=True)
-    slow.join(TIMEOUT)
-    assert slow.ended or len(slow.data) == 6 * MIB
-    same(bytes(slow.data), pattern(len(slow.data)))
-    told.meet_clients(fast)
-
-
 def test_clock_that_steps_leaves_the_times_in_order(pty):
     """Times come from the monotonic clock: the time of day may jump by a day, both ways, and no event's time goes back
     or leaps."""
@@ -568,7 +535,7 @@ def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
     same(drain.wait(), pattern(16 * MIB))
     assert told.answer() == str(16 * MIB)
     assert told.typed_before(client).replace(HELLO[:5], b'') == b''      # a torn hello is no message: it may be typed
-    until_calm(lambda: descriptors(told.shim.pid) <= before + 1, 'the descriptors before, and a keyframe')
+    until_calm(lambda: descriptors(told.shim.pid) <= before + 1, 'the descriptors before, and a tail')
 
 
 @pytest.mark.parametrize('where', [pytest.param('0', marks=needs_peer_state), 'sock'])

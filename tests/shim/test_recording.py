@@ -248,9 +248,8 @@ def test_lock_tells_whether_the_session_is_alive(pty):
 
 def test_lock_is_held_in_the_foreground_too(pty):
     """With -f the shim itself is the daemon: the pid of the readiness line holds the lock."""
-    process = pty.background(SHIM, '-f', '-r', 'a.cast', './a.sock', *program('hex.py'),
-                             stdout=-1)
-    line = process.stdout.readline().decode()
+    process = pty.background(SHIM, '-f', '-r', 'a.cast', './a.sock', *program('hex.py'), stdout=-1, stderr=-1)
+    line = process.stderr.readline().decode()
     assert f'pid {process.pid},' in line and lock_holder(pty.path('a.cast')) == process.pid
     pty.client(pty.path('a.sock'), NO_WINDOW + b'Q').read_all()
     assert process.wait(10) == 9
