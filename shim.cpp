@@ -9,10 +9,10 @@
 //       └───input─────◄ master ◄─ input queue ◄─ hello and window filter ◄──◄ socket of each client
 //                     └────────────────────────────────────────────────────┘
 //
-// One process, one thread, one pselect(2) loop. All that the program prints is in the recording before any client is
-// sent it, from a ring of 1 MiB; a client is a position (its cursor) in that ring. A client that comes late is sent a
-// piece of the past first, which a helper, `record serve`, makes from the recording. What one pass of the loop reads
-// from the master is a turn.
+// One process, one thread, one pselect(2) loop. All that the program prints is in the recording before any client
+// is sent it, from a ring of 1 MiB; a client is a position (its cursor) in that ring. A client that comes late is
+// sent a piece of the past first, which a helper, `record serve`, makes from the recording. What one pass of the
+// loop reads from the master is a turn.
 //
 // The sections stand in the order in which they use each other. The heart is 1, the program on its terminal, and
 // run(), the loop in 11: who does not read in order begins there.
@@ -23,12 +23,12 @@
 //   4  the recording                   9  who may come in
 //   5  the past                       10  the narrator (--explain)
 //
-// The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF FF
-// 's' 's' rows cols xpixels ypixels, 16 bits each, network order: its hello) is told the end: FF FF 'x' 'x' STATUS are
-// the last five bytes that it gets. Section 6 has the kinds of hello and the other messages.
+// The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF
+// FF 's' 's' rows cols xpixels ypixels, 16 bits each, network order: its hello) is told the end: FF FF 'x' 'x'
+// STATUS are the last five bytes that it gets. Section 6 has the kinds of hello and the other messages.
 //
-// Exit status: 0 started (with --foreground: as the program ended, by its status or by its signal), 2 usage, 125 could
-// not start, 126 PROGRAM cannot be executed, 127 PROGRAM not found.
+// Exit status: 0 started (with --foreground: as the program ended, by its status or by its signal), 2 usage, 125
+// could not start, 126 PROGRAM cannot be executed, 127 PROGRAM not found.
 //
 // Read beside it: pty(7), openpty(3), credentials(7), setsid(2), ioctl_tty(2), termios(3), pselect(2),
 // signal(7), fcntl(2), unix(7), tcp(7).
@@ -75,8 +75,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-// What not every system has. All else in this file is POSIX, openpty(3), getopt_long(3) and flock(2). What stands here
-// is asked for by the macros that headers define, not by a system's name where that can be:
+// What not every system has. All else in this file is POSIX, openpty(3), getopt_long(3) and flock(2). What stands
+// here is asked for by the macros that headers define, not by a system's name where that can be:
 //
 //   openpty(3)      its header has three names
 //   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
@@ -218,9 +218,10 @@ constexpr char kProc[] = "/proc-is-not-used";
 constexpr char kProc[] = "/proc";
 #endif
 
-/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would else
-/// inherit it: a session would never end for a reader of its other end, and the program could type into others. With
-/// one thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring nothing more.
+/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would
+/// else inherit it: a session would never end for a reader of its other end, and the program could type into
+/// others. With one thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring
+/// nothing more.
 int close_on_exec(int fd) {
     if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     return fd;
@@ -231,8 +232,8 @@ void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NON
 /// Whether the system call that has just failed has nothing for us now, and may have later.
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
-/// Writes as much of `bytes` to the file as it takes now. Gives how many bytes: less than all on a full disk or at the
-/// file size limit.
+/// Writes as much of `bytes` to the file as it takes now. Gives how many bytes: less than all on a full disk or at
+/// the file size limit.
 std::size_t write_some(int fd, std::string_view bytes) {
     std::size_t done = 0;
     for (ssize_t n = 1; n > 0 && done < bytes.size(); done += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
@@ -244,19 +245,19 @@ std::string count_of(std::uint64_t n, const char *what) {
     return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 1. The program on its terminal
 //
-// openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits the
-// line discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any, reads of
-// the master fail with EIO and select(2) calls it readable for ever, though the program may yet open /dev/tty again. So
-// the end of a session is the program's exit (SIGCHLD); what the master still holds is read after it, to EIO, which is
-// the end of the output and no more. (We want the bytes alone, so not TIOCPKT's packet mode, in which each read begins
-// with a byte that tells of flow control and flushes.)
-// ---------------------------------------------------------------------------------------------------------------------
+// openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits
+// the line discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any,
+// reads of the master fail with EIO and select(2) calls it readable for ever, though the program may yet open
+// /dev/tty again. So the end of a session is the program's exit (SIGCHLD); what the master still holds is read
+// after it, to EIO, which is the end of the output and no more. (We want the bytes alone, so not TIOCPKT's packet
+// mode, in which each read begins with a byte that tells of flow control and flushes.)
+// ----------------------------------------------------------------------------------------------------------------
 
-/// In a child: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits our ignored
-/// SIGPIPE would not end by `| head`. Async-signal-safe.
+/// In a child: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits our
+/// ignored SIGPIPE would not end by `| head`. Async-signal-safe.
 void reset_signals() {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
@@ -283,14 +284,15 @@ Ending ending_of(int wait_status) {
 /// 126 or 127 for an errno of exec, as shells and env(1) have it.
 int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
 
-/// The child's side of fork(2), up to the exec. (The shim has one thread, so that its child may call what it likes: only
-/// children of processes with several are restricted to async-signal-safe functions, POSIX says of fork.) An exec that
-/// fails says why through `report` (an errno; the pipe closes by itself when the exec succeeds), or on the terminal when
-/// there is no pipe.
+/// The child's side of fork(2), up to the exec. (The shim has one thread, so that its child may call what it
+/// likes: only children of processes with several are restricted to async-signal-safe functions, POSIX says of
+/// fork.) An exec that fails says why through `report` (an errno; the pipe closes by itself when the exec
+/// succeeds), or on the terminal when there is no pipe.
 ///
-/// setsid(2) comes first, as TIOCSCTTY takes the leader of a session that has no controlling terminal yet, and no other
-/// process (ioctl_tty(2)); and setsid(2) itself refuses the leader of a process group, which a child of fork(2) never is.
-/// How a terminal becomes the controlling one POSIX leaves open (section 11.1.3): all systems here have this ioctl(2).
+/// setsid(2) comes first, as TIOCSCTTY takes the leader of a session that has no controlling terminal yet, and no
+/// other process (ioctl_tty(2)); and setsid(2) itself refuses the leader of a process group, which a child of
+/// fork(2) never is. How a terminal becomes the controlling one POSIX leaves open (section 11.1.3): all systems
+/// here have this ioctl(2).
 [[noreturn]] void become_program(int slave, int report, char **argv) {
     ::setsid();                     // a session of its own, without a controlling terminal
     ::ioctl(slave, TIOCSCTTY, 0);   // now with this one: ^C reaches it, /dev/tty opens it
@@ -318,8 +320,9 @@ bool catches(pid_t pid, int number) {
     return (mask >> (number - 1) & 1) != 0;
 }
 
-/// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). A process that handles just one
-/// of them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP meanwhile.
+/// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). A process that handles
+/// just one of them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP
+/// meanwhile.
 void request_end(pid_t whom) {
     const pid_t leader = whom < 0 ? -whom : whom;
     const bool knows_term = catches(leader, SIGTERM), knows_hup = catches(leader, SIGHUP);
@@ -361,8 +364,8 @@ public:
         return true;
     }
 
-    /// Starts the program on it. With `wait_for_exec` returns when its exec has succeeded. Gives 0, or an exit status
-    /// with the reason in errno.
+    /// Starts the program on it. With `wait_for_exec` returns when its exec has succeeded. Gives 0, or an exit
+    /// status with the reason in errno.
     int start(char **argv, bool wait_for_exec) {
         std::array<int, 2> report = {-1, -1};
         if (wait_for_exec && ::pipe(report.data()) != 0) return kExitFailed;
@@ -409,7 +412,8 @@ public:
         if (pid_ > 0 && ::getpgid(pid_) != group) request_end(pid_);
     }
 
-    /// Whether we may send the program signals: not when it has become another user (kill(2), EPERM), as sudo does.
+    /// Whether we may send the program signals: not when it has become another user (kill(2), EPERM), as sudo
+    /// does.
     [[nodiscard]] bool may_signal() const { return pid_ <= 0 || ::kill(pid_, 0) == 0 || errno != EPERM; }
 
     /// Whether what is typed is shown (termios(3), ECHO): no for passwords.
@@ -424,9 +428,9 @@ public:
         slave_.reset();
     }
 
-    /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (as vhangup(2) does):
-    /// there are no more bytes, and the session's leader gets SIGHUP and SIGCONT, whosever process it is. The foreground
-    /// group gets them only when the leader ends in turn (Linux: disassociate_ctty()).
+    /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (as vhangup(2)
+    /// does): there are no more bytes, and the session's leader gets SIGHUP and SIGCONT, whosever process it is.
+    /// The foreground group gets them only when the leader ends in turn (Linux: disassociate_ctty()).
     void close() {
         slave_.reset();
         master_.reset();
@@ -439,16 +443,18 @@ private:
     winsize size_{};
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 2. The ring
 //
-// Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of them.
-// A client is a position, so that a slow client costs no memory. 1 MiB is four times what the program may be ahead of
-// the client that paces it (kPaceBytes): that one never falls out, and others do so only when they are really slow.
+// Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of
+// them. A client is a position, so that a slow client costs no memory. 1 MiB is four times what the program may be
+// ahead of the client that paces it (kPaceBytes): that one never falls out, and others do so only when they are
+// really slow.
 //
-// A read of the master cuts where it likes, in the middle of a character, too. As the recording holds characters, the
-// first bytes of a cut one wait for the next read; the Unicode standard, table 3-7, tells them from broken ones.
-// ---------------------------------------------------------------------------------------------------------------------
+// A read of the master cuts where it likes, in the middle of a character, too. As the recording holds characters,
+// the first bytes of a cut one wait for the next read; the Unicode standard, table 3-7, tells them from broken
+// ones.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
 constexpr std::size_t kPiece = 4096;  // asked for in one read
@@ -467,13 +473,15 @@ public:
         }
     }
 
-    /// Where the bytes from `from` up to `to` stand: two parts, as they may wrap around (the second is often empty).
+    /// Where the bytes from `from` up to `to` stand: two parts, as they may wrap around (the second is often
+    /// empty).
     [[nodiscard]] std::array<iovec, 2> parts(std::uint64_t from, std::uint64_t to) const {
         const std::size_t at = from % kRingBytes, length = to - from, first = std::min(length, kRingBytes - at);
         return {iovec{bytes_.get() + at, first}, iovec{bytes_.get(), length - first}};
     }
 
-    /// Where the last `most` bytes before `position` begin, from the start of a line on if a line starts among them.
+    /// Where the last `most` bytes before `position` begin, from the start of a line on if a line starts among
+    /// them.
     [[nodiscard]] std::uint64_t line_start(std::uint64_t position, std::uint64_t most) const {
         const std::uint64_t first = std::max(tail(), position - std::min(most, position));
         if (first == 0) return first;
@@ -547,23 +555,27 @@ private:
     std::size_t used_ = 0;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 3. JSON
 //
-// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): what is not UTF-8 becomes U+FFFD. In a flood
-// this is most of what the shim does, so plain text goes through it eight bytes at a time.
-// ---------------------------------------------------------------------------------------------------------------------
+// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): what is not UTF-8 becomes U+FFFD. In a
+// flood this is most of what the shim does, so plain text goes through it eight bytes at a time.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
 
-/// How many of the 8 bytes at `at`, from the first on, stand in a JSON string as they are and are ASCII. In a number of
-/// eight bytes, each byte that is none of these gets its highest bit set: Mycroft's test for a zero byte, (x - 01..01) &
-/// ~x & 80..80, and its sister for bytes below 0x20. A borrow may set a bit too many behind the first, never before it.
+/// How many of the 8 bytes at `at`, from the first on, stand in a JSON string as they are and are ASCII. In a
+/// number of eight bytes, each byte that is none of these gets its highest bit set: Mycroft's test for a zero
+/// byte, (x - 01..01) & ~x & 80..80, and its sister for bytes below 0x20. A borrow may set a bit too many behind
+/// the first, never before it.
 inline std::size_t plain_of_eight(const unsigned char *at) {
     constexpr std::uint64_t kOnes = 0x0101010101010101, kHighest = 0x8080808080808080;
     std::uint64_t bytes = 0;
     std::memcpy(&bytes, at, sizeof bytes);
-    const auto equal = [bytes](unsigned char c) { return ((bytes ^ (kOnes * c)) - kOnes) & ~(bytes ^ (kOnes * c)); };
+    const auto equal = [bytes](unsigned char c) {
+        const std::uint64_t zero_there = bytes ^ (kOnes * c);
+        return (zero_there - kOnes) & ~zero_there;
+    };
     const std::uint64_t control = (bytes - kOnes * 0x20) & ~bytes;
     const std::uint64_t special = (control | equal('"') | equal('\\') | bytes) & kHighest;
     if (special == 0) return 8;
@@ -591,9 +603,9 @@ constexpr std::array<Escape, 128> make_escapes() {
 
 constexpr std::array<Escape, 128> kEscapes = make_escapes();
 
-/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 16; bytes
-/// that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Copies are of a fixed size, one
-/// instruction, though fewer bytes may count: what comes next is written over the rest.
+/// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 16;
+/// bytes that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Copies are of a
+/// fixed size, one instruction, though fewer bytes may count: what comes next is written over the rest.
 char *encode_json(std::string_view in, char *out, bool &exact) {
     const auto *at = reinterpret_cast<const unsigned char *>(in.data());
     const auto *const end = at + in.size();
@@ -642,20 +654,20 @@ char *encode_base64(std::string_view in, char *out) {
     return out;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 4. The recording
 //
-// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with one
-// write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a client saw
-// is in the file. (A power loss may take the last half minute: fsync(2) for each turn would cost more than all else.)
-// When a write falls short (disk full, file size limit), the rest of the line is kept and finished when writing works
-// again; what is printed meanwhile is counted and told by a marker.
+// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with
+// one write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a
+// client saw is in the file. (A power loss may take the last half minute: fsync(2) for each turn would cost more
+// than all else.) When a write falls short (disk full, file size limit), the rest of the line is kept and finished
+// when writing works again; what is printed meanwhile is counted and told by a marker.
 //
-// The helper of the next section reads the lines of a session as one stream, whose offsets only grow. The stream is the
-// file; from the first commit on that the file does not hold as a whole (-n, at its limit, a full disk) it is the tail:
-// an unlinked file with lines of the same kind, whose beginning is cut away when it has been read. So an offset of the
-// stream names one byte for ever, and only place_of() turns it into one of a file.
-// ---------------------------------------------------------------------------------------------------------------------
+// The helper of the next section reads the lines of a session as one stream, whose offsets only grow. The stream
+// is the file; from the first commit on that the file does not hold as a whole (-n, at its limit, a full disk) it
+// is the tail: an unlinked file with lines of the same kind, whose beginning is cut away when it has been read. So
+// an offset of the stream names one byte for ever, and only place_of() turns it into one of a file.
+// ----------------------------------------------------------------------------------------------------------------
 
 /// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
 Fd unlinked_file() {
@@ -737,8 +749,8 @@ public:
     /// `limit` is in bytes of file. False with errno when that fails.
     ///
     /// The lock is one of fcntl(2), for which F_GETLK tells who has it, and which a fork does not inherit: one of
-    /// flock(2) belongs to the open file, and the helper would hold it, too. The price: it goes as soon as this process
-    /// closes any descriptor of the file, so the file is opened here and nowhere else.
+    /// flock(2) belongs to the open file, and the helper would hold it, too. The price: it goes as soon as this
+    /// process closes any descriptor of the file, so the file is opened here and nowhere else.
     bool open(const std::string &path, const std::string &header, std::uint64_t limit) {
         file_ = moved_up(Fd(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600))));
         if (!file_) return false;
@@ -748,7 +760,8 @@ public:
         lock.l_type = F_WRLCK;
         lock.l_whence = SEEK_SET;
         if (::fchmod(file_.get(), 0600) != 0) return false;  // whatever the umask is
-        if (::fcntl(file_.get(), F_SETLK, &lock) != 0 || write_some(file_.get(), header) < header.size()) return false;
+        if (::fcntl(file_.get(), F_SETLK, &lock) != 0) return false;
+        if (write_some(file_.get(), header) < header.size()) return false;
         end_.offset = file_bytes_ = header.size();
         return true;
     }
@@ -858,8 +871,8 @@ private:
         return std::chrono::duration_cast<std::chrono::microseconds>(day).count() - elapsed();
     }
 
-    /// Takes the time of the next event. The first one of a turn has a `t` event before it when the time of day has moved
-    /// against the monotonic clock: the machine slept, or its clock was set.
+    /// Takes the time of the next event. The first one of a turn has a `t` event before it when the time of day
+    /// has moved against the monotonic clock: the machine slept, or its clock was set.
     void stamp() {
         time_ = elapsed();
         if (used_ > 0) return;
@@ -899,8 +912,8 @@ private:
         file_bytes_ += write_some(file_.get(), begin.data() + json_string(text) + "]\n");
     }
 
-    /// Lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but a marker,
-    /// when they would take the file over its limit. Gives whether the file has all of them.
+    /// Lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but a
+    /// marker, when they would take the file over its limit. Gives whether the file has all of them.
     bool write_to_file(std::string_view lines, std::uint64_t output) {
         if (full_ || (!rest_.empty() && !finish_rest(output))) return false;
         full_ = limit_ != kUnlimited && file_bytes_ + lines.size() + kReserve > limit_;
@@ -912,8 +925,8 @@ private:
         return rest_.empty();
     }
 
-    /// Finishes the line that the last write has left torn. False while the file takes nothing: then these `output`
-    /// bytes are missing too. Else says how many are.
+    /// Finishes the line that the last write has left torn. False while the file takes nothing: then these
+    /// `output` bytes are missing too. Else says how many are.
     bool finish_rest(std::uint64_t output) {
         const std::size_t written = write_some(file_.get(), rest_);
         file_bytes_ += written;
@@ -963,14 +976,15 @@ private:
     long long ahead_ = time_of_day_ahead();
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 5. The past
 //
-// The shim knows nothing of terminals. What a late client is to see is made by `record serve`: one helper, which reads
-// the recording's lines into a model of a terminal and answers the questions above on a socket pair. The helper may
-// block; the shim never does: it writes one question at a time, which fits into any socket's buffer, and reads what has
-// come of the answer. The helper may die, too, of a fault in the model say: that is why it is another process.
-// ---------------------------------------------------------------------------------------------------------------------
+// The shim knows nothing of terminals. What a late client is to see is made by `record serve`: one helper, which
+// reads the recording's lines into a model of a terminal and answers the questions above on a socket pair. The
+// helper may block; the shim never does: it writes one question at a time, which fits into any socket's buffer,
+// and reads what has come of the answer. The helper may die, too, of a fault in the model say: that is why it is
+// another process.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that the model may be behind the stream
 constexpr std::uint64_t kTailKept = 4 << 20;         // bytes of a tail that need not be cut
@@ -999,8 +1013,8 @@ public:
         if (reaped_late_ > 0) ::waitpid(reaped_late_, nullptr, 0);
     }
 
-    /// Gets ready to start `program` (the path of `record`; "": there is none), which will keep `history` bytes of lines
-    /// that scroll off. The socket pair is made now, so that there are descriptors for it later.
+    /// Gets ready to start `program` (the path of `record`; "": there is none), which will keep `history` bytes of
+    /// lines that scroll off. The socket pair is made now, so that there are descriptors for it later.
     void open(const std::string &program, std::uint64_t history) {
         program_ = program;
         history_ = history;
@@ -1022,8 +1036,8 @@ public:
     [[nodiscard]] pid_t pid() const { return pid_; }
     [[nodiscard]] int fd() const { return own_.get(); }
 
-    /// Starts the helper, with the files of `recorder`; the window was `first_size` at the beginning of the stream, and is
-    /// `size` now. False when that fails.
+    /// Starts the helper, with the files of `recorder`; the window was `first_size` at the beginning of the
+    /// stream, and is `size` now. False when that fails.
     bool start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now);
     /// Ends the helper at once. The next one gets a socket pair of its own: this one may hold half an answer.
     void stop();
@@ -1039,7 +1053,8 @@ public:
     /// The helper `pid` has ended by itself, and has been reaped.
     void ended(pid_t pid);
 
-    /// The place of the stream up to which the model has read; none while its position is not known, inside of a turn.
+    /// The place of the stream up to which the model has read; none while its position is not known, inside of a
+    /// turn.
     [[nodiscard]] std::optional<Place> model() const { return model_; }
     /// Bytes of the stream that the model has not read.
     [[nodiscard]] std::uint64_t behind(const Recorder &recorder) const {
@@ -1055,8 +1070,8 @@ public:
         ask({.kind = PastKind::bytes, .client = client, .from = from, .to = to});
     }
 
-    /// Reads what has come. Gives an answer that is whole; of `read`, the model's place has moved on. What is no answer
-    /// is the helper's end.
+    /// Reads what has come. Gives an answer that is whole; of `read`, the model's place has moved on. What is no
+    /// answer is the helper's end.
     std::optional<PastAnswer> receive();
 
     /// When the helper, which is asked, is to be looked at again.
@@ -1064,8 +1079,8 @@ public:
         if (!is_asked_) return std::nullopt;
         return now + kHelperTurn;
     }
-    /// A turn of the loop took `time`. A helper that has been asked for kHelperGrace without one answer is ended; a turn
-    /// counts as kHelperTurn at most, as the machine may have slept. Gives whether it was.
+    /// A turn of the loop took `time`. A helper that has been asked for kHelperGrace without one answer is ended;
+    /// a turn counts as kHelperTurn at most, as the machine may have slept. Gives whether it was.
     bool is_stuck_after(Clock::duration time) {
         if (!is_asked_) return false;
         waited_ += std::min<Clock::duration>(time, kHelperTurn);
@@ -1197,7 +1212,8 @@ std::optional<PastAnswer> Past::receive() {
     if (received_.size() < sizeof head) return std::nullopt;
     std::memcpy(&head, received_.data(), sizeof head);
     const bool too_much = received_.size() > sizeof head + head.length;
-    const bool reads_on = head.kind != PastKind::read || (head.to > asked_range_.offset && head.to <= asked_range_.end);
+    const bool in_range = head.to > asked_range_.offset && head.to <= asked_range_.end;
+    const bool reads_on = head.kind != PastKind::read || in_range;
     if (!is_asked_ || !is_answer(head) || too_much || !reads_on) {
         stop();
         return std::nullopt;
@@ -1216,11 +1232,11 @@ std::optional<PastAnswer> Past::receive() {
     return answer;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 6. What a client says
 //
-// Bytes for the program, but for messages in a connection that begins with one, the hello. They come in pieces of any
-// size. FF is no byte of UTF-8, so that typed text never looks like a message:
+// Bytes for the program, but for messages in a connection that begins with one, the hello. They come in pieces of
+// any size. FF is no byte of UTF-8, so that typed text never looks like a message:
 //
 //   FF FF 's' 's'  rows, columns, x pixels, y pixels     16 bits each: the window, at first and whenever it changes.
 //                  Rows and columns 0: a client without a window. The x pixels say what it has come for (Purpose), and
@@ -1228,9 +1244,9 @@ std::optional<PastAnswer> Past::receive() {
 //   FF FF 'a' 'a'  length (16 bits), bytes               an answer: what the client's terminal sent by itself
 //   FF FF 'n' 'n'  length (16 bits), bytes               noise: the same of focus and mouse, which no program asked for
 //
-// The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to a
-// loopback port, and every line of an HTTP request would be a line typed into a shell.
-// ---------------------------------------------------------------------------------------------------------------------
+// The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to
+// a loopback port, and every line of an HTTP request would be a line typed into a shell.
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kHelloBytes = 12;
 constexpr std::string_view kHelloMagic = "\xFF\xFFss", kAnswerMagic = "\xFF\xFF" "aa", kNoiseMagic = "\xFF\xFFnn";
@@ -1241,8 +1257,8 @@ constexpr std::size_t kOpeningBytes = 8 << 10;            // and how many of the
 /// What the first bytes of a connection are. `undecided`: more could make it a hello (`incomplete`) or foreign.
 enum class Opening { plain, hello, incomplete, undecided, foreign };
 
-/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods with
-/// an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
+/// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods
+/// with an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
 Opening classify_http(std::string_view bytes) {
     constexpr std::array<std::string_view, 9> kMethods = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
                                                           "OPTIONS ", "CONNECT ", "TRACE ", "PATCH "};
@@ -1264,8 +1280,9 @@ Opening classify_http(std::string_view bytes) {
     return kVersionName.starts_with(rest) ? Opening::undecided : Opening::plain;
 }
 
-/// Whether `bytes` begin a TLS handshake record (RFC 8446, section 5.1: 22, 3, 0..4, length, client hello) or a STUN
-/// message (RFC 8489, section 5: type, length, magic cookie; over TCP perhaps behind a length of its own, RFC 4571).
+/// Whether `bytes` begin a TLS handshake record (RFC 8446, section 5.1: 22, 3, 0..4, length, client hello) or a
+/// STUN message (RFC 8489, section 5: type, length, magic cookie; over TCP perhaps behind a length of its own, RFC
+/// 4571).
 Opening classify_binary(std::string_view bytes) {
     constexpr std::string_view kCookie = "\x21\x12\xA4\x42";
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
@@ -1324,8 +1341,8 @@ struct Said {
     winsize window{};
 };
 
-/// Tells what a client has said from its bytes, in pieces of any size. Keeps at most kOpeningBytes at first, then the
-/// beginning of one message: 64 KiB.
+/// Tells what a client has said from its bytes, in pieces of any size. Keeps at most kOpeningBytes at first, then
+/// the beginning of one message: 64 KiB.
 class ClientInput {
 public:
     /// Takes what has been received; appends what it comes to, in the order in which it was sent.
@@ -1391,7 +1408,8 @@ private:
         held_.erase(0, held_.size() - rest.size());
     }
 
-    /// How long the message is that `bytes` begin with: more than there are of them when it is cut, 0 when it is none.
+    /// How long the message is that `bytes` begin with: more than there are of them when it is cut, 0 when it is
+    /// none.
     static std::size_t message_length(std::string_view bytes) {
         const std::string_view magic = bytes.substr(0, kMagicBytes);
         if (magic == kHelloMagic) return kHelloBytes;
@@ -1421,10 +1439,11 @@ private:
     std::string held_;  // what could not be told yet
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 7. A client
 //
-// A client owns its socket, and is two machines: what it is sent, and what it says. The session asks both, and decides.
+// A client owns its socket, and is two machines: what it is sent, and what it says. The session asks both, and
+// decides.
 //
 //                 its hello has come,                the helper has            all of it
 //                 or 200 ms went by                  answered                  is sent
@@ -1436,9 +1455,9 @@ private:
 //                                                                                                  │
 //     any ── last words: goodbye, its dismissal, what it asked for ──► leaving ──► gone  ◄─────────┘
 //
-// A send(2) may take a part: then the cursor, or what is left of the past, stands in the middle, and select(2) tells
-// when there is room for more. All sends are here: send_past(), send_live(), send_last_words().
-// ---------------------------------------------------------------------------------------------------------------------
+// A send(2) may take a part: then the cursor, or what is left of the past, stands in the middle, and select(2)
+// tells when there is room for more. All sends are here: send_past(), send_live(), send_last_words().
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr int kSocketBytes = 128 << 10;         // what the kernel keeps for a client: see Client()
 constexpr seconds kPaceGrace{1};                // a client that took nothing for so long paces nobody
@@ -1486,8 +1505,9 @@ public:
     Client(std::uint64_t id, Fd socket, bool viewer, std::uint64_t position, Clock::time_point now)
         : id_(id), socket_(std::move(socket)), input_(viewer ? Input::discarded : Input::typing), cursor_(position),
           came_(now), progress_(now) {
-        // A send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to 4 MiB (tcp(7),
-        // tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be seen.
+        // A send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to 4 MiB
+        // (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be
+        // seen.
         const int on = 1;
         ::setsockopt(fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // an echo does not wait for more (tcp(7))
         ::setsockopt(fd(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a machine that has vanished is noticed
@@ -1578,8 +1598,8 @@ public:
     [[nodiscard]] bool had_bytes() const { return had_bytes_; }
     [[nodiscard]] bool has_fallen_out(const Ring &ring) const { return is(Output::live) && cursor_ < ring.tail(); }
 
-    /// Its past is to be made. A terminal is painted as it stands at `offset` of the stream or later, a pipe gets the
-    /// bytes from its cursor on.
+    /// Its past is to be made. A terminal is painted as it stands at `offset` of the stream or later, a pipe gets
+    /// the bytes from its cursor on.
     void ask(std::uint64_t offset, Clock::time_point now) {
         output_ = Output::asked;
         asked_at_ = offset;
@@ -1624,7 +1644,8 @@ public:
         if (most) leave_by_ = now + *most;
         progress_ = now;
     }
-    /// What a push, an end and an alone are told, at once: it fits into a socket's buffer that has had nothing else.
+    /// What a push, an end and an alone are told, at once: it fits into a socket's buffer that has had nothing
+    /// else.
     void acknowledge() const { ::send(fd(), kTaken.data(), kTaken.size(), MSG_DONTWAIT); }
 
     /// Sends what there is for it, as much as its socket takes; from one state to the next, as far as it goes.
@@ -1668,14 +1689,15 @@ public:
     }
 
 private:
-    /// Its first bytes may come late, when it has been taken for a raw client: then it is what they say after all. What
-    /// it has had as a terminal it has had; a terminal is painted anew, at its size.
+    /// Its first bytes may come late, when it has been taken for a raw client: then it is what they say after all.
+    /// What it has had as a terminal it has had; a terminal is painted anew, at its size.
     void hear_purpose(Clock::time_point now) {
         const bool is_late = now >= came_ + kOpeningGrace;
         const bool asks = is_a(Purpose::push) || !counts();
         if (asks && !is(Output::leaving)) output_ = Output::silent;
-        else if (is_late && is_a(Purpose::window) && (is(Output::live) || is(Output::past))) output_ = Output::undecided;
-        else if (is_a(Purpose::pipe) && is(Output::asked)) output_ = Output::undecided;
+        const bool was_painted = is_a(Purpose::window) && (is(Output::live) || is(Output::past));
+        if (asks) return;
+        if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked))) output_ = Output::undecided;
     }
 
     /// Sends, and keeps account. Gives how many bytes were taken.
@@ -1715,8 +1737,8 @@ private:
         cursor_ += send_parts(parts.data(), parts.size(), ring.head() - cursor_, now);
     }
 
-    /// A socket that is closed with something unread in it sends a reset, which destroys what is on its way: so our side
-    /// is ended, and the close comes when the kernel has delivered all.
+    /// A socket that is closed with something unread in it sends a reset, which destroys what is on its way: so
+    /// our side is ended, and the close comes when the kernel has delivered all.
     void send_last_words(Clock::time_point now) {
         if (has_shut_down_) return;
         if (!words_.empty()) {
@@ -1757,13 +1779,13 @@ private:
     Clock::time_point progress_;   // when it last took something, or had nothing to take
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 8. Listening
 //
 // A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
-// accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask at
-// bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
-// ---------------------------------------------------------------------------------------------------------------------
+// accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask
+// at bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
+// ----------------------------------------------------------------------------------------------------------------
 
 // >>> session names: the same in shim.cpp and attach.cpp
 /// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
@@ -1908,8 +1930,8 @@ std::string absolute(std::string path) {
     return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
-/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2): fcntl(2)
-/// locks for writing only what is open for writing, as no folder can be.
+/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2):
+/// fcntl(2) locks for writing only what is open for writing, as no folder can be.
 bool lock_folder(int folder) {
     for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
         if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
@@ -1919,8 +1941,8 @@ bool lock_folder(int folder) {
     return true;
 }
 
-/// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands there,
-/// or "". Only a socket is ever taken for stale, never another file.
+/// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands
+/// there, or "". Only a socket is ever taken for stale, never another file.
 std::string clear_stale(const sockaddr_un &address) {
     struct stat file{};
     if (::lstat(address.sun_path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
@@ -1941,8 +1963,8 @@ public:
     Listener &operator=(const Listener &) = delete;
     ~Listener() { close(); }
 
-    /// Listens at ADDRESS, which its user calls `text` and which has been resolved. Gives 0, or with a message the exit
-    /// status.
+    /// Listens at ADDRESS, which its user calls `text` and which has been resolved. Gives 0, or with a message the
+    /// exit status.
     int open(const std::string &text, const Resolved &found, bool allow_remote) {
         std::string why = found.why;
         for (const SocketAddress &address : found.addresses) {
@@ -1959,7 +1981,8 @@ public:
         return found.malformed ? kExitUsage : kExitFailed;
     }
 
-    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a message.
+    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a
+    /// message.
     void renew() {
         struct stat file{};
         if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
@@ -2031,14 +2054,14 @@ private:
     struct stat file_{};  // which file it was when we made it
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 9. Who may come in
 //
-// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback interface
-// Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in constant time): the
-// peer's own socket has an owner, and, as long as a process holds it, an inode. A peer that is not in the table is on
-// another machine, or has gone.
-// ---------------------------------------------------------------------------------------------------------------------
+// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback
+// interface Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in
+// constant time): the peer's own socket has an owner, and, as long as a process holds it, an inode. A peer that is
+// not in the table is on another machine, or has gone.
+// ----------------------------------------------------------------------------------------------------------------
 
 // >>> the owner of a TCP socket: the same in shim.cpp and attach.cpp
 /// Whether a process of this user may be talked to: it is our own, or root's.
@@ -2151,7 +2174,8 @@ Ends ends_of(int fd) {
 
 class Gate {
 public:
-    /// Gets ready to ask about TCP peers; false with a message. `allow_remote`: peers on other machines come in too.
+    /// Gets ready to ask about TCP peers; false with a message. `allow_remote`: peers on other machines come in
+    /// too.
     bool open(bool allow_remote) {
         allow_remote_ = allow_remote;
         table_ = open_tcp_table();
@@ -2170,7 +2194,8 @@ public:
         return owner.is_absent() && allow_remote_;
     }
 
-    /// Whether no process holds the other end any more, though it said only that it will send nothing (shutdown(2)).
+    /// Whether no process holds the other end any more, though it said only that it will send nothing
+    /// (shutdown(2)).
     [[nodiscard]] bool has_left(int fd) const {
         pollfd entry{.fd = fd, .events = 0, .revents = 0};
         if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
@@ -2186,17 +2211,18 @@ private:
     bool allow_remote_ = false;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 10. The narrator (--explain)
 //
-// Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event, indented
-// by who acts. The session's texts stand where the thing happens; here are those about the line discipline. The narrator
-// looks, and changes nothing: a standard error that takes nothing costs lines, and makes the session wait for none.
+// Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event,
+// indented by who acts. The session's texts stand where the thing happens; here are those about the line
+// discipline. The narrator looks, and changes nothing: a standard error that takes nothing costs lines, and makes
+// the session wait for none.
 //
-// The kernel does not tell when a program changes its pty. The narrator looks once a turn and before each write to the
-// master, so that a key is explained by the settings that it meets; a change and its opposite between two looks are
-// not seen.
-// ---------------------------------------------------------------------------------------------------------------------
+// The kernel does not tell when a program changes its pty. The narrator looks once a turn and before each write to
+// the master, so that a key is explained by the settings that it meets; a change and its opposite between two
+// looks are not seen.
+// ----------------------------------------------------------------------------------------------------------------
 
 enum class Actor { shim, kernel, program, client };
 
@@ -2257,8 +2283,9 @@ bool is_secret(const termios &settings) { return (settings.c_lflag & (ICANON | E
 
 class Narrator {
 public:
-    /// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and make us wait with the
-    /// rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened once more.
+    /// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and make us wait with
+    /// the rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened once
+    /// more.
     void listen() {
         std::array<char, PATH_MAX> name{};
         if (::ttyname_r(STDERR_FILENO, name.data(), name.size()) == 0)
@@ -2398,21 +2425,23 @@ private:
     pid_t foreground_ = -1;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 11. The session and its loop
 //
 // Nothing here waits but pselect(2): the master is O_NONBLOCK, sockets are asked with MSG_DONTWAIT for each call.
-// (poll(2) and epoll(7) would do the same. select(2) is what the original used, is the same on all systems, and costs
-// nothing that counts at some dozens of descriptors; its bound, FD_SETSIZE, is checked where clients come in.)
+// (poll(2) and epoll(7) would do the same. select(2) is what the original used, is the same on all systems, and
+// costs nothing that counts at some dozens of descriptors; its bound, FD_SETSIZE, is checked where clients come
+// in.)
 //
-// Signals are blocked but inside pselect(2), whose mask lets them in: their handlers set flags, and the loop looks at
-// these when it returns. With plain select(2) a signal between the look and the call would be forgotten until something
-// else wakes the loop (select(2), 'The self-pipe trick'); pselect(2) changes the mask and waits in one step (POSIX).
+// Signals are blocked but inside pselect(2), whose mask lets them in: their handlers set flags, and the loop looks
+// at these when it returns. With plain select(2) a signal between the look and the call would be forgotten until
+// something else wakes the loop (select(2), 'The self-pipe trick'); pselect(2) changes the mask and waits in one
+// step (POSIX).
 //
-// Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the pacing
-// client is kPaceBytes behind, the master is not read. Neither waits for the other: a large paste into a program that
-// is itself waiting for its output to be taken would else be a deadlock.
-// ---------------------------------------------------------------------------------------------------------------------
+// Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the
+// pacing client is kPaceBytes behind, the master is not read. Neither waits for the other: a large paste into a
+// program that is itself waiting for its output to be taken would else be a deadlock.
+// ----------------------------------------------------------------------------------------------------------------
 
 struct Options {
     std::string self;            // argv[0]
@@ -2481,8 +2510,8 @@ sigset_t block_signals() {
     return inside;
 }
 
-/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor is
-/// always ready, no signal would ever come through.
+/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor
+/// is always ready, no signal would ever come through.
 void let_signals_in(const sigset_t &inside) {
     sigset_t before;
     ::sigprocmask(SIG_SETMASK, &inside, &before);
@@ -2519,8 +2548,8 @@ struct Timers {
 class Session {
 public:
     // Starting, in section 13.
-    /// Makes everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status; then
-    /// nothing that was made stays. `caller`: a socket whose other end the caller of this command has, or -1.
+    /// Makes everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status;
+    /// then nothing that was made stays. `caller`: a socket whose other end the caller of this command has, or -1.
     int start(const Options &options, int caller);
     /// The line that tells the caller that all is well.
     [[nodiscard]] std::string readiness() const;
@@ -2549,8 +2578,8 @@ public:
             }
             const Clock::duration slept = Clock::now() - std::exchange(now_, Clock::now());
 
-            // Dispatch: signals, what is due, new clients, clients -> program, program -> recording and ring. In this
-            // order: a client that has connected before the program printed gets that as live bytes.
+            // Dispatch: signals, what is due, new clients, clients -> program, program -> recording and ring. In
+            // this order: a client that has connected before the program printed gets that as live bytes.
             handle_signals();
             handle_timers(slept);
             for (Listener *listener : {&listener_, &view_listener_})
@@ -2561,8 +2590,8 @@ public:
             if (is_running() && FD_ISSET(pty_.master(), &readable)) read_master();
             recorder_.commit();  // before any client gets a byte of it
 
-            // Flush: the past moves on, and each client gets what it has room for. Clients that are gone are forgotten
-            // here alone, as loops over the clients run everywhere else.
+            // Flush: the past moves on, and each client gets what it has room for. Clients that are gone are
+            // forgotten here alone, as loops over the clients run everywhere else.
             if (past_.is_running() && past_.fd() >= 0 && FD_ISSET(past_.fd(), &readable)) hear_helper();
             for (Client &client : clients_)
                 if (client.is_open() && (!client.is_blocked() || FD_ISSET(client.fd(), &writable))) serve(client);
@@ -2644,8 +2673,8 @@ private:
             if (client.is_open()) look_at(client);
     }
 
-    /// What no descriptor tells of a client: that it takes something, slowly; that it has gone while its input waits;
-    /// that its first bytes were the beginning of nothing.
+    /// What no descriptor tells of a client: that it takes something, slowly; that it has gone while its input
+    /// waits; that its first bytes were the beginning of nothing.
     void look_at(Client &client) {
         if (Timers::due(client.settles_at(), now_)) settle(client);
         const bool leaves = client.is(Output::leaving) || is_over();
@@ -2662,7 +2691,9 @@ private:
     /// When the loop is to turn though nothing happens.
     void set_look_timer() {
         timers_.look = past_.next_look(now_);
-        const auto look_at = [this](Clock::time_point when) { timers_.look = std::min(when, timers_.look.value_or(when)); };
+        const auto look_at = [this](Clock::time_point when) {
+            timers_.look = std::min(when, timers_.look.value_or(when));
+        };
         if (narrator_.is_on()) look_at(now_ + kLookTick);
         if (const auto start = start_time()) look_at(*start);
         const bool waits = is_running() && must_wait();
@@ -2678,13 +2709,14 @@ private:
 
     // --- output: program -> recording and ring ---
 
-    /// A turn of output: reads and publishes piece by piece; then the recording gets all of it with one write(2), and
-    /// each client with one sendmsg(2).
+    /// A turn of output: reads and publishes piece by piece; then the recording gets all of it with one write(2),
+    /// and each client with one sendmsg(2).
     ///
-    /// A read of the master gives at most 4,095 bytes: the line discipline's buffer holds 4,096, and the last place is
-    /// kept for the end of a line (n_tty.c in the kernel). A kernel worker has put them there; it puts the next ones
-    /// there while we are busy with these, so in a flood no read has to wait. But one that finds nothing waits for the
-    /// worker, which costs more than it brings: so a short piece, an echo say, goes out by itself.
+    /// A read of the master gives at most 4,095 bytes: the line discipline's buffer holds 4,096, and the last
+    /// place is kept for the end of a line (n_tty.c in the kernel). A kernel worker has put them there; it puts
+    /// the next ones there while we are busy with these, so in a flood no read has to wait. But one that finds
+    /// nothing waits for the worker, which costs more than it brings: so a short piece, an echo say, goes out by
+    /// itself.
     ///
     /// False when there was nothing to read; errno tells why.
     bool read_master() {
@@ -2718,8 +2750,8 @@ private:
                                         count_of(clients_.size(), "client"));
     }
 
-    /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the last
-    /// read. Bounded, as a grandchild may print for ever.
+    /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the
+    /// last read. Bounded, as a grandchild may print for ever.
     int drain() {
         for (const std::uint64_t end = ring_.head() + kDrainBytes; ring_.head() < end;) {
             errno = 0;  // the end of file sets none
@@ -2733,11 +2765,12 @@ private:
     /// Whether a client that falls out of the ring could be given later what it missed.
     [[nodiscard]] bool can_bring_up(const Client &client) const {
         if (!past_.is_possible()) return false;
-        return client.has_terminal() ? recorder_.start_of_stream().has_value() : recorder_.holds_from(ring_.tail());
+        if (client.has_terminal()) return recorder_.start_of_stream().has_value();
+        return recorder_.holds_from(ring_.tail());
     }
 
-    /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard output
-    /// is waited for without a limit, as in a pipeline, when nothing could bring it up later.
+    /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard
+    /// output is waited for without a limit, as in a pipeline, when nothing could bring it up later.
     [[nodiscard]] bool paces(const Client &client) const {
         const bool may = client.is_open() && (client.is_typing() || client.is_copier());
         const bool follows = client.is(Output::live) || client.is(Output::past);
@@ -2746,8 +2779,8 @@ private:
         return !waits || client.makes_progress(now_) || (client.is_copier() && !can_bring_up(client));
     }
 
-    /// The position that paces the program: that of the fastest client, as the others can be brought up; but no more
-    /// than that of one that cannot. None: nothing paces it.
+    /// The position that paces the program: that of the fastest client, as the others can be brought up; but no
+    /// more than that of one that cannot. None: nothing paces it.
     [[nodiscard]] std::optional<std::uint64_t> pace_position() const {
         std::optional<std::uint64_t> fastest, slowest;
         for (const Client &client : clients_) {
@@ -2758,8 +2791,8 @@ private:
         return slowest ? slowest : fastest;
     }
 
-    /// Whether the program must wait: for its clients; for a paint that a terminal waits for, a second at most; or for
-    /// the model, when the tail has grown too large.
+    /// Whether the program must wait: for its clients; for a paint that a terminal waits for, a second at most; or
+    /// for the model, when the tail has grown too large.
     [[nodiscard]] bool must_wait() const {
         for (const Client &client : clients_)
             if (client.is_open() && client.is(Output::asked) && client.has_terminal() && client.is_typing() &&
@@ -2792,9 +2825,9 @@ private:
         if (is_over() && done) say_goodbye(client);
     }
 
-    /// A client's first state, as soon as its hello tells what it shows the output on (section 7 of the contract): a
-    /// terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. A client
-    /// that came before the first byte needs nothing.
+    /// A client's first state, as soon as its hello tells what it shows the output on (section 7 of the contract):
+    /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. A
+    /// client that came before the first byte needs nothing.
     void decide(Client &client) {
         if (client.is_a(Purpose::push)) return client.stay_silent();
         const bool knows_all = client.cursor() == 0 && !client.had_bytes();
@@ -2809,8 +2842,8 @@ private:
         client.ask(0, now_);
     }
 
-    /// The client has fallen out of the ring. A terminal is painted, as its user wants to see now; a pipe gets what it
-    /// has missed. When nothing holds that, a byte of it is lost, and the session is over for it.
+    /// The client has fallen out of the ring. A terminal is painted, as its user wants to see now; a pipe gets
+    /// what it has missed. When nothing holds that, a byte of it is lost, and the session is over for it.
     void ask_again(Client &client) {
         if (client.has_terminal()) return ask_for_paint(client);
         if (can_give_bytes(client.cursor())) {
@@ -2853,8 +2886,8 @@ private:
 
     // --- the past ---
 
-    /// Asks the helper the next question, when it has answered the last one. First the paints that can be made now, then
-    /// reading, then pipes in turn.
+    /// Asks the helper the next question, when it has answered the last one. First the paints that can be made
+    /// now, then reading, then pipes in turn.
     void ask_helper() {
         if (past_.is_asked()) return;
         const Client *terminal = nullptr, *pipe = nullptr;
@@ -2939,8 +2972,8 @@ private:
 
     // --- input: clients -> program ---
 
-    /// Reads what the client has sent, whatever the queue is like: its hello, a new size and its end are news at any
-    /// time. What it types waits with it, and when that is full, in its socket.
+    /// Reads what the client has sent, whatever the queue is like: its hello, a new size and its end are news at
+    /// any time. What it types waits with it, and when that is full, in its socket.
     void read_client(Client &client) {
         std::vector<Said> said;
         const Purpose before = client.purpose();
@@ -3007,7 +3040,8 @@ private:
         hear(client, said);
     }
 
-    /// A client that comes at the program's size takes the size of its pixels over, too: the program notices nothing.
+    /// A client that comes at the program's size takes the size of its pixels over, too: the program notices
+    /// nothing.
     void hear_window(Client &client, const winsize &window) {
         if (!client.is_typing() || client.is(Output::deaf)) return;
         tell_window(client, window);
@@ -3017,8 +3051,8 @@ private:
         follow_window();
     }
 
-    /// The client will send nothing more. What it has typed does not wait for room: it may have left, and would not come
-    /// back to it. A push is told that all of it is here.
+    /// The client will send nothing more. What it has typed does not wait for room: it may have left, and would
+    /// not come back to it. A push is told that all of it is here.
     void hear_end(Client &client) {
         const bool left = client.is(Output::deaf) || gate_.has_left(client.fd());
         if (!left || !client.has_cut_message()) settle(client);  // a client that vanished in a message typed nothing
@@ -3030,10 +3064,10 @@ private:
         if (left || client.is_a(Purpose::push)) drop(client);
     }
 
-    /// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of them
-    /// does not keep out the Ctrl-C of another. The master takes what the terminal has room for, and may take a part.
-    /// Not so while it edits lines (ICANON): then the kernel takes all, and keeps 4,095 bytes of a line and its end
-    /// (termios(3)).
+    /// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of
+    /// them does not keep out the Ctrl-C of another. The master takes what the terminal has room for, and may take
+    /// a part. Not so while it edits lines (ICANON): then the kernel takes all, and keeps 4,095 bytes of a line
+    /// and its end (termios(3)).
     void write_input() {
         const auto queue_all = [this] {
             if (input_.size() >= kInputBytes) return;
@@ -3050,7 +3084,8 @@ private:
         queue_all();  // or a queue that is empty now would not be looked at again
     }
 
-    /// Into the queue for the program, and with --record-input into the recording: not what is typed unseen, a password.
+    /// Into the queue for the program, and with --record-input into the recording: not what is typed unseen, a
+    /// password.
     void queue_typed(Client &client) {
         if (!client.has_typed()) return;
         const std::string typed = client.take_typed();
@@ -3064,13 +3099,13 @@ private:
     [[nodiscard]] const Client *leader() const {
         const Client *leader = nullptr;
         for (const Client &client : clients_)
-            if (client.is_open() && client.can_lead() && (leader == nullptr || client.activity() > leader->activity()))
-                leader = &client;
+            if (client.is_open() && client.can_lead())
+                if (leader == nullptr || client.activity() > leader->activity()) leader = &client;
         return leader;
     }
 
-    /// Gives the program the leader's window. The kernel sends SIGWINCH when it is another one; that is input to the
-    /// program (some end, run a command, or take it for a key), so there is none without need.
+    /// Gives the program the leader's window. The kernel sends SIGWINCH when it is another one; that is input to
+    /// the program (some end, run a command, or take it for a key), so there is none without need.
     void follow_window() {
         const Client *first = leader();
         if (first == nullptr || is_over() || same_window(first->window(), pty_.size())) return;
@@ -3099,8 +3134,8 @@ private:
 
     // --- clients come and go ---
 
-    /// Accepts waiting clients, `most` of them. A descriptor that select(2) could not hold is refused at once; so is
-    /// a client for whom there is none at all, by means of the spare one.
+    /// Accepts waiting clients, `most` of them. A descriptor that select(2) could not hold is refused at once; so
+    /// is a client for whom there is none at all, by means of the spare one.
     void accept_from(const Listener &listener, int most) {
         sweep_those_who_left();
         for (int i = 0; i < most; ++i) {
@@ -3143,8 +3178,8 @@ private:
         }
     }
 
-    /// Clients that shut down their sending side and then left altogether: nothing tells us (select(2) shows both alike)
-    /// until we send, so they are looked for when another client comes.
+    /// Clients that shut down their sending side and then left altogether: nothing tells us (select(2) shows both
+    /// alike) until we send, so they are looked for when another client comes.
     void sweep_those_who_left() {
         for (Client &client : clients_) {
             if (!client.is_open() || client.input() != Client::Input::ended) continue;
@@ -3194,7 +3229,8 @@ private:
 
     // --- the program ---
 
-    /// With --wait: when the program is to start. As soon as a client has said something, or some time after it came.
+    /// With --wait: when the program is to start. As soon as a client has said something, or some time after it
+    /// came.
     [[nodiscard]] std::optional<Clock::time_point> start_time() const {
         std::optional<Clock::time_point> first;
         if (phase_ != Phase::waiting) return first;
@@ -3224,8 +3260,8 @@ private:
                        "exec(3)");
     }
 
-    /// The program has the caller's folder; the daemon, which lives for long, keeps no file system busy (umount(8)). From
-    /// now on every path has to be absolute.
+    /// The program has the caller's folder; the daemon, which lives for long, keeps no file system busy
+    /// (umount(8)). From now on every path has to be absolute.
     static void leave_folder() { [[maybe_unused]] const int result = ::chdir("/"); }
 
     /// Collects the children that have ended: the program, the helper, the copier.
@@ -3242,10 +3278,10 @@ private:
         }
     }
 
-    /// The end of the session: the program is gone, its last output is read to the last byte, then all clients are told.
-    /// With our slave closed the master gives what is left and then EIO (Linux) or 0 (BSD, macOS), or EAGAIN while a
-    /// grandchild holds another. It is read before that, too: macOS and FreeBSD throw away what is unread when the last
-    /// slave closes.
+    /// The end of the session: the program is gone, its last output is read to the last byte, then all clients are
+    /// told. With our slave closed the master gives what is left and then EIO (Linux) or 0 (BSD, macOS), or EAGAIN
+    /// while a grandchild holds another. It is read before that, too: macOS and FreeBSD throw away what is unread
+    /// when the last slave closes.
     void program_ended(const Ending &ending) {
         ending_ = ending;
         if (phase_ == Phase::running) {
@@ -3283,9 +3319,9 @@ private:
         narrator_.tell(Actor::kernel, what, "pty(7)");
     }
 
-    /// SIGTERM, SIGINT or SIGQUIT, or an *end*: the program is asked to end, and has the grace for it. The next one does
-    /// not wait: it kills at once, and in the farewell drops clients that are still owed something. However the program
-    /// and the clients behave, timers_.over is the end.
+    /// SIGTERM, SIGINT or SIGQUIT, or an *end*: the program is asked to end, and has the grace for it. The next
+    /// one does not wait: it kills at once, and in the farewell drops clients that are still owed something.
+    /// However the program and the clients behave, timers_.over is the end.
     void end(int number) {
         const bool again = timers_.over.has_value();
         const seconds grace = again ? seconds(0) : options_.grace;
@@ -3306,8 +3342,9 @@ private:
         pty_.signal(SIGCONT, true);  // a stopped process learns of it when it goes on
     }
 
-    /// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal. Neither
-    /// helps against one that the kernel holds in a system call (a dead network disk): then the session ends without it.
+    /// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal.
+    /// Neither helps against one that the kernel holds in a system call (a dead network disk): then the session
+    /// ends without it.
     void kill_program() {
         timers_.give_up = now_ + kReapGrace;
         pty_.signal(SIGKILL, true);
@@ -3352,9 +3389,9 @@ private:
     Timers timers_;
 };
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 12. The command line
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
     "Usage: shim [OPTION]... ADDRESS PROGRAM [ARG]...\n"
@@ -3384,7 +3421,8 @@ constexpr char kUsage[] =
     "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that is\n"
     "all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up.\n"
     "SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it has been removed.\n"
-    "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
+    "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not start,\n"
+    "126 PROGRAM cannot be executed, 127 it was not found.\n";
 
 /// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.
 std::optional<std::uint64_t> parse_size(std::string_view text) {
@@ -3461,8 +3499,8 @@ bool set_option(int option, const char *value, Options &options) {
     }
 }
 
-/// Reads the command line into `options`. Gives an exit status when there is nothing more to do: after a usage error
-/// (one line on standard error), --help or --version.
+/// Reads the command line into `options`. Gives an exit status when there is nothing more to do: after a usage
+/// error (one line on standard error), --help or --version.
 std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
     static const option kLong[] = {
         {"record", required_argument, nullptr, 'r'},     {"no-record", no_argument, nullptr, 'n'},
@@ -3505,12 +3543,13 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
     return std::nullopt;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 // 13. Starting
 //
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
-// caller waits for its readiness line on a socket pair, or for its end. A lock taken before the fork would not survive it.
-// ---------------------------------------------------------------------------------------------------------------------
+// caller waits for its readiness line on a socket pair, or for its end. A lock taken before the fork would not
+// survive it.
+// ----------------------------------------------------------------------------------------------------------------
 
 /// Whether execve(2) would take `file`; if not, errno says why.
 bool is_executable(const std::string &file) {
@@ -3546,8 +3585,8 @@ winsize first_window() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. Raw mode is nobody's
-/// wish: it tells of a program in the middle of something.
+/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. Raw mode is
+/// nobody's wish: it tells of a program in the middle of something.
 std::optional<termios> first_settings() {
     termios settings{};
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -3619,8 +3658,9 @@ bool make_folders(const std::string &path) {
     return true;
 }
 
-/// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is found
-/// years later, made if need be; else in the current one. Gives "" with a message when there is no such folder.
+/// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is
+/// found years later, made if need be; else in the current one. Gives "" with a message when there is no such
+/// folder.
 std::string Session::default_name() const {
     if (!is_session_name(options_.address)) return "shim-" + listener_.label() + "-" + utc_now();
     const std::string folder = records_folder();
@@ -3631,7 +3671,8 @@ std::string Session::default_name() const {
     return "";
 }
 
-/// Makes the recording: FILE, or a file of a name that nobody else has. Gives 0, or with a message the exit status.
+/// Makes the recording: FILE, or a file of a name that nobody else has. Gives 0, or with a message the exit
+/// status.
 int Session::open_recording(const std::string &header) {
     const std::uint64_t least = header.size() + Recorder::kReserve;
     if (options_.max_record < least) {
@@ -3652,7 +3693,8 @@ int Session::open_recording(const std::string &header) {
     return 0;
 }
 
-/// Whether a session is wanted still: neither has a signal come since the start, nor was the caller ended meanwhile.
+/// Whether a session is wanted still: neither has a signal come since the start, nor was the caller ended
+/// meanwhile.
 bool Session::is_wanted(int caller) const {
     let_signals_in(inside_);
     if (g_signals.end != 0 || g_signals.hang_up != 0) return false;
@@ -3695,7 +3737,8 @@ int Session::start(const Options &options, int caller) {
     return 0;
 }
 
-/// What the program finds in its environment. SHIM_OUTER tells `attach` in which sessions it runs, this one included.
+/// What the program finds in its environment. SHIM_OUTER tells `attach` in which sessions it runs, this one
+/// included.
 void Session::set_environment() const {
     const char *outer = std::getenv("SHIM_OUTER");
     const std::string sessions = outer != nullptr && *outer != '\0' ? std::string(outer) + "\n" : "";
@@ -3720,8 +3763,8 @@ std::string Session::readiness() const {
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
-/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Ctrl-C, and a service manager's
-/// signal to all processes of the session, mean the program: its last words are still to come.
+/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Ctrl-C, and a service
+/// manager's signal to all processes of the session, mean the program: its last words are still to come.
 [[noreturn]] void become_copier(int socket) {
     ::dup2(socket, STDIN_FILENO);
     reset_signals();
@@ -3777,8 +3820,8 @@ bool close_inherited() {
     return true;
 }
 
-/// The caller's part, which ends with the status that the start has earned: passes the daemon's readiness line on, and
-/// tells the daemon so.
+/// The caller's part, which ends with the status that the start has earned: passes the daemon's readiness line on,
+/// and tells the daemon so.
 [[noreturn]] void await_daemon(pid_t daemon, int from_daemon, bool quiet) {
     std::array<char, 4096> bytes;
     std::string line;
@@ -3797,8 +3840,8 @@ bool close_inherited() {
 
 /// Forks the daemon. There, gives a socket to the caller, who stays inside.
 ///
-/// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of what
-/// the books have a daemon do besides (daemon(3), daemon(7)):
+/// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of
+/// what the books have a daemon do besides (daemon(3), daemon(7)):
 ///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a terminal
 ///     may get it for its controlling one (POSIX, section 11.1.3). Here openpty(3) alone opens one, with O_NOCTTY;
 ///   * chdir(2) to / comes later, when the program has started in the caller's folder: leave_folder();
@@ -3821,9 +3864,9 @@ Fd fork_daemon(bool quiet) {
     return Fd(close_on_exec(ends[1]));
 }
 
-/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see their
-/// end, and `line` tells that the session is ready. True when the caller has told it on: one that was ended before
-/// (Ctrl-C) knows of no session, and there must be none.
+/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see
+/// their end, and `line` tells that the session is ready. True when the caller has told it on: one that was ended
+/// before (Ctrl-C) knows of no session, and there must be none.
 bool release_caller(const Fd &caller, const std::string &line) {
     const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -3834,8 +3877,8 @@ bool release_caller(const Fd &caller, const std::string &line) {
     return ::read(caller.get(), &taken, 1) == 1;
 }
 
-/// Ends this process as the program has ended: by the same signal, so that a shell or service manager sees it. No core
-/// file is ours to leave. As process 1, which no signal of its own ends, the status has to do.
+/// Ends this process as the program has ended: by the same signal, so that a shell or service manager sees it. No
+/// core file is ours to leave. As process 1, which no signal of its own ends, the status has to do.
 int end_as(const Ending &ending) {
     if (ending.signal == 0 || ::getpid() == 1) return ending.status();
 #if defined(PR_SET_DUMPABLE)

@@ -63,7 +63,7 @@ def test_attach_refuses_bad_addresses(pty):
 
 @pytest.mark.parametrize('argv', [
     [], ['0'], ['--'], ['-n'], ['-x', '0', 'true'], ['--no-such', '0', 'true'], ['-s'], ['-r'], ['--record'], ['-H'],
-    ['-v'], ['-m'], ['-nq', '0', 'true'], ['--wait=yes', '0', 'true'], ['--allow-remote=1', '0', 'true'], ['-']])
+    ['-v'], ['-m'], ['-nx', '0', 'true'], ['--wait=yes', '0', 'true'], ['--allow-remote=1', '0', 'true'], ['-']])
 def test_shim_usage_errors(pty, argv):
     """Missing operands, unknown options, options without their argument: usage, status 2, nothing started."""
     done = pty.run(SHIM, *argv, timeout=TIMEOUT)
