@@ -1,13 +1,14 @@
 """Fifty clients of all kinds that come and go at random beside a flood: for test_past.py some seconds, for `make soak` a
 minute each, with a recording, without one, and with a disk that is full for a while."""
+import base64
+import json
 import os
 import random
 import select
 import time
 
 from common import NO_WINDOW
-from harness import TIMEOUT, alive, goodbye, hello
-from oracles import Vterm, differences
+from harness import RECORD, TIMEOUT, alive, goodbye, hello
 from told import MIB, Told, descriptors, helpers, pattern, same, small_disk, until_calm
 
 COUNT, MOST = 50, 160 * MIB         # clients at a time; bytes of output
@@ -98,6 +99,14 @@ class Crowd:
             assert data[:4] == {'push': b'\xff\xffok', 'teller': b'\xff\xfftt'}[visitor.kind], data
         (visitor.client.close if self.dice.random() < 0.5 else visitor.client.reset)()
 
+    def painted(self, data):
+        with open(self.pty.path('seen.cast'), 'w', encoding='ascii') as file:
+            file.write('{"version": 2, "width": 80, "height": 24}\n')
+            file.write(json.dumps([0, 'b', base64.b64encode(data).decode()]) + '\n[0, "o", ""]\n')
+        run = self.pty.run(RECORD, 'paint', '-H', 'none', 'seen.cast', text=False)
+        assert run.returncode == 0
+        return run.stdout
+
     def check_pipe(self, kind, data):
         at = self.whole.find(data[:10_000])
         assert at >= 0, f'{kind}: begins with what was never printed: {data[:100]!r}'
@@ -121,7 +130,7 @@ class Crowd:
                 self.leave(visitor)
             self.turn()
 
-    def finish(self, vterm):
+    def finish(self):
         """Everybody who is here sees the end, and the same."""
         self.until(lambda: not self.waiting, lambda: 'the flood does not end')
         self.chunk(3 * MIB // 2)
@@ -131,11 +140,11 @@ class Crowd:
                                               and last[2:] not in v.data[-9000:]],
                        lambda last=last: f'{last}: not seen by ' + str([(v.kind, bytes(v.data[-60:])) for v in self.here
                                                                        if last[2:] not in v.data[-9000:]]))
-        wanted = vterm.state([bytes(self.window.data)], deep=False)
+        # As the model shows it: terminals differ about a wrap that is pending at a line feed, of which a flood has many.
+        wanted = self.painted(self.window.data)
         for visitor in self.here:
             if visitor.kind in TERMINALS:
-                found = differences(vterm.state([bytes(visitor.data)], deep=False), wanted, ('answers', 'scrolled'))
-                assert not found, (visitor.kind, found, bytes(visitor.data[:100]))
+                same(self.painted(visitor.data), wanted)
         for visitor in [v for v in self.here if v not in (self.pipe, self.window)]:
             self.leave(visitor)
         shim, program = self.told.shim, self.told.shim.program()
@@ -159,10 +168,8 @@ def crowd(pty, recording, seconds, seed):
         with open(filler, 'wb') as file:
             os.posix_fallocate(file.fileno(), 0, MOST * 2 - 16 * MIB)
         options, halfway = ['-r', os.path.join(disk, 'cast')], lambda: os.unlink(filler)
-    vterm = Vterm(Vterm.build(pty.folder))
-    pty.keep(vterm, vterm.end)
     here = Crowd(pty, options, seed)
     here.lossy |= recording == 'full disk'
     here.stay(seconds, halfway)
-    here.finish(vterm)
+    here.finish()
     return f'{recording}: {len(here.whole) // MIB} MiB, {here.count} clients'

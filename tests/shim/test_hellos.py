@@ -84,9 +84,9 @@ def test_hello_of_any_kind_may_come_in_pieces(pty, cut):
 def test_end_is_acknowledged_at_once_and_told_the_status(pty, where):
     """As SIGTERM ends it: the program has its time, and the others get what they get at any end."""
     script = 'trap "read x; echo bye; exit 3" TERM; echo READY; while :; do read x; done'
-    shim = pty.shim('-rcast', '-H', 'none', pty.path(where) if where == 'sock' else where, 'sh', '-c', script)
-    stays = pty.client(shim.address, NO_WINDOW + b'\n')
-    stays.read_until(b'\r\n')
+    shim = pty.shim('-rcast', '-w', pty.path(where) if where == 'sock' else where, 'sh', '-c', script)
+    stays = pty.client(shim.address, NO_WINDOW)
+    stays.read_until(b'READY\r\n')
     ends = pty.client(shim.address, END)
     assert ends.read_bytes(4) == OK and ends.nothing_comes(0.5) and alive(shim.pid)
     stays.send(b'\n')

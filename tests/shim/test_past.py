@@ -154,8 +154,9 @@ def test_past_does_not_depend_on_who_was_painted_when(pty):
     told = Told(pty, '-s', '120x24', '-rcast', pty.path('sock'))
     typist = pty.client(told.shim.address, hello(24, 120))
     for _ in range(2):
+        drain = Drain(typist, 240_000 * LINE)
         told.prints(LINES[:240_000 * LINE])
-        typist.read_bytes(240_000 * LINE)
+        drain.wait()
     told.prints(b''.join(b'%d' % (n % 10) * 100 + b'\r\n' for n in range(60)))
     for turn in range(3):
         typist.resize(24, 40)
