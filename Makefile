@@ -109,9 +109,9 @@ COMPLETION := $(addprefix $(BUILD)/completion/,bash zsh fish)
 man: $(MAN)
 completion: $(COMPLETION)
 
-$(BUILD)/man/%.1: $(BUILD)/% README.md tests/install/man.sh
+$(BUILD)/man/%.1: $(BUILD)/% README.md tests/install/bounds.md tests/install/man.sh
 	@mkdir -p $(@D)
-	tests/install/man.sh $(BUILD) $* README.md > $@
+	tests/install/man.sh $(BUILD) $* README.md tests/install/bounds.md > $@
 
 $(COMPLETION): $(BUILD)/completion/%: tests/install/completion.% tests/install/completion.sh $(PROGRAMS:%=$(BUILD)/%)
 	@mkdir -p $(@D)

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Writes the manual page of a program: what `PROGRAM --help` says, cut into the sections of a page, and those tables of
-# the README that a comment names for it (the section's title is in capitals; it takes the place of --help's own):
+# the README and of bounds.md that a comment names for it (the section's title is in capitals; it takes the place of --help's own):
 #     <!-- man shim attach: EXIT STATUS -->
 # POSIX sh and awk, for everybody who installs.
-#     man.sh FOLDER-OF-THE-PROGRAMS PROGRAM README > PAGE
+#     man.sh FOLDER-OF-THE-PROGRAMS PROGRAM README... > PAGE
 set -eu
-folder=$1 program=$2 readme=$3
+folder=$1 program=$2
+shift 2
 
 commands() {  # the commands of `record`, from its --help; nothing for the others
     "$folder/$program" --help | awk '/^  [a-z]+  / { print $1 }'
@@ -18,7 +19,7 @@ commands() {  # the commands of `record`, from its --help; nothing for the other
         "$folder/$program" "$command" --help
     done
     echo '@readme'
-    cat "$readme"
+    cat "$@"
 } | LC_ALL=C awk -v program="$program" -v version="$("$folder/$program" --version)" -v day="$(date -u +%Y-%m-%d)" '
 BEGIN {
     escape["\\"] = "\\e"; escape["-"] = "\\-"; escape["^"] = "\\(ha"; escape["~"] = "\\(ti"
@@ -228,7 +229,7 @@ END {
     for (i = 1; i <= 3; i++) if (all[i] != program) put(".BR " all[i] " (1),")
     put(".BR pty (7)")
     sub(/^[^ ]* /, "", version)
-    print ".\\\" Made from --help and README.md by tests/install/man.sh."
+    print ".\\\" Made from --help, README.md and bounds.md by tests/install/man.sh."
     print ".TH " toupper(program) " 1 " day " \"ptyme " version "\" \"User Commands\""
     for (i = 1; i <= sections; i++) printf ".SH \"%s\"\n%s", order[i], body[order[i]]
 }'

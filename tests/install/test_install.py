@@ -43,17 +43,23 @@ def help_of(pty, program, *command):
     return run.stdout
 
 
-def man(pty, program, readme='README.md'):
+TABLES = [os.path.join(ROOT, 'README.md'), os.path.join(ROOT, 'tests', 'install', 'bounds.md')]
+
+
+def man(pty, program, *tables):
     """The source of a manual page, made as the Makefile makes it."""
-    run = pty.run(os.path.join(ROOT, 'tests', 'install', 'man.sh'), BUILD, program, os.path.join(ROOT, readme))
+    run = pty.run(os.path.join(ROOT, 'tests', 'install', 'man.sh'), BUILD, program, *(tables or TABLES))
     assert (run.returncode, run.stderr) == (0, '')
     return run.stdout
 
 
 def given_by_readme(program):
-    """The sections of a page that tables of the README are."""
-    with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as f:
-        return re.findall(rf'^<!-- man [^:]*\b{program}\b[^:]*: (.*) -->', f.read(), re.M)
+    """The sections of a page that tables of the README and of bounds.md are."""
+    text = ''
+    for name in TABLES:
+        with open(name, encoding='utf-8') as f:
+            text += f.read()
+    return re.findall(rf'^<!-- man [^:]*\b{program}\b[^:]*: (.*) -->', text, re.M)
 
 
 def installed(folder):
