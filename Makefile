@@ -103,15 +103,15 @@ cross: $(ZIG)
 	@tests/setup.sh cross
 	tests/cross/run.sh $(ZIG)
 
-# What --help and the README say, as manual pages and as completion for three shells: tests/install/ makes them.
+# What --help and reference.md say, as manual pages and as completion for three shells: tests/install/ makes them.
 MAN        := $(PROGRAMS:%=$(BUILD)/man/%.1)
 COMPLETION := $(addprefix $(BUILD)/completion/,bash zsh fish)
 man: $(MAN)
 completion: $(COMPLETION)
 
-$(BUILD)/man/%.1: $(BUILD)/% README.md tests/install/man.sh
+$(BUILD)/man/%.1: $(BUILD)/% tests/install/reference.md tests/install/man.sh
 	@mkdir -p $(@D)
-	tests/install/man.sh $(BUILD) $* README.md > $@
+	tests/install/man.sh $(BUILD) $* tests/install/reference.md > $@
 
 $(COMPLETION): $(BUILD)/completion/%: tests/install/completion.% tests/install/completion.sh $(PROGRAMS:%=$(BUILD)/%)
 	@mkdir -p $(@D)

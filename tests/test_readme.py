@@ -27,14 +27,17 @@ VARIES = [(r'\d{8}T\d{6}Z', 'STAMP'), (r'\d{4}-\d\d-\d\d', 'DATE'), (r'\b\d+:\d\
           (r'pts/\d+', 'pts/N'), (r'\b(process(?: group)?|client:?) \d+', r'\1 N'), (r'(?m) +$', ''), (r' +', ' ')]
 
 
-def readme():
-    with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as f:
+REFERENCE = 'tests/install/reference.md'
+
+
+def readme(name='README.md'):
+    with open(os.path.join(ROOT, name), encoding='utf-8') as f:
         return f.read()
 
 
-def sections():
-    """{title: text} of the README."""
-    parts = re.split(r'^## (.*)\n', readme(), flags=re.M)
+def sections(name='README.md'):
+    """{title: text} of the README, or of another page."""
+    parts = re.split(r'^## (.*)\n', readme(name), flags=re.M)
     return dict(zip(parts[1::2], parts[2::2]))
 
 
@@ -172,9 +175,9 @@ def test_container_entry_point_is_a_process_1(pty):
     last words are in the container's log, and its status is the container's."""
     script = '(sleep 0.1 & echo) & trap "echo bye; exit 3" TERM; echo READY; while :; do sleep 0.1; done'
     process = pty.background('unshare', '--pid', '--fork', '--mount-proc', *entry_point(['sh', '-c', script]),
-                             stdout=subprocess.PIPE)
-    first = [process.stdout.readline().decode() for _ in range(3)]
-    assert READY.match(first[0].rstrip('\n')) and 'READY\r\n' in first
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert READY.match(process.stderr.readline().decode().rstrip('\n'))
+    assert b'READY\r\n' in [process.stdout.readline() for _ in range(2)]
     shim = wait_until(lambda: orphans(process.pid), what='process 1')[0]
     wait_until(lambda: len(orphans(shim)) == 2, what='the end of the orphan')   # left: the program, and who copies
     os.kill(int(shim), signal.SIGTERM)
@@ -183,23 +186,26 @@ def test_container_entry_point_is_a_process_1(pty):
 
 
 def test_line_for_cron_is_a_command(pty):
-    """With the little that cron gives to a command: the name is one, and who gets the mail finds the output there."""
+    """With the little that cron gives to a command: the mail has the output, and no line of the shim's."""
     command = re.search(r'^    0 3 \* \* \*  /usr/local/bin/(shim .*) make -C .*$', readme(), re.M)[1]
     env = {'PATH': BUILD + ':/usr/bin:/bin', 'HOME': pty.folder, 'SHELL': '/bin/sh', 'SHIM_DIR': pty.path('s')}
     run = pty.run('/bin/sh', '-c', command + ' echo done', env=env)
-    assert run.returncode == 0 and run.stdout.endswith('\ndone\n'), run.stderr
+    assert (run.returncode, run.stdout, run.stderr) == (0, 'done\n', '')
 
 
 # ---- what it names is there
 
 
-def test_links_lead_somewhere():
-    """Each link to a part of the page, and each to a file."""
-    anchors = {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in re.findall('^#+ (.*)$', readme(), re.M)}
-    targets = re.findall(r'\]\(([^)]*)\)', readme())
-    assert {target[1:] for target in targets if target.startswith('#')} <= anchors
-    files = [target for target in targets if not target.startswith(('#', 'https://'))]
-    assert files and all(os.path.exists(os.path.join(ROOT, name)) for name in files)
+@pytest.mark.parametrize('page', ['README.md', REFERENCE, 'tests/bench/README.md'])
+def test_links_lead_somewhere(page):
+    """Each link to a part of a page, and each to a file."""
+    for target in re.findall(r'\]\(([^)]*)\)', readme(page)):
+        name, _, part = target.partition('#')
+        path = os.path.join(os.path.dirname(page), name) if name else page
+        if not name.startswith('https:'):
+            assert os.path.exists(os.path.join(ROOT, path)), target
+            titles = re.findall('^#+ (.*)$', readme(path), re.M) if part else []
+            assert not part or part in {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles}, target
 
 
 def test_sections_of_the_sources_are_called_so():
@@ -222,7 +228,7 @@ def test_options_of_the_tables_are_those_of_help(pty):
         for command in re.findall(r'^  ([a-z]+)  ', said, re.M):
             said += pty.run(os.path.join(BUILD, program), command, '--help').stdout
         listed = set(re.findall(r'^  (?:-\w, |    )(--[a-z-]+)', said, re.M)) - {'--help', '--version'}
-        table = '\n'.join(re.findall(r'^\|.*', sections()[program], re.M))
+        table = '\n'.join(re.findall(r'^\|.*', sections(REFERENCE)[program], re.M))
         assert set(re.findall(r'`(?:-\w`, `)?(--[a-z-]+)', table)) - {'--help', '--version'} == listed
 
 

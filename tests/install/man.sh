@@ -1,11 +1,11 @@
 #!/bin/sh
 # Writes the manual page of a program: what `PROGRAM --help` says, cut into the sections of a page, and those tables of
-# the README that a comment names for it (the section's title is in capitals; it takes the place of --help's own):
+# reference.md that a comment names for it (the section's title is in capitals; it takes the place of --help's own):
 #     <!-- man shim attach: EXIT STATUS -->
 # POSIX sh and awk, for everybody who installs.
-#     man.sh FOLDER-OF-THE-PROGRAMS PROGRAM README > PAGE
+#     man.sh FOLDER-OF-THE-PROGRAMS PROGRAM REFERENCE > PAGE
 set -eu
-folder=$1 program=$2 readme=$3
+folder=$1 program=$2 reference=$3
 
 commands() {  # the commands of `record`, from its --help; nothing for the others
     "$folder/$program" --help | awk '/^  [a-z]+  / { print $1 }'
@@ -17,8 +17,8 @@ commands() {  # the commands of `record`, from its --help; nothing for the other
         echo "@command $command"
         "$folder/$program" "$command" --help
     done
-    echo '@readme'
-    cat "$readme"
+    echo '@reference'
+    cat "$reference"
 } | LC_ALL=C awk -v program="$program" -v version="$("$folder/$program" --version)" -v day="$(date -u +%Y-%m-%d)" '
 BEGIN {
     escape["\\"] = "\\e"; escape["-"] = "\\-"; escape["^"] = "\\(ha"; escape["~"] = "\\(ti"
@@ -157,7 +157,7 @@ function help_line(line) {
     }
 }
 
-# ---- the README: a table behind a comment that names this program
+# ---- the reference: a table behind a comment that names this program
 
 function cell(text) {
     gsub(/\001/, "|", text)
@@ -201,7 +201,7 @@ function put_table_text(text,    parts, n, i, done) {  # roff(), but for the fon
     }
     put_folded(done)
 }
-function readme_line(line) {
+function reference_line(line) {
     if (line ~ /^<!-- man / && (" " substr(line, 10, index(line, ":") - 10) " ") ~ (" " program " ")) {
         sub(/^[^:]*: */, "", line)
         sub(/ *-->.*/, "", line)
@@ -216,9 +216,9 @@ function readme_line(line) {
 }
 
 /^@command / { command = $2; usage = 0; next }
-/^@readme$/ { readme = 1; next }
+/^@reference$/ { in_reference = 1; next }
 { gsub(/\342\200\246/, "...") }
-readme { readme_line($0); next }
+in_reference { reference_line($0); next }
 !usage { usage = 1; open = skipped = 0; first_line($0); next }
 !skipped { help_line($0) }
 
@@ -228,7 +228,7 @@ END {
     for (i = 1; i <= 3; i++) if (all[i] != program) put(".BR " all[i] " (1),")
     put(".BR pty (7)")
     sub(/^[^ ]* /, "", version)
-    print ".\\\" Made from --help and README.md by tests/install/man.sh."
+    print ".\\\" Made from --help and reference.md by tests/install/man.sh."
     print ".TH " toupper(program) " 1 " day " \"ptyme " version "\" \"User Commands\""
     for (i = 1; i <= sections; i++) printf ".SH \"%s\"\n%s", order[i], body[order[i]]
 }'

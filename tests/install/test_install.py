@@ -1,4 +1,4 @@
-"""make install: the programs, their manual pages and completion, both made of --help and the README."""
+"""make install: the programs, their manual pages and completion, both made of --help and reference.md."""
 import os
 import re
 import stat
@@ -43,16 +43,19 @@ def help_of(pty, program, *command):
     return run.stdout
 
 
-def man(pty, program, readme='README.md'):
+REFERENCE = os.path.join(ROOT, 'tests', 'install', 'reference.md')
+
+
+def man(pty, program, reference=REFERENCE):
     """The source of a manual page, made as the Makefile makes it."""
-    run = pty.run(os.path.join(ROOT, 'tests', 'install', 'man.sh'), BUILD, program, os.path.join(ROOT, readme))
+    run = pty.run(os.path.join(ROOT, 'tests', 'install', 'man.sh'), BUILD, program, reference)
     assert (run.returncode, run.stderr) == (0, '')
     return run.stdout
 
 
-def given_by_readme(program):
-    """The sections of a page that tables of the README are."""
-    with open(os.path.join(ROOT, 'README.md'), encoding='utf-8') as f:
+def given_by_reference(program):
+    """The sections of a page that tables of reference.md are."""
+    with open(REFERENCE, encoding='utf-8') as f:
         return re.findall(rf'^<!-- man [^:]*\b{program}\b[^:]*: (.*) -->', f.read(), re.M)
 
 
@@ -106,27 +109,27 @@ def test_manual_page_says_what_help_says(pty, program):
     shown = re.sub('.\b', '', shown)  # bold and underlined characters: printed over others
     titles = re.findall(r'^[A-Z][A-Z ]+$', shown, re.M)
     assert titles[:3] == ['NAME', 'SYNOPSIS', 'DESCRIPTION'] and titles[-1] == 'SEE ALSO'
-    assert {'OPTIONS', 'EXIT STATUS', 'ENVIRONMENT', *given_by_readme(program)} <= set(titles)
+    assert {'OPTIONS', 'EXIT STATUS', 'ENVIRONMENT', *given_by_reference(program)} <= set(titles)
     said = help_of(pty, program)
     for command in COMMANDS.findall(said):
         said += help_of(pty, program, command)
-    for title in given_by_readme(program):  # a table says the same, in other words
+    for title in given_by_reference(program):  # a table says the same, in other words
         said = re.sub(rf'^{title}: .*\n(?:(?![A-Z]\w+: ).+\n)*', '', said, flags=re.M | re.I)
     said = re.sub(r'^(Usage|Signals|Exit status): ', '', said, flags=re.M)  # ... which are sections of the page
     missing = set(said.split()) - set(shown.split())
     assert not missing, shown
 
 
-def test_manual_page_has_the_tables_that_the_readme_gives_it(pty):
+def test_manual_page_has_the_tables_that_the_reference_gives_it(pty):
     """A table behind <!-- man PROGRAM…: TITLE --> is a section, instead of the one that --help has; others are not."""
-    with open(pty.path('README.md'), 'w', encoding='utf-8') as f:
+    with open(pty.path('reference.md'), 'w', encoding='utf-8') as f:
         f.write('<!-- man shim attach: EXIT STATUS -->\n| status | | default |\n| --- | --- | --- |\n'
                 '| `all\\|none` | as *said* in [Limits](#limits) … | `64K` |\n\n'
                 '| not | this |\n| --- | --- |\n| `other` | table |\n')
-    page = man(pty, 'shim', pty.path('README.md'))
+    page = man(pty, 'shim', pty.path('reference.md'))
     section = page.partition('.SH "EXIT STATUS"\n')[2].partition('.SH')[0]
     assert section == '.TP\n\\fBall|none\\fR\nas \\fIsaid\\fR in Limits ...\n(default: \\fB64K\\fR)\n'
-    assert 'Limits' not in man(pty, 'record', pty.path('README.md')) and 'other' not in page
+    assert 'Limits' not in man(pty, 'record', pty.path('reference.md')) and 'other' not in page
 
 
 # ---- completion
