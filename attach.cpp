@@ -59,6 +59,7 @@
 #include <arpa/inet.h>  // htons
 #include <dirent.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <getopt.h>  // getopt_long: not POSIX, but everywhere
 #include <netdb.h>
 #include <netinet/in.h>
@@ -1233,30 +1234,23 @@ bool is_here(const SocketAddress &address) {
     return is_loopback(there) || there == host_and_port(end_of(probe.get(), ::getsockname)).first;
 }
 
-/// Who listens at a TCP address of this machine.
-TcpOwner listener_at(const SocketAddress &address) {
-    const Fd table = open_tcp_table();
-    return tcp_owner(table.get(), address);
-}
-
-std::string distrust_user(uid_t user) {
+/// Why nothing must be sent to a server of this user; "" when it is to be trusted.
+std::string distrust(uid_t user) {
     if (is_ours(user)) return "";
     return "a program of user " + std::to_string(user) +
            " listens there: not attached (take another port; -R does not ask)";
 }
 
-/// Why nothing must be sent to the server that we are connected to; "" when it is to be trusted.
-std::string distrust(int fd) {
-    const SocketAddress peer = end_of(fd, ::getpeername);
-    if (is_unix(peer)) return distrust_user(unix_server(fd).user);
-    if (!kHasTcpTable || !is_here(peer)) return "";
-    const TcpOwner owner = listener_at(peer);
-    if (owner.is_found()) return distrust_user(owner.user);
-    if (!owner.is_absent())
+/// The same of a TCP server on this machine, when we are connected to it.
+std::string distrust(const TcpOwner &listener) {
+    if (listener.is_found()) return distrust(listener.user);
+    if (!listener.is_absent())
         return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
     return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
            "forwards, into a container say)";
 }
+
+constexpr milliseconds kNoLimit{-1};  // to connect may take as long as it takes
 
 /// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
 struct Connection {
@@ -1269,28 +1263,33 @@ struct Connection {
 /// Whether connecting fails for no other reason than that nobody listens there.
 bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
 
-/// What it means that connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
+/// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
 std::string explain(const std::string &text, const SocketAddress &address, int error) {
     struct stat file{};
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
         return "no session of that name, and none has been (attach lists those that run)";
-    if (is_unix(address) && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 &&
-        !S_ISSOCK(file.st_mode))
-        return "a file, not a session's socket (record play shows a recording)";
     const std::string advice = " (attach " + text + " PROGRAM starts a session)";
-    if (is_unix(address) && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
-    return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+    if (!is_unix(address) || error != ECONNREFUSED)
+        return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+    if (::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
+        return "a file, not a session's socket (record play shows a recording)";
+    return "nobody listens: its shim was killed" + advice;
 }
 
-/// A socket that is connected to `address`; else none, and errno tells why. Without `waiting` it may still be
-/// connecting: it is writable when that has come to an end, and SO_ERROR tells to which.
-Fd open_connection(const SocketAddress &address, bool waiting) {
+/// A socket that is connected to `address` before `limit` has passed; else none, and errno tells why. A full queue
+/// of a Unix-domain socket (EAGAIN) is waited for only without a limit.
+Fd open_connection(const SocketAddress &address, milliseconds limit) {
     Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
-    if (fd && !waiting) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    if (fd && limit != kNoLimit) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
     int error = fd && ::connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
-    if (error == EINPROGRESS) error = 0;
-    if (error == 0 && waiting && is_own_peer(fd.get())) error = ECONNREFUSED;
+    if (error == EINPROGRESS) {
+        pollfd connected{.fd = fd.get(), .events = POLLOUT, .revents = 0};
+        socklen_t length = sizeof error;
+        if (::poll(&connected, 1, static_cast<int>(limit.count())) != 1) error = ETIMEDOUT;
+        else ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    }
+    if (error == 0 && is_own_peer(fd.get())) error = ECONNREFUSED;
     if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
     if (error != 0) {
         fd.reset();
@@ -1304,16 +1303,19 @@ Fd open_connection(const SocketAddress &address, bool waiting) {
 }
 
 /// Connects to `address`, one of ADDRESS's, if it is to be trusted.
-Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting) {
+Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting,
+                          milliseconds limit = kNoLimit) {
     const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
-    const TcpOwner before = asks ? listener_at(address) : TcpOwner{};
-    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust_user(before.user)};
-    Connection there{.socket = open_connection(address, true), .address = address};
+    const auto listener = [](const SocketAddress &where) { return tcp_owner(open_tcp_table().get(), where); };
+    const TcpOwner before = asks ? listener(address) : TcpOwner{};
+    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust(before.user)};
+    Connection there{.socket = open_connection(address, limit), .address = address};
     int error = there.socket ? 0 : errno;
-    const auto is_gone = [&] { return listener_at(end_of(there.socket.get(), ::getpeername)).is_absent(); };
-    if (there.socket && before.is_found() && is_gone()) error = ECONNREFUSED;  // its session has just ended
+    const TcpOwner after = asks && there.socket ? listener(end_of(there.socket.get(), ::getpeername)) : TcpOwner{};
+    if (before.is_found() && after.is_absent()) error = ECONNREFUSED;  // its session has just ended
     if (error != 0) there.why = explain(text, address, error);
-    else if (!trusting) there.why = distrust(there.socket.get());
+    else if (asks) there.why = distrust(after);
+    else if (!trusting && is_unix(address)) there.why = distrust(unix_server(there.socket.get()).user);
     there.nobody = is_nobody(error);
     if (!there.why.empty()) there.socket.reset();
     return there;
@@ -1341,17 +1343,15 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 // Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a
 // flag that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
 //
-// After a stop nobody knows what the terminal shows: attach comes anew, over a second connection, and the shim
-// paints the session's screen. What was typed into the first one must come before what is typed then, though the
-// program may be busy and read neither. So the first becomes a push (section 9): the shim answers when the
-// terminal has all of it, and only then is anything typed into the second. That one says its size at once: to the
-// program nothing has happened.
+// After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
+// screen there. What was typed before must come before what is typed then. So the first connection becomes a push
+// (section 9): the shim answers when the terminal has all of it, and only then is anything typed into the second.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may come
+constexpr milliseconds kAnew{1000};            // for a second connection to be made
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
-constexpr milliseconds kRetry{50};             // between two tries to connect where the queue was full
 
 /// Why the copying has ended.
 enum class End { none, detached, evicted, ended, lost, no_output, signal };
@@ -1381,13 +1381,11 @@ private:
     void read_old_socket();
     void write_socket();
     void write_screen();
-    void begin_anew();
-    void change_sockets();
+    void come_anew();
     [[nodiscard]] bool is_finished() const;
     [[nodiscard]] std::optional<timespec> time_left() const;
 
     [[nodiscard]] std::string hello() const;
-    [[nodiscard]] bool has_room() const;
     [[nodiscard]] std::size_t showable() const;
     void queue(std::string_view bytes);
     void queue_input();
@@ -1411,9 +1409,8 @@ private:
     std::optional<Clock::time_point> deadline_;  // leave then, come what may
     Clock::time_point began_ = Clock::now(), ended_{};
 
-    std::optional<Clock::time_point> anew_;  // we want to come anew, and try then
-    Fd next_;                                // ... over this, which is connecting
-    Fd old_;                                 // ... from this: the shim has not said that it has read all of it
+    bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
+    Fd old_;             // the connection before: the shim has not said that it has read all of it
 };
 
 void Relay::run() {
@@ -1430,13 +1427,12 @@ void Relay::run() {
         if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
         if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
         if (old_) FD_SET(old_.get(), &readable);
-        if (!to_shim_.empty() && !old_) FD_SET(socket_.get(), &writable);
-        if (next_ && to_shim_.empty()) FD_SET(has_room() ? next_.get() : socket_.get(), &writable);
+        if ((anew_ || !to_shim_.empty()) && !old_) FD_SET(socket_.get(), &writable);
         if (showable() > 0) FD_SET(terminal_.output(), &writable);
 
         // Wait, and let signals in.
         const auto left = time_left();
-        const int highest = std::max({socket_.get(), terminal_.output(), old_.get(), next_.get()});
+        const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
         const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
         let_signals_in();
 
@@ -1457,8 +1453,8 @@ void Relay::run() {
         }
         write_socket();
         if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-        if (next_ && FD_ISSET(next_.get(), &writable) && to_shim_.empty()) change_sockets();
-        else begin_anew();
+        const bool has_room = !old_ && FD_ISSET(socket_.get(), &writable);  // for the old connection's last words
+        if (anew_ && has_room && to_shim_.empty() && end_ == End::none) come_anew();
     }
 }
 
@@ -1594,38 +1590,21 @@ bool Relay::obey_signals() {
     if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
         terminal_.restore(false);
         terminal_.enter_raw_mode();
-        if (terminal_.has_screen() && !options_.raw) anew_ = Clock::now();
+        if (terminal_.has_screen() && !options_.raw) anew_ = true;
     }
     return any;
 }
 
-/// Whether the first connection takes its last message.
-bool Relay::has_room() const {
-    pollfd ready{.fd = socket_.get(), .events = POLLOUT, .revents = 0};
-    return !sending_ || ::poll(&ready, 1, 0) == 1;
-}
-
-/// Begins to connect once more, when all that was typed has been sent.
-void Relay::begin_anew() {
-    if (!anew_ || *anew_ > Clock::now() || next_ || old_ || !to_shim_.empty() || end_ != End::none) return;
-    next_ = open_connection(address_, false);
-    anew_.reset();
-    if (!next_ && is_transient(-1)) anew_ = Clock::now() + kRetry;  // else it has ended: socket_ tells how
-}
-
-/// The second connection has been made, or has failed. Then the first one stays.
-void Relay::change_sockets() {
-    int error = 0;
-    socklen_t length = sizeof error;
-    ::getsockopt(next_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    Fd next = std::move(next_);
-    if (error != 0 || end_ != End::none || is_own_peer(next.get()) || !distrust(next.get()).empty()) return;
+/// Connects once more. When that cannot be done at once, the first connection stays.
+void Relay::come_anew() {
+    anew_ = false;
+    Connection next = connect_to_one(options_.address, address_, false, kAnew);
     const std::string first = hello(), last = hello_without_window(HelloKind::push);
-    if (::send(next.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
+    if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
     if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
         ::shutdown(socket_.get(), SHUT_WR) == 0)
         old_ = std::move(socket_);
-    socket_ = std::move(next);
+    socket_ = std::move(next.socket);
     sending_ = true;
     to_screen_.clear();
     write_socket();  // the end of file, if that is all
@@ -1648,7 +1627,6 @@ std::optional<timespec> Relay::time_left() const {
     std::optional<Clock::time_point> until = deadline_;
     const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
     if (keyboard_.patience()) wake_at(held_until_);
-    if (anew_ && !next_ && !old_ && to_shim_.empty()) wake_at(*anew_);
     if (!until) return std::nullopt;
     const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
     const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
@@ -1662,79 +1640,66 @@ std::optional<timespec> Relay::time_left() const {
 // that makes no client of who sends it. Of one that has ended, its recording tells how.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kTellWait{300};        // for the answers
-constexpr milliseconds kAcknowledge{2000};    // for the shim to say that it ends, or sends the others away
+constexpr milliseconds kListWait{300};        // for what the sessions of a list answer
+constexpr milliseconds kAnswerWait{2000};     // for what one session answers
 constexpr std::chrono::seconds kRecent{60};   // a session that has ended since then: its status is ours
 
-/// A session that is asked, over a socket that is connected or connecting.
+/// A session that is asked for something, over a socket that is connected.
 struct Asked {
+    static constexpr std::size_t kHeader = kTold.size() + 2;  // what stands before the lines that are told
     Fd socket{};
-    std::string name{};      // in the list
+    std::string name{};  // in the list
     std::string received{};
-    bool is_asked = false;   // the question has been sent
 
-    /// The value of one line of the answer; "" when there is none.
-    [[nodiscard]] std::string value(const std::string &line) const {
-        return between(received, "\n" + line + ": ", "\n");
-    }
-    /// Whether the answer is whole. (A newline stands in the place of its header, which may hold one.)
-    bool is_told() {
-        constexpr std::size_t kHeader = kTold.size() + 2;
-        if (!received.starts_with(kTold) || received.size() < kHeader) return received.starts_with('\n');
+    /// Whether the answer is whole: the word that a hello is obeyed, or what *tell* has asked for.
+    [[nodiscard]] bool has_answered() const {
         const auto byte = [this](std::size_t i) -> std::size_t { return static_cast<unsigned char>(received[i]); };
-        if (received.size() - kHeader < byte(4) * 256 + byte(5)) return false;
-        received.replace(0, kHeader, "\n");
-        return true;
+        if (received.starts_with(kTaken)) return true;
+        return received.starts_with(kTold) && received.size() >= kHeader &&
+               received.size() - kHeader >= byte(kHeader - 2) * 256 + byte(kHeader - 1);
+    }
+    /// The value of one line of what was told; "" when there is none.
+    [[nodiscard]] std::string value(const std::string &line) const {
+        if (!received.starts_with(kTold) || !has_answered()) return "";
+        return between("\n" + received.substr(kHeader), "\n" + line + ": ", "\n");
     }
 };
 
-/// Asks all of them at once, and waits until each has answered, or for kTellWait. Who is not connected then says
-/// nothing.
-void ask(std::vector<Asked> &sessions) {
-    const std::string question = hello_without_window(HelloKind::tell);
-    const auto end = Clock::now() + kTellWait;
-    for (;;) {
-        std::vector<pollfd> ready;
-        for (const Asked &one : sessions) {
-            const short events = one.is_asked ? POLLIN : POLLOUT;
-            ready.push_back({.fd = one.socket.get(), .events = events, .revents = 0});
-        }
-        const bool waits = std::ranges::any_of(sessions, [](const Asked &one) { return bool(one.socket); });
-        if (!waits || ::poll(ready.data(), static_cast<nfds_t>(ready.size()), milliseconds_to(end)) <= 0) return;
-        for (std::size_t i = 0; i < ready.size(); ++i) {
-            Asked &one = sessions[i];
-            char bytes[4096];
-            if (!one.socket || ready[i].revents == 0) continue;
-            const ssize_t n = one.is_asked
-                                  ? ::recv(one.socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)
-                                  : ::send(one.socket.get(), question.data(), question.size(), MSG_NOSIGNAL);
-            if (n > 0 && one.is_asked) one.received.append(bytes, static_cast<std::size_t>(n));
-            one.is_asked = true;
-            if ((n <= 0 && !is_transient(n)) || one.is_told()) one.socket.reset();
-        }
-    }
-}
-
-/// Sends a hello of this kind, and waits for the shim's word that it is obeyed. Whether it came: a server that is
-/// no shim does not know it, and one that stands still says nothing.
-bool is_acknowledged(int socket, HelloKind kind) {
+/// Sends a hello of this kind to all of them at once, and waits until each has answered or closed the connection,
+/// or until `limit` has passed. A server that is no shim does not know the hello; one that stands still says nothing.
+void ask(std::vector<Asked> &sessions, HelloKind kind, milliseconds limit) {
     const std::string hello = hello_without_window(kind);
-    std::string answer;
-    pollfd ready{.fd = socket, .events = POLLIN, .revents = 0};
-    ::send(socket, hello.data(), hello.size(), MSG_NOSIGNAL);
-    for (const auto end = Clock::now() + kAcknowledge; answer.size() < kTaken.size();) {
-        char bytes[kTaken.size()];
-        if (::poll(&ready, 1, milliseconds_to(end)) != 1) return false;
-        const ssize_t n = ::recv(socket, bytes, sizeof bytes - answer.size(), 0);
-        if (n <= 0) return false;
-        answer.append(bytes, static_cast<std::size_t>(n));
+    const auto end = Clock::now() + limit;
+    std::vector<pollfd> waiting;
+    for (const Asked &one : sessions) {
+        if (one.socket) ::send(one.socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        waiting.push_back({.fd = one.socket.get(), .events = POLLIN, .revents = 0});
     }
-    return answer == kTaken;
+    const auto is_waiting = [](const pollfd &one) { return one.fd >= 0; };
+    while (std::ranges::any_of(waiting, is_waiting)) {
+        if (::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), milliseconds_to(end)) <= 0) return;
+        for (std::size_t i = 0; i < waiting.size(); ++i) {
+            char bytes[4096];
+            if (waiting[i].fd < 0 || waiting[i].revents == 0) continue;
+            const ssize_t n = ::recv(waiting[i].fd, bytes, sizeof bytes, MSG_DONTWAIT);
+            if (n > 0) sessions[i].received.append(bytes, static_cast<std::size_t>(n));
+            const bool is_closed = n <= 0 && !is_transient(n);
+            if (is_closed || sessions[i].has_answered()) waiting[i].fd = -1;  // poll(2) passes over it
+        }
+    }
 }
 
-/// What to say of a server that did not acknowledge, with its pid where the kernel tells it.
-std::string describe_silence(int socket) {
-    const pid_t pid = is_unix(end_of(socket, ::getpeername)) ? unix_server(socket).pid : 0;
+/// Asks one session.
+Asked ask_one(Fd socket, HelloKind kind) {
+    std::vector<Asked> sessions;
+    sessions.push_back({.socket = std::move(socket)});
+    ask(sessions, kind, kAnswerWait);
+    return std::move(sessions[0]);
+}
+
+/// What to say of a server that did not answer, with its pid where the kernel tells it.
+std::string describe_silence(const Fd &socket) {
+    const pid_t pid = unix_server(socket.get()).pid;
     return "no answer: no shim listens there, or one that stands still, or only for viewers" +
            (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "");
 }
@@ -1760,13 +1725,12 @@ struct Ended {
 /// second one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status,
 /// an `x` event.
 std::optional<Ended> find_ended(const std::string &session) {
-    constexpr std::string_view kTime = "-20261121T232034Z";
+    const std::string pattern = session + "-????????T??????Z*.cast";
+    const std::size_t stem = session.size() + std::string_view("-20261121T232034Z").size();
     std::string newest;
     for (const std::string &name : names_in(records_folder())) {
-        const bool is_its = name.starts_with(session + "-") && name.ends_with(".cast") &&
-                            name.find('Z', session.size()) == session.size() + kTime.size() - 1;
-        const std::size_t stem = session.size() + kTime.size();
-        if (is_its && (name.substr(0, stem) != newest.substr(0, stem) || name.size() >= newest.size()))
+        const bool is_same_second = name.substr(0, stem) == newest.substr(0, stem);
+        if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 && (!is_same_second || name.size() >= newest.size()))
             newest = name;
     }
     const Fd file(newest.empty() ? -1 : ::open((records_folder() + "/" + newest).c_str(), O_RDONLY | O_CLOEXEC));
@@ -1820,8 +1784,8 @@ std::string cut_line(const std::string &line, std::size_t columns) {
 /// One line for a session. The pid of one that did not answer is what the kernel tells of its socket.
 std::string describe_session(const Asked &session, std::size_t width) {
     const std::string name = session.name + std::string(width - session.name.size(), ' ');
-    if (!session.received.starts_with('\n')) {
-        const pid_t pid = session.socket ? unix_server(session.socket.get()).pid : 0;
+    if (!session.has_answered()) {
+        const pid_t pid = unix_server(session.socket.get()).pid;
         return name + (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  does not answer";
     }
     const auto since = static_cast<std::time_t>(parse_number(session.value("since")).value_or(0));
@@ -1844,18 +1808,16 @@ int list_sessions() {
         const auto addresses = is_session_name(name) ? resolve(name).addresses : std::vector<SocketAddress>{};
         if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode))
             continue;
-        Fd socket = open_connection(addresses[0], false);
+        Fd socket = open_connection(addresses[0], milliseconds(0));
         const bool is_refused = !socket && errno == ECONNREFUSED;
-        if (is_refused && may_remove && !open_connection(addresses[0], false) && errno == ECONNREFUSED)
+        if (is_refused && may_remove && !open_connection(addresses[0], milliseconds(0)) && errno == ECONNREFUSED)
             ::unlink(socket_path(addresses[0]));
         else if (!is_refused && (!socket || is_ours(unix_server(socket.get()).user)))
             sessions.push_back({.socket = std::move(socket), .name = name});
     }
-    ask(sessions);
+    ask(sessions, HelloKind::tell, kListWait);
     // At an address for viewers, a session tells the name that it has elsewhere.
-    std::erase_if(sessions, [](const Asked &one) {
-        return one.received.starts_with('\n') && one.value("name") != one.name;
-    });
+    std::erase_if(sessions, [](const Asked &one) { return one.has_answered() && one.value("name") != one.name; });
     std::size_t width = 0;
     for (const Asked &one : sessions) width = std::max(width, one.name.size());
     const bool has_screen = ::isatty(STDOUT_FILENO) == 1;
@@ -1880,44 +1842,27 @@ int list_sessions() {
 // its terminal is another one, a tmux server's say; so the session itself is asked which terminal it is.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kRaceWindow{2000};  // for another shim, which was started first, to listen
-
-/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found
-/// on the loopback interface too.
-bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
-    if (is_unix(one) && is_unix(other)) {
-        struct stat a{}, b{};
-        return ::stat(socket_path(one), &a) == 0 && ::stat(socket_path(other), &b) == 0 && a.st_dev == b.st_dev &&
-               a.st_ino == b.st_ino;
-    }
-    const auto [one_host, one_port] = host_and_port(one);
-    const auto [host, port] = host_and_port(other);
-    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
-    return !port.empty() && port == one_port && (host == one_host || (everywhere && is_loopback(host)));
+/// Whether a session runs on this machine: what it tells of its terminal and its address holds for us, too.
+bool is_on_this_machine(const Asked &session) {
+    char host[256] = "";
+    ::gethostname(host, sizeof host - 1);
+    return session.value("host") == printable(host);
 }
 
-/// Whether ADDRESS is that of a session that we run in: the program of one, or of one that this one was started
-/// in.
-bool is_outer_session(const std::vector<SocketAddress> &addresses) {
+/// Whether we run in this session: its program has started us, or a session in which we run.
+bool is_outer_session(const Asked &session) {
     const char *outer = std::getenv("SHIM_OUTER");
-    std::string_view rest = outer != nullptr ? outer : "";
-    for (; !rest.empty(); rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1)) {
-        const std::string_view line = rest.substr(0, rest.find('\n'));
-        if (line.empty()) continue;
-        for (const SocketAddress &own : resolve(line).addresses)
-            for (const SocketAddress &there : addresses)
-                if (is_same_place(own, there)) return true;
-    }
-    return false;
+    const std::string lines = std::string("\n") + (outer != nullptr ? outer : "") + "\n";
+    const std::string name = session.value("name");
+    const auto has_line = [&](const std::string &end) { return lines.find(end + "\n") != std::string::npos; };
+    return is_on_this_machine(session) && !name.empty() && (has_line("\n" + name) || has_line("/" + name));
 }
 
 /// Whether the terminal that we run on is the one of the session's program.
 bool is_own_terminal(const Asked &session) {
-    char host[256] = "";
-    ::gethostname(host, sizeof host - 1);
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
         struct stat file{};
-        if (::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && session.value("host") == host &&
+        if (::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && is_on_this_machine(session) &&
             parse_number(session.value("tty")) == std::uint64_t{file.st_rdev})
             return true;
     }
@@ -1995,17 +1940,7 @@ Connection start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
     const std::string address = between(run.said, "shim: listening on ", ", pid ");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
-    const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
-                          run.said.find("a session runs there") != std::string::npos;
-    const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
-    const auto connect = [&] {
-        return connect_to(options.address, resolve(options.address).addresses, options.raw);
-    };
-    Connection there = connect();
-    while (there.nobody && Clock::now() < end) {
-        ::poll(nullptr, 0, 20);
-        there = connect();
-    }
+    Connection there = connect_to(options.address, resolve(options.address).addresses, options.raw);
     if (run.status == 0) announce(options, run.said);
     if (there.socket || run.status == 0) return there;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
@@ -2032,36 +1967,32 @@ void say_what_runs(const Options &options, const Asked &session) {
         say(options.quiet, options.address + " was running already: " + command);
 }
 
-/// Looks at the session behind a connection before it is attached to, which ends the connection: whether it is our
-/// own terminal's, or runs something else than PROGRAM; and sends the others away, if that is wanted. Gives
-/// another connection.
+/// Looks at the session behind a connection, which ends the connection: whether we run in that session, or it runs
+/// something else than PROGRAM; and sends the others away, if that is wanted. Gives another connection.
 Connection inspect(const Options &options, Connection there) {
     const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     const auto connect = [&] { return connect_to_one(options.address, there.address, options.raw); };
     if (options.raw || options.push) return there;
-    if (is_terminal || !options.program.empty()) {
-        std::vector<Asked> asked;
-        asked.push_back({.socket = std::move(there.socket)});
-        ask(asked);
-        if (is_own_terminal(asked[0])) fail(kExitNotAttached, options.address, "this terminal is that session");
-        say_what_runs(options, asked[0]);
+    if (is_terminal || !options.program.empty() || std::getenv("SHIM_OUTER") != nullptr) {
+        const Asked session = ask_one(std::move(there.socket), HelloKind::tell);
+        if (is_own_terminal(session)) fail(kExitNotAttached, options.address, "this terminal is that session");
+        if (is_outer_session(session))
+            fail(kExitNotAttached, options.address,
+                 "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux "
+                 "that was started there: env -u SHIM_OUTER attach " + options.address + ")");
+        say_what_runs(options, session);
         there = connect();
     }
     if (!options.alone || !there.socket) return there;
-    if (!is_acknowledged(there.socket.get(), HelloKind::alone))
-        fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
+    const Asked session = ask_one(std::move(there.socket), HelloKind::alone);
+    if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
     return connect();
 }
 
 /// A connection to the session, or the end of the program with a message.
 Connection connect_or_fail(const std::string &self, Options &options) {
-    const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
-    if (!options.push && is_outer_session(addresses))
-        fail(kExitNotAttached, options.address,
-             "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux that "
-             "was started there: env -u SHIM_OUTER attach " + options.address + ")");
-    Connection there = connect_to(options.address, addresses, options.raw);
-    if (there.socket) there = inspect(options, std::move(there));
+    Connection there = connect_to(options.address, resolve_or_fail(options.address), options.raw);
+    if (there.socket && !options.kill) there = inspect(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
     return there;
@@ -2069,12 +2000,10 @@ Connection connect_or_fail(const std::string &self, Options &options) {
 
 /// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
 /// status.
-int end_session(const Options &options) {
-    const Connection there = connect_to(options.address, resolve_or_fail(options.address), options.raw);
-    if (!there.socket) fail_to_attach(options, there.why, there.nobody);
-    if (!is_acknowledged(there.socket.get(), HelloKind::end))
-        fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
-    const auto status = goodbye_status(read_all(there.socket.get()));
+int end_session(const std::string &self, Options &options) {
+    const Asked session = ask_one(connect_or_fail(self, options).socket, HelloKind::end);
+    if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
+    const auto status = goodbye_status(session.received + read_all(session.socket.get()));
     const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
     say(options.quiet, options.address + how);
     return status ? 0 : kExitLost;
@@ -2294,7 +2223,7 @@ int main(int argc, char **argv) {
     reset_signals();
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
-    if (options.kill) return end_session(options);
+    if (options.kill) return end_session(argv[0], options);
     if (options.push) return push(options, connect_or_fail(argv[0], options).socket);
     UserTerminal terminal;
     const Relay first = attach(argv[0], options, terminal);

@@ -291,7 +291,7 @@ def test_session_that_was_running_already_says_what_it_runs(pty, folder):
     for command, said in (['make'], "[work was running already: sh -c 'echo \"a  b\"; read x; exit 3']\n"), \
                          (['sh', '-c', 'echo "a  b"; read x; exit 3'], ''):
         terminal = kept_terminal(pty, 'work', *command)
-        terminal.wait_output(b'a  b')
+        terminal.wait_text('a  b')
         terminal.send(ESCAPE)
         assert terminal.exit_status() == 0 and restored(pty) == said + '[detached from work]\n' and folder
 
