@@ -532,49 +532,6 @@ termios raw_mode(termios settings) {
     return settings;
 }
 
-/// What the program has done to the user's terminal that must be known to undo it.
-///
-/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we
-/// detach, so we take them back: nearly all by one sequence that does nothing where nothing was set. Four things
-/// must be known, and for them the output is followed: whether the alternate screen is on (leaving it moves the
-/// cursor even when it is not; origin mode does so too), whether 132 columns are (leaving them clears the screen),
-/// and how many keyboard modes were pushed, for the shell may have pushed some before.
-///
-/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab
-/// stops.
-class ScreenState {
-public:
-    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
-    void follow(std::string_view written) {
-        for (const char c : written) step(c);
-    }
-    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
-    [[nodiscard]] std::string undo() const;
-    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the
-    /// detach key.
-    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
-
-private:
-    enum class State { text, escape, control, string };
-    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
-
-    void step(char c);
-    void begin_sequence(char c);
-    void end_control_sequence();
-    void set_mode(std::uint64_t number, bool on);
-    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const;
-
-    State state_ = State::text;
-    std::string sequence_;          // what came after ESC [
-    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
-    bool origin_ = false;           // rows count from the top of the scroll region
-    bool wide_ = false;             // 132 columns
-    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
-    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
-    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
-    bool keyboard_set_ = false;
-};
-
 /// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them,
 /// and XTRESTORE (in kTakeBack) restores them. Cursor blinks; 132 columns are allowed; Backspace sends BS; the
 /// wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of
@@ -599,94 +556,180 @@ constexpr std::string_view kTakeBack =
 // The Linux console prints the last letter of these. So they are sent from the first column, which is erased then.
 constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit controls; ASCII in the other two
 
-void ScreenState::step(char c) {
-    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
-    else if (c == '\030' || c == '\032') state_ = State::text;
-    else if (state_ == State::escape) begin_sequence(c);
-    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
-    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
-    else if (sequence_.size() < kLongest) sequence_ += c;
-    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
-}
-
-/// The character behind ESC.
-void ScreenState::begin_sequence(char c) {
-    if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
-    if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
-    sequence_.clear();
-    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
-}
-
-/// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
-void ScreenState::end_control_sequence() {
-    state_ = State::text;
-    std::string_view numbers = sequence_;
-    const char final = numbers.back(), first = numbers.front();
-    const char prefix = first >= '<' && first <= '?' ? first : '\0';
-    numbers.remove_suffix(1);
-    if (prefix != '\0') numbers.remove_prefix(1);
-    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
-    if (prefix == '?' && (final == 'h' || final == 'l'))
-        for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
-    std::uint64_t &pushed = pushed_[alternate_ != 0];
-    if (prefix == '>' && final == 'u') ++pushed;
-    if (prefix == '<' && final == 'u')
-        pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-    keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
-    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
-    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
-}
-
-/// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen
-/// and back.
-void ScreenState::set_mode(std::uint64_t number, bool on) {
-    if (number == 3) wide_ = on;
-    if (number == 6) origin_ = on;
-    if (number != 47 && number != 1047 && number != 1049) return;
-    if (on && alternate_ == 0) main_at_margin_ = at_margin_;
-    if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
-    alternate_ = on ? number : 0;
-}
-
-std::string ScreenState::pop_keyboard(std::size_t screen) const {
-    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
-}
-
-std::string ScreenState::undo() const {
-    std::string out(kEndCut);
-    bool is_lost = origin_;  // the cursor's place
-    if (origin_) out += "\033[?6l";
-    if (alternate_ != 0) {
-        is_lost = alternate_ != 1049;
-        out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
+/// What the program has done to the user's terminal that must be known to undo it.
+///
+/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we
+/// detach, so we take them back: nearly all by one sequence that does nothing where nothing was set. Four things
+/// must be known, and for them the output is followed: whether the alternate screen is on (leaving it moves the
+/// cursor even when it is not; origin mode does so too), whether 132 columns are (leaving them clears the screen),
+/// and how many keyboard modes were pushed, for the shell may have pushed some before.
+///
+/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab
+/// stops.
+class ScreenState {
+public:
+    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
+    void follow(std::string_view written) {
+        for (const char c : written) step(c);
     }
-    if (wide_) out += "\033[?3l";
-    out.append(pop_keyboard(0)).append(kTakeBack);
-    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-    out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
-    return out.append(kTakeBackLast).append("\033[J");
-}
+
+    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
+    [[nodiscard]] std::string undo() const {
+        std::string out(kEndCut);
+        bool is_lost = origin_;  // the cursor's place
+        if (origin_) out += "\033[?6l";
+        if (alternate_ != 0) {
+            is_lost = alternate_ != 1049;
+            out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
+        }
+        if (wide_) out += "\033[?3l";
+        out.append(pop_keyboard(0)).append(kTakeBack);
+        const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
+        out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
+        return out.append(kTakeBackLast).append("\033[J");
+    }
+
+    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the
+    /// detach key.
+    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
+
+private:
+    enum class State { text, escape, control, string };
+    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
+
+    void step(char c) {
+        if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
+        else if (c == '\030' || c == '\032') state_ = State::text;
+        else if (state_ == State::escape) begin_sequence(c);
+        else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
+        else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
+        else if (sequence_.size() < kLongest) sequence_ += c;
+        if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
+    }
+
+    /// The character behind ESC.
+    void begin_sequence(char c) {
+        if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
+        if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
+        sequence_.clear();
+        state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
+    }
+
+    /// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
+    void end_control_sequence() {
+        state_ = State::text;
+        std::string_view numbers = sequence_;
+        const char final = numbers.back(), first = numbers.front();
+        const char prefix = first >= '<' && first <= '?' ? first : '\0';
+        numbers.remove_suffix(1);
+        if (prefix != '\0') numbers.remove_prefix(1);
+        const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
+        if (prefix == '?' && (final == 'h' || final == 'l'))
+            for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+        std::uint64_t &pushed = pushed_[alternate_ != 0];
+        if (prefix == '>' && final == 'u') ++pushed;
+        if (prefix == '<' && final == 'u')
+            pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+        keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
+        if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
+        if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
+    }
+
+    /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen
+    /// and back.
+    void set_mode(std::uint64_t number, bool on) {
+        if (number == 3) wide_ = on;
+        if (number == 6) origin_ = on;
+        if (number != 47 && number != 1047 && number != 1049) return;
+        if (on && alternate_ == 0) main_at_margin_ = at_margin_;
+        if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
+        alternate_ = on ? number : 0;
+    }
+
+    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const {
+        return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
+    }
+
+    State state_ = State::text;
+    std::string sequence_;          // what came after ESC [
+    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
+    bool origin_ = false;           // rows count from the top of the scroll region
+    bool wide_ = false;             // 132 columns
+    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
+    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
+    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
+    bool keyboard_set_ = false;
+};
 
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
 class UserTerminal {
 public:
-    UserTerminal();
+    UserTerminal() {
+        const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
+        if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+        if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
+    }
 
-    void enter_raw_mode();
+    /// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
+    /// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
+    /// puts it in front.
+    void enter_raw_mode() {
+        entered_ = true;
+        has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+        const termios raw = raw_mode(settings_);
+        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        if (has_screen_) write_own(kKeep);
+    }
+
     /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
     /// called. `reports`: the terminal writes more than keys, so what is still on its way is waited for, and
     /// thrown away.
-    void restore(bool reports);
+    void restore(bool reports) {
+        if (!std::exchange(entered_, false)) return;
+        if (has_screen_) write_own(screen_.undo());
+        const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else a read(2) would stop us
+        if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
+        screen_ = ScreenState();
+        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+    }
+
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
-    ssize_t write(std::string_view bytes);
+    ssize_t write(std::string_view bytes) {
+        const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
+        const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
+        if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
+        return n;
+    }
 
     [[nodiscard]] bool has_screen() const { return has_screen_; }
     [[nodiscard]] bool has_keys() const { return has_keys_; }
     [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
 
 private:
-    void write_own(const std::string &text) const;
-    void discard_reports() const;
+    /// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
+    void write_own(const std::string &text) const {
+        pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
+        for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
+            const ssize_t n = ::write(output(), &text[done], text.size() - done);
+            if (n <= 0) return;
+            done += static_cast<std::size_t>(n);
+        }
+    }
+
+    /// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its
+    /// status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to
+    /// the shell. A byte at a time is read, for what stands behind the answer is the shell's.
+    void discard_reports() const {
+        constexpr milliseconds kAnswer{2000};
+        write_own("\033[5n");
+        std::string last;
+        pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+        for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
+            char byte = 0;
+            if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
+            last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
+        }
+    }
 
     bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
@@ -696,64 +739,6 @@ private:
     Fd output_anew_;             // standard output's terminal, opened once more
     ScreenState screen_;
 };
-
-UserTerminal::UserTerminal() {
-    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
-    if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
-}
-
-/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
-/// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
-/// puts it in front.
-void UserTerminal::enter_raw_mode() {
-    entered_ = true;
-    has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
-    const termios raw = raw_mode(settings_);
-    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    if (has_screen_) write_own(kKeep);
-}
-
-void UserTerminal::restore(bool reports) {
-    if (!std::exchange(entered_, false)) return;
-    if (has_screen_) write_own(screen_.undo());
-    const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else a read(2) would stop us
-    if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
-    screen_ = ScreenState();
-    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
-}
-
-/// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its
-/// status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to
-/// the shell. A byte at a time is read, for what stands behind the answer is the shell's.
-void UserTerminal::discard_reports() const {
-    constexpr milliseconds kAnswer{2000};
-    write_own("\033[5n");
-    std::string last;
-    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
-        char byte = 0;
-        if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
-        last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
-    }
-}
-
-ssize_t UserTerminal::write(std::string_view bytes) {
-    const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
-    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
-    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
-    return n;
-}
-
-/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void UserTerminal::write_own(const std::string &text) const {
-    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
-        const ssize_t n = ::write(output(), &text[done], text.size() - done);
-        if (n <= 0) return;
-        done += static_cast<std::size_t>(n);
-    }
-}
 
 /// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
 /// line, a container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there
@@ -1026,11 +1011,25 @@ public:
     explicit TerminalInput(int key) : key_(key) {}
 
     /// Takes in what has come at this time. What comes behind the detach key is thrown away.
-    void feed(std::string_view bytes, Clock::time_point now);
+    void feed(std::string_view bytes, Clock::time_point now) {
+        if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
+        last_ = now;
+        for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
+        if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+    }
+
     /// What has waited for more in vain is keys.
-    void release();
+    void release() {
+        state_ = State::ground;
+        for (const char c : std::exchange(held_, {})) put_key(c);
+    }
+
     /// How long what is held back waits for more; nothing when nothing is.
-    [[nodiscard]] std::optional<milliseconds> patience() const;
+    [[nodiscard]] std::optional<milliseconds> patience() const {
+        if (state_ == State::ground || state_ == State::paste) return std::nullopt;
+        return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
+    }
+
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
     [[nodiscard]] bool has_key() const { return has_key_; }
     /// Whether there was anything but plain keys: more of that may be on its way.
@@ -1039,14 +1038,111 @@ public:
 private:
     enum class State { ground, escape, control, mouse, opening, string, string_escape, paste };
 
-    void step(char c);
-    void step_control(char c);
-    void step_string(char c);
-    void step_paste(char c);
-    void end_control();
-    void put(Sent kind, std::string_view bytes);
-    void put_key(char c);
-    void give_up(char c);
+    void step(char c) {
+        constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
+        if (has_key_) return;
+        switch (state_) {
+        case State::ground:
+            if (c != '\033') return put_key(c);
+            held_ = c;
+            state_ = State::escape;
+            return;
+        case State::escape:
+            if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
+            held_ += c;
+            state_ = c == '[' ? State::control : State::opening;
+            return;
+        case State::control: return step_control(c);
+        case State::mouse:
+            held_ += c;
+            if (held_.size() < kMouseBytes) return;
+            has_reports_ = true;
+            put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
+            held_.clear();
+            state_ = State::ground;
+            return;
+        case State::opening:
+            if (!begins_report(held_[1], c)) return give_up(c);
+            held_ += c;
+            state_ = State::string;
+            return;
+        case State::string:
+        case State::string_escape: return step_string(c);
+        case State::paste: return step_paste(c);
+        }
+    }
+
+    void step_control(char c) {
+        const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
+        if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
+        held_ += c;
+        if (is_final) end_control();
+    }
+
+    /// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was
+    /// typed.
+    void step_string(char c) {
+        const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
+        if (state_ == State::string_escape && c != '\\') {
+            held_.pop_back();
+            give_up('\033');
+            return step(c);
+        }
+        if (is_control && c != '\a' && c != '\033') return give_up(c);
+        held_ += c;
+        const bool is_whole = c == '\a' || state_ == State::string_escape;
+        state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
+        if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
+        put(Sent::answer, held_);
+        held_.clear();
+    }
+
+    void step_paste(char c) {
+        constexpr std::string_view kEnd = "\033[201~";
+        put(Sent::typed, {&c, 1});
+        matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
+        if (matched_ == kEnd.size()) state_ = State::ground;
+    }
+
+    /// A whole control sequence is held.
+    void end_control() {
+        const std::string whole = std::exchange(held_, {});
+        const char final = whole.back();
+        const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
+        state_ = State::ground;
+        if (whole == "\033[M") {
+            held_ = whole;
+            state_ = State::mouse;
+            return;
+        }
+        const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
+                                parameters.find(':') != std::string_view::npos;
+        const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
+        has_reports_ = has_reports_ || is_encoded || is_mouse;
+        has_key_ = is_encoded_key(parameters, final, key_);
+        if (has_key_) return;
+        put(kind_of_control(parameters, final), whole);
+        if (whole != "\033[200~") return;
+        state_ = State::paste;  // the text that follows may hold any byte: it is no key
+        matched_ = 0;
+    }
+
+    void put(Sent kind, std::string_view bytes) {
+        if (kind != Sent::typed) has_reports_ = true;
+        if (pieces_.empty() || pieces_.back().kind != kind) pieces_.push_back({.kind = kind, .bytes = {}});
+        pieces_.back().bytes += bytes;
+    }
+
+    void put_key(char c) {
+        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
+        if (!has_key_) put(Sent::typed, {&c, 1});
+    }
+
+    /// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
+    void give_up(char c) {
+        release();
+        step(c);
+    }
 
     int key_;
     State state_ = State::ground;
@@ -1056,129 +1152,6 @@ private:
     bool has_key_ = false, has_reports_ = false;
     Clock::time_point last_{};   // when something came
 };
-
-void TerminalInput::feed(std::string_view bytes, Clock::time_point now) {
-    if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
-    last_ = now;
-    for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
-    if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
-}
-
-void TerminalInput::release() {
-    state_ = State::ground;
-    for (const char c : std::exchange(held_, {})) put_key(c);
-}
-
-std::optional<milliseconds> TerminalInput::patience() const {
-    if (state_ == State::ground || state_ == State::paste) return std::nullopt;
-    return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
-}
-
-void TerminalInput::put(Sent kind, std::string_view bytes) {
-    if (kind != Sent::typed) has_reports_ = true;
-    if (pieces_.empty() || pieces_.back().kind != kind) pieces_.push_back({.kind = kind, .bytes = {}});
-    pieces_.back().bytes += bytes;
-}
-
-void TerminalInput::put_key(char c) {
-    has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
-    if (!has_key_) put(Sent::typed, {&c, 1});
-}
-
-/// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
-void TerminalInput::give_up(char c) {
-    release();
-    step(c);
-}
-
-void TerminalInput::step(char c) {
-    constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
-    if (has_key_) return;
-    switch (state_) {
-    case State::ground:
-        if (c != '\033') return put_key(c);
-        held_ = c;
-        state_ = State::escape;
-        return;
-    case State::escape:
-        if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
-        held_ += c;
-        state_ = c == '[' ? State::control : State::opening;
-        return;
-    case State::control: return step_control(c);
-    case State::mouse:
-        held_ += c;
-        if (held_.size() < kMouseBytes) return;
-        has_reports_ = true;
-        put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
-        held_.clear();
-        state_ = State::ground;
-        return;
-    case State::opening:
-        if (!begins_report(held_[1], c)) return give_up(c);
-        held_ += c;
-        state_ = State::string;
-        return;
-    case State::string:
-    case State::string_escape: return step_string(c);
-    case State::paste: return step_paste(c);
-    }
-}
-
-void TerminalInput::step_control(char c) {
-    const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
-    if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
-    held_ += c;
-    if (is_final) end_control();
-}
-
-/// A whole control sequence is held.
-void TerminalInput::end_control() {
-    const std::string whole = std::exchange(held_, {});
-    const char final = whole.back();
-    const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
-    state_ = State::ground;
-    if (whole == "\033[M") {
-        held_ = whole;
-        state_ = State::mouse;
-        return;
-    }
-    const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
-                            parameters.find(':') != std::string_view::npos;
-    const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
-    has_reports_ = has_reports_ || is_encoded || is_mouse;
-    has_key_ = is_encoded_key(parameters, final, key_);
-    if (has_key_) return;
-    put(kind_of_control(parameters, final), whole);
-    if (whole != "\033[200~") return;
-    state_ = State::paste;  // the text that follows may hold any byte: it is no key
-    matched_ = 0;
-}
-
-/// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was
-/// typed.
-void TerminalInput::step_string(char c) {
-    const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
-    if (state_ == State::string_escape && c != '\\') {
-        held_.pop_back();
-        give_up('\033');
-        return step(c);
-    }
-    if (is_control && c != '\a' && c != '\033') return give_up(c);
-    held_ += c;
-    const bool is_whole = c == '\a' || state_ == State::string_escape;
-    state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
-    if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
-    put(Sent::answer, held_);
-    held_.clear();
-}
-
-void TerminalInput::step_paste(char c) {
-    constexpr std::string_view kEnd = "\033[201~";
-    put(Sent::typed, {&c, 1});
-    matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
-    if (matched_ == kEnd.size()) state_ = State::ground;
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
@@ -1359,38 +1332,262 @@ enum class End { none, detached, evicted, ended, lost, no_output, signal };
 class Relay {
 public:
     /// The hello is queued, nothing has been sent.
-    Relay(const Options &options, UserTerminal &terminal, Connection there);
+    Relay(const Options &options, UserTerminal &terminal, Connection there)
+        : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
+          has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
+          input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
+          keyboard_(options.key) {
+        if (!options.raw) to_shim_ = hello();
+    }
 
     /// Copies until one side ends.
-    void run();
+    void run() {
+        sigset_t none;
+        sigemptyset(&none);
+        obey_signals();
+        write_socket();
+        while (!is_finished()) {
+            // Build the sets: who may be read, who has something to be written.
+            fd_set readable, writable;
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+            const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
+            if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
+            if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
+            if (old_) FD_SET(old_.get(), &readable);
+            if ((anew_ || !to_shim_.empty()) && !old_) FD_SET(socket_.get(), &writable);
+            if (showable() > 0) FD_SET(terminal_.output(), &writable);
+
+            // Wait, and let signals in.
+            const auto left = time_left();
+            const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
+            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
+            let_signals_in();
+
+            // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal
+            // meanwhile.
+            if (obey_signals() || ready < 0) {
+                FD_ZERO(&readable);
+                FD_ZERO(&writable);
+            }
+            if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
+            if (FD_ISSET(socket_.get(), &readable)) read_socket();
+            if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
+
+            // Flush. To send is tried each turn: a key goes out in the turn that has read it.
+            if (keyboard_.patience() && Clock::now() >= held_until_) {
+                keyboard_.release();
+                queue_input();
+            }
+            write_socket();
+            if (FD_ISSET(terminal_.output(), &writable)) write_screen();
+            const bool has_room = !old_ && FD_ISSET(socket_.get(), &writable);  // for the old connection's last words
+            if (anew_ && has_room && to_shim_.empty() && end_ == End::none) come_anew();
+        }
+    }
+
     /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted
     /// yet when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
     [[nodiscard]] bool has_come_too_late() const {
         return end_ == End::lost && !has_copied_ && !options_.raw && ended_ - began_ < kFarewell;
     }
+
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
-    [[nodiscard]] int report() const;
+    [[nodiscard]] int report() const {
+        const std::string &address = options_.address;
+        switch (end_) {
+        case End::detached: say(options_.quiet, "detached from " + address); return 0;
+        case End::evicted: say(options_.quiet, "detached from " + address + ": by another attach"); return 0;
+        case End::ended:
+            say(options_.quiet, address + " ended with status " + std::to_string(status_));
+            return status_;
+        case End::no_output:
+            if (status_ == EPIPE) return 0;  // its reader has seen enough
+            errno = status_;
+            complain_errno("standard output");
+            return kExitNotAttached;
+        case End::signal: obey_default(g_ending); return 128 + g_ending;
+        case End::none:
+        case End::lost: break;
+        }
+        const bool was_in = !has_come_too_late();
+        say(options_.quiet, was_in ? "connection to " + address + " lost"
+                                   : address + ": its shim does not let this user in, or the session has ended");
+        return kExitLost;
+    }
+
     /// Whether the terminal has sent more than plain keys.
     [[nodiscard]] bool has_reports() const { return keyboard_.has_reports(); }
 
 private:
     // The steps of run().
-    bool obey_signals();
-    void read_input();
-    void read_socket();
-    void read_old_socket();
-    void write_socket();
-    void write_screen();
-    void come_anew();
-    [[nodiscard]] bool is_finished() const;
-    [[nodiscard]] std::optional<timespec> time_left() const;
 
-    [[nodiscard]] std::string hello() const;
-    [[nodiscard]] std::size_t showable() const;
-    void queue(std::string_view bytes);
-    void queue_input();
-    void read_farewell();
-    void detach();
+    /// Does what signals have asked for; whether there were any.
+    bool obey_signals() {
+        const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
+        if (g_ending != 0) end_ = End::signal;
+        if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
+        if (std::exchange(g_stopping, 0) != 0) {
+            terminal_.restore(has_reports());
+            obey_default(SIGTSTP);
+            let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
+            g_continued = 1;
+        }
+        if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
+            terminal_.restore(false);
+            terminal_.enter_raw_mode();
+            if (terminal_.has_screen() && !options_.raw) anew_ = true;
+        }
+        return any;
+    }
+
+    /// From standard input to the buffer for the shim.
+    void read_input() {
+        char bytes[kBufferBytes];
+        const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+        if (is_transient(n)) return;
+        if (n <= 0) {
+            input_open_ = false;
+            all_queued_ = true;
+            if (terminal_.has_keys()) detach();  // the terminal was hung up
+            return;
+        }
+        has_copied_ = true;
+        const std::string_view sent(bytes, static_cast<std::size_t>(n));
+        if (!terminal_.has_keys()) return queue(sent);
+        keyboard_.feed(sent, Clock::now());
+        queue_input();
+    }
+
+    /// From the shim to the buffer for the screen.
+    void read_socket() {
+        char bytes[kBufferBytes];
+        const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
+        if (is_transient(n)) return;
+        if (n > 0) {
+            has_copied_ = true;
+            to_screen_.append(bytes, static_cast<std::size_t>(n));
+            return;
+        }
+        receiving_ = sending_ = input_open_ = false;
+        to_shim_.clear();
+        if (end_ != End::none) return;
+        ended_ = Clock::now();
+        end_ = End::lost;
+        if (!options_.raw) read_farewell();
+    }
+
+    /// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
+    void read_old_socket() {
+        char bytes[kBufferBytes];
+        const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
+    }
+
+    /// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to
+    /// come.
+    void write_socket() {
+        if (!to_shim_.empty() && !old_) {
+            const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
+            if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
+            else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
+        }
+        if (!sending_) to_shim_.clear();
+        if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
+        ::shutdown(socket_.get(), SHUT_WR);
+        sending_ = false;
+    }
+
+    /// From the buffer to the screen.
+    void write_screen() {
+        const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
+        if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
+        if (n >= 0 || is_transient(n)) return;
+        status_ = errno;
+        end_ = End::no_output;
+    }
+
+    /// Connects once more. When that cannot be done at once, the first connection stays.
+    void come_anew() {
+        anew_ = false;
+        Connection next = connect_to_one(options_.address, address_, false, kAnew);
+        const std::string first = hello(), last = hello_without_window(HelloKind::push);
+        if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
+        if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
+            ::shutdown(socket_.get(), SHUT_WR) == 0)
+            old_ = std::move(socket_);
+        socket_ = std::move(next.socket);
+        sending_ = true;
+        to_screen_.clear();
+        write_socket();  // the end of file, if that is all
+    }
+
+    [[nodiscard]] bool is_finished() const {
+        if (deadline_ && Clock::now() >= *deadline_) return true;
+        switch (end_) {
+        case End::none: return false;
+        case End::detached: return to_shim_.empty();
+        case End::evicted:
+        case End::ended:
+        case End::lost: return to_screen_.empty();
+        default: return true;
+        }
+    }
+
+    /// How long to wait for something to happen; nothing: for ever.
+    [[nodiscard]] std::optional<timespec> time_left() const {
+        std::optional<Clock::time_point> until = deadline_;
+        const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
+        if (keyboard_.patience()) wake_at(held_until_);
+        if (!until) return std::nullopt;
+        const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
+        const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+        return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
+    }
+
+    /// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
+    [[nodiscard]] std::string hello() const {
+        if (has_window_) return window_change(window_size());
+        return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
+    }
+
+    /// How much of the buffer may go to the screen now: not what may be a goodbye.
+    [[nodiscard]] std::size_t showable() const {
+        const bool may_end = receiving_ && !options_.raw;
+        return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
+    }
+
+    /// More for the shim; when its end of the connection or that of the input has come, it gets no more.
+    void queue(std::string_view bytes) {
+        if (sending_ && !all_queued_) to_shim_ += bytes;
+    }
+
+    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows them.
+    void queue_input() {
+        for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
+            const bool is_typed = piece.kind == Sent::typed || !has_window_;
+            queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
+        }
+        if (const auto patience = keyboard_.patience()) held_until_ = Clock::now() + *patience;
+        if (keyboard_.has_key()) detach();
+    }
+
+    /// The connection has ended: with a goodbye, the program has; or we were asked to leave.
+    void read_farewell() {
+        const std::size_t length = bytes_of_farewell(to_screen_);
+        const auto status = goodbye_status(to_screen_);
+        if (!status && !to_screen_.ends_with(kLeave)) return;
+        end_ = status ? End::ended : End::evicted;
+        status_ = status.value_or(0);
+        to_screen_.resize(to_screen_.size() - length);
+    }
+
+    /// Nothing more is read; what was typed before goes out first, if the shim takes it.
+    void detach() {
+        input_open_ = false;
+        end_ = End::detached;
+        deadline_ = Clock::now() + kFarewell;
+    }
 
     const Options &options_;
     UserTerminal &terminal_;
@@ -1412,226 +1609,6 @@ private:
     bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
     Fd old_;             // the connection before: the shim has not said that it has read all of it
 };
-
-void Relay::run() {
-    sigset_t none;
-    sigemptyset(&none);
-    obey_signals();
-    write_socket();
-    while (!is_finished()) {
-        // Build the sets: who may be read, who has something to be written.
-        fd_set readable, writable;
-        FD_ZERO(&readable);
-        FD_ZERO(&writable);
-        const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
-        if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
-        if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
-        if (old_) FD_SET(old_.get(), &readable);
-        if ((anew_ || !to_shim_.empty()) && !old_) FD_SET(socket_.get(), &writable);
-        if (showable() > 0) FD_SET(terminal_.output(), &writable);
-
-        // Wait, and let signals in.
-        const auto left = time_left();
-        const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
-        let_signals_in();
-
-        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal
-        // meanwhile.
-        if (obey_signals() || ready < 0) {
-            FD_ZERO(&readable);
-            FD_ZERO(&writable);
-        }
-        if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
-        if (FD_ISSET(socket_.get(), &readable)) read_socket();
-        if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
-
-        // Flush. To send is tried each turn: a key goes out in the turn that has read it.
-        if (keyboard_.patience() && Clock::now() >= held_until_) {
-            keyboard_.release();
-            queue_input();
-        }
-        write_socket();
-        if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-        const bool has_room = !old_ && FD_ISSET(socket_.get(), &writable);  // for the old connection's last words
-        if (anew_ && has_room && to_shim_.empty() && end_ == End::none) come_anew();
-    }
-}
-
-Relay::Relay(const Options &options, UserTerminal &terminal, Connection there)
-    : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
-      has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
-      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
-      keyboard_(options.key) {
-    if (!options.raw) to_shim_ = hello();
-}
-
-/// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
-std::string Relay::hello() const {
-    if (has_window_) return window_change(window_size());
-    return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
-}
-
-/// From standard input to the buffer for the shim.
-void Relay::read_input() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-    if (is_transient(n)) return;
-    if (n <= 0) {
-        input_open_ = false;
-        all_queued_ = true;
-        if (terminal_.has_keys()) detach();  // the terminal was hung up
-        return;
-    }
-    has_copied_ = true;
-    const std::string_view sent(bytes, static_cast<std::size_t>(n));
-    if (!terminal_.has_keys()) return queue(sent);
-    keyboard_.feed(sent, Clock::now());
-    queue_input();
-}
-
-/// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows them.
-void Relay::queue_input() {
-    for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
-        const bool is_typed = piece.kind == Sent::typed || !has_window_;
-        queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
-    }
-    if (const auto patience = keyboard_.patience()) held_until_ = Clock::now() + *patience;
-    if (keyboard_.has_key()) detach();
-}
-
-/// Nothing more is read; what was typed before goes out first, if the shim takes it.
-void Relay::detach() {
-    input_open_ = false;
-    end_ = End::detached;
-    deadline_ = Clock::now() + kFarewell;
-}
-
-/// More for the shim; when its end of the connection or that of the input has come, it gets no more.
-void Relay::queue(std::string_view bytes) {
-    if (sending_ && !all_queued_) to_shim_ += bytes;
-}
-
-/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to
-/// come.
-void Relay::write_socket() {
-    if (!to_shim_.empty() && !old_) {
-        const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
-        if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
-        else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
-    }
-    if (!sending_) to_shim_.clear();
-    if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
-    ::shutdown(socket_.get(), SHUT_WR);
-    sending_ = false;
-}
-
-/// From the shim to the buffer for the screen.
-void Relay::read_socket() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
-    if (is_transient(n)) return;
-    if (n > 0) {
-        has_copied_ = true;
-        to_screen_.append(bytes, static_cast<std::size_t>(n));
-        return;
-    }
-    receiving_ = sending_ = input_open_ = false;
-    to_shim_.clear();
-    if (end_ != End::none) return;
-    ended_ = Clock::now();
-    end_ = End::lost;
-    if (!options_.raw) read_farewell();
-}
-
-/// The connection has ended: with a goodbye, the program has; or we were asked to leave.
-void Relay::read_farewell() {
-    const std::size_t length = bytes_of_farewell(to_screen_);
-    const auto status = goodbye_status(to_screen_);
-    if (!status && !to_screen_.ends_with(kLeave)) return;
-    end_ = status ? End::ended : End::evicted;
-    status_ = status.value_or(0);
-    to_screen_.resize(to_screen_.size() - length);
-}
-
-/// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
-void Relay::read_old_socket() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
-}
-
-/// How much of the buffer may go to the screen now: not what may be a goodbye.
-std::size_t Relay::showable() const {
-    const bool may_end = receiving_ && !options_.raw;
-    return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
-}
-
-/// From the buffer to the screen.
-void Relay::write_screen() {
-    const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
-    if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
-    if (n >= 0 || is_transient(n)) return;
-    status_ = errno;
-    end_ = End::no_output;
-}
-
-/// Does what signals have asked for; whether there were any.
-bool Relay::obey_signals() {
-    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
-    if (g_ending != 0) end_ = End::signal;
-    if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
-    if (std::exchange(g_stopping, 0) != 0) {
-        terminal_.restore(has_reports());
-        obey_default(SIGTSTP);
-        let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
-        g_continued = 1;
-    }
-    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
-        terminal_.restore(false);
-        terminal_.enter_raw_mode();
-        if (terminal_.has_screen() && !options_.raw) anew_ = true;
-    }
-    return any;
-}
-
-/// Connects once more. When that cannot be done at once, the first connection stays.
-void Relay::come_anew() {
-    anew_ = false;
-    Connection next = connect_to_one(options_.address, address_, false, kAnew);
-    const std::string first = hello(), last = hello_without_window(HelloKind::push);
-    if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
-    if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
-        ::shutdown(socket_.get(), SHUT_WR) == 0)
-        old_ = std::move(socket_);
-    socket_ = std::move(next.socket);
-    sending_ = true;
-    to_screen_.clear();
-    write_socket();  // the end of file, if that is all
-}
-
-bool Relay::is_finished() const {
-    if (deadline_ && Clock::now() >= *deadline_) return true;
-    switch (end_) {
-    case End::none: return false;
-    case End::detached: return to_shim_.empty();
-    case End::evicted:
-    case End::ended:
-    case End::lost: return to_screen_.empty();
-    default: return true;
-    }
-}
-
-/// How long to wait for something to happen; nothing: for ever.
-std::optional<timespec> Relay::time_left() const {
-    std::optional<Clock::time_point> until = deadline_;
-    const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
-    if (keyboard_.patience()) wake_at(held_until_);
-    if (!until) return std::nullopt;
-    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
-    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 7. What a session says of itself
@@ -2168,29 +2145,6 @@ Options parse_command_line(int argc, char **argv) {
 // ----------------------------------------------------------------------------------------------------------------
 // 11. From the first call to the last words
 // ----------------------------------------------------------------------------------------------------------------
-
-int Relay::report() const {
-    const std::string &address = options_.address;
-    switch (end_) {
-    case End::detached: say(options_.quiet, "detached from " + address); return 0;
-    case End::evicted: say(options_.quiet, "detached from " + address + ": by another attach"); return 0;
-    case End::ended:
-        say(options_.quiet, address + " ended with status " + std::to_string(status_));
-        return status_;
-    case End::no_output:
-        if (status_ == EPIPE) return 0;  // its reader has seen enough
-        errno = status_;
-        complain_errno("standard output");
-        return kExitNotAttached;
-    case End::signal: obey_default(g_ending); return 128 + g_ending;
-    case End::none:
-    case End::lost: break;
-    }
-    const bool was_in = !has_come_too_late();
-    say(options_.quiet, was_in ? "connection to " + address + " lost"
-                               : address + ": its shim does not let this user in, or the session has ended");
-    return kExitLost;
-}
 
 /// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
 /// signal that can end us must come through.
