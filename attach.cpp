@@ -11,9 +11,9 @@
 //     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
 //                                   └──────────────────┘
 //
-// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving.
-// Whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal
-// must be as it was, and nothing that was on its way from the terminal may become a command of the shell.
+// Connected, attach is a pipe with two ends; most of its work is leaving. However it ends (the detach key, the
+// program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was on
+// its way from the terminal may become a command of the shell.
 //
 //   1  raw mode                          5  whose server it is, and connecting   9  a push
 //   2  signals                           6  the copy loop                       10  the command line
@@ -31,9 +31,7 @@
 //     taken     FF FF 'o' 'k'                                to one that pushes, ends it, or wants to be alone
 //     told      FF FF 't' 't'  LENGTH LINES                  to who asks what the session is: `name: value` lines
 //
-// Exit status: the program's own when it ended (128 + n for signal n); 0 detached, pushed, killed or listed;
-// 254 connection lost, or a push cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it
-// dies of it); what shim said (2, 125, 126, 127) when it had to be started and could not.
+// Exit status: kUsage in section 10 lists them. When signal n ends attach, attach dies of it.
 //
 // Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), sock_diag(7),
 // XTerm Control Sequences ("ctlseqs"), and the description of kitty's keyboard protocol.
@@ -499,19 +497,15 @@ int milliseconds_to(Clock::time_point end) {
 // ----------------------------------------------------------------------------------------------------------------
 // 1. Raw mode
 //
-// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and
-// makes signals of some keys. The session's terminal has a line discipline that does so for its program. Were the
-// one of the user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C
-// would end attach.
+// The line discipline of a terminal (termios(3)) collects a line until Return, echoes and edits it, and makes
+// signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key would
+// be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
-// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else
-// runs there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when
-// select(2) says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe
-// (pipe(7)). A terminal promises no such thing, but can be opened anew by its name: another open file, with an
-// O_NONBLOCK of its own.
-//
-// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as
-// long as it stands still in the middle of a write.
+// Standard input, output and error are most often one open file (open(2)), which the shell shares: O_NONBLOCK would
+// be set for the shell, too. So these three stay blocking, are used only when select(2) says that they are ready,
+// and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises no such
+// thing, but can be opened anew by its name, as an open file with an O_NONBLOCK of its own. Simplified: a terminal
+// that may not be opened again (su(1) leaves it to its first owner) can block attach in the middle of a write.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -532,14 +526,12 @@ termios raw_mode(termios settings) {
     return settings;
 }
 
-/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them,
-/// and XTRESTORE (in kTakeBack) restores them. Cursor blinks; 132 columns are allowed; Backspace sends BS; the
-/// wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of
-/// Sun, HP, VT220.
+/// Sent first: XTSAVE keeps the modes that are as the user likes them, and XTRESTORE (in kTakeBack) restores them.
+/// Cursor blinks; 132 columns are allowed; Backspace sends BS; the wheel sends arrow keys; Meta sets the eighth bit,
+/// Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
 constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
 
-// Tektronix to VT (ESC ETX); then an end to what the output was cut in: a sequence (CAN), a string (ST); VT52 to
-// ANSI.
+// Tektronix to VT (ESC ETX); the end of a sequence that was cut (CAN), of a string (ST); VT52 to ANSI.
 constexpr std::string_view kEndCut = "\033\003\030\033\\\033<";
 constexpr std::string_view kTakeBack =
     "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); what kKeep kept
@@ -558,14 +550,11 @@ constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit con
 
 /// What the program has done to the user's terminal that must be known to undo it.
 ///
-/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we
-/// detach, so we take them back: nearly all by one sequence that does nothing where nothing was set. Four things
-/// must be known, and for them the output is followed: whether the alternate screen is on (leaving it moves the
-/// cursor even when it is not; origin mode does so too), whether 132 columns are (leaving them clears the screen),
-/// and how many keyboard modes were pushed, for the shell may have pushed some before.
-///
-/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab
-/// stops.
+/// A full-screen program that we detach from does not take its modes back, so attach does: nearly all by one
+/// sequence that does nothing where nothing was set. The output is followed for the rest: whether the alternate
+/// screen and origin mode are on (leaving either moves the cursor), whether 132 columns are (leaving them clears the
+/// screen), and how many keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft
+/// reset") is not sent: terminals differ in what they reset. Palette, title and tab stops are left alone.
 class ScreenState {
 public:
     /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
@@ -589,8 +578,7 @@ public:
         return out.append(kTakeBackLast).append("\033[J");
     }
 
-    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the
-    /// detach key.
+    /// Whether the program has changed how keys are written: the detach key's release may come behind it then.
     [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
 
 private:
@@ -635,8 +623,7 @@ private:
         if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
     }
 
-    /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen
-    /// and back.
+    /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 the alternate screen.
     void set_mode(std::uint64_t number, bool on) {
         if (number == 3) wide_ = on;
         if (number == 6) origin_ = on;
@@ -682,12 +669,11 @@ public:
     }
 
     /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
-    /// called. `reports`: the terminal writes more than keys, so what is still on its way is waited for, and
-    /// thrown away.
+    /// called. `reports`: the terminal sends more than keys, so what is on its way is awaited and thrown away.
     void restore(bool reports) {
         if (!std::exchange(entered_, false)) return;
         if (has_screen_) write_own(screen_.undo());
-        const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else a read(2) would stop us
+        const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
         if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
         screen_ = ScreenState();
         if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
@@ -716,9 +702,9 @@ private:
         }
     }
 
-    /// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its
-    /// status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to
-    /// the shell. A byte at a time is read, for what stands behind the answer is the shell's.
+    /// Asks the terminal for its status (DSR, `CSI 5 n`) when everything has been taken back: what comes before the
+    /// answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell. A byte at a time is read, for what
+    /// stands behind the answer is the shell's.
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
@@ -741,8 +727,7 @@ private:
 };
 
 /// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
-/// line, a container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there
-/// is none.
+/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
 winsize window_size() {
     for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
         winsize window{};
@@ -754,11 +739,9 @@ winsize window_size() {
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted
-// half done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
-//
-// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process
-// group when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
+// They are blocked except where the loop lets them in, so a handler only sets a flag and nothing is interrupted half
+// done. A signal that was ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes
+// to the foreground process group when the terminal emulator or sshd sets the window's size: TIOCSWINSZ.
 // ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
@@ -773,10 +756,16 @@ extern "C" void note_signal(int number) {
     else g_ending = number;
 }
 
+/// The empty mask: nothing is blocked.
+sigset_t no_signals() {
+    sigset_t none;
+    sigemptyset(&none);
+    return none;
+}
+
 /// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
 void mask_signal(int how, int number) {
-    sigset_t one;
-    sigemptyset(&one);
+    sigset_t one = no_signals();
     sigaddset(&one, number);
     ::sigprocmask(how, &one, nullptr);
 }
@@ -784,7 +773,7 @@ void mask_signal(int how, int number) {
 void handle_signal(int number) {
     struct sigaction action{}, before{};
     action.sa_handler = note_signal;
-    sigemptyset(&action.sa_mask);
+    action.sa_mask = no_signals();
     mask_signal(SIG_BLOCK, number);
     ::sigaction(number, &action, &before);
     if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
@@ -799,21 +788,19 @@ void handle_signals() {
 
 /// Lets no signal wait: nothing is blocked.
 void unblock_signals() {
-    sigset_t none;
-    sigemptyset(&none);
+    const sigset_t none = no_signals();
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
 /// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
 void let_signals_in() {
-    sigset_t none, before;
-    sigemptyset(&none);
+    sigset_t before;
+    const sigset_t none = no_signals();
     ::sigprocmask(SIG_SETMASK, &none, &before);
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
-/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it
-/// was.
+/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell sees which signal it was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
     ::kill(::getpid(), number);
@@ -824,17 +811,15 @@ void obey_default(int number) {
 // ----------------------------------------------------------------------------------------------------------------
 // 3. The wire
 //
-// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that
-// end tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// The goodbye is the last five bytes before the end of the connection, and only that end tells it from the program's
+// bytes. So bytes that may be its beginning are held back until more has come.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
 constexpr std::string_view kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
 constexpr std::size_t kGoodbyeBytes = kGoodbye.size() + 1;  // the status is behind it
 
-/// What a hello without a window says in its x pixels. The output is a pipe or a file; a terminal that only
-/// watches; or not wanted, and what is wanted is: to push, to end the session, to be told what it is, to be alone
-/// in it.
+/// What a hello without a window says in its x pixels: what the client has come for. The first two take output.
 enum class HelloKind : unsigned short { pipe = 0, watch = 1, push = 2, end = 3, tell = 4, alone = 5 };
 
 /// A number as the wire has it: 16 bits in network order.
@@ -885,13 +870,11 @@ std::optional<int> goodbye_status(std::string_view received) {
 // ----------------------------------------------------------------------------------------------------------------
 // 4. What comes from the terminal
 //
-// Keys, and more: a program can ask a terminal what it is and where the cursor stands, and have it report what the
-// mouse does. All of it comes on standard input, in one stream that may be cut anywhere. What the terminal has
-// sent by itself is told from what its user has typed, for of several terminals only one may answer; and the
-// detach key is looked for, a byte of what is typed, or a control sequence when a program has asked for keys to be
-// written so.
-//
-// What may be the beginning of a report waits a moment for more: a person may also have hit Escape, or Alt and ].
+// Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
+// may be cut anywhere. What the terminal sends by itself is told from what its user types, because of several
+// terminals only one may answer. The detach key is looked for: a byte, or a control sequence when a program has
+// asked for keys to be written so. What may be the beginning of a report waits a moment for more: a person may also
+// have hit Escape, or Alt and ].
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
@@ -959,8 +942,7 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
 /// question; noise comes from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
-/// The kind of a mouse's report with this number for the buttons: xterm, "Mouse Tracking". 3: none; 32: motion;
-/// 64: more.
+/// The kind of a mouse's report, by its number for the buttons (xterm, "Mouse Tracking"): 3 none, 32 motion, 64 more.
 Sent kind_of_mouse(std::uint64_t buttons) {
     return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
 }
@@ -1079,8 +1061,7 @@ private:
         if (is_final) end_control();
     }
 
-    /// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was
-    /// typed.
+    /// A string ends with BEL, or with ESC and a backslash. Another control character in it tells that it was typed.
     void step_string(char c) {
         const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
         if (state_ == State::string_escape && c != '\\') {
@@ -1156,11 +1137,10 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
-// When a shim has ended, any user may listen at its port, and would be told what is typed. So nothing is sent
-// before the kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP
-// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before connecting and behind
-// it, for a connection in a listener's queue belongs to nobody yet. Of a server on another machine nothing is
-// known here.
+// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent before
+// the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP sockets
+// (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after connecting,
+// for a connection in a listener's queue belongs to nobody yet. A server on another machine is trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
@@ -1186,9 +1166,8 @@ SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
     return end;
 }
 
-/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to
-/// outgoing connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293,
-/// section 3.5).
+/// Whether a TCP socket is connected to itself: when nobody listens at a port, the kernel may give that very port to
+/// our outgoing connection, a simultaneous open (RFC 9293, section 3.5).
 bool is_own_peer(int fd) {
     const SocketAddress own = end_of(fd, ::getsockname);
     return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
@@ -1198,8 +1177,8 @@ bool is_loopback(std::string_view host) {
     return host == "::1" || host.starts_with("127.") || host.starts_with("::ffff:127.");
 }
 
-/// Whether a TCP address is one of this machine's: then packets to it would come from it. connect(2) on a UDP
-/// socket sends nothing, it only chooses the way. In doubt it is.
+/// Whether a TCP address is one of this machine's, in doubt yes: packets to it would come from it. connect(2) on a
+/// UDP socket sends nothing, it only chooses the way.
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
     if (!probe || ::connect(probe.get(), address.get(), address.length) != 0) return true;
@@ -1233,7 +1212,7 @@ struct Connection {
     bool nobody = false;
 };
 
-/// Whether connecting fails for no other reason than that nobody listens there.
+/// Whether nobody listens at an address, when connecting to it has failed with `error`.
 bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
 
 /// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
@@ -1310,11 +1289,8 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 // 6. The copy loop
 //
 // Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the
-// buffer behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and
-// neither stops the other.
-//
-// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a
-// flag that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
+// buffer behind it has room. pselect(2) unblocks signals and begins to wait in one step: with a plain select(2), a
+// signal just before it would set a flag that is not looked at until the next byte.
 //
 // After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
 // screen there. What was typed before must come before what is typed then. So the first connection becomes a push
@@ -1342,8 +1318,7 @@ public:
 
     /// Copies until one side ends.
     void run() {
-        sigset_t none;
-        sigemptyset(&none);
+        const sigset_t none = no_signals();
         obey_signals();
         write_socket();
         while (!is_finished()) {
@@ -1364,8 +1339,7 @@ public:
             const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
             let_signals_in();
 
-            // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal
-            // meanwhile.
+            // Dispatch. After a signal nothing counts as ready: the shell may have had the terminal meanwhile.
             if (obey_signals() || ready < 0) {
                 FD_ZERO(&readable);
                 FD_ZERO(&writable);
@@ -1381,13 +1355,13 @@ public:
             }
             write_socket();
             if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-            const bool has_room = !old_ && FD_ISSET(socket_.get(), &writable);  // for the old connection's last words
+            const bool has_room = !old_ && FD_ISSET(socket_.get(), &writable);
             if (anew_ && has_room && to_shim_.empty() && end_ == End::none) come_anew();
         }
     }
 
-    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted
-    /// yet when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
+    /// Whether we came to a session that was just ending: when the listener closes, the kernel resets connections
+    /// that it has not accepted (listen(2)). Nothing is lost then, and another session can begin.
     [[nodiscard]] bool has_come_too_late() const {
         return end_ == End::lost && !has_copied_ && !options_.raw && ended_ - began_ < kFarewell;
     }
@@ -1469,7 +1443,7 @@ private:
             to_screen_.append(bytes, static_cast<std::size_t>(n));
             return;
         }
-        receiving_ = sending_ = input_open_ = false;
+        receiving_ = sending_ = input_open_ = anew_ = false;
         to_shim_.clear();
         if (end_ != End::none) return;
         ended_ = Clock::now();
@@ -1484,8 +1458,7 @@ private:
         if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
     }
 
-    /// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to
-    /// come.
+    /// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2).
     void write_socket() {
         if (!to_shim_.empty() && !old_) {
             const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
@@ -1537,15 +1510,13 @@ private:
     /// How long to wait for something to happen; nothing: for ever.
     [[nodiscard]] std::optional<timespec> time_left() const {
         std::optional<Clock::time_point> until = deadline_;
-        const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
-        if (keyboard_.patience()) wake_at(held_until_);
+        if (keyboard_.patience()) until = std::min(until.value_or(held_until_), held_until_);
         if (!until) return std::nullopt;
-        const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
-        const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
-        return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
+        const int left = milliseconds_to(*until);
+        return timespec{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000L};
     }
 
-    /// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
+    /// What the shim is told first: the window's size, or what the output is when no window is followed.
     [[nodiscard]] std::string hello() const {
         if (has_window_) return window_change(window_size());
         return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
@@ -1562,7 +1533,7 @@ private:
         if (sending_ && !all_queued_) to_shim_ += bytes;
     }
 
-    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows them.
+    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows any.
     void queue_input() {
         for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
             const bool is_typed = piece.kind == Sent::typed || !has_window_;
@@ -1613,8 +1584,8 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 7. What a session says of itself
 //
-// There is no list of sessions anywhere: a session is a socket in a folder. Each is asked what it is, by a hello
-// that makes no client of who sends it. Of one that has ended, its recording tells how.
+// A session is a socket in a folder. Each is asked what it is, by a hello that makes its sender no client. The
+// recording of a session that has ended tells how it ended.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kListWait{300};        // for what the sessions of a list answer
@@ -1643,7 +1614,7 @@ struct Asked {
 };
 
 /// Sends a hello of this kind to all of them at once, and waits until each has answered or closed the connection,
-/// or until `limit` has passed. A server that is no shim does not know the hello; one that stands still says nothing.
+/// or until `limit` has passed. A server that is no shim does not know the hello; one that stands still is silent.
 void ask(std::vector<Asked> &sessions, HelloKind kind, milliseconds limit) {
     const std::string hello = hello_without_window(kind);
     const auto end = Clock::now() + limit;
@@ -1728,8 +1699,7 @@ std::string local_time(std::time_t time) {
     return text;
 }
 
-/// The end of an attach to a session that is not there; when it was until just now, with the status of its
-/// program.
+/// The end of an attach to a session that is not there; with its program's status when it ended just now.
 [[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
     const std::string &name = options.address;
     const bool is_missing = nobody && is_session_name(name);
@@ -1737,16 +1707,12 @@ std::string local_time(std::time_t time) {
     if (!ended) fail(kExitNotAttached, name, why);
     const std::string how =
         ended->status ? "ended with status " + std::to_string(*ended->status) : "its shim was killed";
-    const auto ago = std::time(nullptr) - ended->time;
-    const bool is_recent =
-        ended->status && ago < kRecent.count() && !options.push && !options.kill && !options.alone;
-    if (is_recent) {
-        say(options.quiet, name + " " + how + ", " + std::to_string(std::max<std::time_t>(ago, 0)) + " s ago");
-        std::exit(*ended->status);
-    }
-    fail(kExitNotAttached, name,
-         how + " on " + local_time(ended->time) + " (record play " + name + " shows it, attach " + name +
-             " PROGRAM begins a new one)");
+    const auto ago = std::max<std::time_t>(std::time(nullptr) - ended->time, 0);
+    if (!ended->status || ago >= kRecent.count() || options.push || options.kill || options.alone)
+        fail(kExitNotAttached, name, how + " on " + local_time(ended->time) + " (record play " + name +
+                                         " shows it, attach " + name + " PROGRAM begins a new one)");
+    say(options.quiet, name + " " + how + ", " + std::to_string(ago) + " s ago");
+    std::exit(*ended->status);
 }
 
 /// The first `columns` characters of a line; one that is cut ends in an ellipsis.
@@ -1810,13 +1776,11 @@ int list_sessions() {
 // ----------------------------------------------------------------------------------------------------------------
 // 8. Starting and ending sessions, and coming to one
 //
-// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
-// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it
-// listens.
+// When nobody listens at ADDRESS, PROGRAM is started by `shim`, which returns when it listens.
 //
 // A session that is shown in itself prints its own output for ever, and so do two that are shown in each other. A
-// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, or have it though
-// its terminal is another one, a tmux server's say; so the session itself is asked which terminal it is.
+// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, so the session is
+// asked which terminal is its own, too.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Whether a session runs on this machine: what it tells of its terminal and its address holds for us, too.
@@ -1837,13 +1801,11 @@ bool is_outer_session(const Asked &session) {
 
 /// Whether the terminal that we run on is the one of the session's program.
 bool is_own_terminal(const Asked &session) {
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+    const auto is_it = [&](int fd) {
         struct stat file{};
-        if (::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && is_on_this_machine(session) &&
-            parse_number(session.value("tty")) == std::uint64_t{file.st_rdev})
-            return true;
-    }
-    return false;
+        return ::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && std::to_string(file.st_rdev) == session.value("tty");
+    };
+    return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
 }
 
 /// Where shim may be: beside this program, else on PATH.
@@ -1859,18 +1821,13 @@ std::vector<std::string> shim_places(const std::string &self) {
     return places;
 }
 
-/// The exit status of a process as a shell tells it: 128 + n when signal n ended it.
-int exit_status(int wait_status) {
-    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
-}
-
 struct ShimRun {
     int status;        // its exit status
     std::string said;  // what it wrote, to standard output and to standard error
 };
 
-/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps
-/// nothing of its caller's open, so the end of the pipe comes when shim returns.
+/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps no
+/// descriptor of its caller's open, so the end of the pipe comes when shim returns.
 ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
     std::string wait = "-w", where = address;
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
@@ -1896,12 +1853,12 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     ShimRun run{.status = 0, .said = read_all(from_shim.get())};
     int status = 0;
     ::waitpid(pid, &status, 0);
-    run.status = exit_status(status);
+    run.status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
     return run;
 }
 
-/// Passes on what shim has warned of, and tells that a session is new, what it is recorded in, and the way out.
+/// Passes on shim's warnings, and tells that a session is new, its recording, and the key that leaves it.
 void announce(const Options &options, const std::string &said) {
     const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
@@ -1922,13 +1879,6 @@ Connection start_session(const std::string &self, Options &options) {
     if (there.socket || run.status == 0) return there;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
     std::exit(run.status);
-}
-
-/// What ADDRESS names, or the end of the program with a message.
-std::vector<SocketAddress> resolve_or_fail(const std::string &address) {
-    Resolved found = resolve(address);
-    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, address, found.why);
-    return std::move(found.addresses);
 }
 
 /// Tells that a session runs something else than PROGRAM. (The session's words are quoted for a shell.)
@@ -1968,7 +1918,10 @@ Connection inspect(const Options &options, Connection there) {
 
 /// A connection to the session, or the end of the program with a message.
 Connection connect_or_fail(const std::string &self, Options &options) {
-    Connection there = connect_to(options.address, resolve_or_fail(options.address), options.raw);
+    const Resolved found = resolve(options.address);
+    const int status = found.malformed ? kExitUsage : kExitNotAttached;
+    if (found.addresses.empty()) fail(status, options.address, found.why);
+    Connection there = connect_to(options.address, found.addresses, options.raw);
     if (there.socket && !options.kill) there = inspect(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
@@ -1989,8 +1942,8 @@ int end_session(const std::string &self, Options &options) {
 // ----------------------------------------------------------------------------------------------------------------
 // 9. A push: attach -p
 //
-// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the
-// shim answers when it has read the end of the input. Only then has nothing been lost.
+// A write to a socket tells that the kernel has the bytes, not that the shim has. So the shim answers when the
+// terminal has all of the input. Only then has nothing been lost.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kStall{10000};  // for the shim to take some more
@@ -2044,8 +1997,7 @@ bool is_answered(const Options &options, int socket) {
     return false;
 }
 
-/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any
-/// program.
+/// Signals need no care here: the terminal has not been touched, so they end or stop attach as any program.
 int push(const Options &options, const Fd &socket) {
     if (send_input(options, socket.get()) && is_answered(options, socket.get())) return 0;
     complain(options.address, "the session did not take all of the input");
@@ -2055,8 +2007,7 @@ int push(const Options &options, const Fd &socket) {
 // ----------------------------------------------------------------------------------------------------------------
 // 10. The command line
 //
-// getopt_long(3) with a '+' stops at the first word that is not an option: ADDRESS ends the options of attach, and
-// PROGRAM keeps its own.
+// getopt_long(3) with a '+' stops at the first word that is no option: PROGRAM, behind ADDRESS, keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
@@ -2099,7 +2050,7 @@ int key_or_fail(const char *name, const char *text) {
 
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
 void take_option(int option, const std::string &word, Options &options) {
-    const auto name = [&] { return word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)}; };
+    const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
     switch (option) {
     case 'e': options.key = key_or_fail("--escape", optarg); break;
     case 'd': options.alone = true; break;
@@ -2110,8 +2061,7 @@ void take_option(int option, const std::string &word, Options &options) {
     case 'q': options.quiet = true; break;
     case 'h': std::fputs(kUsage, stdout); std::exit(0);
     case 'V': std::printf("%s %s\n", kProgram, kVersion); std::exit(0);
-    case ':': fail(kExitUsage, name(), "a value is missing");
-    default: fail(kExitUsage, name(), "no such option, or not used so (see attach --help)");
+    default: fail(kExitUsage, name, "unknown option, or its value is missing (see attach --help)");
     }
 }
 
@@ -2128,7 +2078,7 @@ Options parse_command_line(int argc, char **argv) {
     opterr = 0;  // our own messages, in our own form
     const char *chosen = std::getenv("SHIM_ESCAPE");
     if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
-    const auto next = [&] { return ::getopt_long(argc, argv, "+:e:drRpkqhV", kLong, nullptr); };
+    const auto next = [&] { return ::getopt_long(argc, argv, "+e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
