@@ -1353,10 +1353,10 @@ public:
                 keyboard_.release();
                 queue_input();
             }
+            const bool has_room = !old_ && to_shim_.empty() && FD_ISSET(socket_.get(), &writable);
+            if (anew_ && has_room && end_ == End::none) come_anew();
             write_socket();
             if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-            const bool has_room = !old_ && FD_ISSET(socket_.get(), &writable);
-            if (anew_ && has_room && to_shim_.empty() && end_ == End::none) come_anew();
         }
     }
 
@@ -1480,19 +1480,20 @@ private:
         end_ = End::no_output;
     }
 
-    /// Connects once more. When that cannot be done at once, the first connection stays.
+    /// Connects once more, when the first connection has room for its last message. When it fails, the first one stays.
     void come_anew() {
         anew_ = false;
         Connection next = connect_to_one(options_.address, address_, false, kAnew);
         const std::string first = hello(), last = hello_without_window(HelloKind::push);
         if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
-        if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
-            ::shutdown(socket_.get(), SHUT_WR) == 0)
+        if (sending_) {
+            if (::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) < 0) return;
+            ::shutdown(socket_.get(), SHUT_WR);
             old_ = std::move(socket_);
+        }
         socket_ = std::move(next.socket);
         sending_ = true;
         to_screen_.clear();
-        write_socket();  // the end of file, if that is all
     }
 
     [[nodiscard]] bool is_finished() const {
