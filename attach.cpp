@@ -12,8 +12,8 @@
 //                                   └──────────────────┘
 //
 // Connected, attach is a pipe with two ends; most of its work is leaving. However it ends (the detach key, the
-// program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was on
-// its way from the terminal may become a command of the shell.
+// program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
+// on its way from the terminal may become a command of the shell.
 //
 //   1  raw mode                          5  whose server it is, and connecting   9  a push
 //   2  signals                           6  the copy loop                       10  the command line
@@ -498,14 +498,15 @@ int milliseconds_to(Clock::time_point end) {
 // 1. Raw mode
 //
 // The line discipline of a terminal (termios(3)) collects a line until Return, echoes and edits it, and makes
-// signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key would
-// be echoed twice and wait for Return, and Ctrl-C would end attach.
+// signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key
+// would be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
-// Standard input, output and error are most often one open file (open(2)), which the shell shares: O_NONBLOCK would
-// be set for the shell, too. So these three stay blocking, are used only when select(2) says that they are ready,
-// and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises no such
-// thing, but can be opened anew by its name, as an open file with an O_NONBLOCK of its own. Simplified: a terminal
-// that may not be opened again (su(1) leaves it to its first owner) can block attach in the middle of a write.
+// Standard input, output and error are most often one open file (open(2)), which the shell shares: O_NONBLOCK
+// would be set for the shell, too. So these three stay blocking, are used only when select(2) says that they are
+// ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises no
+// such thing, but can be opened anew by its name, as an open file with an O_NONBLOCK of its own. Simplified: a
+// terminal that may not be opened again (su(1) leaves it to its first owner) can block attach in the middle of a
+// write.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -527,8 +528,8 @@ termios raw_mode(termios settings) {
 }
 
 /// Sent first: XTSAVE keeps the modes that are as the user likes them, and XTRESTORE (in kTakeBack) restores them.
-/// Cursor blinks; 132 columns are allowed; Backspace sends BS; the wheel sends arrow keys; Meta sets the eighth bit,
-/// Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
+/// Cursor blinks; 132 columns are allowed; Backspace sends BS; the wheel sends arrow keys; Meta sets the eighth
+/// bit, Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
 constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
 
 // Tektronix to VT (ESC ETX); the end of a sequence that was cut (CAN), of a string (ST); VT52 to ANSI.
@@ -552,8 +553,8 @@ constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit con
 ///
 /// A full-screen program that we detach from does not take its modes back, so attach does: nearly all by one
 /// sequence that does nothing where nothing was set. The output is followed for the rest: whether the alternate
-/// screen and origin mode are on (leaving either moves the cursor), whether 132 columns are (leaving them clears the
-/// screen), and how many keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft
+/// screen and origin mode are on (leaving either moves the cursor), whether 132 columns are (leaving them clears
+/// the screen), and how many keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft
 /// reset") is not sent: terminals differ in what they reset. Palette, title and tab stops are left alone.
 class ScreenState {
 public:
@@ -702,9 +703,9 @@ private:
         }
     }
 
-    /// Asks the terminal for its status (DSR, `CSI 5 n`) when everything has been taken back: what comes before the
-    /// answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell. A byte at a time is read, for what
-    /// stands behind the answer is the shell's.
+    /// Asks the terminal for its status (DSR, `CSI 5 n`) when everything has been taken back: what comes before
+    /// the answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell. A byte at a time is read, for
+    /// what stands behind the answer is the shell's.
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
@@ -739,9 +740,10 @@ winsize window_size() {
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked except where the loop lets them in, so a handler only sets a flag and nothing is interrupted half
-// done. A signal that was ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes
-// to the foreground process group when the terminal emulator or sshd sets the window's size: TIOCSWINSZ.
+// They are blocked except where the loop lets them in, so a handler only sets a flag and nothing is interrupted
+// half done. A signal that was ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale.
+// SIGWINCH goes to the foreground process group when the terminal emulator or sshd sets the window's size:
+// TIOCSWINSZ.
 // ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
@@ -811,8 +813,8 @@ void obey_default(int number) {
 // ----------------------------------------------------------------------------------------------------------------
 // 3. The wire
 //
-// The goodbye is the last five bytes before the end of the connection, and only that end tells it from the program's
-// bytes. So bytes that may be its beginning are held back until more has come.
+// The goodbye is the last five bytes before the end of the connection, and only that end tells it from the
+// program's bytes. So bytes that may be its beginning are held back until more has come.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
@@ -873,8 +875,8 @@ std::optional<int> goodbye_status(std::string_view received) {
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
 // may be cut anywhere. What the terminal sends by itself is told from what its user types, because of several
 // terminals only one may answer. The detach key is looked for: a byte, or a control sequence when a program has
-// asked for keys to be written so. What may be the beginning of a report waits a moment for more: a person may also
-// have hit Escape, or Alt and ].
+// asked for keys to be written so. What may be the beginning of a report waits a moment for more: a person may
+// also have hit Escape, or Alt and ].
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
@@ -942,7 +944,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
 /// question; noise comes from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
-/// The kind of a mouse's report, by its number for the buttons (xterm, "Mouse Tracking"): 3 none, 32 motion, 64 more.
+/// The kind of a mouse's report, by its number for the buttons (xterm, "Mouse Tracking"): 3 none, 32 motion, 64
+/// more.
 Sent kind_of_mouse(std::uint64_t buttons) {
     return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
 }
@@ -1061,7 +1064,8 @@ private:
         if (is_final) end_control();
     }
 
-    /// A string ends with BEL, or with ESC and a backslash. Another control character in it tells that it was typed.
+    /// A string ends with BEL, or with ESC and a backslash. Another control character in it tells that it was
+    /// typed.
     void step_string(char c) {
         const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
         if (state_ == State::string_escape && c != '\\') {
@@ -1137,10 +1141,11 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
-// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent before
-// the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP sockets
-// (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after connecting,
-// for a connection in a listener's queue belongs to nobody yet. A server on another machine is trusted.
+// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent
+// before the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP
+// sockets (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after
+// connecting, for a connection in a listener's queue belongs to nobody yet. A server on another machine is
+// trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
@@ -1166,8 +1171,8 @@ SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
     return end;
 }
 
-/// Whether a TCP socket is connected to itself: when nobody listens at a port, the kernel may give that very port to
-/// our outgoing connection, a simultaneous open (RFC 9293, section 3.5).
+/// Whether a TCP socket is connected to itself: when nobody listens at a port, the kernel may give that very port
+/// to our outgoing connection, a simultaneous open (RFC 9293, section 3.5).
 bool is_own_peer(int fd) {
     const SocketAddress own = end_of(fd, ::getsockname);
     return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
@@ -1336,7 +1341,8 @@ public:
             // Wait, and let signals in.
             const auto left = time_left();
             const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
-            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
+            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr,
+                                        &none);
             let_signals_in();
 
             // Dispatch. After a signal nothing counts as ready: the shell may have had the terminal meanwhile.
@@ -1480,7 +1486,8 @@ private:
         end_ = End::no_output;
     }
 
-    /// Connects once more, when the first connection has room for its last message. When it fails, the first one stays.
+    /// Connects once more, when the first connection has room for its last message. When it fails, the first one
+    /// stays.
     void come_anew() {
         anew_ = false;
         Connection next = connect_to_one(options_.address, address_, false, kAnew);
@@ -1534,7 +1541,8 @@ private:
         if (sending_ && !all_queued_) to_shim_ += bytes;
     }
 
-    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows any.
+    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows
+    /// any.
     void queue_input() {
         for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
             const bool is_typed = piece.kind == Sent::typed || !has_window_;
@@ -1804,7 +1812,8 @@ bool is_outer_session(const Asked &session) {
 bool is_own_terminal(const Asked &session) {
     const auto is_it = [&](int fd) {
         struct stat file{};
-        return ::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && std::to_string(file.st_rdev) == session.value("tty");
+        return ::isatty(fd) == 1 && ::fstat(fd, &file) == 0 &&
+               std::to_string(file.st_rdev) == session.value("tty");
     };
     return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
 }
@@ -1827,8 +1836,8 @@ struct ShimRun {
     std::string said;  // what it wrote, to standard output and to standard error
 };
 
-/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps no
-/// descriptor of its caller's open, so the end of the pipe comes when shim returns.
+/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps
+/// no descriptor of its caller's open, so the end of the pipe comes when shim returns.
 ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
     std::string wait = "-w", where = address;
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
