@@ -345,8 +345,8 @@ def test_address_in_shim_outer_is_refused(pty, folder, outer, refused):
 
 @pytest.mark.parametrize('same', [True, False])
 def test_terminal_of_the_session_itself_is_refused_whatever_the_environment_says(pty, server, same):
-    """tell names its terminal by machine and device number."""
-    terminal = pty.attach('./fake.sock')
+    """tell names its terminal by machine and device number; a session of that name elsewhere is another one."""
+    terminal = pty.attach('./fake.sock', env=dict(os.environ, SHIM_OUTER='x'))
     device = os.stat(os.readlink(f'/proc/{terminal.child.pid}/fd/0')).st_rdev
     host = socket.gethostname() if same else 'elsewhere'
     assert server.serve(told(name='x', later='lines', host=host, tty=device)) == [TELL]
