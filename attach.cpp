@@ -11,9 +11,9 @@
 //     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
 //                                   └──────────────────┘
 //
-// From the moment that it has connected, attach is a pipe with two ends, and most of what it does is about leaving.
-// Whatever way it ends (the detach key, the program's end, a lost connection, a signal, even a stop), the terminal
-// must be as it was, and nothing that was on its way from the terminal may become a command of the shell.
+// Connected, attach is a pipe with two ends; most of its work is leaving. However it ends (the detach key, the
+// program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
+// on its way from the terminal may become a command of the shell.
 //
 //   1  raw mode                          5  whose server it is, and connecting   9  a push
 //   2  signals                           6  the copy loop                       10  the command line
@@ -31,9 +31,7 @@
 //     taken     FF FF 'o' 'k'                                to one that pushes, ends it, or wants to be alone
 //     told      FF FF 't' 't'  LENGTH LINES                  to who asks what the session is: `name: value` lines
 //
-// Exit status: the program's own when it ended (128 + n for signal n); 0 detached, pushed, killed or listed;
-// 254 connection lost, or a push cut short; 255 could not attach; 2 usage; 128 + n when signal n ended attach (it
-// dies of it); what shim said (2, 125, 126, 127) when it had to be started and could not.
+// Exit status: kUsage in section 10 lists them. When signal n ends attach, attach dies of it.
 //
 // Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), sock_diag(7),
 // XTerm Control Sequences ("ctlseqs"), and the description of kitty's keyboard protocol.
@@ -59,6 +57,7 @@
 #include <arpa/inet.h>  // htons
 #include <dirent.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <getopt.h>  // getopt_long: not POSIX, but everywhere
 #include <netdb.h>
 #include <netinet/in.h>
@@ -498,19 +497,16 @@ int milliseconds_to(Clock::time_point end) {
 // ----------------------------------------------------------------------------------------------------------------
 // 1. Raw mode
 //
-// The driver of a terminal ('line discipline', termios(3)) collects a line until Return, echoes and edits it, and
-// makes signals of some keys. The session's terminal has a line discipline that does so for its program. Were the
-// one of the user's terminal to do it as well, each key would be echoed twice, come with Return only, and Ctrl-C
-// would end attach.
+// The line discipline of a terminal (termios(3)) collects a line until Return, echoes and edits it, and makes
+// signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key
+// would be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
-// Standard input, output and error are most often one open file (open(2)), shared with the shell and whatever else
-// runs there: O_NONBLOCK set on it would be set for all of them. So these three stay blocking, are used only when
-// select(2) says that they are ready, and are written in pieces that then do not block: PIPE_BUF for a pipe
-// (pipe(7)). A terminal promises no such thing, but can be opened anew by its name: another open file, with an
-// O_NONBLOCK of its own.
-//
-// Simplified: a terminal that may not be opened again (su(1) leaves it to its first owner) can block us for as
-// long as it stands still in the middle of a write.
+// Standard input, output and error are most often one open file (open(2)), which the shell shares: O_NONBLOCK
+// would be set for the shell, too. So these three stay blocking, are used only when select(2) says that they are
+// ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises no
+// such thing, but can be opened anew by its name, as an open file with an O_NONBLOCK of its own. Simplified: a
+// terminal that may not be opened again (su(1) leaves it to its first owner) can block attach in the middle of a
+// write.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -531,57 +527,12 @@ termios raw_mode(termios settings) {
     return settings;
 }
 
-/// What the program has done to the user's terminal that must be known to undo it.
-///
-/// A full-screen program sets modes of the terminal and takes them back when it ends. It does not end when we
-/// detach, so we take them back: nearly all by one sequence that does nothing where nothing was set. Four things
-/// must be known, and for them the output is followed: whether the alternate screen is on (leaving it moves the
-/// cursor even when it is not; origin mode does so too), whether 132 columns are (leaving them clears the screen),
-/// and how many keyboard modes were pushed, for the shell may have pushed some before.
-///
-/// Not DECSTR ("soft reset"): terminals differ in what they take it for. Left alone are palette, title and tab
-/// stops.
-class ScreenState {
-public:
-    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
-    void follow(std::string_view written) {
-        for (const char c : written) step(c);
-    }
-    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
-    [[nodiscard]] std::string undo() const;
-    /// Whether the program has changed how keys are written: their release may be, too, and comes behind the
-    /// detach key.
-    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
-
-private:
-    enum class State { text, escape, control, string };
-    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
-
-    void step(char c);
-    void begin_sequence(char c);
-    void end_control_sequence();
-    void set_mode(std::uint64_t number, bool on);
-    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const;
-
-    State state_ = State::text;
-    std::string sequence_;          // what came after ESC [
-    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
-    bool origin_ = false;           // rows count from the top of the scroll region
-    bool wide_ = false;             // 132 columns
-    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
-    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
-    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
-    bool keyboard_set_ = false;
-};
-
-/// Sent first. Modes that are as the user likes them, so there is no telling what they were: XTSAVE keeps them,
-/// and XTRESTORE (in kTakeBack) restores them. Cursor blinks; 132 columns are allowed; Backspace sends BS; the
-/// wheel sends arrow keys; Meta sets the eighth bit, Meta or Alt sends ESC; selection and bell; function keys of
-/// Sun, HP, VT220.
+/// Sent first: XTSAVE keeps the modes that are as the user likes them, and XTRESTORE (in kTakeBack) restores them.
+/// Cursor blinks; 132 columns are allowed; Backspace sends BS; the wheel sends arrow keys; Meta sets the eighth
+/// bit, Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
 constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
 
-// Tektronix to VT (ESC ETX); then an end to what the output was cut in: a sequence (CAN), a string (ST); VT52 to
-// ANSI.
+// Tektronix to VT (ESC ETX); the end of a sequence that was cut (CAN), of a string (ST); VT52 to ANSI.
 constexpr std::string_view kEndCut = "\033\003\030\033\\\033<";
 constexpr std::string_view kTakeBack =
     "\033[0 q"                                     // the cursor's shape (in xterm 0 blinks); what kKeep kept
@@ -598,94 +549,174 @@ constexpr std::string_view kTakeBack =
 // The Linux console prints the last letter of these. So they are sent from the first column, which is erased then.
 constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit controls; ASCII in the other two
 
-void ScreenState::step(char c) {
-    if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
-    else if (c == '\030' || c == '\032') state_ = State::text;
-    else if (state_ == State::escape) begin_sequence(c);
-    else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
-    else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
-    else if (sequence_.size() < kLongest) sequence_ += c;
-    if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
-}
-
-/// The character behind ESC.
-void ScreenState::begin_sequence(char c) {
-    if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
-    if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
-    sequence_.clear();
-    state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
-}
-
-/// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
-void ScreenState::end_control_sequence() {
-    state_ = State::text;
-    std::string_view numbers = sequence_;
-    const char final = numbers.back(), first = numbers.front();
-    const char prefix = first >= '<' && first <= '?' ? first : '\0';
-    numbers.remove_suffix(1);
-    if (prefix != '\0') numbers.remove_prefix(1);
-    const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
-    if (prefix == '?' && (final == 'h' || final == 'l'))
-        for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
-    std::uint64_t &pushed = pushed_[alternate_ != 0];
-    if (prefix == '>' && final == 'u') ++pushed;
-    if (prefix == '<' && final == 'u')
-        pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-    keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
-    if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
-    if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
-}
-
-/// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 switch to the alternate screen
-/// and back.
-void ScreenState::set_mode(std::uint64_t number, bool on) {
-    if (number == 3) wide_ = on;
-    if (number == 6) origin_ = on;
-    if (number != 47 && number != 1047 && number != 1049) return;
-    if (on && alternate_ == 0) main_at_margin_ = at_margin_;
-    if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
-    alternate_ = on ? number : 0;
-}
-
-std::string ScreenState::pop_keyboard(std::size_t screen) const {
-    return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
-}
-
-std::string ScreenState::undo() const {
-    std::string out(kEndCut);
-    bool is_lost = origin_;  // the cursor's place
-    if (origin_) out += "\033[?6l";
-    if (alternate_ != 0) {
-        is_lost = alternate_ != 1049;
-        out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
+/// What the program has done to the user's terminal that must be known to undo it.
+///
+/// A full-screen program that we detach from does not take its modes back, so attach does: nearly all by one
+/// sequence that does nothing where nothing was set. The output is followed for the rest: whether the alternate
+/// screen and origin mode are on (leaving either moves the cursor), whether 132 columns are (leaving them clears
+/// the screen), and how many keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft
+/// reset") is not sent: terminals differ in what they reset. Palette, title and tab stops are left alone.
+class ScreenState {
+public:
+    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
+    void follow(std::string_view written) {
+        for (const char c : written) step(c);
     }
-    if (wide_) out += "\033[?3l";
-    out.append(pop_keyboard(0)).append(kTakeBack);
-    const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-    out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
-    return out.append(kTakeBackLast).append("\033[J");
-}
+
+    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
+    [[nodiscard]] std::string undo() const {
+        std::string out(kEndCut);
+        bool is_lost = origin_;  // the cursor's place
+        if (origin_) out += "\033[?6l";
+        if (alternate_ != 0) {
+            is_lost = alternate_ != 1049;
+            out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
+        }
+        if (wide_) out += "\033[?3l";
+        out.append(pop_keyboard(0)).append(kTakeBack);
+        const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
+        out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
+        return out.append(kTakeBackLast).append("\033[J");
+    }
+
+    /// Whether the program has changed how keys are written: the detach key's release may come behind it then.
+    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
+
+private:
+    enum class State { text, escape, control, string };
+    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
+
+    void step(char c) {
+        if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
+        else if (c == '\030' || c == '\032') state_ = State::text;
+        else if (state_ == State::escape) begin_sequence(c);
+        else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
+        else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
+        else if (sequence_.size() < kLongest) sequence_ += c;
+        if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
+    }
+
+    /// The character behind ESC.
+    void begin_sequence(char c) {
+        if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
+        if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
+        sequence_.clear();
+        state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
+    }
+
+    /// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
+    void end_control_sequence() {
+        state_ = State::text;
+        std::string_view numbers = sequence_;
+        const char final = numbers.back(), first = numbers.front();
+        const char prefix = first >= '<' && first <= '?' ? first : '\0';
+        numbers.remove_suffix(1);
+        if (prefix != '\0') numbers.remove_prefix(1);
+        const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
+        if (prefix == '?' && (final == 'h' || final == 'l'))
+            for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+        std::uint64_t &pushed = pushed_[alternate_ != 0];
+        if (prefix == '>' && final == 'u') ++pushed;
+        if (prefix == '<' && final == 'u')
+            pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+        keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
+        if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
+        if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
+    }
+
+    /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 the alternate screen.
+    void set_mode(std::uint64_t number, bool on) {
+        if (number == 3) wide_ = on;
+        if (number == 6) origin_ = on;
+        if (number != 47 && number != 1047 && number != 1049) return;
+        if (on && alternate_ == 0) main_at_margin_ = at_margin_;
+        if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
+        alternate_ = on ? number : 0;
+    }
+
+    [[nodiscard]] std::string pop_keyboard(std::size_t screen) const {
+        return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
+    }
+
+    State state_ = State::text;
+    std::string sequence_;          // what came after ESC [
+    std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
+    bool origin_ = false;           // rows count from the top of the scroll region
+    bool wide_ = false;             // 132 columns
+    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
+    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
+    std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
+    bool keyboard_set_ = false;
+};
 
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
 class UserTerminal {
 public:
-    UserTerminal();
+    UserTerminal() {
+        const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
+        if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+        if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
+    }
 
-    void enter_raw_mode();
+    /// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
+    /// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
+    /// puts it in front.
+    void enter_raw_mode() {
+        entered_ = true;
+        has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+        const termios raw = raw_mode(settings_);
+        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        if (has_screen_) write_own(kKeep);
+    }
+
     /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
-    /// called. `reports`: the terminal writes more than keys, so what is still on its way is waited for, and
-    /// thrown away.
-    void restore(bool reports);
+    /// called. `reports`: the terminal sends more than keys, so what is on its way is awaited and thrown away.
+    void restore(bool reports) {
+        if (!std::exchange(entered_, false)) return;
+        if (has_screen_) write_own(screen_.undo());
+        const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
+        if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
+        screen_ = ScreenState();
+        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+    }
+
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
-    ssize_t write(std::string_view bytes);
+    ssize_t write(std::string_view bytes) {
+        const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
+        const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
+        if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
+        return n;
+    }
 
     [[nodiscard]] bool has_screen() const { return has_screen_; }
     [[nodiscard]] bool has_keys() const { return has_keys_; }
     [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
 
 private:
-    void write_own(const std::string &text) const;
-    void discard_reports() const;
+    /// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
+    void write_own(const std::string &text) const {
+        pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
+        for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
+            const ssize_t n = ::write(output(), &text[done], text.size() - done);
+            if (n <= 0) return;
+            done += static_cast<std::size_t>(n);
+        }
+    }
+
+    /// Asks the terminal for its status (DSR, `CSI 5 n`) when everything has been taken back: what comes before
+    /// the answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell. A byte at a time is read, for
+    /// what stands behind the answer is the shell's.
+    void discard_reports() const {
+        constexpr milliseconds kAnswer{2000};
+        write_own("\033[5n");
+        std::string last;
+        pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+        for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
+            char byte = 0;
+            if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
+            last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
+        }
+    }
 
     bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
     bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
@@ -696,67 +727,8 @@ private:
     ScreenState screen_;
 };
 
-UserTerminal::UserTerminal() {
-    const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
-    if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
-}
-
-/// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
-/// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
-/// puts it in front.
-void UserTerminal::enter_raw_mode() {
-    entered_ = true;
-    has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
-    const termios raw = raw_mode(settings_);
-    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    if (has_screen_) write_own(kKeep);
-}
-
-void UserTerminal::restore(bool reports) {
-    if (!std::exchange(entered_, false)) return;
-    if (has_screen_) write_own(screen_.undo());
-    const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else a read(2) would stop us
-    if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
-    screen_ = ScreenState();
-    if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
-}
-
-/// The terminal handles what it is told in order. So when everything has been taken back, it is asked for its
-/// status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its way, and would be typed to
-/// the shell. A byte at a time is read, for what stands behind the answer is the shell's.
-void UserTerminal::discard_reports() const {
-    constexpr milliseconds kAnswer{2000};
-    write_own("\033[5n");
-    std::string last;
-    pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-    for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
-        char byte = 0;
-        if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
-        last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
-    }
-}
-
-ssize_t UserTerminal::write(std::string_view bytes) {
-    const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
-    const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
-    if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
-    return n;
-}
-
-/// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
-void UserTerminal::write_own(const std::string &text) const {
-    pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-    for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
-        const ssize_t n = ::write(output(), &text[done], text.size() - done);
-        if (n <= 0) return;
-        done += static_cast<std::size_t>(n);
-    }
-}
-
 /// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
-/// line, a container's before its first resize) counts as 80x24, as terminfo says: all zero would mean that there
-/// is none.
+/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
 winsize window_size() {
     for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
         winsize window{};
@@ -768,11 +740,10 @@ winsize window_size() {
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked but where the loop lets them in, so a handler only sets a flag and nothing is ever interrupted
-// half done. A signal that was ignored when we started (nohup(1) does that) stays so: POSIX, sigaction, rationale.
-//
-// SIGWINCH is the kernel's word that the window has another size: the driver sends it to the foreground process
-// group when somebody (the terminal emulator, sshd) sets one by TIOCSWINSZ: ioctl_tty(2).
+// They are blocked except where the loop lets them in, so a handler only sets a flag and nothing is interrupted
+// half done. A signal that was ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale.
+// SIGWINCH goes to the foreground process group when the terminal emulator or sshd sets the window's size:
+// TIOCSWINSZ.
 // ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
@@ -787,10 +758,16 @@ extern "C" void note_signal(int number) {
     else g_ending = number;
 }
 
+/// The empty mask: nothing is blocked.
+sigset_t no_signals() {
+    sigset_t none;
+    sigemptyset(&none);
+    return none;
+}
+
 /// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
 void mask_signal(int how, int number) {
-    sigset_t one;
-    sigemptyset(&one);
+    sigset_t one = no_signals();
     sigaddset(&one, number);
     ::sigprocmask(how, &one, nullptr);
 }
@@ -798,7 +775,7 @@ void mask_signal(int how, int number) {
 void handle_signal(int number) {
     struct sigaction action{}, before{};
     action.sa_handler = note_signal;
-    sigemptyset(&action.sa_mask);
+    action.sa_mask = no_signals();
     mask_signal(SIG_BLOCK, number);
     ::sigaction(number, &action, &before);
     if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
@@ -813,21 +790,19 @@ void handle_signals() {
 
 /// Lets no signal wait: nothing is blocked.
 void unblock_signals() {
-    sigset_t none;
-    sigemptyset(&none);
+    const sigset_t none = no_signals();
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
 /// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
 void let_signals_in() {
-    sigset_t none, before;
-    sigemptyset(&none);
+    sigset_t before;
+    const sigset_t none = no_signals();
     ::sigprocmask(SIG_SETMASK, &none, &before);
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
-/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell must see which signal it
-/// was.
+/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell sees which signal it was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
     ::kill(::getpid(), number);
@@ -838,17 +813,15 @@ void obey_default(int number) {
 // ----------------------------------------------------------------------------------------------------------------
 // 3. The wire
 //
-// The goodbye has no frame around it: it is the last five bytes before the end of the connection, and only that
-// end tells it from the program's own bytes. So bytes that may be its beginning are held back until more has come.
+// The goodbye is the last five bytes before the end of the connection, and only that end tells it from the
+// program's bytes. So bytes that may be its beginning are held back until more has come.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
 constexpr std::string_view kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
 constexpr std::size_t kGoodbyeBytes = kGoodbye.size() + 1;  // the status is behind it
 
-/// What a hello without a window says in its x pixels. The output is a pipe or a file; a terminal that only
-/// watches; or not wanted, and what is wanted is: to push, to end the session, to be told what it is, to be alone
-/// in it.
+/// What a hello without a window says in its x pixels: what the client has come for. The first two take output.
 enum class HelloKind : unsigned short { pipe = 0, watch = 1, push = 2, end = 3, tell = 4, alone = 5 };
 
 /// A number as the wire has it: 16 bits in network order.
@@ -899,13 +872,11 @@ std::optional<int> goodbye_status(std::string_view received) {
 // ----------------------------------------------------------------------------------------------------------------
 // 4. What comes from the terminal
 //
-// Keys, and more: a program can ask a terminal what it is and where the cursor stands, and have it report what the
-// mouse does. All of it comes on standard input, in one stream that may be cut anywhere. What the terminal has
-// sent by itself is told from what its user has typed, for of several terminals only one may answer; and the
-// detach key is looked for, a byte of what is typed, or a control sequence when a program has asked for keys to be
-// written so.
-//
-// What may be the beginning of a report waits a moment for more: a person may also have hit Escape, or Alt and ].
+// Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
+// may be cut anywhere. What the terminal sends by itself is told from what its user types, because of several
+// terminals only one may answer. The detach key is looked for: a byte, or a control sequence when a program has
+// asked for keys to be written so. What may be the beginning of a report waits a moment for more: a person may
+// also have hit Escape, or Alt and ].
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
@@ -973,8 +944,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
 /// question; noise comes from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
-/// The kind of a mouse's report with this number for the buttons: xterm, "Mouse Tracking". 3: none; 32: motion;
-/// 64: more.
+/// The kind of a mouse's report, by its number for the buttons (xterm, "Mouse Tracking"): 3 none, 32 motion, 64
+/// more.
 Sent kind_of_mouse(std::uint64_t buttons) {
     return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
 }
@@ -1025,11 +996,25 @@ public:
     explicit TerminalInput(int key) : key_(key) {}
 
     /// Takes in what has come at this time. What comes behind the detach key is thrown away.
-    void feed(std::string_view bytes, Clock::time_point now);
+    void feed(std::string_view bytes, Clock::time_point now) {
+        if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
+        last_ = now;
+        for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
+        if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+    }
+
     /// What has waited for more in vain is keys.
-    void release();
+    void release() {
+        state_ = State::ground;
+        for (const char c : std::exchange(held_, {})) put_key(c);
+    }
+
     /// How long what is held back waits for more; nothing when nothing is.
-    [[nodiscard]] std::optional<milliseconds> patience() const;
+    [[nodiscard]] std::optional<milliseconds> patience() const {
+        if (state_ == State::ground || state_ == State::paste) return std::nullopt;
+        return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
+    }
+
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
     [[nodiscard]] bool has_key() const { return has_key_; }
     /// Whether there was anything but plain keys: more of that may be on its way.
@@ -1038,14 +1023,111 @@ public:
 private:
     enum class State { ground, escape, control, mouse, opening, string, string_escape, paste };
 
-    void step(char c);
-    void step_control(char c);
-    void step_string(char c);
-    void step_paste(char c);
-    void end_control();
-    void put(Sent kind, std::string_view bytes);
-    void put_key(char c);
-    void give_up(char c);
+    void step(char c) {
+        constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
+        if (has_key_) return;
+        switch (state_) {
+        case State::ground:
+            if (c != '\033') return put_key(c);
+            held_ = c;
+            state_ = State::escape;
+            return;
+        case State::escape:
+            if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
+            held_ += c;
+            state_ = c == '[' ? State::control : State::opening;
+            return;
+        case State::control: return step_control(c);
+        case State::mouse:
+            held_ += c;
+            if (held_.size() < kMouseBytes) return;
+            has_reports_ = true;
+            put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
+            held_.clear();
+            state_ = State::ground;
+            return;
+        case State::opening:
+            if (!begins_report(held_[1], c)) return give_up(c);
+            held_ += c;
+            state_ = State::string;
+            return;
+        case State::string:
+        case State::string_escape: return step_string(c);
+        case State::paste: return step_paste(c);
+        }
+    }
+
+    void step_control(char c) {
+        const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
+        if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
+        held_ += c;
+        if (is_final) end_control();
+    }
+
+    /// A string ends with BEL, or with ESC and a backslash. Another control character in it tells that it was
+    /// typed.
+    void step_string(char c) {
+        const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
+        if (state_ == State::string_escape && c != '\\') {
+            held_.pop_back();
+            give_up('\033');
+            return step(c);
+        }
+        if (is_control && c != '\a' && c != '\033') return give_up(c);
+        held_ += c;
+        const bool is_whole = c == '\a' || state_ == State::string_escape;
+        state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
+        if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
+        put(Sent::answer, held_);
+        held_.clear();
+    }
+
+    void step_paste(char c) {
+        constexpr std::string_view kEnd = "\033[201~";
+        put(Sent::typed, {&c, 1});
+        matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
+        if (matched_ == kEnd.size()) state_ = State::ground;
+    }
+
+    /// A whole control sequence is held.
+    void end_control() {
+        const std::string whole = std::exchange(held_, {});
+        const char final = whole.back();
+        const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
+        state_ = State::ground;
+        if (whole == "\033[M") {
+            held_ = whole;
+            state_ = State::mouse;
+            return;
+        }
+        const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
+                                parameters.find(':') != std::string_view::npos;
+        const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
+        has_reports_ = has_reports_ || is_encoded || is_mouse;
+        has_key_ = is_encoded_key(parameters, final, key_);
+        if (has_key_) return;
+        put(kind_of_control(parameters, final), whole);
+        if (whole != "\033[200~") return;
+        state_ = State::paste;  // the text that follows may hold any byte: it is no key
+        matched_ = 0;
+    }
+
+    void put(Sent kind, std::string_view bytes) {
+        if (kind != Sent::typed) has_reports_ = true;
+        if (pieces_.empty() || pieces_.back().kind != kind) pieces_.push_back({.kind = kind, .bytes = {}});
+        pieces_.back().bytes += bytes;
+    }
+
+    void put_key(char c) {
+        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
+        if (!has_key_) put(Sent::typed, {&c, 1});
+    }
+
+    /// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
+    void give_up(char c) {
+        release();
+        step(c);
+    }
 
     int key_;
     State state_ = State::ground;
@@ -1056,137 +1138,14 @@ private:
     Clock::time_point last_{};   // when something came
 };
 
-void TerminalInput::feed(std::string_view bytes, Clock::time_point now) {
-    if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
-    last_ = now;
-    for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
-    if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
-}
-
-void TerminalInput::release() {
-    state_ = State::ground;
-    for (const char c : std::exchange(held_, {})) put_key(c);
-}
-
-std::optional<milliseconds> TerminalInput::patience() const {
-    if (state_ == State::ground || state_ == State::paste) return std::nullopt;
-    return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
-}
-
-void TerminalInput::put(Sent kind, std::string_view bytes) {
-    if (kind != Sent::typed) has_reports_ = true;
-    if (pieces_.empty() || pieces_.back().kind != kind) pieces_.push_back({.kind = kind, .bytes = {}});
-    pieces_.back().bytes += bytes;
-}
-
-void TerminalInput::put_key(char c) {
-    has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
-    if (!has_key_) put(Sent::typed, {&c, 1});
-}
-
-/// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
-void TerminalInput::give_up(char c) {
-    release();
-    step(c);
-}
-
-void TerminalInput::step(char c) {
-    constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
-    if (has_key_) return;
-    switch (state_) {
-    case State::ground:
-        if (c != '\033') return put_key(c);
-        held_ = c;
-        state_ = State::escape;
-        return;
-    case State::escape:
-        if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
-        held_ += c;
-        state_ = c == '[' ? State::control : State::opening;
-        return;
-    case State::control: return step_control(c);
-    case State::mouse:
-        held_ += c;
-        if (held_.size() < kMouseBytes) return;
-        has_reports_ = true;
-        put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
-        held_.clear();
-        state_ = State::ground;
-        return;
-    case State::opening:
-        if (!begins_report(held_[1], c)) return give_up(c);
-        held_ += c;
-        state_ = State::string;
-        return;
-    case State::string:
-    case State::string_escape: return step_string(c);
-    case State::paste: return step_paste(c);
-    }
-}
-
-void TerminalInput::step_control(char c) {
-    const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
-    if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
-    held_ += c;
-    if (is_final) end_control();
-}
-
-/// A whole control sequence is held.
-void TerminalInput::end_control() {
-    const std::string whole = std::exchange(held_, {});
-    const char final = whole.back();
-    const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
-    state_ = State::ground;
-    if (whole == "\033[M") {
-        held_ = whole;
-        state_ = State::mouse;
-        return;
-    }
-    const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
-                            parameters.find(':') != std::string_view::npos;
-    const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
-    has_reports_ = has_reports_ || is_encoded || is_mouse;
-    has_key_ = is_encoded_key(parameters, final, key_);
-    if (has_key_) return;
-    put(kind_of_control(parameters, final), whole);
-    if (whole != "\033[200~") return;
-    state_ = State::paste;  // the text that follows may hold any byte: it is no key
-    matched_ = 0;
-}
-
-/// A string ends with BEL, or with ESC and a backslash. A control character in it tells that it is none: it was
-/// typed.
-void TerminalInput::step_string(char c) {
-    const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
-    if (state_ == State::string_escape && c != '\\') {
-        held_.pop_back();
-        give_up('\033');
-        return step(c);
-    }
-    if (is_control && c != '\a' && c != '\033') return give_up(c);
-    held_ += c;
-    const bool is_whole = c == '\a' || state_ == State::string_escape;
-    state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
-    if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
-    put(Sent::answer, held_);
-    held_.clear();
-}
-
-void TerminalInput::step_paste(char c) {
-    constexpr std::string_view kEnd = "\033[201~";
-    put(Sent::typed, {&c, 1});
-    matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
-    if (matched_ == kEnd.size()) state_ = State::ground;
-}
-
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
-// When a shim has ended, any user may listen at its port, and would be told what is typed. So nothing is sent
-// before the kernel has said who is there: of a Unix-domain socket it knows who made it, and its table of TCP
-// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before connecting and behind
-// it, for a connection in a listener's queue belongs to nobody yet. Of a server on another machine nothing is
-// known here.
+// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent
+// before the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP
+// sockets (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after
+// connecting, for a connection in a listener's queue belongs to nobody yet. A server on another machine is
+// trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
@@ -1212,9 +1171,8 @@ SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
     return end;
 }
 
-/// Whether a TCP socket is connected to itself: when nobody listens at a port that the kernel also gives to
-/// outgoing connections, it may give that very port to ours, and TCP calls this a simultaneous open (RFC 9293,
-/// section 3.5).
+/// Whether a TCP socket is connected to itself: when nobody listens at a port, the kernel may give that very port
+/// to our outgoing connection, a simultaneous open (RFC 9293, section 3.5).
 bool is_own_peer(int fd) {
     const SocketAddress own = end_of(fd, ::getsockname);
     return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
@@ -1224,8 +1182,8 @@ bool is_loopback(std::string_view host) {
     return host == "::1" || host.starts_with("127.") || host.starts_with("::ffff:127.");
 }
 
-/// Whether a TCP address is one of this machine's: then packets to it would come from it. connect(2) on a UDP
-/// socket sends nothing, it only chooses the way. In doubt it is.
+/// Whether a TCP address is one of this machine's, in doubt yes: packets to it would come from it. connect(2) on a
+/// UDP socket sends nothing, it only chooses the way.
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
     if (!probe || ::connect(probe.get(), address.get(), address.length) != 0) return true;
@@ -1233,30 +1191,23 @@ bool is_here(const SocketAddress &address) {
     return is_loopback(there) || there == host_and_port(end_of(probe.get(), ::getsockname)).first;
 }
 
-/// Who listens at a TCP address of this machine.
-TcpOwner listener_at(const SocketAddress &address) {
-    const Fd table = open_tcp_table();
-    return tcp_owner(table.get(), address);
-}
-
-std::string distrust_user(uid_t user) {
+/// Why nothing must be sent to a server of this user; "" when it is to be trusted.
+std::string distrust(uid_t user) {
     if (is_ours(user)) return "";
     return "a program of user " + std::to_string(user) +
            " listens there: not attached (take another port; -R does not ask)";
 }
 
-/// Why nothing must be sent to the server that we are connected to; "" when it is to be trusted.
-std::string distrust(int fd) {
-    const SocketAddress peer = end_of(fd, ::getpeername);
-    if (is_unix(peer)) return distrust_user(unix_server(fd).user);
-    if (!kHasTcpTable || !is_here(peer)) return "";
-    const TcpOwner owner = listener_at(peer);
-    if (owner.is_found()) return distrust_user(owner.user);
-    if (!owner.is_absent())
+/// The same of a TCP server on this machine, when we are connected to it.
+std::string distrust(const TcpOwner &listener) {
+    if (listener.is_found()) return distrust(listener.user);
+    if (!listener.is_absent())
         return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
     return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
            "forwards, into a container say)";
 }
+
+constexpr milliseconds kNoLimit{-1};  // to connect may take as long as it takes
 
 /// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
 struct Connection {
@@ -1266,31 +1217,36 @@ struct Connection {
     bool nobody = false;
 };
 
-/// Whether connecting fails for no other reason than that nobody listens there.
+/// Whether nobody listens at an address, when connecting to it has failed with `error`.
 bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
 
-/// What it means that connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
+/// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
 std::string explain(const std::string &text, const SocketAddress &address, int error) {
     struct stat file{};
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
         return "no session of that name, and none has been (attach lists those that run)";
-    if (is_unix(address) && error == ECONNREFUSED && ::stat(socket_path(address), &file) == 0 &&
-        !S_ISSOCK(file.st_mode))
-        return "a file, not a session's socket (record play shows a recording)";
     const std::string advice = " (attach " + text + " PROGRAM starts a session)";
-    if (is_unix(address) && error == ECONNREFUSED) return "nobody listens: its shim was killed" + advice;
-    return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+    if (!is_unix(address) || error != ECONNREFUSED)
+        return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+    if (::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
+        return "a file, not a session's socket (record play shows a recording)";
+    return "nobody listens: its shim was killed" + advice;
 }
 
-/// A socket that is connected to `address`; else none, and errno tells why. Without `waiting` it may still be
-/// connecting: it is writable when that has come to an end, and SO_ERROR tells to which.
-Fd open_connection(const SocketAddress &address, bool waiting) {
+/// A socket that is connected to `address` before `limit` has passed; else none, and errno tells why. A full queue
+/// of a Unix-domain socket (EAGAIN) is waited for only without a limit.
+Fd open_connection(const SocketAddress &address, milliseconds limit) {
     Fd fd(::socket(address.storage.ss_family, SOCK_STREAM, 0));
-    if (fd && !waiting) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    if (fd && limit != kNoLimit) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
     int error = fd && ::connect(fd.get(), address.get(), address.length) == 0 ? 0 : errno;
-    if (error == EINPROGRESS) error = 0;
-    if (error == 0 && waiting && is_own_peer(fd.get())) error = ECONNREFUSED;
+    if (error == EINPROGRESS) {
+        pollfd connected{.fd = fd.get(), .events = POLLOUT, .revents = 0};
+        socklen_t length = sizeof error;
+        if (::poll(&connected, 1, static_cast<int>(limit.count())) != 1) error = ETIMEDOUT;
+        else ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
+    }
+    if (error == 0 && is_own_peer(fd.get())) error = ECONNREFUSED;
     if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
     if (error != 0) {
         fd.reset();
@@ -1304,16 +1260,19 @@ Fd open_connection(const SocketAddress &address, bool waiting) {
 }
 
 /// Connects to `address`, one of ADDRESS's, if it is to be trusted.
-Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting) {
+Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting,
+                          milliseconds limit = kNoLimit) {
     const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
-    const TcpOwner before = asks ? listener_at(address) : TcpOwner{};
-    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust_user(before.user)};
-    Connection there{.socket = open_connection(address, true), .address = address};
+    const auto listener = [](const SocketAddress &where) { return tcp_owner(open_tcp_table().get(), where); };
+    const TcpOwner before = asks ? listener(address) : TcpOwner{};
+    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust(before.user)};
+    Connection there{.socket = open_connection(address, limit), .address = address};
     int error = there.socket ? 0 : errno;
-    const auto is_gone = [&] { return listener_at(end_of(there.socket.get(), ::getpeername)).is_absent(); };
-    if (there.socket && before.is_found() && is_gone()) error = ECONNREFUSED;  // its session has just ended
+    const TcpOwner after = asks && there.socket ? listener(end_of(there.socket.get(), ::getpeername)) : TcpOwner{};
+    if (before.is_found() && after.is_absent()) error = ECONNREFUSED;  // its session has just ended
     if (error != 0) there.why = explain(text, address, error);
-    else if (!trusting) there.why = distrust(there.socket.get());
+    else if (asks) there.why = distrust(after);
+    else if (!trusting && is_unix(address)) there.why = distrust(unix_server(there.socket.get()).user);
     there.nobody = is_nobody(error);
     if (!there.why.empty()) there.socket.reset();
     return there;
@@ -1335,23 +1294,18 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 // 6. The copy loop
 //
 // Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the
-// buffer behind it has room, so a terminal that stands still stops the shim, a busy program stops the typing, and
-// neither stops the other.
+// buffer behind it has room. pselect(2) unblocks signals and begins to wait in one step: with a plain select(2), a
+// signal just before it would set a flag that is not looked at until the next byte.
 //
-// Why pselect(2): a signal that came between the look at the flags and the start of a plain select(2) would set a
-// flag that nobody looks at until the next byte. pselect(2) unblocks signals and begins to wait in one step.
-//
-// After a stop nobody knows what the terminal shows: attach comes anew, over a second connection, and the shim
-// paints the session's screen. What was typed into the first one must come before what is typed then, though the
-// program may be busy and read neither. So the first becomes a push (section 9): the shim answers when the
-// terminal has all of it, and only then is anything typed into the second. That one says its size at once: to the
-// program nothing has happened.
+// After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
+// screen there. What was typed before must come before what is typed then. So the first connection becomes a push
+// (section 9): the shim answers when the terminal has all of it, and only then is anything typed into the second.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may come
+constexpr milliseconds kAnew{1000};            // for a second connection to be made
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
-constexpr milliseconds kRetry{50};             // between two tries to connect where the queue was full
 
 /// Why the copying has ended.
 enum class End { none, detached, evicted, ended, lost, no_output, signal };
@@ -1359,40 +1313,261 @@ enum class End { none, detached, evicted, ended, lost, no_output, signal };
 class Relay {
 public:
     /// The hello is queued, nothing has been sent.
-    Relay(const Options &options, UserTerminal &terminal, Connection there);
+    Relay(const Options &options, UserTerminal &terminal, Connection there)
+        : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
+          has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
+          input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
+          keyboard_(options.key) {
+        if (!options.raw) to_shim_ = hello();
+    }
 
     /// Copies until one side ends.
-    void run();
-    /// Whether we came to a session that was just ending: the kernel resets who has connected and is not accepted
-    /// yet when the listener closes (listen(2)). Nobody has lost anything then, and another session can begin.
+    void run() {
+        const sigset_t none = no_signals();
+        obey_signals();
+        write_socket();
+        while (!is_finished()) {
+            // Build the sets: who may be read, who has something to be written.
+            fd_set readable, writable;
+            FD_ZERO(&readable);
+            FD_ZERO(&writable);
+            const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
+            if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
+            if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
+            if (old_) FD_SET(old_.get(), &readable);
+            if ((anew_ || !to_shim_.empty()) && !old_) FD_SET(socket_.get(), &writable);
+            if (showable() > 0) FD_SET(terminal_.output(), &writable);
+
+            // Wait, and let signals in.
+            const auto left = time_left();
+            const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
+            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr,
+                                        &none);
+            let_signals_in();
+
+            // Dispatch. After a signal nothing counts as ready: the shell may have had the terminal meanwhile.
+            if (obey_signals() || ready < 0) {
+                FD_ZERO(&readable);
+                FD_ZERO(&writable);
+            }
+            if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
+            if (FD_ISSET(socket_.get(), &readable)) read_socket();
+            if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
+
+            // Flush. To send is tried each turn: a key goes out in the turn that has read it.
+            if (keyboard_.patience() && Clock::now() >= held_until_) {
+                keyboard_.release();
+                queue_input();
+            }
+            const bool has_room = !old_ && to_shim_.empty() && FD_ISSET(socket_.get(), &writable);
+            if (anew_ && has_room && end_ == End::none) come_anew();
+            write_socket();
+            if (FD_ISSET(terminal_.output(), &writable)) write_screen();
+        }
+    }
+
+    /// Whether we came to a session that was just ending: when the listener closes, the kernel resets connections
+    /// that it has not accepted (listen(2)). Nothing is lost then, and another session can begin.
     [[nodiscard]] bool has_come_too_late() const {
         return end_ == End::lost && !has_copied_ && !options_.raw && ended_ - began_ < kFarewell;
     }
+
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
-    [[nodiscard]] int report() const;
+    [[nodiscard]] int report() const {
+        const std::string &address = options_.address;
+        switch (end_) {
+        case End::detached: say(options_.quiet, "detached from " + address); return 0;
+        case End::evicted: say(options_.quiet, "detached from " + address + ": by another attach"); return 0;
+        case End::ended:
+            say(options_.quiet, address + " ended with status " + std::to_string(status_));
+            return status_;
+        case End::no_output:
+            if (status_ == EPIPE) return 0;  // its reader has seen enough
+            errno = status_;
+            complain_errno("standard output");
+            return kExitNotAttached;
+        case End::signal: obey_default(g_ending); return 128 + g_ending;
+        case End::none:
+        case End::lost: break;
+        }
+        const bool was_in = !has_come_too_late();
+        say(options_.quiet, was_in ? "connection to " + address + " lost"
+                                   : address + ": its shim does not let this user in, or the session has ended");
+        return kExitLost;
+    }
+
     /// Whether the terminal has sent more than plain keys.
     [[nodiscard]] bool has_reports() const { return keyboard_.has_reports(); }
 
 private:
     // The steps of run().
-    bool obey_signals();
-    void read_input();
-    void read_socket();
-    void read_old_socket();
-    void write_socket();
-    void write_screen();
-    void begin_anew();
-    void change_sockets();
-    [[nodiscard]] bool is_finished() const;
-    [[nodiscard]] std::optional<timespec> time_left() const;
 
-    [[nodiscard]] std::string hello() const;
-    [[nodiscard]] bool has_room() const;
-    [[nodiscard]] std::size_t showable() const;
-    void queue(std::string_view bytes);
-    void queue_input();
-    void read_farewell();
-    void detach();
+    /// Does what signals have asked for; whether there were any.
+    bool obey_signals() {
+        const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
+        if (g_ending != 0) end_ = End::signal;
+        if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
+        if (std::exchange(g_stopping, 0) != 0) {
+            terminal_.restore(has_reports());
+            obey_default(SIGTSTP);
+            let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
+            g_continued = 1;
+        }
+        if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
+            terminal_.restore(false);
+            terminal_.enter_raw_mode();
+            if (terminal_.has_screen() && !options_.raw) anew_ = true;
+        }
+        return any;
+    }
+
+    /// From standard input to the buffer for the shim.
+    void read_input() {
+        char bytes[kBufferBytes];
+        const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+        if (is_transient(n)) return;
+        if (n <= 0) {
+            input_open_ = false;
+            all_queued_ = true;
+            if (terminal_.has_keys()) detach();  // the terminal was hung up
+            return;
+        }
+        has_copied_ = true;
+        const std::string_view sent(bytes, static_cast<std::size_t>(n));
+        if (!terminal_.has_keys()) return queue(sent);
+        keyboard_.feed(sent, Clock::now());
+        queue_input();
+    }
+
+    /// From the shim to the buffer for the screen.
+    void read_socket() {
+        char bytes[kBufferBytes];
+        const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
+        if (is_transient(n)) return;
+        if (n > 0) {
+            has_copied_ = true;
+            to_screen_.append(bytes, static_cast<std::size_t>(n));
+            return;
+        }
+        receiving_ = sending_ = input_open_ = anew_ = false;
+        to_shim_.clear();
+        if (end_ != End::none) return;
+        ended_ = Clock::now();
+        end_ = End::lost;
+        if (!options_.raw) read_farewell();
+    }
+
+    /// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
+    void read_old_socket() {
+        char bytes[kBufferBytes];
+        const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
+    }
+
+    /// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2).
+    void write_socket() {
+        if (!to_shim_.empty() && !old_) {
+            const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
+            if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
+            else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
+        }
+        if (!sending_) to_shim_.clear();
+        if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
+        ::shutdown(socket_.get(), SHUT_WR);
+        sending_ = false;
+    }
+
+    /// From the buffer to the screen.
+    void write_screen() {
+        const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
+        if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
+        if (n >= 0 || is_transient(n)) return;
+        status_ = errno;
+        end_ = End::no_output;
+    }
+
+    /// Connects once more, when the first connection has room for its last message. When it fails, the first one
+    /// stays.
+    void come_anew() {
+        anew_ = false;
+        Connection next = connect_to_one(options_.address, address_, false, kAnew);
+        const std::string first = hello(), last = hello_without_window(HelloKind::push);
+        if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
+        if (sending_) {
+            if (::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) < 0) return;
+            ::shutdown(socket_.get(), SHUT_WR);
+            old_ = std::move(socket_);
+        }
+        socket_ = std::move(next.socket);
+        sending_ = true;
+        to_screen_.clear();
+    }
+
+    [[nodiscard]] bool is_finished() const {
+        if (deadline_ && Clock::now() >= *deadline_) return true;
+        switch (end_) {
+        case End::none: return false;
+        case End::detached: return to_shim_.empty();
+        case End::evicted:
+        case End::ended:
+        case End::lost: return to_screen_.empty();
+        default: return true;
+        }
+    }
+
+    /// How long to wait for something to happen; nothing: for ever.
+    [[nodiscard]] std::optional<timespec> time_left() const {
+        std::optional<Clock::time_point> until = deadline_;
+        if (keyboard_.patience()) until = std::min(until.value_or(held_until_), held_until_);
+        if (!until) return std::nullopt;
+        const int left = milliseconds_to(*until);
+        return timespec{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000L};
+    }
+
+    /// What the shim is told first: the window's size, or what the output is when no window is followed.
+    [[nodiscard]] std::string hello() const {
+        if (has_window_) return window_change(window_size());
+        return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
+    }
+
+    /// How much of the buffer may go to the screen now: not what may be a goodbye.
+    [[nodiscard]] std::size_t showable() const {
+        const bool may_end = receiving_ && !options_.raw;
+        return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
+    }
+
+    /// More for the shim; when its end of the connection or that of the input has come, it gets no more.
+    void queue(std::string_view bytes) {
+        if (sending_ && !all_queued_) to_shim_ += bytes;
+    }
+
+    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows
+    /// any.
+    void queue_input() {
+        for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
+            const bool is_typed = piece.kind == Sent::typed || !has_window_;
+            queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
+        }
+        if (const auto patience = keyboard_.patience()) held_until_ = Clock::now() + *patience;
+        if (keyboard_.has_key()) detach();
+    }
+
+    /// The connection has ended: with a goodbye, the program has; or we were asked to leave.
+    void read_farewell() {
+        const std::size_t length = bytes_of_farewell(to_screen_);
+        const auto status = goodbye_status(to_screen_);
+        if (!status && !to_screen_.ends_with(kLeave)) return;
+        end_ = status ? End::ended : End::evicted;
+        status_ = status.value_or(0);
+        to_screen_.resize(to_screen_.size() - length);
+    }
+
+    /// Nothing more is read; what was typed before goes out first, if the shim takes it.
+    void detach() {
+        input_open_ = false;
+        end_ = End::detached;
+        deadline_ = Clock::now() + kFarewell;
+    }
 
     const Options &options_;
     UserTerminal &terminal_;
@@ -1411,330 +1586,77 @@ private:
     std::optional<Clock::time_point> deadline_;  // leave then, come what may
     Clock::time_point began_ = Clock::now(), ended_{};
 
-    std::optional<Clock::time_point> anew_;  // we want to come anew, and try then
-    Fd next_;                                // ... over this, which is connecting
-    Fd old_;                                 // ... from this: the shim has not said that it has read all of it
+    bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
+    Fd old_;             // the connection before: the shim has not said that it has read all of it
 };
-
-void Relay::run() {
-    sigset_t none;
-    sigemptyset(&none);
-    obey_signals();
-    write_socket();
-    while (!is_finished()) {
-        // Build the sets: who may be read, who has something to be written.
-        fd_set readable, writable;
-        FD_ZERO(&readable);
-        FD_ZERO(&writable);
-        const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
-        if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
-        if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
-        if (old_) FD_SET(old_.get(), &readable);
-        if (!to_shim_.empty() && !old_) FD_SET(socket_.get(), &writable);
-        if (next_ && to_shim_.empty()) FD_SET(has_room() ? next_.get() : socket_.get(), &writable);
-        if (showable() > 0) FD_SET(terminal_.output(), &writable);
-
-        // Wait, and let signals in.
-        const auto left = time_left();
-        const int highest = std::max({socket_.get(), terminal_.output(), old_.get(), next_.get()});
-        const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr, &none);
-        let_signals_in();
-
-        // Dispatch. What was ready before a signal may not be so any more: the shell has had the terminal
-        // meanwhile.
-        if (obey_signals() || ready < 0) {
-            FD_ZERO(&readable);
-            FD_ZERO(&writable);
-        }
-        if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
-        if (FD_ISSET(socket_.get(), &readable)) read_socket();
-        if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
-
-        // Flush. To send is tried each turn: a key goes out in the turn that has read it.
-        if (keyboard_.patience() && Clock::now() >= held_until_) {
-            keyboard_.release();
-            queue_input();
-        }
-        write_socket();
-        if (FD_ISSET(terminal_.output(), &writable)) write_screen();
-        if (next_ && FD_ISSET(next_.get(), &writable) && to_shim_.empty()) change_sockets();
-        else begin_anew();
-    }
-}
-
-Relay::Relay(const Options &options, UserTerminal &terminal, Connection there)
-    : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
-      has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
-      input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
-      keyboard_(options.key) {
-    if (!options.raw) to_shim_ = hello();
-}
-
-/// What the shim is told first: the window's size, or what the output is when there is no window to be followed.
-std::string Relay::hello() const {
-    if (has_window_) return window_change(window_size());
-    return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
-}
-
-/// From standard input to the buffer for the shim.
-void Relay::read_input() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-    if (is_transient(n)) return;
-    if (n <= 0) {
-        input_open_ = false;
-        all_queued_ = true;
-        if (terminal_.has_keys()) detach();  // the terminal was hung up
-        return;
-    }
-    has_copied_ = true;
-    const std::string_view sent(bytes, static_cast<std::size_t>(n));
-    if (!terminal_.has_keys()) return queue(sent);
-    keyboard_.feed(sent, Clock::now());
-    queue_input();
-}
-
-/// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows them.
-void Relay::queue_input() {
-    for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
-        const bool is_typed = piece.kind == Sent::typed || !has_window_;
-        queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
-    }
-    if (const auto patience = keyboard_.patience()) held_until_ = Clock::now() + *patience;
-    if (keyboard_.has_key()) detach();
-}
-
-/// Nothing more is read; what was typed before goes out first, if the shim takes it.
-void Relay::detach() {
-    input_open_ = false;
-    end_ = End::detached;
-    deadline_ = Clock::now() + kFarewell;
-}
-
-/// More for the shim; when its end of the connection or that of the input has come, it gets no more.
-void Relay::queue(std::string_view bytes) {
-    if (sending_ && !all_queued_) to_shim_ += bytes;
-}
-
-/// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2): output is still to
-/// come.
-void Relay::write_socket() {
-    if (!to_shim_.empty() && !old_) {
-        const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
-        if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
-        else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
-    }
-    if (!sending_) to_shim_.clear();
-    if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
-    ::shutdown(socket_.get(), SHUT_WR);
-    sending_ = false;
-}
-
-/// From the shim to the buffer for the screen.
-void Relay::read_socket() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
-    if (is_transient(n)) return;
-    if (n > 0) {
-        has_copied_ = true;
-        to_screen_.append(bytes, static_cast<std::size_t>(n));
-        return;
-    }
-    receiving_ = sending_ = input_open_ = false;
-    to_shim_.clear();
-    if (end_ != End::none) return;
-    ended_ = Clock::now();
-    end_ = End::lost;
-    if (!options_.raw) read_farewell();
-}
-
-/// The connection has ended: with a goodbye, the program has; or we were asked to leave.
-void Relay::read_farewell() {
-    const std::size_t length = bytes_of_farewell(to_screen_);
-    const auto status = goodbye_status(to_screen_);
-    if (!status && !to_screen_.ends_with(kLeave)) return;
-    end_ = status ? End::ended : End::evicted;
-    status_ = status.value_or(0);
-    to_screen_.resize(to_screen_.size() - length);
-}
-
-/// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
-void Relay::read_old_socket() {
-    char bytes[kBufferBytes];
-    const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
-}
-
-/// How much of the buffer may go to the screen now: not what may be a goodbye.
-std::size_t Relay::showable() const {
-    const bool may_end = receiving_ && !options_.raw;
-    return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
-}
-
-/// From the buffer to the screen.
-void Relay::write_screen() {
-    const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
-    if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
-    if (n >= 0 || is_transient(n)) return;
-    status_ = errno;
-    end_ = End::no_output;
-}
-
-/// Does what signals have asked for; whether there were any.
-bool Relay::obey_signals() {
-    const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
-    if (g_ending != 0) end_ = End::signal;
-    if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
-    if (std::exchange(g_stopping, 0) != 0) {
-        terminal_.restore(has_reports());
-        obey_default(SIGTSTP);
-        let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
-        g_continued = 1;
-    }
-    if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
-        terminal_.restore(false);
-        terminal_.enter_raw_mode();
-        if (terminal_.has_screen() && !options_.raw) anew_ = Clock::now();
-    }
-    return any;
-}
-
-/// Whether the first connection takes its last message.
-bool Relay::has_room() const {
-    pollfd ready{.fd = socket_.get(), .events = POLLOUT, .revents = 0};
-    return !sending_ || ::poll(&ready, 1, 0) == 1;
-}
-
-/// Begins to connect once more, when all that was typed has been sent.
-void Relay::begin_anew() {
-    if (!anew_ || *anew_ > Clock::now() || next_ || old_ || !to_shim_.empty() || end_ != End::none) return;
-    next_ = open_connection(address_, false);
-    anew_.reset();
-    if (!next_ && is_transient(-1)) anew_ = Clock::now() + kRetry;  // else it has ended: socket_ tells how
-}
-
-/// The second connection has been made, or has failed. Then the first one stays.
-void Relay::change_sockets() {
-    int error = 0;
-    socklen_t length = sizeof error;
-    ::getsockopt(next_.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    Fd next = std::move(next_);
-    if (error != 0 || end_ != End::none || is_own_peer(next.get()) || !distrust(next.get()).empty()) return;
-    const std::string first = hello(), last = hello_without_window(HelloKind::push);
-    if (::send(next.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
-    if (sending_ && ::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) > 0 &&
-        ::shutdown(socket_.get(), SHUT_WR) == 0)
-        old_ = std::move(socket_);
-    socket_ = std::move(next);
-    sending_ = true;
-    to_screen_.clear();
-    write_socket();  // the end of file, if that is all
-}
-
-bool Relay::is_finished() const {
-    if (deadline_ && Clock::now() >= *deadline_) return true;
-    switch (end_) {
-    case End::none: return false;
-    case End::detached: return to_shim_.empty();
-    case End::evicted:
-    case End::ended:
-    case End::lost: return to_screen_.empty();
-    default: return true;
-    }
-}
-
-/// How long to wait for something to happen; nothing: for ever.
-std::optional<timespec> Relay::time_left() const {
-    std::optional<Clock::time_point> until = deadline_;
-    const auto wake_at = [&](Clock::time_point time) { until = std::min(until.value_or(time), time); };
-    if (keyboard_.patience()) wake_at(held_until_);
-    if (anew_ && !next_ && !old_ && to_shim_.empty()) wake_at(*anew_);
-    if (!until) return std::nullopt;
-    const std::chrono::nanoseconds left = std::max(*until - Clock::now(), Clock::duration(0));
-    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
-    return timespec{.tv_sec = static_cast<time_t>(seconds.count()), .tv_nsec = (left - seconds).count()};
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 7. What a session says of itself
 //
-// There is no list of sessions anywhere: a session is a socket in a folder. Each is asked what it is, by a hello
-// that makes no client of who sends it. Of one that has ended, its recording tells how.
+// A session is a socket in a folder. Each is asked what it is, by a hello that makes its sender no client. The
+// recording of a session that has ended tells how it ended.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kTellWait{300};        // for the answers
-constexpr milliseconds kAcknowledge{2000};    // for the shim to say that it ends, or sends the others away
+constexpr milliseconds kListWait{300};        // for what the sessions of a list answer
+constexpr milliseconds kAnswerWait{2000};     // for what one session answers
 constexpr std::chrono::seconds kRecent{60};   // a session that has ended since then: its status is ours
 
-/// A session that is asked, over a socket that is connected or connecting.
+/// A session that is asked for something, over a socket that is connected.
 struct Asked {
+    static constexpr std::size_t kHeader = kTold.size() + 2;  // what stands before the lines that are told
     Fd socket{};
-    std::string name{};      // in the list
+    std::string name{};  // in the list
     std::string received{};
-    bool is_asked = false;   // the question has been sent
 
-    /// The value of one line of the answer; "" when there is none.
-    [[nodiscard]] std::string value(const std::string &line) const {
-        return between(received, "\n" + line + ": ", "\n");
-    }
-    /// Whether the answer is whole. (A newline stands in the place of its header, which may hold one.)
-    bool is_told() {
-        constexpr std::size_t kHeader = kTold.size() + 2;
-        if (!received.starts_with(kTold) || received.size() < kHeader) return received.starts_with('\n');
+    /// Whether the answer is whole: the word that a hello is obeyed, or what *tell* has asked for.
+    [[nodiscard]] bool has_answered() const {
         const auto byte = [this](std::size_t i) -> std::size_t { return static_cast<unsigned char>(received[i]); };
-        if (received.size() - kHeader < byte(4) * 256 + byte(5)) return false;
-        received.replace(0, kHeader, "\n");
-        return true;
+        if (received.starts_with(kTaken)) return true;
+        return received.starts_with(kTold) && received.size() >= kHeader &&
+               received.size() - kHeader >= byte(kHeader - 2) * 256 + byte(kHeader - 1);
+    }
+    /// The value of one line of what was told; "" when there is none.
+    [[nodiscard]] std::string value(const std::string &line) const {
+        if (!received.starts_with(kTold) || !has_answered()) return "";
+        return between("\n" + received.substr(kHeader), "\n" + line + ": ", "\n");
     }
 };
 
-/// Asks all of them at once, and waits until each has answered, or for kTellWait. Who is not connected then says
-/// nothing.
-void ask(std::vector<Asked> &sessions) {
-    const std::string question = hello_without_window(HelloKind::tell);
-    const auto end = Clock::now() + kTellWait;
-    for (;;) {
-        std::vector<pollfd> ready;
-        for (const Asked &one : sessions) {
-            const short events = one.is_asked ? POLLIN : POLLOUT;
-            ready.push_back({.fd = one.socket.get(), .events = events, .revents = 0});
-        }
-        const bool waits = std::ranges::any_of(sessions, [](const Asked &one) { return bool(one.socket); });
-        if (!waits || ::poll(ready.data(), static_cast<nfds_t>(ready.size()), milliseconds_to(end)) <= 0) return;
-        for (std::size_t i = 0; i < ready.size(); ++i) {
-            Asked &one = sessions[i];
-            char bytes[4096];
-            if (!one.socket || ready[i].revents == 0) continue;
-            const ssize_t n = one.is_asked
-                                  ? ::recv(one.socket.get(), bytes, sizeof bytes, MSG_DONTWAIT)
-                                  : ::send(one.socket.get(), question.data(), question.size(), MSG_NOSIGNAL);
-            if (n > 0 && one.is_asked) one.received.append(bytes, static_cast<std::size_t>(n));
-            one.is_asked = true;
-            if ((n <= 0 && !is_transient(n)) || one.is_told()) one.socket.reset();
-        }
-    }
-}
-
-/// Sends a hello of this kind, and waits for the shim's word that it is obeyed. Whether it came: a server that is
-/// no shim does not know it, and one that stands still says nothing.
-bool is_acknowledged(int socket, HelloKind kind) {
+/// Sends a hello of this kind to all of them at once, and waits until each has answered or closed the connection,
+/// or until `limit` has passed. A server that is no shim does not know the hello; one that stands still is silent.
+void ask(std::vector<Asked> &sessions, HelloKind kind, milliseconds limit) {
     const std::string hello = hello_without_window(kind);
-    std::string answer;
-    pollfd ready{.fd = socket, .events = POLLIN, .revents = 0};
-    ::send(socket, hello.data(), hello.size(), MSG_NOSIGNAL);
-    for (const auto end = Clock::now() + kAcknowledge; answer.size() < kTaken.size();) {
-        char bytes[kTaken.size()];
-        if (::poll(&ready, 1, milliseconds_to(end)) != 1) return false;
-        const ssize_t n = ::recv(socket, bytes, sizeof bytes - answer.size(), 0);
-        if (n <= 0) return false;
-        answer.append(bytes, static_cast<std::size_t>(n));
+    const auto end = Clock::now() + limit;
+    std::vector<pollfd> waiting;
+    for (const Asked &one : sessions) {
+        if (one.socket) ::send(one.socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        waiting.push_back({.fd = one.socket.get(), .events = POLLIN, .revents = 0});
     }
-    return answer == kTaken;
+    const auto is_waiting = [](const pollfd &one) { return one.fd >= 0; };
+    while (std::ranges::any_of(waiting, is_waiting)) {
+        if (::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), milliseconds_to(end)) <= 0) return;
+        for (std::size_t i = 0; i < waiting.size(); ++i) {
+            char bytes[4096];
+            if (waiting[i].fd < 0 || waiting[i].revents == 0) continue;
+            const ssize_t n = ::recv(waiting[i].fd, bytes, sizeof bytes, MSG_DONTWAIT);
+            if (n > 0) sessions[i].received.append(bytes, static_cast<std::size_t>(n));
+            const bool is_closed = n <= 0 && !is_transient(n);
+            if (is_closed || sessions[i].has_answered()) waiting[i].fd = -1;  // poll(2) passes over it
+        }
+    }
 }
 
-/// What to say of a server that did not acknowledge, with its pid where the kernel tells it.
-std::string describe_silence(int socket) {
-    const pid_t pid = is_unix(end_of(socket, ::getpeername)) ? unix_server(socket).pid : 0;
+/// Asks one session.
+Asked ask_one(Fd socket, HelloKind kind) {
+    std::vector<Asked> sessions;
+    sessions.push_back({.socket = std::move(socket)});
+    ask(sessions, kind, kAnswerWait);
+    return std::move(sessions[0]);
+}
+
+/// What to say of a server that did not answer, with its pid where the kernel tells it.
+std::string describe_silence(const Fd &socket) {
+    const pid_t pid = unix_server(socket.get()).pid;
     return "no answer: no shim listens there, or one that stands still, or only for viewers" +
            (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "");
 }
@@ -1760,13 +1682,12 @@ struct Ended {
 /// second one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status,
 /// an `x` event.
 std::optional<Ended> find_ended(const std::string &session) {
-    constexpr std::string_view kTime = "-20261121T232034Z";
+    const std::string pattern = session + "-????????T??????Z*.cast";
+    const std::size_t stem = session.size() + std::string_view("-20261121T232034Z").size();
     std::string newest;
     for (const std::string &name : names_in(records_folder())) {
-        const bool is_its = name.starts_with(session + "-") && name.ends_with(".cast") &&
-                            name.find('Z', session.size()) == session.size() + kTime.size() - 1;
-        const std::size_t stem = session.size() + kTime.size();
-        if (is_its && (name.substr(0, stem) != newest.substr(0, stem) || name.size() >= newest.size()))
+        const bool is_same_second = name.substr(0, stem) == newest.substr(0, stem);
+        if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 && (!is_same_second || name.size() >= newest.size()))
             newest = name;
     }
     const Fd file(newest.empty() ? -1 : ::open((records_folder() + "/" + newest).c_str(), O_RDONLY | O_CLOEXEC));
@@ -1787,8 +1708,7 @@ std::string local_time(std::time_t time) {
     return text;
 }
 
-/// The end of an attach to a session that is not there; when it was until just now, with the status of its
-/// program.
+/// The end of an attach to a session that is not there; with its program's status when it ended just now.
 [[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
     const std::string &name = options.address;
     const bool is_missing = nobody && is_session_name(name);
@@ -1796,16 +1716,12 @@ std::string local_time(std::time_t time) {
     if (!ended) fail(kExitNotAttached, name, why);
     const std::string how =
         ended->status ? "ended with status " + std::to_string(*ended->status) : "its shim was killed";
-    const auto ago = std::time(nullptr) - ended->time;
-    const bool is_recent =
-        ended->status && ago < kRecent.count() && !options.push && !options.kill && !options.alone;
-    if (is_recent) {
-        say(options.quiet, name + " " + how + ", " + std::to_string(std::max<std::time_t>(ago, 0)) + " s ago");
-        std::exit(*ended->status);
-    }
-    fail(kExitNotAttached, name,
-         how + " on " + local_time(ended->time) + " (record play " + name + " shows it, attach " + name +
-             " PROGRAM begins a new one)");
+    const auto ago = std::max<std::time_t>(std::time(nullptr) - ended->time, 0);
+    if (!ended->status || ago >= kRecent.count() || options.push || options.kill || options.alone)
+        fail(kExitNotAttached, name, how + " on " + local_time(ended->time) + " (record play " + name +
+                                         " shows it, attach " + name + " PROGRAM begins a new one)");
+    say(options.quiet, name + " " + how + ", " + std::to_string(ago) + " s ago");
+    std::exit(*ended->status);
 }
 
 /// The first `columns` characters of a line; one that is cut ends in an ellipsis.
@@ -1820,8 +1736,8 @@ std::string cut_line(const std::string &line, std::size_t columns) {
 /// One line for a session. The pid of one that did not answer is what the kernel tells of its socket.
 std::string describe_session(const Asked &session, std::size_t width) {
     const std::string name = session.name + std::string(width - session.name.size(), ' ');
-    if (!session.received.starts_with('\n')) {
-        const pid_t pid = session.socket ? unix_server(session.socket.get()).pid : 0;
+    if (!session.has_answered()) {
+        const pid_t pid = unix_server(session.socket.get()).pid;
         return name + (pid > 0 ? "  pid " + std::to_string(pid) : "") + "  does not answer";
     }
     const auto since = static_cast<std::time_t>(parse_number(session.value("since")).value_or(0));
@@ -1844,18 +1760,16 @@ int list_sessions() {
         const auto addresses = is_session_name(name) ? resolve(name).addresses : std::vector<SocketAddress>{};
         if (addresses.empty() || ::lstat(socket_path(addresses[0]), &file) != 0 || !S_ISSOCK(file.st_mode))
             continue;
-        Fd socket = open_connection(addresses[0], false);
+        Fd socket = open_connection(addresses[0], milliseconds(0));
         const bool is_refused = !socket && errno == ECONNREFUSED;
-        if (is_refused && may_remove && !open_connection(addresses[0], false) && errno == ECONNREFUSED)
+        if (is_refused && may_remove && !open_connection(addresses[0], milliseconds(0)) && errno == ECONNREFUSED)
             ::unlink(socket_path(addresses[0]));
         else if (!is_refused && (!socket || is_ours(unix_server(socket.get()).user)))
             sessions.push_back({.socket = std::move(socket), .name = name});
     }
-    ask(sessions);
+    ask(sessions, HelloKind::tell, kListWait);
     // At an address for viewers, a session tells the name that it has elsewhere.
-    std::erase_if(sessions, [](const Asked &one) {
-        return one.received.starts_with('\n') && one.value("name") != one.name;
-    });
+    std::erase_if(sessions, [](const Asked &one) { return one.has_answered() && one.value("name") != one.name; });
     std::size_t width = 0;
     for (const Asked &one : sessions) width = std::max(width, one.name.size());
     const bool has_screen = ::isatty(STDOUT_FILENO) == 1;
@@ -1871,57 +1785,37 @@ int list_sessions() {
 // ----------------------------------------------------------------------------------------------------------------
 // 8. Starting and ending sessions, and coming to one
 //
-// A name may resolve to several addresses, of which the shim listens at one. Nobody listens there: ECONNREFUSED; a
-// socket file that nobody made: ENOENT. Then PROGRAM, if given, is started by `shim`, which returns when it
-// listens.
+// When nobody listens at ADDRESS, PROGRAM is started by `shim`, which returns when it listens.
 //
 // A session that is shown in itself prints its own output for ever, and so do two that are shown in each other. A
-// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, or have it though
-// its terminal is another one, a tmux server's say; so the session itself is asked which terminal it is.
+// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, so the session is
+// asked which terminal is its own, too.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kRaceWindow{2000};  // for another shim, which was started first, to listen
-
-/// Whether two addresses reach the same listener: one file, or one port. Who listens at `one` everywhere is found
-/// on the loopback interface too.
-bool is_same_place(const SocketAddress &one, const SocketAddress &other) {
-    if (is_unix(one) && is_unix(other)) {
-        struct stat a{}, b{};
-        return ::stat(socket_path(one), &a) == 0 && ::stat(socket_path(other), &b) == 0 && a.st_dev == b.st_dev &&
-               a.st_ino == b.st_ino;
-    }
-    const auto [one_host, one_port] = host_and_port(one);
-    const auto [host, port] = host_and_port(other);
-    const bool everywhere = one_host == "0.0.0.0" || one_host == "::";
-    return !port.empty() && port == one_port && (host == one_host || (everywhere && is_loopback(host)));
+/// Whether a session runs on this machine: what it tells of its terminal and its address holds for us, too.
+bool is_on_this_machine(const Asked &session) {
+    char host[256] = "";
+    ::gethostname(host, sizeof host - 1);
+    return session.value("host") == printable(host);
 }
 
-/// Whether ADDRESS is that of a session that we run in: the program of one, or of one that this one was started
-/// in.
-bool is_outer_session(const std::vector<SocketAddress> &addresses) {
+/// Whether we run in this session: its program has started us, or a session in which we run.
+bool is_outer_session(const Asked &session) {
     const char *outer = std::getenv("SHIM_OUTER");
-    std::string_view rest = outer != nullptr ? outer : "";
-    for (; !rest.empty(); rest.remove_prefix(std::min(rest.find('\n'), rest.size() - 1) + 1)) {
-        const std::string_view line = rest.substr(0, rest.find('\n'));
-        if (line.empty()) continue;
-        for (const SocketAddress &own : resolve(line).addresses)
-            for (const SocketAddress &there : addresses)
-                if (is_same_place(own, there)) return true;
-    }
-    return false;
+    const std::string lines = std::string("\n") + (outer != nullptr ? outer : "") + "\n";
+    const std::string name = session.value("name");
+    const auto has_line = [&](const std::string &end) { return lines.find(end + "\n") != std::string::npos; };
+    return is_on_this_machine(session) && !name.empty() && (has_line("\n" + name) || has_line("/" + name));
 }
 
 /// Whether the terminal that we run on is the one of the session's program.
 bool is_own_terminal(const Asked &session) {
-    char host[256] = "";
-    ::gethostname(host, sizeof host - 1);
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+    const auto is_it = [&](int fd) {
         struct stat file{};
-        if (::isatty(fd) == 1 && ::fstat(fd, &file) == 0 && session.value("host") == host &&
-            parse_number(session.value("tty")) == std::uint64_t{file.st_rdev})
-            return true;
-    }
-    return false;
+        return ::isatty(fd) == 1 && ::fstat(fd, &file) == 0 &&
+               std::to_string(file.st_rdev) == session.value("tty");
+    };
+    return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
 }
 
 /// Where shim may be: beside this program, else on PATH.
@@ -1937,18 +1831,13 @@ std::vector<std::string> shim_places(const std::string &self) {
     return places;
 }
 
-/// The exit status of a process as a shell tells it: 128 + n when signal n ended it.
-int exit_status(int wait_status) {
-    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
-}
-
 struct ShimRun {
     int status;        // its exit status
     std::string said;  // what it wrote, to standard output and to standard error
 };
 
 /// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps
-/// nothing of its caller's open, so the end of the pipe comes when shim returns.
+/// no descriptor of its caller's open, so the end of the pipe comes when shim returns.
 ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
     std::string wait = "-w", where = address;
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
@@ -1974,12 +1863,12 @@ ShimRun run_shim(const std::string &self, const std::string &address, const std:
     ShimRun run{.status = 0, .said = read_all(from_shim.get())};
     int status = 0;
     ::waitpid(pid, &status, 0);
-    run.status = exit_status(status);
+    run.status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
     return run;
 }
 
-/// Passes on what shim has warned of, and tells that a session is new, what it is recorded in, and the way out.
+/// Passes on shim's warnings, and tells that a session is new, its recording, and the key that leaves it.
 void announce(const Options &options, const std::string &said) {
     const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
@@ -1995,28 +1884,11 @@ Connection start_session(const std::string &self, Options &options) {
     const ShimRun run = run_shim(self, options.address, options.program);
     const std::string address = between(run.said, "shim: listening on ", ", pid ");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
-    const bool is_taken = run.said.find(std::strerror(EADDRINUSE)) != std::string::npos ||
-                          run.said.find("a session runs there") != std::string::npos;
-    const auto end = Clock::now() + (run.status != 0 && is_taken ? kRaceWindow : milliseconds(0));
-    const auto connect = [&] {
-        return connect_to(options.address, resolve(options.address).addresses, options.raw);
-    };
-    Connection there = connect();
-    while (there.nobody && Clock::now() < end) {
-        ::poll(nullptr, 0, 20);
-        there = connect();
-    }
+    Connection there = connect_to(options.address, resolve(options.address).addresses, options.raw);
     if (run.status == 0) announce(options, run.said);
     if (there.socket || run.status == 0) return there;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
     std::exit(run.status);
-}
-
-/// What ADDRESS names, or the end of the program with a message.
-std::vector<SocketAddress> resolve_or_fail(const std::string &address) {
-    Resolved found = resolve(address);
-    if (found.addresses.empty()) fail(found.malformed ? kExitUsage : kExitNotAttached, address, found.why);
-    return std::move(found.addresses);
 }
 
 /// Tells that a session runs something else than PROGRAM. (The session's words are quoted for a shell.)
@@ -2032,36 +1904,35 @@ void say_what_runs(const Options &options, const Asked &session) {
         say(options.quiet, options.address + " was running already: " + command);
 }
 
-/// Looks at the session behind a connection before it is attached to, which ends the connection: whether it is our
-/// own terminal's, or runs something else than PROGRAM; and sends the others away, if that is wanted. Gives
-/// another connection.
+/// Looks at the session behind a connection, which ends the connection: whether we run in that session, or it runs
+/// something else than PROGRAM; and sends the others away, if that is wanted. Gives another connection.
 Connection inspect(const Options &options, Connection there) {
     const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     const auto connect = [&] { return connect_to_one(options.address, there.address, options.raw); };
     if (options.raw || options.push) return there;
-    if (is_terminal || !options.program.empty()) {
-        std::vector<Asked> asked;
-        asked.push_back({.socket = std::move(there.socket)});
-        ask(asked);
-        if (is_own_terminal(asked[0])) fail(kExitNotAttached, options.address, "this terminal is that session");
-        say_what_runs(options, asked[0]);
+    if (is_terminal || !options.program.empty() || std::getenv("SHIM_OUTER") != nullptr) {
+        const Asked session = ask_one(std::move(there.socket), HelloKind::tell);
+        if (is_own_terminal(session)) fail(kExitNotAttached, options.address, "this terminal is that session");
+        if (is_outer_session(session))
+            fail(kExitNotAttached, options.address,
+                 "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux "
+                 "that was started there: env -u SHIM_OUTER attach " + options.address + ")");
+        say_what_runs(options, session);
         there = connect();
     }
     if (!options.alone || !there.socket) return there;
-    if (!is_acknowledged(there.socket.get(), HelloKind::alone))
-        fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
+    const Asked session = ask_one(std::move(there.socket), HelloKind::alone);
+    if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
     return connect();
 }
 
 /// A connection to the session, or the end of the program with a message.
 Connection connect_or_fail(const std::string &self, Options &options) {
-    const std::vector<SocketAddress> addresses = resolve_or_fail(options.address);
-    if (!options.push && is_outer_session(addresses))
-        fail(kExitNotAttached, options.address,
-             "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux that "
-             "was started there: env -u SHIM_OUTER attach " + options.address + ")");
-    Connection there = connect_to(options.address, addresses, options.raw);
-    if (there.socket) there = inspect(options, std::move(there));
+    const Resolved found = resolve(options.address);
+    const int status = found.malformed ? kExitUsage : kExitNotAttached;
+    if (found.addresses.empty()) fail(status, options.address, found.why);
+    Connection there = connect_to(options.address, found.addresses, options.raw);
+    if (there.socket && !options.kill) there = inspect(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(self, options);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
     return there;
@@ -2069,12 +1940,10 @@ Connection connect_or_fail(const std::string &self, Options &options) {
 
 /// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
 /// status.
-int end_session(const Options &options) {
-    const Connection there = connect_to(options.address, resolve_or_fail(options.address), options.raw);
-    if (!there.socket) fail_to_attach(options, there.why, there.nobody);
-    if (!is_acknowledged(there.socket.get(), HelloKind::end))
-        fail(kExitNotAttached, options.address, describe_silence(there.socket.get()));
-    const auto status = goodbye_status(read_all(there.socket.get()));
+int end_session(const std::string &self, Options &options) {
+    const Asked session = ask_one(connect_or_fail(self, options).socket, HelloKind::end);
+    if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
+    const auto status = goodbye_status(session.received + read_all(session.socket.get()));
     const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
     say(options.quiet, options.address + how);
     return status ? 0 : kExitLost;
@@ -2083,8 +1952,8 @@ int end_session(const Options &options) {
 // ----------------------------------------------------------------------------------------------------------------
 // 9. A push: attach -p
 //
-// A write to a socket tells that the kernel has the bytes, not that the shim has, let alone the program. So the
-// shim answers when it has read the end of the input. Only then has nothing been lost.
+// A write to a socket tells that the kernel has the bytes, not that the shim has. So the shim answers when the
+// terminal has all of the input. Only then has nothing been lost.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kStall{10000};  // for the shim to take some more
@@ -2138,8 +2007,7 @@ bool is_answered(const Options &options, int socket) {
     return false;
 }
 
-/// Signals need no care here: the terminal has not been touched, so they end or stop attach as they do any
-/// program.
+/// Signals need no care here: the terminal has not been touched, so they end or stop attach as any program.
 int push(const Options &options, const Fd &socket) {
     if (send_input(options, socket.get()) && is_answered(options, socket.get())) return 0;
     complain(options.address, "the session did not take all of the input");
@@ -2149,8 +2017,7 @@ int push(const Options &options, const Fd &socket) {
 // ----------------------------------------------------------------------------------------------------------------
 // 10. The command line
 //
-// getopt_long(3) with a '+' stops at the first word that is not an option: ADDRESS ends the options of attach, and
-// PROGRAM keeps its own.
+// getopt_long(3) with a '+' stops at the first word that is no option: PROGRAM, behind ADDRESS, keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
@@ -2193,7 +2060,7 @@ int key_or_fail(const char *name, const char *text) {
 
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
 void take_option(int option, const std::string &word, Options &options) {
-    const auto name = [&] { return word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)}; };
+    const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
     switch (option) {
     case 'e': options.key = key_or_fail("--escape", optarg); break;
     case 'd': options.alone = true; break;
@@ -2204,8 +2071,7 @@ void take_option(int option, const std::string &word, Options &options) {
     case 'q': options.quiet = true; break;
     case 'h': std::fputs(kUsage, stdout); std::exit(0);
     case 'V': std::printf("%s %s\n", kProgram, kVersion); std::exit(0);
-    case ':': fail(kExitUsage, name(), "a value is missing");
-    default: fail(kExitUsage, name(), "no such option, or not used so (see attach --help)");
+    default: fail(kExitUsage, name, "unknown option, or its value is missing (see attach --help)");
     }
 }
 
@@ -2222,7 +2088,7 @@ Options parse_command_line(int argc, char **argv) {
     opterr = 0;  // our own messages, in our own form
     const char *chosen = std::getenv("SHIM_ESCAPE");
     if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
-    const auto next = [&] { return ::getopt_long(argc, argv, "+:e:drRpkqhV", kLong, nullptr); };
+    const auto next = [&] { return ::getopt_long(argc, argv, "+e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
     if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
@@ -2239,29 +2105,6 @@ Options parse_command_line(int argc, char **argv) {
 // ----------------------------------------------------------------------------------------------------------------
 // 11. From the first call to the last words
 // ----------------------------------------------------------------------------------------------------------------
-
-int Relay::report() const {
-    const std::string &address = options_.address;
-    switch (end_) {
-    case End::detached: say(options_.quiet, "detached from " + address); return 0;
-    case End::evicted: say(options_.quiet, "detached from " + address + ": by another attach"); return 0;
-    case End::ended:
-        say(options_.quiet, address + " ended with status " + std::to_string(status_));
-        return status_;
-    case End::no_output:
-        if (status_ == EPIPE) return 0;  // its reader has seen enough
-        errno = status_;
-        complain_errno("standard output");
-        return kExitNotAttached;
-    case End::signal: obey_default(g_ending); return 128 + g_ending;
-    case End::none:
-    case End::lost: break;
-    }
-    const bool was_in = !has_come_too_late();
-    say(options_.quiet, was_in ? "connection to " + address + " lost"
-                               : address + ": its shim does not let this user in, or the session has ended");
-    return kExitLost;
-}
 
 /// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
 /// signal that can end us must come through.
@@ -2294,7 +2137,7 @@ int main(int argc, char **argv) {
     reset_signals();
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
-    if (options.kill) return end_session(options);
+    if (options.kill) return end_session(argv[0], options);
     if (options.push) return push(options, connect_or_fail(argv[0], options).socket);
     UserTerminal terminal;
     const Relay first = attach(argv[0], options, terminal);

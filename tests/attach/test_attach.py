@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from attaching import Server, finish, kept_terminal, piped, restored, start_piped
+from attaching import finish, kept_terminal, piped, restored, start_piped
 from common import NO_WINDOW, hex_bytes, program, read_pid, wait_taken
 from harness import ATTACH, TIMEOUT, alive, goodbye, hello, wait_until
 
@@ -25,12 +25,6 @@ TURNED_OFF = [rb'\x1b\[\?([\d;]*;)?1049(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?1000(;
 def hex_shim(pty, *options):
     """hex.py behind ./a.sock."""
     return pty.shim('-n', *options, './a.sock', *HEX)
-
-
-@pytest.fixture
-def server(pty):
-    server = Server(pty)
-    return pty.keep(server, server.close)
 
 
 # ---- addresses
@@ -233,16 +227,6 @@ def test_window_size_goes_out_with_the_attach_and_with_each_resize(pty):
     assert terminal.exit_status() == 9
 
 
-def test_hello_is_the_first_thing_on_the_wire(pty, server):
-    """At a terminal: FF FF 's' 's' with rows and columns, then the keys as they are."""
-    terminal = pty.attach('./fake.sock', rows=33, cols=99)
-    assert server.accept().read(12)[:8] == hello(33, 99)[:8]
-    terminal.send(b'keys')
-    assert server.read(4) == b'keys'
-    terminal.send(ESCAPE)
-    assert server.read_all() == b'' and terminal.exit_status() == 0
-
-
 def test_terminal_that_goes_away_ends_attach(pty):
     """Closing the window: SIGHUP or end of file ends attach, which does not stay behind."""
     hex_shim(pty)
@@ -310,16 +294,6 @@ def test_escape_sets_another_detach_key(pty, option):
     assert terminal.exit_status() == 0
 
 
-def test_escape_may_be_a_plain_character(pty):
-    """-e with a character that is no control character."""
-    hex_shim(pty)
-    terminal = pty.attach('-e', '~', './a.sock')
-    terminal.wait_output(b'READY')
-    terminal.send(b'a~')
-    assert terminal.exit_status() == 0
-    assert pty.client(pty.path('a.sock')).read_until(b'<61>')
-
-
 def test_escape_none_makes_every_key_the_programs(pty):
     """-e none: no detach key."""
     hex_shim(pty)
@@ -348,16 +322,6 @@ def test_read_only_sends_nothing_and_still_learns_the_status(pty, option):
     assert terminal.exit_status() == 9
     assert restored(pty) == '[./a.sock ended with status 9]\n'
     assert hex_bytes(terminal.output) == b'dQ' and b'{33 99}' not in terminal.output
-
-
-def test_read_only_can_be_detached(pty):
-    """-r: the detach key is attach's own and is not sent anyway."""
-    hex_shim(pty)
-    terminal = kept_terminal(pty, '-r', './a.sock')
-    terminal.wait_output(b'READY')
-    terminal.send(ESCAPE)
-    assert terminal.exit_status() == 0
-    assert restored(pty) == '[detached from ./a.sock]\n'
 
 
 def test_read_only_shuts_the_sending_side_down_at_once(pty, server):
@@ -535,19 +499,6 @@ def test_output_that_looks_like_a_goodbye_before_the_goodbye(pty, server):
 # ---- push
 
 
-@pytest.mark.parametrize('option', ['-p', '--push'])
-@pytest.mark.parametrize('address', ['0', './a.sock'])
-def test_push_sends_and_leaves(pty, option, address):
-    """echo make | attach -p ADDRESS: the program gets it, attach leaves with 0 and shows no output."""
-    shim = pty.shim('-n', address, *HEX)
-    client = pty.client(shim.address if address == '0' else pty.path('a.sock'))
-    client.read_until(b'READY')
-    for number in range(5):
-        status, output, said = piped(pty, option, shim.address, data=b'make %d\n' % number)
-        assert (status, output) == (0, b'') and not said.startswith('attach:')
-        client.read_until(b'<%02x><0a>' % (0x30 + number))
-
-
 @pytest.mark.parametrize('address', ['0', './a.sock'])
 def test_push_loses_no_byte_of_a_long_input(pty, address):
     """300 KiB pushed to a program that prints them back: attach leaves early, every byte still arrives."""
@@ -569,12 +520,6 @@ def test_push_does_not_wait_for_a_program_that_reads_nothing(pty):
     assert time.monotonic() - began < 5
     os.kill(pid, signal.SIGUSR1)
     client.read_until(b'COUNT 8 ')
-
-
-def test_push_to_nobody_is_255(pty):
-    """-p where nobody listens: could not attach."""
-    status, _, said = piped(pty, '-p', './absent.sock', data=b'x')
-    assert status == 255 and said.startswith('attach: ./absent.sock: ')
 
 
 # ---- ADDRESS PROGRAM
@@ -658,10 +603,3 @@ def test_session_is_not_attached_to_itself(pty, listen, spelling):
     assert 'status 255' in seen and 'attach: ' in seen
 
 
-def test_session_inside_another_one_is_allowed(pty):
-    """Only itself is refused: attaching one session from within another one works."""
-    inner = pty.shim('-n', '-w', '0', 'sh', '-c', 'echo inner; exit 4')
-    outer = pty.shim('-n', '-w', '0', 'sh', '-c', f'"{ATTACH}" {inner.address}; echo "status $?"')
-    client = pty.client(outer.address, NO_WINDOW)
-    seen = client.read_all()
-    assert b'inner' in seen and b'status 4' in seen

@@ -4,13 +4,12 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
 
-from attaching import TAKEN, Server, is_taken, kept_terminal, leave
-from common import NO_WINDOW, program
+from attaching import TAKEN, is_taken, kept_terminal, leave
+from common import program
 from harness import ATTACH, alive, children, goodbye, hello, wait_until
 from listener import Listener
 from oracles import Xterm, differences
@@ -20,12 +19,6 @@ from screens import Model
 # Modes that are as the user likes them.
 USERS = b'\x1b[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061'
 KEPT, RESTORED = USERS + b's', USERS + b'r'
-
-
-@pytest.fixture
-def server(pty):
-    one = Server(pty)
-    return pty.keep(one, one.close)
 
 
 def leaves(pty, server, printed, way='detach', rows=24, cols=80):
@@ -351,17 +344,12 @@ def test_watching_comes_anew_too(pty, server):
     assert terminal.exit_status() == 0
 
 
-def test_hello_tells_what_the_output_is(pty, server):
-    """Without a window: 0 for a pipe, so that every byte comes as it was; 1 for a terminal, which is painted."""
-    pty.background(ATTACH, '-r', './fake.sock', stdout=subprocess.DEVNULL)
-    assert server.accept().read_all() == NO_WINDOW
-
-
-def test_program_does_not_notice_that_attach_was_stopped(pty):
+@pytest.mark.parametrize('address', ['./a.sock', '0'])
+def test_program_does_not_notice_that_attach_was_stopped(pty, address):
     """Same size before and after: no signal, no byte; and the session's screen is there again."""
-    pty.shim('-n', './a.sock', *program('hex.py'))
+    shim = pty.shim('-n', address, *program('hex.py'))
     pane = Pane(pty)
-    pane.command(ATTACH, './a.sock')
+    pane.command(ATTACH, shim.address)
     pane.wait('READY')
     pane.type('a')
     pane.wait('<61>')

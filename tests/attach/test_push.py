@@ -1,5 +1,6 @@
 """attach -p: status 0 means that the shim has taken all of the input, 254 that some may be lost (section 5)."""
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from attaching import Server, piped, start_piped
+from attaching import piped, start_piped
 from common import NO_WINDOW, program
 from harness import ATTACH, TIMEOUT, children, goodbye, hello, needs_listener_user, needs_queue, wait_until
 from told import DAEMON, Told, as_user, needs_root, open_folder
@@ -15,12 +16,6 @@ from told import DAEMON, Told, as_user, needs_root, open_folder
 PUSH = hello(0, 0, 2)
 TAKEN = b'\xff\xffok'
 CUT_SHORT = 'the session did not take all of the input\n'
-
-
-@pytest.fixture
-def server(pty):
-    one = Server(pty)
-    return pty.keep(one, one.close)
 
 
 def test_push_ends_with_the_answer(pty, server):
@@ -77,11 +72,7 @@ def test_push_to_a_server_that_closes_at_once_is_254(pty, family):
 @needs_root
 def test_push_to_another_users_session_is_refused(pty):
     """Of thirty none may seem to have been taken: at a port the shim asks who comes, and attach who listens."""
-    folder = open_folder(pty)
-    copy = os.path.join(folder, 'attach')
-    with open(ATTACH, 'rb') as source, open(copy, 'wb') as target:
-        target.write(source.read())
-    os.chmod(copy, 0o755)
+    copy = shutil.copy(ATTACH, open_folder(pty))
     shim = pty.shim('-n', '0', *program('deaf.py'))
     for _ in range(30):
         run = pty.run(copy, '-p', shim.address, input='words\n', cwd='/', **as_user(DAEMON))

@@ -105,11 +105,7 @@ def test_server_of_ours_is_attached_to(pty, place):
 @needs_root
 def test_server_of_root_is_attached_to(pty):
     """root may read everything anyway."""
-    folder = open_folder(pty)
-    copy = os.path.join(folder, 'attach')
-    with open(ATTACH, 'rb') as source, open(copy, 'wb') as target:
-        target.write(source.read())
-    os.chmod(copy, 0o755)
+    copy = shutil.copy(ATTACH, open_folder(pty))
     process, address = collector(pty, '127.0.0.1')
     run = pty.run(copy, address, input='words\n', cwd='/', **as_user(DAEMON))
     assert run.returncode == 254 and run.stdout == 'thanks'

@@ -5,12 +5,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 
 import pytest
 
-from attaching import (ALONE, END, LEAVE, TAKEN, TELL, Server, finish, kept_terminal, piped, restored, start_piped,
+from attaching import (ALONE, END, LEAVE, TAKEN, TELL, finish, kept_terminal, piped, restored, start_piped,
                        told)
 from common import processes_with, program, wait_taken
 from harness import ATTACH, SHIM, TIMEOUT, children, goodbye, hello, wait_until
@@ -19,21 +18,18 @@ from told import DAEMON, as_user, needs_root, open_folder
 ESCAPE = b'\x1c'
 
 
-@pytest.fixture
-def folder(pty, monkeypatch):
-    """The session folder of this test; its recordings go to the test's own folder."""
-    above = tempfile.mkdtemp(prefix='names')
-    pty.keep(above, lambda: shutil.rmtree(above))
-    monkeypatch.setenv('SHIM_DIR', above + '/sessions')
-    monkeypatch.setenv('SHIM_RECORDS', pty.path('records'))
-    return above + '/sessions'
-
-
 def listed(pty):
     """The lines of `attach`."""
     run = pty.run(ATTACH)
     assert (run.returncode, run.stderr) == (0, '')
     return run.stdout.splitlines()
+
+
+def kill_all(shim):
+    """A shim that is killed leaves its socket, and its program to be killed as well."""
+    for pid in (shim.pid, *children(shim.pid)):
+        os.kill(pid, signal.SIGKILL)
+    shim.wait_gone()
 
 
 # ---- the list
@@ -96,12 +92,7 @@ def test_nothing_to_list_is_said_at_a_terminal(pty, folder):
 
 def test_list_removes_what_a_killed_shim_left(pty, folder):
     """A socket at which nobody listens (ECONNREFUSED) is no session; other files in the folder stay."""
-    shim = pty.shim('-n', 'work', 'sleep', '1000')
-    kids = children(shim.pid)
-    os.kill(shim.pid, signal.SIGKILL)
-    shim.wait_gone()
-    for pid in kids:
-        os.kill(pid, signal.SIGKILL)
+    kill_all(pty.shim('-n', 'work', 'sleep', '1000'))
     for name in ('notes', '.hidden'):
         open(os.path.join(folder, name), 'w', encoding='ascii').close()
     os.symlink('work', os.path.join(folder, 'link'))
@@ -186,10 +177,8 @@ def test_kill_at_a_port(pty):
 
 
 @pytest.mark.parametrize('answer', [b'', b'HTTP/1.0 400 Bad Request', TAKEN[:3], goodbye(0)], ids=repr)
-def test_kill_harms_no_server_that_is_no_shim(pty, answer):
+def test_kill_harms_no_server_that_is_no_shim(pty, server, answer):
     """It gets the twelve bytes, and no signal; attach tells whose it is."""
-    server = Server(pty)
-    pty.keep(server, server.close)
     process = start_piped(pty, '-k', './fake.sock')
     assert server.serve(answer) == [END]
     status, out, said = finish(process)
@@ -197,10 +186,8 @@ def test_kill_harms_no_server_that_is_no_shim(pty, answer):
     assert f'(pid {os.getpid()})' in said
 
 
-def test_kill_of_a_session_that_is_killed_meanwhile(pty):
+def test_kill_of_a_session_that_is_killed_meanwhile(pty, server):
     """The shim said that it ends, and then nothing more: 254."""
-    server = Server(pty)
-    pty.keep(server, server.close)
     process = start_piped(pty, '-k', './fake.sock')
     server.serve(TAKEN)
     server.connection.close()
@@ -291,7 +278,7 @@ def test_session_that_was_running_already_says_what_it_runs(pty, folder):
     for command, said in (['make'], "[work was running already: sh -c 'echo \"a  b\"; read x; exit 3']\n"), \
                          (['sh', '-c', 'echo "a  b"; read x; exit 3'], ''):
         terminal = kept_terminal(pty, 'work', *command)
-        terminal.wait_output(b'a  b')
+        terminal.wait_text('a  b')
         terminal.send(ESCAPE)
         assert terminal.exit_status() == 0 and restored(pty) == said + '[detached from work]\n' and folder
 
@@ -314,10 +301,8 @@ def test_detach_others(pty, folder):
 
 
 @pytest.mark.parametrize('cut', range(5))
-def test_word_to_leave_may_come_cut(pty, cut):
+def test_word_to_leave_may_come_cut(pty, server, cut):
     """The last bytes before the close, like the goodbye; what only looks like it is output."""
-    server = Server(pty)
-    pty.keep(server, server.close)
     process = start_piped(pty, './fake.sock')
     server.accept().read(12)
     server.connection.sendall(b'out' + LEAVE + LEAVE[:cut])
@@ -327,10 +312,8 @@ def test_word_to_leave_may_come_cut(pty, cut):
     assert finish(process) == (0, b'out' + LEAVE, '[detached from ./fake.sock: by another attach]\n')
 
 
-def test_detach_others_of_what_is_no_shim(pty):
+def test_detach_others_of_what_is_no_shim(pty, server):
     """Nobody says that the others leave: 255, and nothing is attached to."""
-    server = Server(pty)
-    pty.keep(server, server.close)
     process = start_piped(pty, '-d', './fake.sock')
     assert server.serve(b'') == [ALONE]
     status, _, said = finish(process)
@@ -361,11 +344,9 @@ def test_address_in_shim_outer_is_refused(pty, folder, outer, refused):
 
 
 @pytest.mark.parametrize('same', [True, False])
-def test_terminal_of_the_session_itself_is_refused_whatever_the_environment_says(pty, same):
-    """tell names its terminal by machine and device number."""
-    server = Server(pty)
-    pty.keep(server, server.close)
-    terminal = pty.attach('./fake.sock')
+def test_terminal_of_the_session_itself_is_refused_whatever_the_environment_says(pty, server, same):
+    """tell names its terminal by machine and device number; a session of that name elsewhere is another one."""
+    terminal = pty.attach('./fake.sock', env=dict(os.environ, SHIM_OUTER='x'))
     device = os.stat(os.readlink(f'/proc/{terminal.child.pid}/fd/0')).st_rdev
     host = socket.gethostname() if same else 'elsewhere'
     assert server.serve(told(name='x', later='lines', host=host, tty=device)) == [TELL]
@@ -398,12 +379,7 @@ def test_session_that_has_just_ended_gives_its_status(pty, folder):
 
 def test_session_whose_shim_was_killed(pty, folder):
     """Its recording has no end."""
-    shim = pty.shim('job', 'sleep', '1000')
-    kids = children(shim.pid)
-    os.kill(shim.pid, signal.SIGKILL)
-    for pid in kids:
-        os.kill(pid, signal.SIGKILL)
-    shim.wait_gone()
+    kill_all(pty.shim('job', 'sleep', '1000'))
     status, _, said = piped(pty, 'job')
     assert status == 255 and 'its shim was killed on ' in said and folder
 
@@ -431,12 +407,7 @@ def test_messages_say_what_is_and_what_to_do(pty, folder):
     assert says(pty, 'work') == 'work: no session of that name, and none has been (attach lists those that run)'
     assert says(pty, './no.sock') == './no.sock: nobody listens there (attach ./no.sock PROGRAM starts a session)'
     for name in ('dead', './dead.sock'):
-        shim = pty.shim('-n', name, 'sleep', '1000')
-        kids = children(shim.pid)
-        os.kill(shim.pid, signal.SIGKILL)
-        for pid in kids:
-            os.kill(pid, signal.SIGKILL)
-        shim.wait_gone()
+        kill_all(pty.shim('-n', name, 'sleep', '1000'))
         assert says(pty, name) == (f'{name}: nobody listens: its shim was killed '
                                    f'(attach {name} PROGRAM starts a session)')
     with open(pty.path('a.cast'), 'w', encoding='ascii') as f:
@@ -458,10 +429,8 @@ def test_message_of_a_session_that_is_another_users(pty):
     assert (run.returncode, run.stderr) == (255, "attach: ./a.sock: another user's session: no permission\n")
 
 
-def test_refusal_by_the_shim_is_likely_when_nothing_came(pty):
+def test_refusal_by_the_shim_is_likely_when_nothing_came(pty, server):
     """The connection closed twice, and no byte: 254, and what that means."""
-    server = Server(pty)
-    pty.keep(server, server.close)
     process = start_piped(pty, './fake.sock')
     for _ in range(2):
         server.accept().connection.close()
@@ -475,7 +444,5 @@ def test_silent_session_whose_shim_is_killed_is_a_lost_connection(pty):
     process = start_piped(pty, '-r', './a.sock')
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 1.3, what='some time')
-    kids = children(shim.pid)
-    for pid in (shim.pid, *kids):
-        os.kill(pid, signal.SIGKILL)
+    kill_all(shim)
     assert finish(process) == (254, b'', '[connection to ./a.sock lost]\n')
