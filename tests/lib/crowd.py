@@ -99,11 +99,11 @@ class Crowd:
             assert data[:4] == {'push': b'\xff\xffok', 'teller': b'\xff\xfftt'}[visitor.kind], data
         (visitor.client.close if self.dice.random() < 0.5 else visitor.client.reset)()
 
-    def painted(self, data):
+    def screen(self, data):
         with open(self.pty.path('seen.cast'), 'w', encoding='ascii') as file:
             file.write('{"version": 2, "width": 80, "height": 24}\n')
             file.write(json.dumps([0, 'b', base64.b64encode(data).decode()]) + '\n[0, "o", ""]\n')
-        run = self.pty.run(RECORD, 'paint', '-H', 'none', 'seen.cast', text=False)
+        run = self.pty.run(RECORD, 'screen', '-e', 'seen.cast', text=False)
         assert run.returncode == 0
         return run.stdout
 
@@ -134,17 +134,17 @@ class Crowd:
         """Everybody who is here sees the end, and the same."""
         self.until(lambda: not self.waiting, lambda: 'the flood does not end')
         self.chunk(3 * MIB // 2)
-        for last in (b'\r\n<end>', b'\r\nlive'):
+        for last in (b'\x1b(B\r\n<end>', b'\r\nlive'):
             self.start('print', last)
             self.until(lambda last=last: not [v for v in self.here if v.kind not in OTHERS and not v.ended
-                                              and last[2:] not in v.data[-9000:]],
+                                              and last[-4:] not in v.data[-9000:]],
                        lambda last=last: f'{last}: not seen by ' + str([(v.kind, bytes(v.data[-60:])) for v in self.here
-                                                                       if last[2:] not in v.data[-9000:]]))
+                                                                       if last[-4:] not in v.data[-9000:]]))
         # As the model shows it: terminals differ about a wrap that is pending at a line feed, of which a flood has many.
-        wanted = self.painted(self.window.data)
+        wanted = self.screen(self.window.data)
         for visitor in self.here:
             if visitor.kind in TERMINALS:
-                same(self.painted(visitor.data), wanted)
+                same(self.screen(visitor.data), wanted)
         for visitor in [v for v in self.here if v not in (self.pipe, self.window)]:
             self.leave(visitor)
         shim, program = self.told.shim, self.told.shim.program()
