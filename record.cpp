@@ -1170,13 +1170,6 @@ public:
         return std::string(in_parts_ || held_.starts_with(ignored) ? ignored : std::string_view(held_));
     }
 
-    /// The sequence that visit() has got, or that has not ended, as it came; but without ENQ, which asks by itself.
-    [[nodiscard]] std::string_view raw() const { return whole_.empty() ? std::string_view(raw_) : whole_; }
-    /// For visit(): this is a control character inside of a sequence.
-    [[nodiscard]] bool inside() const { return state_ != State::ground; }
-    /// For visit(): the next sequence has cut this part short; or ended it, as ESC \ ends a string.
-    [[nodiscard]] bool cut_short() const { return cut_short_; }
-
     /// For visit(): this text is nothing but printable ASCII.
     [[nodiscard]] bool is_ascii() const { return is_ascii_; }
 
@@ -2915,14 +2908,13 @@ public:
         put_settings();
         put_keyboard(main.keyboard);
         const bool goes_on = !used && put_history(history_bytes);
-        const int saved_row = std::min(main.saved.row, model_.rows_ - 1);
-        const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, saved_row);
+        const int with_cursor = std::max(model_.alternate_ ? 0 : model_.cursor_.row, saved_on(main).row);
         const int last = aligned_ ? model_.rows_ - 1 : last_row(main, with_cursor);
         aligned_ = last == model_.rows_ - 1;
         put_rows(main, last, goes_on);
         if (model_.alternate_) enter_alternate();
         else visit_alternate();
-        put_saved(model_.screens_[model_.alternate_].saved);
+        put_saved(saved_on(model_.screens_[model_.alternate_]));
         put_margins();
         put_cursor();
         out_ += model_.characters_.unfinished();
@@ -3054,6 +3046,15 @@ private:
         if (from.set != to.set) out_ += kShifts[to.set];
     }
 
+    /// The cursor that a screen has saved, as it would be restored now: the window may have become smaller, or larger.
+    [[nodiscard]] Cursor saved_on(const Screen &screen) const {
+        Cursor saved = screen.saved;
+        saved.row = std::min(saved.row, model_.rows_ - 1);
+        saved.column = std::min(saved.column, model_.columns_ - 1);
+        saved.wrap = saved.wrap && saved.column == model_.columns_ - 1;
+        return saved;
+    }
+
     /// A saved cursor: goes there, and saves. Margins are not set yet.
     void put_saved(const Cursor &saved) {
         if (saved == Cursor() && !saved_another_) return;  // some terminals have one for both screens
@@ -3062,14 +3063,12 @@ private:
         leave_saved(saved);
     }
     void place_saved(const Cursor &saved) {
-        const int y = std::min(saved.row, model_.rows_ - 1), x = std::min(saved.column, model_.columns_ - 1);
-        const Row &row = model_.screens_[on_alternate_].row(y);
-        const bool wraps = saved.wrap && x == model_.columns_ - 1;
-        const int column = wraps ? Model::column_before(x, true, row) : x;
+        const Row &row = model_.screens_[on_alternate_].row(saved.row);
+        const int column = saved.wrap ? Model::column_before(saved.column, true, row) : saved.column;
         if (saved.origin) out_ += "\x1B[?6h";
-        go(y, column);
+        go(saved.row, column);
         at_start_ = false;
-        if (wraps) brush_.put_cell(row.at(column));
+        if (saved.wrap) brush_.put_cell(row.at(column));
         brush_.set_pen(saved.pen);
         put_sets(Cursor(), saved);
     }
@@ -3081,7 +3080,7 @@ private:
 
     /// From the main screen, whose cursor 1049 saves.
     void enter_alternate() {
-        const Cursor &saved = model_.screens_[0].saved;
+        const Cursor saved = saved_on(model_.screens_[0]);
         place_saved(saved);
         out_ += "\x1B[?1049h";
         leave_saved(saved);
@@ -3099,14 +3098,15 @@ private:
     /// What a program left on the alternate screen, which is not shown now.
     void visit_alternate() {
         const Screen &alternate = model_.screens_[1];
+        const Cursor saved = saved_on(alternate);
         const bool blank = std::ranges::all_of(alternate.rows, is_blank);
-        if (blank && alternate.saved == Cursor() && alternate.keyboard == std::vector{0}) return;
+        if (blank && saved == Cursor() && alternate.keyboard == std::vector{0}) return;
         const bool aligned = std::exchange(aligned_, true);
         const int row = row_;
         out_ += "\x1B[?1049h\x1B[H";
         on_alternate_ = true;
         put_screen_of_alternate();
-        put_saved(alternate.saved);
+        put_saved(saved);
         out_ += blank ? "\x1B[?1049l" : "\x1B[?47l";
         saved_another_ = true;
         on_alternate_ = at_start_ = false;
@@ -3821,7 +3821,7 @@ public:
                 else if (--rest_ == 0 && application_) arrow(key);
             }
         });
-        if (sequences_.raw() == "\x1B") sequences_ = Sequences();  // the key Esc itself
+        if (sequences_.unfinished() == "\x1B") sequences_ = Sequences();  // the key Esc itself
     }
 
     [[nodiscard]] bool has_answers() const { return has_answers_; }
