@@ -1113,98 +1113,74 @@ std::optional<std::pair<int, int>> parse_size(std::string_view text) {
 
 // === 4. Control sequences ============================================================================================
 // Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that is
-// needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that. An 8-bit
-// control (0x9B for ESC [) is two bytes, as in UTF-8.
+// needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that. 8-bit
+// controls are none, as in xterm's UTF-8 mode.
 
-/// A part of the output, as Sequences cuts it.
-enum class Part { text, control, sequence };
+/// A part of the output, as Sequences cuts it. `ascii` is text of nothing but printable ASCII.
+enum class Part { ascii, text, control, sequence };
 
 /// As starts_with() would say, but spelled out: every sequence is asked this, and the call was measured to cost 5 %.
 inline bool begins_csi(std::string_view bytes) { return bytes.size() > 1 && bytes[0] == '\x1B' && bytes[1] == '['; }
 
 class Sequences {
 public:
-    /// `eight_bit`: whether U+0080 to U+009F are controls. Some terminals have them so; xterm ignores them in UTF-8.
-    explicit Sequences(bool eight_bit = true) : eight_bit_(eight_bit) {}
-
     /// Calls visit(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
-    /// call. It is given with ESC, though an 8-bit control may have begun it, and without the control characters in it,
-    /// which act at once and come before it; raw() has it as it came. A very long one (a picture, say) comes in parts,
-    /// of which only the first begins with ESC.
+    /// call; of one over kLongest (a picture, say) only the beginning. It is given without the control characters in
+    /// it, which act at once and come before it; and without its end, when the next one cuts it short.
     template <typename Visit> void feed(std::string_view bytes, Visit &&visit) {
         while (!bytes.empty()) {
-            char c = bytes[0];
             if (state_ == State::ground) {
                 feed_ground(bytes, visit);
                 continue;
             }
-            is_ascii_ = false;
-            if (state_ == State::lead && !begin_eight_bit(c)) {
-                visit(Part::text, std::string_view("\xC2"));
-                continue;
-            }
-            const Step step = advance(c);
-            cut_short_ = step == Step::before;
-            if (!cut_short_ && (step != Step::aside || c != kEnq)) raw_ += bytes[0];
+            const Step step = advance(bytes[0]);
             if (step == Step::aside) visit(Part::control, bytes.substr(0, 1));
-            else if (!cut_short_) held_ += c;
-            if (!cut_short_) bytes.remove_prefix(1);
-            const bool goes_on = step == Step::more || step == Step::aside;
-            if (goes_on && raw_.size() < kLongest) continue;
-            if (!goes_on) state_ = State::ground;
-            if (!raw_.empty()) visit(Part::sequence, std::string_view(held_));
-            in_parts_ = goes_on;
-            held_.clear();
-            raw_.clear();
+            if ((step == Step::more || step == Step::last) && held_.size() < kLongest) held_ += bytes[0];
+            if (step != Step::before) bytes.remove_prefix(1);
+            if (step == Step::more || step == Step::aside) continue;
+            visit(Part::sequence, std::string_view(held_));
+            held_ = state_ == State::closing && step == Step::before ? "\x1B" : "";
+            state_ = held_.empty() ? State::ground : State::escape;
         }
     }
 
-    /// What puts a parser that has seen nothing into the state of this one. Of what came in parts only the end is still
-    /// to come, which nobody could use: then it is the beginning of something that is ignored, and ends as that does.
+    /// What puts a parser that has seen nothing into the state of this one. What is very long could be used by nobody:
+    /// then it is the beginning of something that is ignored, and ends as that does.
     [[nodiscard]] std::string unfinished() const {
-        const std::string_view ignored = state_ == State::osc                       ? "\x1B]7777;"
-                                         : state_ == State::string                ? "\x1BX"
-                                         : state_ == State::dcs                   ? "\x1BP<<"
-                                         : state_ == State::csi                   ? "\x1B[<<"
-                                                                                  : "\x1B##";
-        return std::string(in_parts_ || held_.starts_with(ignored) ? ignored : std::string_view(held_));
+        const bool is_closing = state_ == State::closing;
+        const bool is_osc = state_ == State::osc || (is_closing && held_[1] == ']');
+        const std::string_view ignored = is_osc                                 ? "\x1B]7777;"
+                                         : state_ == State::string || is_closing ? "\x1BX"
+                                         : state_ == State::dcs                  ? "\x1BP<<"
+                                         : state_ == State::csi                  ? "\x1B[<<"
+                                                                                 : "\x1B##";
+        if (held_.size() < kLongest && !held_.starts_with(ignored)) return held_;
+        return std::string(ignored) + (is_closing ? "\x1B" : "");
     }
 
-    /// For visit(): this text is nothing but printable ASCII.
-    [[nodiscard]] bool is_ascii() const { return is_ascii_; }
-
-    static constexpr char kEnq = '\x05';  // a question to the terminal: its name
     static constexpr std::size_t kLongest = 4096;
 
 private:
-    enum class State { ground, lead, escape, intermediate, csi, dcs, osc, string };
+    enum class State { ground, escape, intermediate, csi, dcs, osc, string, closing };  // closing: ESC in a string
     enum class Step { more, last, before, aside };  // it belongs to it, ends it, is the first after it, acts by itself
 
     template <typename Visit> void feed_ground(std::string_view &bytes, Visit &visit) {
-        const auto special = [this](char c) { return (c & 0xE0) == 0 || (c == '\xC2' && eight_bit_); };
         const std::size_t ascii = plain_length(bytes);
         std::size_t length = ascii;
-        while (length < bytes.size() && !special(bytes[length])) ++length;
-        cut_short_ = false;
-        is_ascii_ = length == ascii;
-        if (length > 0) visit(Part::text, std::string_view(bytes.data(), length));
+        while (length < bytes.size() && (bytes[length] & 0xE0) != 0) ++length;
+        if (length > 0) visit(length == ascii ? Part::ascii : Part::text, bytes.substr(0, length));
         bytes.remove_prefix(length);
         if (bytes.empty()) return;
-        if (const std::size_t whole = length_of_csi(bytes); whole > 0) {
-            whole_ = {bytes.data(), whole};
-            visit(Part::sequence, whole_);
-            whole_ = {};
-            return bytes.remove_prefix(whole);
-        }
-        const char c = bytes[0];
-        if (c == '\x1B' || c == '\xC2') {
-            state_ = c == '\x1B' ? State::escape : State::lead;
-            raw_ = c;
-            if (c == '\x1B') held_ = c;
+        const std::size_t whole = length_of_csi(bytes);
+        if (whole > 0) {
+            visit(Part::sequence, bytes.substr(0, whole));
+        } else if (bytes[0] == '\x1B') {
+            state_ = State::escape;
+            held_ = bytes[0];
         } else {
             visit(Part::control, bytes.substr(0, 1));
         }
-        bytes.remove_prefix(1);
+        bytes.remove_prefix(std::max<std::size_t>(whole, 1));
     }
 
     /// The length of the control sequence that begins `bytes`, when it is there whole and nothing odd is in it: the
@@ -1216,31 +1192,19 @@ private:
         return at < bytes.size() && bytes[at] >= '@' && bytes[at] < '\x7F' && at < kLongest ? at + 1 : 0;
     }
 
-    /// Behind 0xC2: whether `c` makes an 8-bit control of it; then makes `c` what stands for it behind ESC.
-    bool begin_eight_bit(char &c) {
-        const bool is_control = (c & 0xE0) == 0x80;
-        cut_short_ = !is_control;
-        state_ = is_control ? State::escape : State::ground;
-        if (!is_control) {
-            raw_.clear();
-            return false;
-        }
-        c = static_cast<char>(c - 0x40);
-        held_ = '\x1B';
-        return true;
-    }
-
     Step advance(char c) {
-        const char last = std::exchange(last_, c);
-        if (c == '\x1B') return Step::before;
+        if (state_ == State::closing) return c == '\\' ? Step::last : Step::before;
         if (c == '\x18' || c == '\x1A') return Step::last;  // CAN and SUB cancel it
         if (state_ == State::osc || state_ == State::string) {
-            const bool terminator = eight_bit_ && c == '\x9C' && last == '\xC2';
-            return terminator || (c == '\a' && state_ == State::osc) ? Step::last : Step::more;
+            if (c == '\a' && state_ == State::osc) return Step::last;
+            if (c == '\x1B') state_ = State::closing;
+            return Step::more;
         }
+        if (c == '\x1B') return Step::before;
+        const bool in_character = state_ == State::intermediate && (held_.back() & 0x80) != 0;
         const bool is_tail = (c & 0xC0) == 0x80;  // xterm takes a whole character for a set's unknown name: ESC ( €
-        if (state_ == State::intermediate && (last & 0x80) != 0 && !is_tail) return Step::before;
-        if (state_ == State::intermediate && ((c & 0xC0) == 0xC0 || (last & 0x80) != 0)) return Step::more;
+        if (in_character && !is_tail) return Step::before;
+        if (in_character || (state_ == State::intermediate && (c & 0xC0) == 0xC0)) return Step::more;
         if ((c & 0x80) != 0) return Step::before;
         if (c < ' ' || c == '\x7F') return Step::aside;
         if (state_ == State::csi) return c >= '@' ? Step::last : Step::more;
@@ -1263,14 +1227,8 @@ private:
         }
     }
 
-    bool eight_bit_;
-    bool in_parts_ = false;  // a part of the present sequence has been given away
     State state_ = State::ground;
-    std::string held_, raw_;  // of the present sequence: as it is given to visit(), as it came
-    std::string_view whole_;  // ... when it came in one piece
-    char last_ = 0;           // byte that advance() has seen
-    bool cut_short_ = false;
-    bool is_ascii_ = false;
+    std::string held_;  // the present sequence
 };
 
 /// A control sequence of the kind `ESC [ ? 25 h`.
@@ -1581,8 +1539,9 @@ struct Row {
 class History {
 public:
     struct Line {
-        std::size_t page, begin, length;  // the page counts from the first one that there ever was
-        int columns;                      // of the screen that it was on
+        std::size_t page;      // counts from the first one that there ever was
+        std::uint32_t begin, length;
+        int columns;           // of the screen that it was on
         Pen fill;
         bool wrapped;
     };
@@ -1605,14 +1564,15 @@ public:
     void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
         while (!row.wrapped && !text.empty() && text.back() == Cell{' ', row.fill}) text = text.first(text.size() - 1);
-        std::size_t begin = lines_.empty() ? 0 : lines_.back().begin + lines_.back().length;
+        std::uint32_t begin = lines_.empty() ? 0 : lines_.back().begin + lines_.back().length;
         if (pages_.empty() || pages_.back().size() - begin < text.size()) {
             pages_.push_back(std::exchange(spare_, {}));
             pages_.back().resize(std::max(kPage, text.size()));
             begin = 0;
         }
         std::copy(text.data(), text.data() + text.size(), pages_.back().data() + begin);
-        lines_.push_back({gone_ + pages_.size() - 1, begin, text.size(), row.columns, row.fill, row.wrapped});
+        const auto length = static_cast<std::uint32_t>(text.size());
+        lines_.push_back({gone_ + pages_.size() - 1, begin, length, row.columns, row.fill, row.wrapped});
         weight_ += weight(lines_.back());
         while ((weight_ > most || memory() > kMostMemory) && size() > 1) {
             weight_ -= weight(lines_.front());
@@ -1747,7 +1707,7 @@ struct Mode {
 constexpr std::array kModes{
     Mode{-2}, Mode{-4}, Mode{-12, 1}, Mode{-20},           // keyboard locked, insert, no local echo, LF returns
     Mode{1}, Mode{66}, Mode{67, -1}, Mode{4}, Mode{5},     // cursor keys, keypad, backspace; slow scroll, reverse video
-    Mode{6}, Mode{7, 1}, Mode{45}, Mode{1045}, Mode{69},   // origin, autowrap, reverse wrap, side margins
+    Mode{6}, Mode{7, 1}, Mode{69},                         // origin, autowrap, side margins
     Mode{12, -1}, Mode{25, 1},                             // the cursor blinks, is seen
     Mode{41}, Mode{42}, Mode{44}, Mode{80}, Mode{1070, -1},  // tab fix, NRCS, bell; sixel
     Mode{9, 0, 1}, Mode{1000, 0, 1}, Mode{1001, 0, 1}, Mode{1002, 0, 1}, Mode{1003, 0, 1},  // mouse
@@ -1999,14 +1959,13 @@ public:
     /// The program's output.
     void feed(std::string_view bytes) {
         sequences_.feed(bytes, [this](Part part, std::string_view piece) {
-            if (part == Part::text && sequences_.is_ascii() && characters_.is_whole()) return put_ascii(piece);
-            if (part == Part::text) return put_text(piece);
+            if (part == Part::ascii && characters_.is_whole()) return put_ascii(piece);
+            if (part == Part::ascii || part == Part::text) return put_text(piece);
             characters_.end([this](char32_t c) { put(c); });
             const char32_t last = std::exchange(last_, 0);
             if (part == Part::control) obey_control(piece[0]);
             else obey_sequence(piece, last);
             settle();
-            if (ink_.is_full()) tidy();
         });
     }
 
@@ -2101,10 +2060,11 @@ private:
     /// margins each cell.
     void scroll(int top, int lines) {
         const int bottom = margins_.bottom, n = std::min(std::abs(lines), bottom + 1 - top);
-        if (is_narrowed()) return screen().scroll_part(top, margins_, lines < 0 ? -n : n, blank());
-        if (lines > 0 && top == 0 && !alternate_) keep_lines(n);
-        const int free = screen().scroll(top, bottom, lines < 0 ? -n : n);
-        for (int y = free; y < free + n; ++y) clear(at(y));
+        const bool is_narrow = is_narrowed();
+        if (is_narrow) screen().scroll_part(top, margins_, lines < 0 ? -n : n, blank());
+        else if (lines > 0 && top == 0 && !alternate_) keep_lines(n);
+        const int free = is_narrow ? bottom + 1 : screen().scroll(top, bottom, lines < 0 ? -n : n);
+        for (int y = free; y < free + n && !is_narrow; ++y) clear(at(y));
         if (bottom == rows_ - 1) at(bottom).wrapped = false;  // there is nothing that it could go on in
     }
 
@@ -2155,12 +2115,6 @@ private:
             const Cell cell{static_cast<char32_t>(c), cursor_.pen};
             std::fill_n(at(row).open(left, right, cursor_.pen), right - left, cell);
         }
-    }
-
-    /// SL, SR, DECIC, DECDC: in each row of the region, from column `from` to the right margin.
-    void shift_columns(int from, int count) {
-        if (!is_in_region()) return;
-        for (int y = margins_.top; y <= margins_.bottom; ++y) at(y).shift(from, margins_.right + 1, count, blank());
     }
 
     /// ICH, DCH.
@@ -2230,18 +2184,8 @@ private:
         set_column(std::min(cursor_.column + n, inner ? margins_.right : columns_ - 1));
     }
 
-    /// With reverse wrapping from the first column on to the last one of the line before, if that was wrapped.
     void go_left(int n) {
-        const bool wraps = (settings_.is_on<45>() || settings_.is_on<1045>()) && settings_.is_on<7>();
-        const int left = cursor_.column < margins_.left ? 0 : margins_.left;
-        int row = cursor_.row, column = cursor_.column;
-        if (wraps && cursor_.wrap) --n;
-        for (; wraps && n > column - left && row > 0 && at(row - 1).wrapped; --row) {
-            n -= column - left + 1;
-            column = margins_.right;
-        }
-        cursor_.row = row;
-        set_column(std::max(column - n, std::min(column, left)));
+        set_column(std::max(cursor_.column - n, cursor_.column < margins_.left ? 0 : margins_.left));
     }
 
     /// To the tab stop that is `count` to the right (left if negative); the ends of the line are ones.
@@ -2440,19 +2384,12 @@ private:
     }
 
     void obey_sequence(std::string_view bytes, char32_t last) {
-        if (begins_csi(bytes)) {
-            osc_.clear();
-            return obey_csi(parse_csi(bytes), last);
-        }
-        std::string osc;
-        osc.swap(osc_);
-        if (bytes[0] != '\x1B' || bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;  // a very long one
-        if (bytes == "\x1B\\") return obey_osc(osc);
-        if (bytes.ends_with('\x18') || bytes.ends_with('\x1A')) return;
+        if (begins_csi(bytes)) return obey_csi(parse_csi(bytes), last);
+        if (bytes.size() < 2 || bytes.size() >= Sequences::kLongest) return;
         switch (bytes[1]) {
         case ']':
             if (bytes.ends_with('\a')) obey_osc(bytes.substr(2, bytes.size() - 3));
-            else osc_ = bytes.substr(2);  // whether it was ended or cut short shows next
+            else if (bytes.ends_with("\x1B\\")) obey_osc(bytes.substr(2, bytes.size() - 4));
             return;
         case 'P': case 'X': case '^': case '_': return;
         case '#': return bytes == "\x1B#8" ? align() : void();
@@ -2499,7 +2436,7 @@ private:
 
     void soft_reset() {  // DECSTR
         const Cursor before = cursor_;
-        for (const int mode : {-2, -4, 1, 6, 7, 12, 25, 45, 66, 69, 1045}) {
+        for (const int mode : {-2, -4, 1, 6, 7, 12, 25, 66, 69}) {
             settings_.modes[mode_index(mode)] = kModes[mode_index(mode)].initial;
         }
         settings_.modify = settings_.format = {};
@@ -2564,7 +2501,10 @@ private:
         const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
         constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
         const int first = csi.at(0, 0), n = csi.at(0, 1);
-        if (key == 'm') return set_renditions(cursor_.pen, ink_, csi);  // by far the most
+        if (key == 'm') {  // by far the most
+            set_renditions(cursor_.pen, ink_, csi);
+            return ink_.is_full() ? tidy() : void();
+        }
         switch (key) {
         case 'b': return repeat(last, n);
         case 'h': case 'l': case kPrivate | 'h': case kPrivate | 'l':
@@ -2577,10 +2517,6 @@ private:
         case kPrivate | 'K': return erase_line(first);
         case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
         case kSpace | 'q': return settings_.set_shape(first);
-        case kSpace | '@': return shift_columns(margins_.left, -n);
-        case kSpace | 'A': return shift_columns(margins_.left, n);
-        case '\'' << 8 | '}': return shift_columns(cursor_.column, n);
-        case '\'' << 8 | '~': return shift_columns(cursor_.column, -n);
         case '!' << 8 | 'p': return soft_reset();
         case kDollar | 'x': return fill_area(csi);
         case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return settings_.set_key_modifiers(csi);
@@ -2689,6 +2625,7 @@ private:
         const bool is_link = text.find(';') < text.size() - 1 && text.size() <= kMostLinkLength;
         ink_.set_extra(cursor_.pen, {.underline_colour = ink_.extra(cursor_.pen).underline_colour,
                                      .link = std::string(is_link ? text : "")});
+        if (ink_.is_full()) tidy();
     }
 
     using Tabs = std::bitset<kMostColumns>;
@@ -2710,9 +2647,8 @@ private:
     std::map<int, bool> kept_;  // modes that XTSAVE has saved
     Title title_;
     std::vector<Title> titles_;
-    Sequences sequences_{false};
+    Sequences sequences_;
     Characters characters_;
-    std::string osc_;  // a string that ESC has ended, if a backslash follows
     Watcher watcher_;
     Micros now_ = 0;
 };
@@ -2918,7 +2854,6 @@ public:
         put_margins();
         put_cursor();
         out_ += model_.characters_.unfinished();
-        out_ += model_.osc_.empty() ? "" : "\x1B]" + model_.osc_;
         out_ += model_.sequences_.unfinished();
         return std::move(out_);
     }
@@ -3971,29 +3906,17 @@ private:
         at_edge_ = false;
     }
 
-    /// Output, in pieces that the terminal has got before the model has; on the way to some place, to the model
-    /// alone.
+    /// Output, to the model as far as the terminal has got it, too; on the way to some place, to the model alone. Stops
+    /// early when a key jumps back or quits.
     void put(std::string_view bytes) {
-        constexpr std::size_t kPiece = 4096;
         if (!at_terminal_ && !target_) return out_.put(bytes) ? void() : quit();
         while (!bytes.empty() && next_ == Next::show) {
-            const std::string_view piece = bytes.substr(0, target_ ? kWorkBetweenKeys : kPiece);
-            if (!target_) put_piece(piece);
-            if (next_ != Next::show) return;
+            std::string_view piece = bytes.substr(0, target_ ? kWorkBetweenKeys : kPiece);
+            if (!target_) piece = piece.substr(0, put_some(piece));
             model_.feed(piece);
             bytes.remove_prefix(piece.size());
+            if (!bytes.empty() && !target_) press_typed(timeline_.at);
         }
-    }
-
-    /// Stops early when a key begins a jump or quits. Until the model has it too, `told_` is what the terminal has
-    /// got.
-    void put_piece(std::string_view piece) {
-        told_ = "";
-        while (told_.size() < piece.size() && next_ == Next::show && !target_) {
-            told_ = piece.substr(0, told_.size() + put_some(piece.substr(told_.size())));
-            if (told_.size() < piece.size()) press_typed(timeline_.at);
-        }
-        if (next_ == Next::show) told_ = "";
     }
 
     /// Writes what the terminal has room for, or takes keys; gives how much it was.
@@ -4043,16 +3966,9 @@ private:
 
     /// From here on nothing is shown that stands before `target`.
     void begin_jump(Micros target) {
-        if (!undo_) undo_ = undo_shown();
+        if (!undo_) undo_ = model_.undo();
         target_ = target;
         at_edge_ = false;
-    }
-
-    /// What takes back what is on in the terminal.
-    [[nodiscard]] std::string undo_shown() const {
-        Model shown = model_;
-        shown.feed(told_);
-        return shown.undo();
     }
 
     /// The end of a jump, if there is one: paints, and the clock goes on from there.
@@ -4232,11 +4148,12 @@ private:
     [[nodiscard]] std::string parting_words() const {
         const bool early = next_ == Next::quit || target_;
         const bool in_line = !model_.alternate() && model_.cursor().column > 0;
-        return (undo_ ? *undo_ : undo_shown()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
+        return (undo_ ? *undo_ : model_.undo()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
     }
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
     static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin a question: ESC, ENQ, 8-bit CSI
+    static constexpr std::size_t kPiece = 4096;                   // bytes for the terminal between two looks at keys
     static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
     static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
 
@@ -4250,7 +4167,6 @@ private:
     Model model_{1, 1};
     std::vector<State> states_;
     off_t interval_ = kFirstInterval;
-    std::string_view told_;            // what the terminal has got beyond the model
     std::optional<std::string> undo_;  // in a jump: what takes back what the terminal shows
     bool at_prompt_ = true;            // the terminal shows nothing of ours
     bool may_ask_ = false;             // what it was told might hold questions
