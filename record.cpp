@@ -575,6 +575,17 @@ public:
     }
     [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
+
+    /// Takes the next line, if all of it is in memory; `seen` bytes of it have been looked through, and then more.
+    bool take_line(std::string_view &line, std::size_t &seen) {
+        const std::string_view held = rest();
+        const std::size_t newline = held.find('\n', seen);
+        seen = held.size();
+        if (newline == std::string_view::npos) return false;
+        line = held.substr(0, newline);
+        drop(newline + 1);
+        return true;
+    }
     void rewind() { seek(start_); }
 
     void seek(off_t place) {
@@ -988,22 +999,16 @@ private:
     }
 
     Got take_line(std::string_view &text) {
-        std::size_t seen = 0;
-        while (true) {
-            const std::string_view rest = window_.rest();
-            const std::size_t newline = rest.find('\n', seen);
-            seen = rest.size();
-            if (newline != std::string_view::npos) return take(text, newline, 1);
-            const Got got = more();
-            if (got == Got::some) continue;
-            torn_ = got == Got::end;
-            return torn_ && seen > 0 ? take(text, seen, 0) : got;
+        Got got = Got::some;
+        for (std::size_t seen = 0; got == Got::some; got = more()) {
+            if (!window_.take_line(text, seen)) continue;
+            ++line_;
+            return Got::some;
         }
-    }
-
-    Got take(std::string_view &text, std::size_t length, std::size_t newline) {
-        text = window_.rest().substr(0, length);
-        window_.drop(length + newline);
+        torn_ = got == Got::end;
+        if (!torn_ || window_.rest().empty()) return got;
+        text = window_.rest();
+        window_.drop(text.size());
         ++line_;
         return Got::some;
     }
@@ -1168,7 +1173,7 @@ private:
         const std::size_t ascii = plain_length(bytes);
         std::size_t length = ascii;
         while (length < bytes.size() && (bytes[length] & 0xE0) != 0) ++length;
-        if (length > 0) visit(length == ascii ? Part::ascii : Part::text, bytes.substr(0, length));
+        if (length > 0) visit(length == ascii ? Part::ascii : Part::text, std::string_view(bytes.data(), length));
         bytes.remove_prefix(length);
         if (bytes.empty()) return;
         const std::size_t whole = length_of_csi(bytes);
@@ -1732,20 +1737,10 @@ std::string_view cut_field(std::string_view &text) {
     return field;
 }
 
-struct Title {
-    std::optional<std::string> window, icon;  // none: as the terminal had it
-
-    /// OSC 0, 1 or 2, or a title that comes back: 1 is the icon's, 2 the window's, 0 both.
-    void set(std::uint64_t which, const Title &title) {
-        if (which != 1) window = title.window;
-        if (which != 2) icon = title.icon;
-    }
-};
-
 /// What a terminal is told that concerns neither screen.
 struct Settings {
     std::array<signed char, kModes.size()> modes;  // 0, 1, -1: as the user has it
-    std::array<int, 8> modify{}, format{};         // xterm's modifyOtherKeys and the like: n + 1; 0: unset; -1: off
+    std::array<int, 8> modify{};                   // xterm's modifyOtherKeys and the like: n + 1; 0: unset; -1: off
     int shape = -1;                                // of the cursor (DECSCUSR); -1: as the user has it
     std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): X11's names
 
@@ -1775,11 +1770,10 @@ struct Settings {
     }
 
     void set_key_modifiers(const Csi &csi) {
-        auto &values = csi.final == 'f' ? format : modify;
         const auto which = static_cast<std::size_t>(csi.at(0, 0));
-        if (csi.count == 0 && csi.final != 'n') return values.fill(0);
-        if (which >= values.size()) return;
-        values[which] = csi.final == 'n' ? -1 : csi.count > 1 ? std::min(csi.numbers[1], 99) + 1 : 0;
+        if (csi.count == 0 && csi.final != 'n') return modify.fill(0);
+        if (which >= modify.size()) return;
+        modify[which] = csi.final == 'n' ? -1 : csi.count > 1 ? std::min(csi.numbers[1], 99) + 1 : 0;
     }
 
     void set_colour(const std::string &which, std::string_view colour) {
@@ -1815,8 +1809,8 @@ struct Cursor {
     bool wrap = false;    // the last column is written: the next character goes to the next line ('pending wrap')
     bool origin = false;  // DECOM: rows and columns count from the margins
     Pen pen;
-    std::array<std::string, 4> sets{"B", "B", "B", "B"};  // G0 to G3: as ESC ( designates them
-    std::size_t set = 0;                                  // the one in use
+    std::array<bool, 2> draws{};  // G0, G1: line drawing instead of ASCII
+    std::size_t set = 0;          // the one in use
 
     bool operator==(const Cursor &) const = default;
 };
@@ -1932,11 +1926,10 @@ private:
     int missing_ = 0;  // bytes
 };
 
-/// A character of a set (ESC ( 0 and the like): line drawing, British; all others are taken for ASCII.
-char32_t translate(char32_t c, const std::string &set) {
+/// A character of the set for line drawing. Of other sets few terminals know more than ASCII.
+char32_t draw(char32_t c) {
     constexpr std::u32string_view kGraphics = U" ◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // _ to ~
-    if (set == "0" && c >= '_' && c <= '~') return kGraphics[c - '_'];
-    return set == "A" && c == '#' ? U'£' : c;
+    return c >= '_' && c <= '~' ? kGraphics[c - '_'] : c;
 }
 
 // --- the model
@@ -1946,9 +1939,8 @@ class Painter;
 class Model {
 public:
     /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: the window
-    /// becomes lower, and rows with text below the cursor are lost; `cut_behind`: rows of the main screen, while the
-    /// alternate one is shown.
-    enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate, cut, cut_behind };
+    /// becomes lower, and rows with text on the main screen, shown or not, are lost.
+    enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate, cut };
     using Watcher = std::function<void(Change, const Row *)>;
 
     Model(int columns, int rows, std::size_t history_bytes = kHistory)
@@ -2246,7 +2238,6 @@ private:
         const bool wrap = cursor_.wrap;
         move(shown_row(), shown_column());
         cursor_.wrap = wrap && cursor_.column == columns_ - 1;
-        note_sets();
     }
 
     void set_origin(bool origin) {
@@ -2277,8 +2268,10 @@ private:
         }
     }
 
+    [[nodiscard]] bool draws() const { return cursor_.draws[cursor_.set]; }
+
     void put_ascii(std::string_view text) {
-        if (is_translated_ || single_ != 0 || settings_.is_on<-4>()) {
+        if (draws() || settings_.is_on<-4>()) {
             for (const char c : text) put(static_cast<unsigned char>(c));
             return;
         }
@@ -2307,8 +2300,7 @@ private:
     }
 
     void put(char32_t c) {
-        const bool shifted = single_ != 0;
-        const char32_t shown = translate(c, cursor_.sets[shifted ? std::exchange(single_, 0) : cursor_.set]);
+        const char32_t shown = draws() ? draw(c) : c;
         const int width = width_of(shown);
         const auto fits = [&] { return cursor_.column + width <= right_limit() + 1; };
         if (shown >= 0x80 && shown < 0xA0) return;  // controls, which xterm ignores when they are UTF-8
@@ -2324,7 +2316,7 @@ private:
         if (width == 2) cells[1] = {Cell::kRight, cursor_.pen};
         cursor_.wrap = x + width > right;
         cursor_.column = cursor_.wrap ? right : x + width;
-        last_ = shifted ? 0 : c;
+        last_ = c;
     }
 
     /// The column of the character before the cursor; in the first column, of the one under it.
@@ -2358,29 +2350,10 @@ private:
             index();
             return settings_.is_on<-20>() ? return_to_margin() : void();
         case '\r': return return_to_margin();
-        case '\x0E': case '\x0F': return use_set(c == '\x0E' ? 1 : 0);  // SO, SI
+        case '\x0E': case '\x0F': cursor_.set = c == '\x0E' ? 1 : 0; return;  // SO, SI
         case '\x1A': return put(U'␦');                                  // SUB, as xterm shows it
         default: return;
         }
-    }
-
-    void use_set(std::size_t set) {
-        cursor_.set = set;
-        note_sets();
-    }
-    void note_sets() {
-        const std::string &set = cursor_.sets[cursor_.set];
-        is_translated_ = set == "0" || set == "A";
-    }
-
-    /// ESC ( 0 and the like: `bytes` without the ESC. The sets of 96 characters go to G1 to G3 by - . and /.
-    void designate(std::string_view bytes) {
-        constexpr std::string_view kSets = "()*+", kLongSets = "?-./";
-        const std::size_t set = kSets.find(bytes[0]), long_set = kLongSets.find(bytes[0]);
-        if (bytes.size() > 4 || bytes.back() < '0') return;  // cut short
-        if (set != std::string_view::npos) cursor_.sets[set] = bytes.substr(1);
-        if (long_set != std::string_view::npos) cursor_.sets[long_set] = bytes;
-        note_sets();
     }
 
     void obey_sequence(std::string_view bytes, char32_t last) {
@@ -2393,7 +2366,10 @@ private:
             return;
         case 'P': case 'X': case '^': case '_': return;
         case '#': return bytes == "\x1B#8" ? align() : void();
-        default: return bytes.size() > 2 ? designate(bytes.substr(1)) : obey_escape(bytes[1]);
+        case '(': case ')':
+            if (bytes.back() >= '0') cursor_.draws[bytes[1] - '('] = bytes.substr(2) == "0";  // else cut short
+            return;
+        default: return bytes.size() == 2 ? obey_escape(bytes[1]) : void();
         }
     }
 
@@ -2405,8 +2381,6 @@ private:
             return return_to_margin();
         case 'H': return set_tab(true);
         case 'M': return reverse_index();
-        case 'N': case 'O': single_ = c == 'N' ? 2 : 3; return;  // SS2, SS3
-        case 'n': case 'o': return use_set(c == 'n' ? 2 : 3);    // LS2, LS3
         case '7': return save_cursor();
         case '8': return restore_cursor();
         case '=': case '>': return settings_.set_mode(66, c == '=');
@@ -2422,7 +2396,6 @@ private:
         tell(Change::wipe);
         settings_ = Settings();
         cursor_ = Cursor();
-        single_ = 0;
         for (Screen &each : screens_) {
             each.saved = Cursor();
             each.keyboard = {0};
@@ -2431,7 +2404,6 @@ private:
         history_.clear();
         reset_margins();
         reset_tabs();
-        note_sets();
     }
 
     void soft_reset() {  // DECSTR
@@ -2439,14 +2411,13 @@ private:
         for (const int mode : {-2, -4, 1, 6, 7, 12, 25, 66, 69}) {
             settings_.modes[mode_index(mode)] = kModes[mode_index(mode)].initial;
         }
-        settings_.modify = settings_.format = {};
+        settings_.modify = {};
         settings_.shape = -1;
         screen().saved = cursor_ = Cursor();
         cursor_.row = before.row;
         cursor_.column = before.column;
         cursor_.wrap = before.wrap;
         reset_margins();
-        note_sets();
     }
 
     // --- modes
@@ -2519,7 +2490,7 @@ private:
         case kSpace | 'q': return settings_.set_shape(first);
         case '!' << 8 | 'p': return soft_reset();
         case kDollar | 'x': return fill_area(csi);
-        case kGreater | 'm': case kGreater | 'f': case kGreater | 'n': return settings_.set_key_modifiers(csi);
+        case kGreater | 'm': case kGreater | 'n': return settings_.set_key_modifiers(csi);
         case kGreater | 'u': case '<' << 16 | 'u': case '=' << 16 | 'u': return screen().set_keyboard(csi);
         default: return csi.prefix == 0 && csi.intermediate == 0 ? move_by(csi, n) : void();
         }
@@ -2575,7 +2546,7 @@ private:
             if (mode == 0) set_tab(false);
             if (mode == 3) tabs_.reset();
             return;
-        case 't': return mode == 22 || mode == 23 ? stack_title(mode == 22, csi.at(1, 0)) : void();
+        case 't': return (mode == 22 || mode == 23) && csi.at(1, 0) != 1 ? stack_title(mode == 22) : void();
         default: return;
         }
     }
@@ -2595,7 +2566,7 @@ private:
         const auto number = parse_number(cut_field(text));
         if (!number) return;
         switch (*number) {
-        case 0: case 1: case 2: return set_title(*number, text);
+        case 0: case 2: return set_title(text);  // 1 is the icon's, which few terminals have
         case 4: return settings_.set_palette(text);
         case 8: return open_link(text);
         case 104: return settings_.reset_palette(text);
@@ -2603,21 +2574,20 @@ private:
         }
     }
 
-    void set_title(std::uint64_t which, std::string_view text) {
+    void set_title(std::string_view text) {
         std::size_t length = std::min(text.size(), kMostTitle);
         while (length > 0 && length < text.size() && (text[length] & 0xC0) == 0x80) --length;
-        const std::string title(text.substr(0, length));
-        title_.set(which, {title, title});
+        title_ = text.substr(0, length);
     }
 
-    void stack_title(bool push, int which) {
+    void stack_title(bool push) {
         if (push) {
             if (titles_.size() == kMostTitles) titles_.erase(titles_.begin());
-            return titles_.push_back(title_);
+            titles_.push_back(title_);
+        } else if (!titles_.empty()) {
+            title_ = titles_.back();
+            titles_.pop_back();
         }
-        if (titles_.empty()) return;
-        title_.set(static_cast<std::uint64_t>(which), titles_.back());
-        titles_.pop_back();
     }
 
     /// OSC 8: parameters, a semicolon, and the address; without an address it closes the link.
@@ -2634,9 +2604,7 @@ private:
     Margins margins_;
     bool alternate_ = false;      // which screen is shown
     bool addressed_ = false;      // the program has made use of where on the main screen something is
-    bool is_translated_ = false;  // the character set in use is not ASCII
     char32_t last_ = 0;           // what was written last, when nothing has come since: for REP
-    std::size_t single_ = 0;      // the set for the next character only (SS2, SS3); 0: none
     std::array<Screen, 2> screens_;  // main, alternate
     Ink ink_;
     Cursor cursor_;
@@ -2645,8 +2613,8 @@ private:
     Tabs tabs_;
     Settings settings_;
     std::map<int, bool> kept_;  // modes that XTSAVE has saved
-    Title title_;
-    std::vector<Title> titles_;
+    std::optional<std::string> title_;  // none: as the terminal had it
+    std::vector<std::optional<std::string>> titles_;
     Sequences sequences_;
     Characters characters_;
     Watcher watcher_;
@@ -2662,7 +2630,7 @@ void Model::resize(int columns, int rows) {
     const int gone = std::max(cursor_.row - (rows - 1), 0), below = rows + (alternate_ ? 0 : gone);
     bool lost = false;
     for (int y = below; y < rows_; ++y) lost = lost || !text_of(main_row(y)).empty();
-    if (lost) tell(alternate_ ? Change::cut_behind : Change::cut);
+    if (lost) tell(Change::cut);
     const int old_rows = std::exchange(rows_, rows), old_columns = std::exchange(columns_, columns);
     if (old_rows == 0) reset_tabs();
     std::vector<Row> back;
@@ -2880,8 +2848,7 @@ private:
     void start_over() {
         out_.append("\x18\x1B\\").append(kNoKeyboards).append("\x1B[?1049l").append(kNoKeyboards);
         out_.append("\x1B[?12;1007;1034;1036;1039r");  // as attach has kept them
-        out_.append(kTakeBack).append(" ");            // a blank, for a single shift is over then
-        out_.append("\x1B[?6l\x1B[r").append(kScreenIsWiped).append("\x1B" "7");
+        out_.append(kTakeBack).append("\x1B[?6l\x1B[r").append(kScreenIsWiped).append("\x1B" "7");
     }
 
     /// The lines that scrolled off, as many of the last as take `most` bytes. Whether they go on in the first row.
@@ -2971,14 +2938,11 @@ private:
     }
 
     void put_sets(const Cursor &from, const Cursor &to) {
-        constexpr std::string_view kSets = "()*+";
-        for (std::size_t i = 0; i < to.sets.size(); ++i) {
-            const std::string &set = to.sets[i];
-            const bool long_set = set.size() > 1 && std::string_view("-./").find(set[0]) != std::string_view::npos;
-            if (from.sets[i] != set) out_ += "\x1B" + (long_set ? "" : std::string(1, kSets[i])) + set;
+        for (std::size_t i = 0; i < to.draws.size(); ++i) {
+            if (from.draws[i] == to.draws[i]) continue;
+            out_.append("\x1B").append(i == 0 ? "(" : ")").append(to.draws[i] ? "0" : "B");
         }
-        constexpr std::array<const char *, 4> kShifts{"\x0F", "\x0E", "\x1Bn", "\x1Bo"};
-        if (from.set != to.set) out_ += kShifts[to.set];
+        if (from.set != to.set) out_ += to.set == 1 ? '\x0E' : '\x0F';
     }
 
     /// The cursor that a screen has saved, as it would be restored now: the window may have become smaller, or larger.
@@ -3076,7 +3040,6 @@ private:
         if (!repeatable && to > from) brush_.put_rendition();  // a sequence: REP has nothing to repeat then
         put_sets(Cursor(), cursor);
         for (const int mode : {-4, 7}) put_changed_mode(mode_index(mode));
-        if (model_.single_ != 0) out_ += model_.single_ == 2 ? "\x1BN" : "\x1BO";
         if (repeatable) put_repeatable(row.at(before));
     }
 
@@ -3114,16 +3077,13 @@ private:
         if (out_.size() > size) out_ += "\r";
     }
 
-    void put_title(const Title &title) {
-        if (title.icon) out_ += "\x1B]1;" + *title.icon + "\x1B\\";
-        if (title.window) out_ += "\x1B]2;" + *title.window + "\x1B\\";
+    void put_title(const std::optional<std::string> &title, const char *then) {
+        if (title) out_ += "\x1B]2;" + *title + "\x1B\\";
+        out_ += then;
     }
     void put_titles() {
-        for (const Title &title : model_.titles_) {
-            put_title(title);
-            out_ += "\x1B[22;0t";
-        }
-        put_title(model_.title_);
+        for (const auto &title : model_.titles_) put_title(title, "\x1B[22;0t");
+        put_title(model_.title_, "");
     }
 
     void put_mode(int number, bool set) {
@@ -3151,18 +3111,13 @@ private:
             const int number = kModes[i].number;
             if (number != -4 && number != 7 && number != 6 && number != 69) put_changed_mode(i);
         }
-        put_modifiers(settings.modify, 'm');
-        put_modifiers(settings.format, 'f');
+        for (std::size_t i = 0; i < settings.modify.size(); ++i) {
+            const std::string which = "\x1B[>" + std::to_string(i);
+            if (settings.modify[i] < 0) out_ += which + "n";
+            if (settings.modify[i] > 0) out_ += which + ";" + std::to_string(settings.modify[i] - 1) + "m";
+        }
         for (const auto &[which, colour] : settings.colours) {
             out_.append("\x1B]").append(which).append(";").append(colour).append("\x1B\\");
-        }
-    }
-
-    void put_modifiers(const std::array<int, 8> &values, char final) {
-        for (std::size_t i = 0; i < values.size(); ++i) {
-            const std::string which = "\x1B[>" + std::to_string(i);
-            if (values[i] < 0) out_ += which + "n";
-            if (values[i] > 0) out_ += which + ";" + std::to_string(values[i] - 1) + final;
         }
     }
 
@@ -3176,7 +3131,6 @@ private:
         }
         for (std::size_t i = 0; i < settings.modify.size(); ++i) {
             if (settings.modify[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "m";
-            if (settings.format[i] != 0) out_ += "\x1B[>" + std::to_string(i) + "f";
         }
         if (settings.shape > 0) out_ += "\x1B[0 q";
         for (const auto &[which, colour] : settings.colours) {
@@ -4270,8 +4224,12 @@ private:
             end_page();
             page_ = main_;
             return;
-        case Model::Change::cut: return write_all(page_, false);
-        case Model::Change::cut_behind: return write_all(main_, true);
+        case Model::Change::cut: {
+            Page &page = model_.alternate() ? main_ : page_;
+            write_rows(page.written, last_row(true), true);
+            page.written = std::max(page.written, last_row(true));
+            return;
+        }
         }
     }
 
@@ -4303,12 +4261,6 @@ private:
     }
 
     void write_page() { write_rows(page_.written, last_row(false), false); }
-
-    /// Rows below are about to be lost: what is above them comes first.
-    void write_all(Page &page, bool main) {
-        write_rows(page.written, last_row(main), main);
-        page.written = std::max(page.written, last_row(main));
-    }
 
     /// The screen is about to be wiped, or left.
     void end_page() {
@@ -4767,19 +4719,15 @@ private:
 
     /// The next line, if it ends at the offset `end` or before.
     static Taken take_line(FileWindow &window, std::uint64_t end, std::string_view &line) {
-        for (std::size_t seen = 0;;) {
-            const std::string_view rest = window.rest();
-            const std::uint64_t most = end - std::min(end, static_cast<std::uint64_t>(window.tell()));
-            const std::size_t newline = rest.find('\n', seen);
-            seen = rest.size();
-            if (std::min(newline, seen) >= most) return Taken::none;
-            if (newline != std::string_view::npos) {
-                line = rest.substr(0, newline);
-                window.drop(newline + 1);
-                return Taken::line;
-            }
+        std::size_t seen = 0;
+        const auto begin = static_cast<std::uint64_t>(window.tell());
+        while (!window.take_line(line, seen)) {
+            if (begin + seen >= end) return Taken::none;
             if (window.fill(kMostLine) <= 0) return Taken::failed;
         }
+        if (static_cast<std::uint64_t>(window.tell()) <= end) return Taken::line;
+        window.seek(static_cast<off_t>(begin));
+        return Taken::none;
     }
 
     /// Reads the event at `place`, and moves it on. An event of the kind '?' stands for a line that holds none.

@@ -1,9 +1,8 @@
 """Random output for terminals: sentences of the grammar of control sequences, so that most of them do something.
 
 `stream(random, size)` gives a list of tokens (bytes), whole characters or sequences most of them. Left out is what
-makes xterm (379) contradict itself or its manual: SS2 and SS3 before a combining character (it dies of that), DECSCA,
-saved cursors after RIS, `ESC ( A`, DECRC of colours, both kinds of underline at once, hidden characters, ICH and DCH that cut
-wide characters, CSI 0 T, `CSI 0 SP q`, reverse wrap (45); and where xterm is alone: what is erased behind the last column, marks
+makes xterm (379) contradict itself or its manual: DECSCA, saved cursors after RIS, DECRC of colours, both kinds of underline at once, hidden characters, ICH and DCH that cut
+wide characters, CSI 0 T, `CSI 0 SP q`, reverse wrap (45), G2 and G3 with their shifts, national sets; and where xterm is alone: what is erased behind the last column, marks
 that follow a movement. `Everything` has all that the model knows, with any number."""
 
 ESC, ST = b'\x1b', b'\x1b\\'
@@ -57,7 +56,7 @@ MODES = (
     b'4',
     b'20',
 )
-SETS = tuple(ESC + s for s in (b'(0', b'(B', b')0', b')B', b'+0', b'*B', b'+B', b'n', b'o'))
+SETS = tuple(ESC + s for s in (b'(0', b'(B', b')0', b')B'))
 STRINGS = (
     b']0;title\x07',
     b']2;other' + ST,

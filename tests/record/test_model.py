@@ -64,9 +64,6 @@ SHOWN = {
     'the blank of line drawing is one': ('\x1b(0a_b', ['▒ ␉']),
     'line drawing': ('\x1b(0lqk\x1b(Bq', ['┌─┐q']),
     'line drawing by SO and SI': ('\x1b)0\x0elqk\x0fq', ['┌─┐q']),
-    'one character of another set': ('\x1b*0\x1bNqq', ['─q']),
-    'locking shifts': ('\x1b+0\x1boqq\x0fq', ['──q']),
-    'the British set has a pound': ('\x1b(A#\x1b(B#', ['£#']),
     # --- the cursor
     'moving about': ('\x1b[2;3Ha\x1b[Ab\x1b[2Bc\x1b[3Dd', ['   b', '  a', '  d c']),
     'movement stops at the edges': ('\x1b[99;99H\x1b[99Aa\x1b[99Db\x1b[99B\x1b[99Cc', ['b        a', '', '', '         c']),
