@@ -1485,11 +1485,14 @@ struct Row {
         wrapped = false;
     }
 
-    void drop_hidden() { used = std::min(used, columns); }
-
     /// A wide character that lies across the left side of column `x` becomes two blanks: half of one is none.
     void split(int x, const Pen &pen) {
         if (is_right_half(x) && x > 0) std::fill_n(cells.data() + x - 1, 2, Cell{' ', pen});
+    }
+
+    void drop_hidden() {
+        split(columns, fill);
+        used = std::min(used, columns);
     }
 
     /// Cells [from, to) are to be written, and come from there: gives the first.
@@ -1573,13 +1576,14 @@ public:
         if (pages_.empty() || pages_.back().size() - begin < text.size()) {
             pages_.push_back(std::exchange(spare_, {}));
             pages_.back().resize(std::max(kPage, text.size()));
+            most_lines_ = (kMostMemory - std::min(pages_.size() * kPage * sizeof(Cell), kMostMemory)) / sizeof(Line);
             begin = 0;
         }
         std::copy(text.data(), text.data() + text.size(), pages_.back().data() + begin);
         const auto length = static_cast<std::uint32_t>(text.size());
         lines_.push_back({gone_ + pages_.size() - 1, begin, length, row.columns, row.fill, row.wrapped});
         weight_ += weight(lines_.back());
-        while ((weight_ > most || memory() > kMostMemory) && size() > 1) {
+        while ((weight_ > most || size() > most_lines_) && size() > 1) {
             weight_ -= weight(lines_.front());
             lines_.pop_front();
             for (; gone_ < lines_.front().page; ++gone_) {
@@ -1613,15 +1617,12 @@ private:
     /// The fewest bytes that a line takes.
     static std::size_t weight(const Line &line) { return line.length + (line.wrapped ? 0 : 2); }
 
-    [[nodiscard]] std::size_t memory() const {
-        return pages_.size() * kPage * sizeof(Cell) + lines_.size() * sizeof(Line);
-    }
-
     std::deque<std::vector<Cell>> pages_;  // each is used up to the end of the last line in it
     std::vector<Cell> spare_;              // the page that went last
     std::deque<Line> lines_;
     std::size_t gone_ = 0;    // pages
     std::size_t weight_ = 0;  // of the lines
+    std::size_t most_lines_ = 0;  // that there is memory for beside the pages
 };
 
 // === 6. The model ====================================================================================================
@@ -2283,10 +2284,18 @@ private:
             const int n = text.size() < static_cast<std::size_t>(room) ? static_cast<int>(text.size()) : room;
             Cell *const cells = open(from, from + n);
             const char *const written = text.data();
-            for (int i = 0; i < n; ++i) {
+            const auto put_one = [&](int i) {
                 std::memcpy(cells + i, &pattern, sizeof pattern);  // 16 bytes at once: half the time
                 cells[i].code = static_cast<unsigned char>(written[i]);
+            };
+            int done = 0;
+            for (; done + 4 <= n; done += 4) {  // four in a turn: 5 % of all the time
+                put_one(done);
+                put_one(done + 1);
+                put_one(done + 2);
+                put_one(done + 3);
             }
+            for (; done < n; ++done) put_one(done);
             text.remove_prefix(static_cast<std::size_t>(n));
             cursor_.wrap = n == room;
             cursor_.column = from + n - (cursor_.wrap ? 1 : 0);

@@ -154,6 +154,7 @@ RESIZES = {
     'narrower, and erased, then wider': ((20, 5), ABC, TO('10x5') + (output(0.3, b'\r--\x1b[K'),) + TO('20x5'), ['--']),
     'narrower through a wide character': ((6, 2), 'abc你d\r\n', TO('4x2'), ['abc']),
     'narrower through a wide character, then wider': ((6, 2), 'abc你d\r\n', TO('4x2', '6x2'), ['abc你d']),
+    'narrower through a wide character, and moved': ((6, 2), 'abc你d', TO('4x2') + (output(0.3, b'\x1b[H\x1b[P'),), ['bc']),
     'higher': ((10, 4), '1\r\n2\r\n3\r\n4 long', (*TO('10x6'), output(0.3, b'\r\n5')), ['1', '2', '3', '4 long', '5']),
     'the alternate screen becomes lower, higher, and is left': (
         (20, 8), LINES + '$ vim\x1b[?1049h\x1b[H~vim', (*TO('20x5', '20x8'), output(0.3, b'\x1b[?1049l$ ')),
