@@ -2132,12 +2132,12 @@ private:
 
     void stay() { cursor_.wrap = false; }
     /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is in
-    /// use, so are all.
+    /// use, or the cursor stands there, all are.
     void settle() {
         cursor_.wrap = cursor_.wrap && cursor_.column == right_limit();
         if (addressed_) return;
         const Row &last = main_row(rows_ - 1);
-        addressed_ = last.used > 0 || last.fill != Pen();
+        addressed_ = last.used > 0 || last.fill != Pen() || (!alternate_ && cursor_.row == rows_ - 1);
     }
     void set_row(int row) {
         cursor_.row = row;
@@ -2169,7 +2169,6 @@ private:
     }
     void go_down(int n) {
         const int limit = cursor_.row > margins_.bottom ? rows_ - 1 : margins_.bottom;
-        if (cursor_.row + n > limit) note_place();
         set_row(std::min(cursor_.row + n, limit));
     }
     void go_right(int n) {
