@@ -1154,11 +1154,11 @@ public:
     [[nodiscard]] std::string unfinished() const {
         const bool is_closing = state_ == State::closing;
         const bool is_osc = state_ == State::osc || (is_closing && held_[1] == ']');
-        const std::string_view ignored = is_osc                                 ? "\x1B]7777;"
+        const std::string_view ignored = is_osc ? "\x1B]7777;"
                                          : state_ == State::string || is_closing ? "\x1BX"
-                                         : state_ == State::dcs                  ? "\x1BP<<"
-                                         : state_ == State::csi                  ? "\x1B[<<"
-                                                                                 : "\x1B##";
+                                         : state_ == State::dcs ? "\x1BP<<"
+                                         : state_ == State::csi ? "\x1B[<<"
+                                                                : "\x1B##";
         if (held_.size() < kLongest && !held_.starts_with(ignored)) return held_;
         return std::string(ignored) + (is_closing ? "\x1B" : "");
     }
@@ -1621,7 +1621,7 @@ private:
     std::vector<Cell> spare_;              // the page that went last
     std::deque<Line> lines_;
     std::size_t gone_ = 0;    // pages
-    std::size_t weight_ = 0;  // of the lines
+    std::size_t weight_ = 0;      // of the lines
     std::size_t most_lines_ = 0;  // that there is memory for beside the pages
 };
 
@@ -2375,7 +2375,7 @@ private:
         case 'P': case 'X': case '^': case '_': return;
         case '#': return bytes == "\x1B#8" ? align() : void();
         case '(': case ')':
-            if (bytes.back() >= '0') cursor_.draws[bytes[1] - '('] = bytes.substr(2) == "0";  // else cut short
+            if (bytes.back() >= '0') cursor_.draws[bytes[1] == '(' ? 0 : 1] = bytes.substr(2) == "0";  // else cut short
             return;
         default: return bytes.size() == 2 ? obey_escape(bytes[1]) : void();
         }
