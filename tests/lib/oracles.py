@@ -252,7 +252,7 @@ class Xterm:
         ask = (
             b'\x1b[1$w\x1b[2$w'
             + b''.join(b'\x1bP$q%s\x1b\\' % w for w in (b'm', b'r', b's', b' q', b'"q', b'"p'))
-            + b'\x1b[?1m\x1b[?2m\x1b[?4m\x1b[21t\x1b[20t\x1b[?5n'
+            + b'\x1b[?1m\x1b[?2m\x1b[?4m\x1b[21t\x1b[?5n'
         )
         said = self.until(b'\x1b[0n', b'\x18' + ask + modes + b'\x1b[5n').replace(b'\x1b[0n', b'')
         told = (answers + said).decode('latin-1')
@@ -265,7 +265,7 @@ class Xterm:
         out['cursor'] = deccir[-1]
         tabs = re.findall(r'\x1bP2\$u(.*?)\x1b\\', told)[-1]
         out['tabs'] = [int(n) for n in tabs.split('/') if n and int(n) < self.size[1]]
-        out['titles'] = re.findall(r'\x1b\]([lL].*?)\x1b\\', told)[-2:]
+        out['titles'] = re.findall(r'\x1b\]([lL].*?)\x1b\\', told)[-1:]
         out['answers'] = answers
         alternate = out['mode ?47'] == '1'
         rows, cols = self.size

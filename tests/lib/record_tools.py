@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import struct
 import subprocess
 import time
 
@@ -122,6 +123,22 @@ def convert(kind, *rest, **options):
 
 
 OWN_MEMORY = pytest.mark.skipif('sanitize' in BUILD, reason="it would be the sanitizer's memory that is measured")
+
+
+def frames(data):
+    """The frames of a ttyrec: seconds, microseconds, length as 32-bit little-endian numbers, then the bytes."""
+    out, at = [], 0
+    while at < len(data):
+        sec, usec, length = struct.unpack_from('<3I', data, at)
+        assert usec < 1000000 and at + 12 + length <= len(data)
+        out.append((sec + usec / 1e6, data[at + 12:at + 12 + length]))
+        at += 12 + length
+    return out
+
+
+def follow(pty, command, path, *options, **more):
+    """record COMMAND -f FILE in the background, its output in a pipe."""
+    return pty.background(RECORD, command, '-f', *options, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 
 def resident(pid):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness import PYTHON, RECORD, wait_until
-from record_tools import V2, V3, Growing, event, good, header, output, read_until, record, write
+from record_tools import V2, V3, Growing, event, follow, good, header, output, read_until, record, write
 
 
 SHIM = {'pid': 4321, 'address': '127.0.0.1:43210'}
@@ -30,11 +30,6 @@ def mixed_recording(pty):
                   event(n / 100, 'r', '90x30')]
         data += piece
     return write(pty.path('mixed.cast'), *lines, event(3, 'x', '0')), data
-
-
-def follow(pty, path, *options, **more):
-    """record cat -f FILE in the background, its output in a pipe."""
-    return pty.background(RECORD, 'cat', '-f', *options, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 
 def test_cat_prints_the_exact_bytes_and_nothing_else(mixed):
@@ -153,7 +148,7 @@ def test_a_reader_that_goes_away_is_a_silent_end(pty):
 def test_following_shows_what_is_there_and_what_comes(pty):
     """-f: first what the file holds, then each event as it is written, `b` events too, until the exit event."""
     live = Growing(pty, pty.path('live.cast'), header() + event(0.1, 'o', 'old '))
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     assert read_until(run.stdout, b'old ') == b'old '
     for text, data in ((event(0.2, 'o', 'one '), b'one '), (output(0.3, b'\xff\xfe'), b'\xff\xfe'),
                        (event(0.4, 'r', '90x30') + event(0.5, 'o', 'two '), b'two ')):
@@ -167,7 +162,7 @@ def test_following_shows_what_is_there_and_what_comes(pty):
 def test_following_waits_for_the_rest_of_a_line(pty):
     """A line may come in pieces; the part of a line is never printed, and never an error while the session lives."""
     live = Growing(pty, pty.path('live.cast'), '{"version": 2, "wid')
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     live.write('th": 80, "height": 24}\n[0.1, "o", "fi')
     live.write('rst \\u00')
     live.write('e9"]')
@@ -184,7 +179,7 @@ def test_following_waits_for_the_rest_of_a_line(pty):
 def test_following_begins_with_a_recording_that_is_still_empty(pty):
     """The file is there before its first line is."""
     live = Growing(pty, pty.path('live.cast'))
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     live.write(V2 + event(0.1, 'o', 'hello'))
     assert read_until(run.stdout, b'hello') == b'hello'
     live.write(event(0.2, 'x', '0'))
@@ -194,7 +189,7 @@ def test_following_begins_with_a_recording_that_is_still_empty(pty):
 def test_following_ends_when_the_exit_event_comes(pty):
     """The `x` event is the end, though the writer lives on and holds its lock."""
     live = Growing(pty, pty.path('live.cast'), V2)
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     live.write(event(0.1, 'o', 'a') + event(0.2, 'x', '0'))
     assert run.communicate(timeout=10) == (b'a', b'')
     assert run.returncode == 0 and live.process.poll() is None
@@ -203,7 +198,7 @@ def test_following_ends_when_the_exit_event_comes(pty):
 def test_following_says_when_the_session_died_without_an_exit_event(pty):
     """The kernel drops a record lock with its holder (fcntl(2)): nobody will write the `x` event any more."""
     live = Growing(pty, pty.path('live.cast'), header(shim=SHIM) + event(0.1, 'o', 'before '))
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     read_until(run.stdout, b'before ')
     live.write(event(0.2, 'o', 'after [') + '[0.3, "o", "to')
     live.die()
@@ -266,7 +261,7 @@ def test_without_f_a_running_session_is_read_to_its_present_end(pty):
 def test_following_does_not_take_the_lock_away(pty):
     """A reader asks with F_GETLK; it never locks, and many readers see the session alive."""
     live = Growing(pty, pty.path('live.cast'), V2)
-    runs = [follow(pty, live.path) for _ in range(3)]
+    runs = [follow(pty, 'cat', live.path) for _ in range(3)]
     live.write(event(0.1, 'o', 'x'))
     for run in runs:
         read_until(run.stdout, b'x')
@@ -279,7 +274,7 @@ def test_following_does_not_take_the_lock_away(pty):
 def test_following_is_quick(pty):
     """Issue 4: under 100 ms of delay. The middle one of 15 delays, so that a busy machine does not count."""
     live = Growing(pty, pty.path('live.cast'), V2)
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     delays = []
     for n in range(15):
         began = time.monotonic()
@@ -293,7 +288,7 @@ def test_following_is_quick(pty):
 def test_following_sleeps_while_nothing_comes(pty, lock):
     """Waiting costs next to nothing: no busy loop (utime and stime of proc(5))."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'x'), lock=lock)
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     read_until(run.stdout, b'x')
 
     def used():
@@ -307,7 +302,7 @@ def test_following_sleeps_while_nothing_comes(pty, lock):
 def test_following_ends_when_its_reader_goes_away(pty):
     """`record cat -f x | head`: the pipe has no reader any more; the next write ends it, silently."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'x'))
-    run = follow(pty, live.path)
+    run = follow(pty, 'cat', live.path)
     read_until(run.stdout, b'x')
     run.stdout.close()
     live.write(event(0.2, 'o', 'y'))
@@ -317,7 +312,7 @@ def test_following_ends_when_its_reader_goes_away(pty):
 def test_following_takes_a_part_too(pty):
     """--from with -f: later bytes only; --to with -f: it ends there, though the session goes on."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'abcdef'))
-    run = follow(pty, live.path, '--from', '4', '--to', '8')
+    run = follow(pty, 'cat', live.path, '--from', '4', '--to', '8')
     assert read_until(run.stdout, b'ef') == b'ef'
     live.write(event(0.2, 'o', 'ghijk'))
     assert run.communicate(timeout=10) == (b'gh', b'') and run.returncode == 0

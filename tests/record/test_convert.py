@@ -6,13 +6,12 @@ util-linux.
 import json
 import os
 import random
-import struct
 import subprocess
 
 import pytest
 
 from harness import RECORD, TIMEOUT
-from record_tools import (V2, V3, casts, chunks, convert, event, good, header, load, output, printed, read_until,
+from record_tools import (V2, V3, casts, chunks, convert, event, frames, good, header, load, output, printed, read_until,
                           record, screen, write)
 
 KINDS = ('v2', 'v3', 'raw', 'txt', 'ttyrec', 'script')
@@ -193,17 +192,6 @@ def test_what_only_version_3_knows_of_the_terminal_comes_back_from_version_2(pty
 def test_raw_is_the_output_to_the_byte(path):
     """The same as `record cat`."""
     assert convert('raw', path) == printed(path)
-
-
-def frames(data):
-    """ttyrec: seconds, microseconds, length as 32-bit little-endian numbers, then the bytes."""
-    out, at = [], 0
-    while at < len(data):
-        sec, usec, length = struct.unpack_from('<3I', data, at)
-        assert usec < 1000000 and at + 12 + length <= len(data)
-        out.append((sec + usec / 1e6, data[at + 12:at + 12 + length]))
-        at += 12 + length
-    return out
 
 
 def test_ttyrec_holds_the_bytes_and_their_times(pty):

@@ -8,12 +8,11 @@ import hashlib
 import json
 import os
 import shutil
-import struct
 import subprocess
 
 import pytest
 
-from record_tools import ERROR, chunks, convert, good, load, record
+from record_tools import ERROR, chunks, convert, frames, good, load, record
 
 FOLDER = os.environ.get('PTYME_FOREIGN', '')
 with open(os.path.join(os.path.dirname(__file__), 'foreign.json'), encoding='utf-8') as facts_file:
@@ -45,14 +44,6 @@ def decoded(path):
 def size(head):
     term = head.get('term', {})
     return int(term.get('cols', head.get('width'))), int(term.get('rows', head.get('height')))
-
-
-def frames(data):
-    """The frames of a ttyrec."""
-    while data:
-        sec, usec, length = struct.unpack_from('<3I', data)
-        yield sec + usec / 1e6, data[12:12 + length]
-        data = data[12 + length:]
 
 
 def test_the_facts_are_of_more_than_sixty_recordings():

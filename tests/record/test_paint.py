@@ -48,8 +48,7 @@ STATES = {
     'a saved cursor of the alternate screen': '\x1b[?1049h\x1b[3;3H\x1b[7m\x1b7\x1b[m\x1b[?1049lshell',
     'a saved cursor in origin mode': '\x1b[2;4r\x1b[?6h\x1b[2;2H\x1b7\x1b[?6l\x1b[1;1H',
     'tab stops': '\x1b[3g\x1b[5G\x1bH\x1b[12G\x1bH\r',
-    'character sets': '\x1b)0\x1b*A\x0eq',
-    'a single shift': '\x1b*0x\x1bN',
+    'character sets': '\x1b)0\x0eq',
     'insert mode': 'abc\r\x1b[4hX',
     'insert mode with a full line': 'x' * 20 + '\x1b[5G\x1b[4hY',
     'no autowrap': '\x1b[?7l' + 'x' * 30,
@@ -65,6 +64,7 @@ STATES = {
     'a pending wrap behind an erased line': 'x' * 20 + '\x1b[2K',
     'a pending wrap at a side margin': '\x1b[?69h\x1b[3;9s\x1b[2;4Habcdef',
     'text on both sides of the cursor': 'left' + '\x1b[15Gright\x1b[5G',
+    'a cursor that went down to the last row': 'text\x1b[5B\r',
     'a cursor behind a gap': 'left\x1b[15G',
     'a cursor within a wide character': 'a你好\x1b[3G',
     'a shape of the cursor that was taken back': '\x1b[5 q\x1b[0 q',
@@ -79,7 +79,7 @@ STATES = {
 }
 # ... and what comes then: it finds out whether all that cannot be seen is right, too.
 REST = [b'X', b'\xac3mX', b'1mX\x07Y\x1b\\Z', b'\x1b[3bX\x1b8Y\xcc\x81', b'\tX\tY\r\nZ\x1b[?1049lA\x1b8B\nC', b'\x1b[3;3HqX\x1b[999CY\x1b8Z',
-        b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[?2004;1000r\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
+        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[?2004;1000r\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
 
 
 def recording(pty, name, *pieces, size=None):

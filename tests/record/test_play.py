@@ -16,7 +16,7 @@ import time
 import pytest
 
 from harness import RECORD, TIMEOUT, children, wait_until
-from record_tools import (ERROR, V2, V3, Growing, event, good, header, on_screen, output, printed,
+from record_tools import (ERROR, V2, V3, Growing, event, follow, good, header, on_screen, output, printed,
                           read_until, record, screen, screen_at, ticks, write)
 
 SPACE, LEFT, RIGHT = ' ', '\x1b[D', '\x1b[C'
@@ -452,15 +452,10 @@ def test_a_window_that_is_large_enough_and_a_pipe_are_no_matter(pty):
 # --- a session that still runs ----------------------------------------------------------------------------------------
 
 
-def follow(pty, path, *options):
-    return pty.background(RECORD, 'play', '-f', '-s', '1000', *options, path, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
-
-
 def test_following_a_live_session_to_its_end(pty):
     """-f: past the last event it waits for more, while the writer holds its lock; the `x` event ends it, in silence."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'old '))
-    run = follow(pty, live.path)
+    run = follow(pty, 'play', live.path, '-s', '1000')
     assert read_until(run.stdout, b'old ') == b'old '
     live.write(event(0.2, 'o', 'new ') + output(0.3, b'\xff') + '[0.4, "o", "to')
     assert read_until(run.stdout, b'\xff') == b'new \xff'
@@ -484,7 +479,7 @@ def test_following_from_now_on(pty):
 def test_following_says_when_the_session_died(pty):
     """Issue 4: `says when the session died without one`."""
     live = Growing(pty, pty.path('live.cast'), header(shim={'pid': 1, 'address': 'x'}) + event(0.1, 'o', 'old '))
-    run = follow(pty, live.path)
+    run = follow(pty, 'play', live.path, '-s', '1000')
     read_until(run.stdout, b'old ')
     live.die()
     out, err = run.communicate(timeout=10)
@@ -501,7 +496,7 @@ def test_following_is_quick(pty):
     """Issue 4: under 100 ms of delay. Each event's time lies long before it is written, so that only the delay is
     left."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.001, 'o', 'go'))
-    run = follow(pty, live.path)
+    run = follow(pty, 'play', live.path, '-s', '1000')
     read_until(run.stdout, b'go')
     delays = []
     for n in range(15):
