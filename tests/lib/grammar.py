@@ -11,91 +11,24 @@ WORDS = (b'a', b'word', b'two words', b'x' * 13, b'0123456789' * 3, b'end. ', b'
 WIDE = tuple(
     s.encode()
     for s in (
-        '\u4e2d',
-        '\u6587\u5b57',
-        '\uac00',
-        'a\u0308',
-        'e\u0301\u0323',
-        'x\u20d7',
-        '\u00e4\u00f6',
-        '\u20ac',
-        '\U0001f600',
-        '\U0001f4a9ok',
-        '\u0e01\u0e34\u0e49',
-        '\u05e9\u05c1',
-        '\u2500\u253c',
-        '\uff21',
-        'a\u200b',
-    )
-)
+        '\u4e2d', '\u6587\u5b57', '\uac00', 'a\u0308', 'e\u0301\u0323', 'x\u20d7', '\u00e4\u00f6', '\u20ac',
+        '\U0001f600', '\U0001f4a9ok', '\u0e01\u0e34\u0e49', '\u05e9\u05c1', '\u2500\u253c', '\uff21', 'a\u200b'))
 BASIC = (b'31', b'42', b'39', b'49')
 EXTENDED = (b'95', b'103', b'38;5;99', b'48;5;200', b'38;2;9;8;7', b'48;2;100;20;30', b'38:5:17', b'48:2::1:2:3')
 PENS = (b'0', b'', b'1', b'2', b'3', b'4', b'5', b'7', b'9', b'22', b'23', b'24', b'25', b'27', b'29')
 MODES = (
-    b'?1',
-    b'?5',
-    b'?6',
-    b'?7',
-    b'?9',
-    b'?12',
-    b'?25',
-    b'?66',
-    b'?1000',
-    b'?1001',
-    b'?1002',
-    b'?1003',
-    b'?1004',
-    b'?1005',
-    b'?1006',
-    b'?1007',
-    b'?1015',
-    b'?1016',
-    b'?1036',
-    b'?1039',
-    b'?2004',
-    b'?67',
-    b'4',
-    b'20',
-)
+    b'?1', b'?5', b'?6', b'?7', b'?9', b'?12', b'?25', b'?66', b'?1000', b'?1001', b'?1002', b'?1003', b'?1004',
+    b'?1005', b'?1006', b'?1007', b'?1015', b'?1016', b'?1036', b'?1039', b'?2004', b'?67', b'4', b'20')
 SETS = tuple(ESC + s for s in (b'(0', b'(B', b')0', b')B', b'+0', b'*B', b'+B', b'n', b'o'))
 STRINGS = (
-    b']0;title\x07',
-    b']2;other' + ST,
-    b'P1;2qab' + ST,
-    b'_Gx' + ST,
-    b'^pm' + ST,
-    b'Xsos' + ST,
-    b']8;;http://a.b/c' + ST,
-    b']8;;' + ST,
-)
+    b']0;title\x07', b']2;other' + ST, b'P1;2qab' + ST, b'_Gx' + ST, b'^pm' + ST, b'Xsos' + ST,
+    b']8;;http://a.b/c' + ST, b']8;;' + ST)
 TORN = (
-    b'[1\x18m',
-    b'[?25\x1a',
-    b'[31\x1b[4m',
-    b'[3\r1m',
-    b'[3\n2m',
-    b'[\x08C',
-    b'[1;2',
-    b'',
-    b'[?1',
-    b']0;cut\x18',
-    b'P$q\x18',
-    b'[1:2 3m',
-    b'[<1m',
-    b'[1$m',
-)
+    b'[1\x18m', b'[?25\x1a', b'[31\x1b[4m', b'[3\r1m', b'[3\n2m', b'[\x08C', b'[1;2', b'', b'[?1', b']0;cut\x18',
+    b'P$q\x18', b'[1:2 3m', b'[<1m', b'[1$m')
 EIGHT_BIT = (
-    b'\xc2\x9b31m',
-    b'\xc2\x9b5C',
-    b'\xc2\x84',
-    b'\xc2\x8d',
-    b'\xc2\x85',
-    b'\xc2\x9d2;c1\xc2\x9c',
-    b'\xff',
-    b'\xc3',
-    b'\xe4\xb8',
-    b'\xed\xa0\x80',
-)
+    b'\xc2\x9b31m', b'\xc2\x9b5C', b'\xc2\x84', b'\xc2\x8d', b'\xc2\x85', b'\xc2\x9d2;c1\xc2\x9c', b'\xff', b'\xc3',
+    b'\xe4\xb8', b'\xed\xa0\x80')
 # Behind a character in the last column, where the wrap is pending.
 AT_EDGE = (b'', b'\b', b'\x1b7', b'\x1b[C', b'\x1b[m', b'\xcc\x88', b'\t')
 
@@ -105,29 +38,11 @@ class Grammar:
         self.random, (self.rows, self.cols) = random, size
         self.coloured, wide = random.random() < 0.5, random.random() < 0.5
         self.kinds = (
-            (14, self.text),
-            (6 if wide else 0, self.wide),
-            (8, self.line),
-            (8, self.move),
-            (6, self.pen),
-            (4, self.erase),
-            (0 if wide else 4, self.edit),
-            (2, self.scroll),
-            (2, self.region),
-            (3, self.mode),
-            (1, self.screen),
-            (2, self.save),
-            (2, self.charset),
-            (1, self.tab),
-            (1, self.string),
-            (0.5, self.torn),
-            (1, self.repeat),
-            (0.3, self.style),
-            (0.2, self.soft_reset),
-            (0.1, self.align),
-            (0.6, self.at_edge),
-            (0.3, self.eight_bit),
-        )
+            (14, self.text), (6 if wide else 0, self.wide), (8, self.line), (8, self.move), (6, self.pen),
+            (4, self.erase), (0 if wide else 4, self.edit), (2, self.scroll), (2, self.region), (3, self.mode),
+            (1, self.screen), (2, self.save), (2, self.charset), (1, self.tab), (1, self.string), (0.5, self.torn),
+            (1, self.repeat), (0.3, self.style), (0.2, self.soft_reset), (0.1, self.align), (0.6, self.at_edge),
+            (0.3, self.eight_bit))
 
     def token(self):
         return self.random.choices([k for _, k in self.kinds], [w for w, _ in self.kinds])[0]()
@@ -155,17 +70,14 @@ class Grammar:
     def move(self):
         row, col = self.number(self.rows), self.number(self.cols)
         return self.one(
-            self.csi(row, col, finals=(b'H', b'f')),
-            self.csi(row, finals=(b'A', b'B', b'd', b'e', b'E', b'F')),
-            self.csi(col, finals=(b'C', b'D', b'G', b'`', b'a')),
-        )
+            self.csi(row, col, finals=(b'H', b'f')), self.csi(row, finals=(b'A', b'B', b'd', b'e', b'E', b'F')),
+            self.csi(col, finals=(b'C', b'D', b'G', b'`', b'a')))
 
     def at_edge(self):
         return (
             self.csi(self.number(self.rows), b'%d' % self.cols, finals=(b'H',))
             + self.one(b'R', b'\xc3\xa4')
-            + self.one(*AT_EDGE)
-        )
+            + self.one(*AT_EDGE))
 
     def pen(self):
         pens = [self.one(*PENS) for _ in range(self.one(1, 1, 1, 2, 3))]
@@ -178,12 +90,7 @@ class Grammar:
     def erase(self):
         return b'\x1b[D' + self.one(
             self.csi(self.one(b'', b'0', b'1', b'2'), finals=(b'J', b'K', b'K')),
-            self.csi(self.number(self.cols), finals=(b'X',)),
-            b'\x1b[?J',
-            b'\x1b[?1K',
-            b'\x1b[?2J',
-            b'\x1b[?K',
-        )
+            self.csi(self.number(self.cols), finals=(b'X',)), b'\x1b[?J', b'\x1b[?1K', b'\x1b[?2J', b'\x1b[?K')
 
     def edit(self):
         return b'\x1b[D' + self.one(self.csi(self.number(9), finals=(b'@', b'P')), self.csi(self.number(5), finals=(b'L', b'M')))

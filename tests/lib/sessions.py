@@ -195,5 +195,4 @@ PROGRAMS = {
         ('input', b'\r', 'name'),
         ('mid-edit', b'abc', 'abc'),
         ('text box', b'\r', 'line 10 of'),
-        ('scrolled', b'\x1b[6~\x1b[6~', 'line 40 of')]),
-}
+        ('scrolled', b'\x1b[6~\x1b[6~', 'line 40 of')])}

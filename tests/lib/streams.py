@@ -16,8 +16,7 @@ FRAGMENTS = (
     (b'\xc3\xa4', b'\xe2\x82\xac', b'\xf0\x9f\x98\x80', b'\xc2\x9b1m', b'\xff', b'\xc3'),
     (b'text', b'more words\r\n', b'\x1b[H', b'\x1b[2J', b'\x1b[10;10H', b'\x1b[K', b'\n', b'\r\n\r\n', b'\x1bM',
      b'x' * 200),
-    (b'text', b'more words\r\n'),
-)
+    (b'text', b'more words\r\n'))
 
 
 def fragment(random):
