@@ -3,20 +3,13 @@ import os
 import select
 import time
 
-from harness import Client, PYTHON, ROOT, TIMEOUT, hello
-from screens import Model, differences
+from harness import Client, TIMEOUT, hello
+from screens import Model
 
 ROWS, COLS = 24, 80
 OTHER_ROWS, OTHER_COLS = 30, 100
 BUDGET = 0.3 * TIMEOUT / 10         # issue 5: a late client's screen is right within 300 ms
 QUIET = 0.06                        # nothing for so long: the program has drawn what it wanted to draw
-FLOOD_LINES = 1_400_000             # seq prints 10 MB of them
-
-
-def helper(name, *arguments):
-    return [PYTHON, '-SE', os.path.join(ROOT, 'tests', 'programs', name), *map(str, arguments)]
-
-
 class Watcher:
     """A socket with a screen behind it; one that is not `aware` says nothing of its size (as nc does). A `lazy` one
     draws what came when somebody looks."""
@@ -95,23 +88,6 @@ def wait_for(watchers, true, what):
         if true() and quiet:
             return
         assert time.monotonic() < end, f'{what} did not come; the first sees\n{watchers[0].model.screen.text()}'
-
-
-def same_screen(late, always, others=(), budget=BUDGET, ignored=()):
-    """Reads for at most `budget` seconds from when `late` came, until it shows what the model that `always` gives shows
-    and all is quiet; gives back what still differs then. The time that the model itself takes to draw is not
-    the program's and not counted."""
-    end, wrong = late.began + budget, ['nothing was read']
-    everyone = list(dict.fromkeys([late, *others]))
-    while wrong:
-        before = time.monotonic()
-        if before > end:
-            return wrong
-        read_quiet(everyone, end)
-        drawing = time.monotonic()
-        wrong = differences(late.model, always(), ignored)
-        end += time.monotonic() - drawing
-    return []
 
 
 class Session:

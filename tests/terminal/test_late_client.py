@@ -248,7 +248,7 @@ def test_without_record_a_late_client_gets_the_rings_bytes(pty):
     os.mkdir(pty.path('bin'))
     shim = shutil.copy(SHIM, pty.path('bin'))
     script = 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo old line $i; done; while read x; do echo "<$x>"; done'
-    run = pty.run(shim, '-r', 'x.cast', '-s', '80x24', pty.path('sock'), 'sh', '-c', script)
+    run = pty.run(shim, '-H', '1K', '-r', 'x.cast', '-s', '80x24', pty.path('sock'), 'sh', '-c', script)
     assert run.stderr.startswith('shim: record: none beside shim') and run.stderr.count('\n') == 1
     session = Shim(run, pty.folder)
     pty.keep(session, session.stop)

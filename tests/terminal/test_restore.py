@@ -7,9 +7,10 @@ import time
 import pytest
 from pyte import charsets
 
+from common import program
 from harness import ATTACH, alive, children, wait_until
 from screens import Model
-from sessions import PROGRAMS, Session, helper, wait_for
+from sessions import PROGRAMS, Session, wait_for
 from panes import Pane
 
 WAYS = ['detach', 'exit', 'lost', 'SIGTERM', 'SIGHUP', 'SIGINT']
@@ -36,7 +37,7 @@ def leave(way, shim, attach_pid, type_key):
 def test_terminal_is_as_it_was_after(pty, way, where):
     """pyte and termios: modes, colours, character sets, and what stty -g says are as before; what the user saw is
     there again (alternate screen) or still there (main screen); the message stands on a line of its own."""
-    shim = pty.shim(pty.path('sock'), *helper('painter.py', where))
+    shim = pty.shim(pty.path('sock'), *program('painter.py', where))
     script = ('printf "before 1\\nbefore 2\\n"; stty -g > one; echo $$ > pid; "$0" "$1"; s=$?; '
               'stty -g > two; printf "[status %d]" $s; read x')
     terminal = pty.terminal('sh', '-c', script, ATTACH, './sock')
@@ -82,7 +83,7 @@ def test_tmux_pane_is_as_it_was_after(pty, way):
     pane.command('echo', 'before')
     pane.wait_rows(lambda rows: rows.count('before') == 1, 'the echo')
     before = pane.flags()
-    shim = pty.shim(pty.path('sock'), *helper('painter.py', 'screen'))
+    shim = pty.shim(pty.path('sock'), *program('painter.py', 'screen'))
     pane.command(ATTACH, shim.address)
     pane.wait('READY')
     painted = pane.flags()
@@ -151,7 +152,7 @@ def test_terminal_with_mouse_of_its_own_keeps_what_was_on_before(pty):
     """A pane in which the user's shell has bracketed paste on (bash has, at its prompt) works as before: pasted text
     arrives as text, not as commands."""
     pane = Pane(pty)
-    shim = pty.shim(pty.path('sock'), *helper('painter.py', 'screen'))
+    shim = pty.shim(pty.path('sock'), *program('painter.py', 'screen'))
     pane.command(ATTACH, '-q', shim.address)
     pane.wait('READY')
     pane.key('C-\\')
