@@ -1901,9 +1901,10 @@ std::string to_text(const SocketAddress &address) {
 }
 
 /// The path as it is called from any folder: the daemon leaves the one in which it was started.
-std::string absolute(const std::string &path) {
+std::string absolute(std::string path) {
     std::array<char, PATH_MAX> folder{};
     if (path.empty() || path.front() == '/') return path;
+    while (path.starts_with("./")) path.erase(0, 2);
     return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
@@ -2443,6 +2444,7 @@ constexpr milliseconds kLookTick{50};            // with --explain: how often we
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed something
+constexpr std::size_t kToldCommand = 32 << 10;   // of the command, in the answer to a *tell*: it has 64 KiB in all
 constexpr seconds kDismissGrace{1};              // for a client to take that it is dismissed
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
@@ -2982,7 +2984,7 @@ private:
 
     /// What the client has said, in the order in which it said it.
     void hear(Client &client, const std::vector<Said> &said) {
-        if (is_over()) client.discard_input();
+        if (is_over() && !said.empty()) client.discard_input();  // the program is not there to take it
         const bool heard = client.is_typing();
         for (const Said &one : said) {
             if (one.kind == Said::Kind::window) hear_window(client, one.window);
@@ -3166,14 +3168,16 @@ private:
     [[nodiscard]] std::string description() const {
         std::array<char, 256> host{};
         ::gethostname(host.data(), host.size() - 1);
-        const auto count = std::count_if(clients_.begin(), clients_.end(), [](const Client &c) { return c.counts(); });
+        const auto count = std::count_if(clients_.begin(), clients_.end(), [this](const Client &client) {
+            return client.counts() && now_ >= client.known_at();
+        });
         const std::string &name = is_session_name(listener_.name()) ? listener_.name() : listener_.address();
         std::string text = "name: " + printable(name) + "\npid: " + std::to_string(::getpid()) +
-                           "\nsince: " + std::to_string(since_) + "\ncommand: " + printable(command_) +
+                           "\nsince: " + std::to_string(since_) + "\ncommand: " +
+                           printable(command_).substr(0, kToldCommand) +
                            "\nrecording: " + printable(recorder_.path()) + "\nsize: " + to_text(pty_.size()) +
                            "\nclients: " + std::to_string(count) + "\nhost: " + printable(host.data()) +
                            "\ntty: " + std::to_string(pty_.device()) + "\n";
-        text.resize(std::min<std::size_t>(text.size(), UINT16_MAX));
         return std::string(kTold) + static_cast<char>(text.size() >> 8) + static_cast<char>(text.size() & 0xFF) + text;
     }
 
