@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from common import Recording, program
+from common import program
 from harness import alive, goodbye
 
 ESCAPE = b'\x1c'
@@ -162,19 +162,6 @@ def test_text_typed_in_vim_is_there_after_coming_back(pty):
 
 
 # ---- a program as ping is one
-
-
-def test_ctrl_c_ends_a_printing_program_and_its_last_words_are_seen(pty):
-    """Ctrl-C is a byte on the wire: the session's own line discipline makes SIGINT of it (termios(3), VINTR)."""
-    shim = pty.shim('-r', 'a.cast', '0', *program('ticker.py'))
-    terminal = pty.attach(shim.address)
-    terminal.wait_text('tick 2')
-    terminal.send(b'\x03')
-    assert terminal.exit_status() == 0
-    assert re.search(r'\^C--- statistics: \d+ lines printed', terminal.text())
-    shim.wait_gone()
-    recording = Recording(shim.recording)
-    assert b'--- statistics' in recording.output and recording.of('x') == ['0']
 
 
 def test_raw_client_and_attach_watch_the_same_program(pty):

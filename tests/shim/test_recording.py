@@ -269,21 +269,6 @@ def test_bytes_are_in_the_recording_before_a_client_sees_them(pty):
     assert looks == 12 and seen.endswith(b'200000\r\n')
 
 
-@pytest.mark.parametrize('size', [1, 1000, 300000])
-def test_killing_the_shim_loses_no_byte_that_a_client_saw(pty, size):
-    """SIGKILL at any moment: at worst the last line is torn; `record cat` gives everything that the client got."""
-    shim = pty.shim('-r', 'a.cast', '-w', '0', 'sh', '-c', 'i=0; while :; do i=$((i+1)); echo "line $i é"; done')
-    client = pty.client(shim.address, NO_WINDOW)
-    seen = client.read_bytes(size)
-    os.kill(shim.pid, signal.SIGKILL)
-    seen += client.read_all()
-    shim.wait_gone()
-    recording = Recording(shim.recording, torn=True)
-    assert recording.output.startswith(seen), 'the recording does not hold what the client saw'
-    assert recording.of('x') == [] and not seen.endswith(goodbye(0))
-    assert record_cat(pty, shim.recording) == recording.output
-
-
 def test_pauses_are_recorded(pty):
     """t is in seconds: a pause of the program is a distance between events of the same length."""
     recording, _ = record_run(pty, *program('pieces.py', 0.5, '61', '62'))

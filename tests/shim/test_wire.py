@@ -1,16 +1,11 @@
 """The wire (section 3): raw for raw clients, hello and goodbye for aware ones, split anywhere, under flow control."""
-import hashlib
-import os
 import random
-import select
-import signal
-import socket
 import struct
 import threading
 
 import pytest
 
-from common import NO_WINDOW, hex_bytes, program, read_pid, wait_ready, wait_taken
+from common import NO_WINDOW, hex_bytes, program, wait_ready, wait_taken
 from harness import TIMEOUT, goodbye, hello
 
 HEX = program('hex.py')
@@ -244,15 +239,6 @@ def test_session_goes_on_without_clients(pty):
     assert hex_bytes(second.read_until(b'<62>')) == b'ab', 'the late client was not sent the history'
 
 
-def test_history_none_sends_only_live_bytes(pty):
-    """-H none: a late client gets nothing of what was before."""
-    shim = pty.shim('-n', '-H', 'none', '0', *HEX)
-    first = pty.client(shim.address, b'a')
-    first.read_until(b'<61>')
-    second = pty.client(shim.address, b'b')
-    assert hex_bytes(second.read_until(b'<62>')) == b'b'
-
-
 # ---- flow control
 
 
@@ -287,35 +273,6 @@ def test_paste_of_1_mib_before_a_byte_is_read(pty):
     client.sock.settimeout(TIMEOUT * 2)
     client.send(data)
     assert client.read_all() == data + b'END' + goodbye(4)
-
-
-def test_output_flows_while_the_program_does_not_read(pty):
-    """While the program does not read, its clients are not read either, and output goes on; then no byte is missing."""
-    data = random_bytes(3 << 20, 3).replace(b'END', b'end') + b'END'
-    shim = pty.shim('-n', '0', *program('deaf.py'))
-    client = pty.client(shim.address, NO_WINDOW)
-    pid = read_pid(client.read_until(b'tick'))
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
-    client.sock.setblocking(False)
-    sent, ticks = 0, 0
-    while ticks < 30 or select.select([], [client.sock], [], 0)[1]:      # until nothing more is taken
-        readable, writable, _ = select.select([client.sock], [client.sock], [], TIMEOUT)
-        assert readable or writable, 'the output stopped while the input was blocked'
-        if readable:
-            ticks += client.sock.recv(1 << 16).count(b'tick')
-        if writable:
-            ticks, sent = 0, sent + client.sock.send(data[sent:sent + (1 << 16)])
-        assert sent < len(data), 'the shim took 3 MiB for a program that reads nothing'
-    with open(f'/proc/{shim.pid}/status', encoding='ascii') as f:
-        resident = next(int(line.split()[1]) for line in f if line.startswith('VmRSS'))
-    assert resident < 64 * 1024, 'the input is queued without a bound'
-    os.kill(pid, signal.SIGUSR1)
-    client.sock.settimeout(TIMEOUT)
-    sender = send_in_background(client, data[sent:])
-    whole = client.read_all()
-    sender.join(TIMEOUT)
-    answer = b'COUNT %d SHA %s.' % (len(data), hashlib.sha256(data).hexdigest().encode())
-    assert whole.endswith(answer + goodbye(0)), whole[-200:]
 
 
 def test_hello_is_the_message_of_rfc_1282():
