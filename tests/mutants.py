@@ -12,7 +12,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAMS = ('shim', 'attach', 'record')
-ROW = re.compile(r'^\| (\d+) \| (\w+) \| `` (.+?) `` \| `` ?(.*?) ?`` \| `(\w+/\w+)` (\w+) \|$', re.MULTILINE)
+ROW = re.compile(r'^\| (\d+) \| (\w+) \| `` (.+?) `` \| `` ?(.*?) ?`` \| `(\w+/\w+)` ([\w ]+) \|$', re.MULTILINE)
 
 
 def build(source, out):

@@ -129,6 +129,16 @@ def test_address_in_use_is_a_failed_start(pty, address):
     client.read_until(b'<61>')
 
 
+def test_port_can_be_taken_again_at_once(pty):
+    """A connection that our end has closed first stays in TIME_WAIT for a minute (tcp(7)): it keeps no session from its port."""
+    shim = pty.shim('-n', '0', *HEX)
+    client = pty.client(shim.address, NO_WINDOW + b'Q')
+    client.read_all()
+    shim.wait_gone()
+    client.close()
+    assert pty.shim('-n', shim.address, 'sleep', '60').address == shim.address
+
+
 def test_viewers_address_in_use_is_a_failed_start(pty):
     """The viewers' bind fails like the other one, and takes the first socket with it."""
     shim = pty.shim('-n', '0', 'sleep', '60')
