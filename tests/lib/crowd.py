@@ -3,10 +3,11 @@ minute each, with a recording, without one, and with a disk that is full for a w
 import os
 import random
 import select
+import signal
 import time
 
 from common import NO_WINDOW
-from harness import TIMEOUT, alive, goodbye, hello
+from harness import RECORD, TIMEOUT, alive, goodbye, hello
 from oracles import Vterm, differences
 from told import MIB, Told, descriptors, helpers, pattern, same, small_disk, until_calm
 
@@ -119,7 +120,18 @@ class Crowd:
                 self.come(self.dice.choice(list(KINDS)), self.dice.expovariate(1))
             for visitor in [v for v in self.here if now > v.stays or v.ended]:
                 self.leave(visitor)
+            if self.dice.random() < 0.005:
+                self.disturb()
             self.turn()
+
+    def disturb(self):
+        """The shim stands still for a while, or writes a marker."""
+        if self.dice.random() < 0.5:
+            os.kill(self.told.shim.pid, signal.SIGUSR1)
+            return
+        os.kill(self.told.shim.pid, signal.SIGSTOP)
+        select.select([], [], [], self.dice.random() / 5)
+        os.kill(self.told.shim.pid, signal.SIGCONT)
 
     def finish(self, vterm):
         """Everybody who is here sees the end, and the same."""
@@ -148,6 +160,8 @@ class Crowd:
         self.check_pipe('pipe', bytes(self.pipe.data[:-5]))
         shim.wait_gone(TIMEOUT * 3)
         until_calm(lambda: not [pid for pid in helper if alive(pid)], 'the end of the helper')
+        if shim.recording and not self.lossy:
+            same(self.pty.run(RECORD, 'cat', shim.recording, text=False).stdout, bytes(self.whole))
 
 
 def crowd(pty, recording, seconds, seed):

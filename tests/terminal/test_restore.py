@@ -102,12 +102,12 @@ def test_tmux_pane_is_as_it_was_after(pty, way):
     assert '\x1b[' not in pane.coloured().replace('\x1b[39m', '').replace('\x1b[0m', ''), 'colours are left'
 
 
-@pytest.mark.parametrize('name', ['vim.tiny', 'htop', 'mc', 'nano', 'less', 'dialog', 'top', 'bash'])
+@pytest.mark.parametrize('name', PROGRAMS)
 def test_program_is_detached_from_and_come_back_to_in_a_tmux_pane(pty, name):
     """The whole way with the real client and a real terminal: come, leave, be back where one was, come again; the
     pane shows each time what a client that was always there sees."""
     session = Session(pty, name, PROGRAMS[name][0])
-    for _, keys, awaited in PROGRAMS[name][1][:2]:
+    for keys, awaited in PROGRAMS[name][1]:
         session.drive(keys, awaited)
     pane = Pane(pty)
     pane.command('echo', 'before')
@@ -135,7 +135,7 @@ def pane_shows(pane, session):
     screen = session.always.model.screen
 
     def same():
-        wait_for(session.reference, lambda: True, 'quiet')
+        wait_for([session.always], lambda: True, 'quiet')
         y, x = screen.state()['cursor']
         return plain(pane.rows()) == plain(screen.text().split('\n')) and \
             pane.cursor() in ((y, min(x, 79)), (y, x)) and pane.flags()['alternate_on'] == str(int(screen.alternate))
