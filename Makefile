@@ -81,6 +81,11 @@ test-browser: all
 	cd build/browser && npm ci --silent --no-audit --no-fund
 	PTYME_BUILD=$(abspath $(BUILD)) $(PYTHON) -m pytest -q tests/browser/check_player.py
 
+# Sixty small faults, each put into a copy of its program: whether the test that is named beside it notices.
+mutants:
+	@tests/setup.sh
+	$(PYTHON) tests/mutants.py
+
 FUZZ_SECONDS ?= 60
 fuzz:
 	@tests/setup.sh fuzz
@@ -138,5 +143,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all $(PROGRAMS) static cross demo tour test soak test-browser fuzz bench lint man completion install uninstall clean
+.PHONY: all $(PROGRAMS) static cross demo tour test soak test-browser mutants fuzz bench lint man completion install uninstall clean
 .DELETE_ON_ERROR:

@@ -8,11 +8,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), 'lib
 from checkout import SOURCES  # noqa: E402
 from harness import BUILD, ROOT, Pty  # noqa: E402
 
-# A shell without job control starts background commands with these ignored, and an exec keeps that: what the tests start
-# is to have them as from a terminal.
-for number in (signal.SIGINT, signal.SIGQUIT):
+# A shell without job control starts background commands with two of these ignored, nohup(1) the third, and an exec keeps
+# that: what the tests start is to have them as from a terminal.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+# exec(3) tells EACCES of a folder that may not be searched, though the program stands nowhere: 126, where 127 is awaited.
+os.environ['PATH'] = ':'.join(folder for folder in os.environ['PATH'].split(':') if os.access(folder, os.X_OK))
 
 
 @pytest.fixture

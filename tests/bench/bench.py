@@ -153,8 +153,7 @@ def contestants(options):
         Contestant('ttyrec', 'fg', lambda at, c: ['ttyrec', '-e', shell(c), at.recording],
                    records=True, cases=recorder),
         Contestant('asciinema', 'fg', lambda at, c: ['asciinema', 'rec', '-q', '-c', shell(c), at.recording],
-                   records=True, slow=True, cases=recorder),
-    ] if shutil.which(c.start(Place(), ['true'])[0])]
+                   records=True, slow=True, cases=recorder)] if shutil.which(c.start(Place(), ['true'])[0])]
 
 
 RUNTIME = '''#!/usr/bin/python3 -S
@@ -852,8 +851,7 @@ TARGETS = [
     ('idle: context switches', 'idle', 'shim', 'switches', '<=', 0, None),
     *((f'resident, clients: {n}, KiB', 'memory', ('shim', n), 'rss', '<=', 3300, None) for n in (1, 200)),
     ('recording: size, to `bare, recording`', 'recording', 'shim', 'size', '<=', 1.02, 'bare, recording'),
-    *((f'{name}, MB/s', 'replay', name, 'mbs', '>=', 300, None) for name in ('record cat', 'record convert -t raw')),
-]
+    *((f'{name}, MB/s', 'replay', name, 'mbs', '>=', 300, None) for name in ('record cat', 'record convert -t raw'))]
 
 
 def show_targets(found):

@@ -17,24 +17,14 @@ COMPLETION = '/usr/share/bash-completion/bash_completion'
 
 
 COMPLETIONS = {
-    'shim --record-': 'shim --record-input ',
-    'shim -H a': 'shim -H all ',
-    'shim -n -s 80x24 --wa': 'shim -n -s 80x24 --wait ',
-    'shim -r he': 'shim -r here.cast ',
-    'shim -n work whoam': 'shim -n work whoami ',
-    'attach wo': 'attach work ',
-    'attach -q me@h': 'attach -q me@home ',
-    'attach ./b': 'attach ./by.sock ',
-    'attach -r --qu': 'attach -r --quiet ',
-    'record conv': 'record convert ',
-    'record play ol': 'record play old ',
-    'record play work': 'record play work ',
-    'record cat he': 'record cat here.cast ',
-    'record screen --esc': 'record screen --escapes ',
-    'record convert -t tt': 'record convert -t ttyrec ',
-    'record convert --type=sc': 'record convert --type=script ',
-    'record info me@h': 'record info me@home ',
-}
+    'shim --record-': 'shim --record-input ', 'shim -H a': 'shim -H all ',
+    'shim -n -s 80x24 --wa': 'shim -n -s 80x24 --wait ', 'shim -r he': 'shim -r here.cast ',
+    'shim -n work whoam': 'shim -n work whoami ', 'attach wo': 'attach work ', 'attach -q me@h': 'attach -q me@home ',
+    'attach ./b': 'attach ./by.sock ', 'attach -r --qu': 'attach -r --quiet ', 'record conv': 'record convert ',
+    'record play ol': 'record play old ', 'record play work': 'record play work ',
+    'record cat he': 'record cat here.cast ', 'record screen --esc': 'record screen --escapes ',
+    'record convert -t tt': 'record convert -t ttyrec ', 'record convert --type=sc': 'record convert --type=script ',
+    'record info me@h': 'record info me@home '}
 
 
 def help_of(pty, program, *command):

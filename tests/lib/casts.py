@@ -10,8 +10,7 @@ from record_tools import event, header, load, output, write
 FOLDER = os.path.join(ROOT, 'tests', 'casts', 'terminal')
 NAMES = sorted(name[:-5] for name in os.listdir(FOLDER))
 UNFINISHED = re.compile(
-    rb'(?:\x1b(?:\[[0-?]*[ -/]*|[ -/]*|[\]P_^X][^\x07\x1b\x18\x1a]*\x1b?)|[\xc2-\xff][\x80-\xbf]{0,2})\Z'
-)
+    rb'(?:\x1b(?:\[[0-?]*[ -/]*|[ -/]*|[\]P_^X][^\x07\x1b\x18\x1a]*\x1b?)|[\xc2-\xff][\x80-\xbf]{0,2})\Z')
 
 
 class Cast:
@@ -28,8 +27,7 @@ class Cast:
             elif code in 'or':
                 self.times.append(time)
                 self.steps.append(
-                    tuple(int(n) for n in reversed(data.split('x'))) if code == 'r' else exact or data.encode()
-                )
+                    tuple(int(n) for n in reversed(data.split('x'))) if code == 'r' else exact or data.encode())
                 exact = None
         self.length = sum(len(step) for step in self.steps if isinstance(step, bytes))
 
@@ -47,8 +45,7 @@ class Cast:
                 after = [step[cut - at :], *self.steps[number + 1 :]]
                 before.append(step[: cut - at])
                 while after and (
-                    not after[0] or isinstance(after[0], tuple)
-                ):  # (a size that comes just there is taken)
+                    not after[0] or isinstance(after[0], tuple)):  # (a size that comes just there is taken)
                     size = after[0] or size
                     before.append(after.pop(0))
                 return before, size, after

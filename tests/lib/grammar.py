@@ -42,29 +42,11 @@ class Grammar:
         self.random, (self.rows, self.cols) = random, size
         self.coloured, wide = random.random() < 0.5, random.random() < 0.5
         self.kinds = (
-            (14, self.text),
-            (6 if wide else 0, self.wide),
-            (8, self.line),
-            (8, self.move),
-            (6, self.pen),
-            (4, self.erase),
-            (0 if wide else 4, self.edit),
-            (2, self.scroll),
-            (2, self.region),
-            (3, self.mode),
-            (1, self.screen),
-            (2, self.save),
-            (2, self.charset),
-            (1, self.tab),
-            (1, self.string),
-            (0.5, self.torn),
-            (1, self.repeat),
-            (0.3, self.style),
-            (0.2, self.soft_reset),
-            (0.1, self.align),
-            (0.6, self.at_edge),
-            (0.3, self.eight_bit),
-        )
+            (14, self.text), (6 if wide else 0, self.wide), (8, self.line), (8, self.move), (6, self.pen),
+            (4, self.erase), (0 if wide else 4, self.edit), (2, self.scroll), (2, self.region), (3, self.mode),
+            (1, self.screen), (2, self.save), (2, self.charset), (1, self.tab), (1, self.string), (0.5, self.torn),
+            (1, self.repeat), (0.3, self.style), (0.2, self.soft_reset), (0.1, self.align), (0.6, self.at_edge),
+            (0.3, self.eight_bit))
 
     def token(self):
         return self.random.choices([k for _, k in self.kinds], [w for w, _ in self.kinds])[0]()
@@ -92,17 +74,14 @@ class Grammar:
     def move(self):
         row, col = self.number(self.rows), self.number(self.cols)
         return self.one(
-            self.csi(row, col, finals=(b'H', b'f')),
-            self.csi(row, finals=(b'A', b'B', b'd', b'e', b'E', b'F')),
-            self.csi(col, finals=(b'C', b'D', b'G', b'`', b'a')),
-        )
+            self.csi(row, col, finals=(b'H', b'f')), self.csi(row, finals=(b'A', b'B', b'd', b'e', b'E', b'F')),
+            self.csi(col, finals=(b'C', b'D', b'G', b'`', b'a')))
 
     def at_edge(self):
         return (
             self.csi(self.number(self.rows), b'%d' % self.cols, finals=(b'H',))
             + self.one(b'R', b'\xc3\xa4')
-            + self.one(*AT_EDGE)
-        )
+            + self.one(*AT_EDGE))
 
     def pen(self):
         pens = [self.one(*PENS) for _ in range(self.one(1, 1, 1, 2, 3))]
@@ -115,12 +94,7 @@ class Grammar:
     def erase(self):
         return b'\x1b[D' + self.one(
             self.csi(self.one(b'', b'0', b'1', b'2'), finals=(b'J', b'K', b'K')),
-            self.csi(self.number(self.cols), finals=(b'X',)),
-            b'\x1b[?J',
-            b'\x1b[?1K',
-            b'\x1b[?2J',
-            b'\x1b[?K',
-        )
+            self.csi(self.number(self.cols), finals=(b'X',)), b'\x1b[?J', b'\x1b[?1K', b'\x1b[?2J', b'\x1b[?K')
 
     def edit(self):
         return b'\x1b[D' + self.one(self.csi(self.number(9), finals=(b'@', b'P')), self.csi(self.number(5), finals=(b'L', b'M')))

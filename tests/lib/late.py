@@ -84,27 +84,15 @@ class Session:
     """A shell under a shim with a client that is there from the first byte: `always`."""
 
     def __init__(
-        self, pty, oracle, *options, flood=0, argv=('bash', '--norc', '--noprofile', '-i'), name='late', env=None
-    ):
+        self, pty, oracle, *options, flood=0, argv=('bash', '--norc', '--noprofile', '-i'), name='late', env=None):
         self.pty, self.oracle, home = pty, oracle, pty.path('home')
         if not os.path.exists(home):
             os.makedirs(home)
             prepare(home)
         start = f'cd {home}; ' + (f'seq {flood}; ' if flood else '') + 'exec "$0" "$@"'
         self.shim = pty.shim(
-            '-w',
-            '-s',
-            f'{COLS}x{ROWS}',
-            '-r',
-            name + '.cast',
-            *options,
-            pty.path(name + '.sock'),
-            'sh',
-            '-c',
-            start,
-            *argv,
-            env={**environment(home), **(env or {})},
-        )
+            '-w', '-s', f'{COLS}x{ROWS}', '-r', name + '.cast', *options, pty.path(name + '.sock'), 'sh', '-c', start,
+            *argv, env={**environment(home), **(env or {})})
         self.late = []
         self.always = pty.keep(Screen(self.shim.address), lambda: self.always.close())
         self.quiet(lambda: self.always.count)
@@ -124,8 +112,7 @@ class Session:
         self.always.send(keys)
         self.quiet(
             lambda: self.always.count > seen and (not awaited or awaited in self.always.text(self.oracle)),
-            awaited or keys,
-        )
+            awaited or keys)
 
     def come(self, size=(ROWS, COLS), **options):
         late = Screen(self.shim.address, size, **options)

@@ -2,8 +2,9 @@
 import os
 import select
 
+from common import program
 from harness import wait_until
-from sessions import Watcher, helper
+from sessions import Watcher
 
 
 class Listener:
@@ -11,7 +12,7 @@ class Listener:
         self.log, self.fifo = pty.path('log'), pty.path('fifo')
         os.mkfifo(self.fifo)
         self.shim = pty.shim(*options, '-s', '80x24', '-r', 'listener.cast', address or pty.path('listener.sock'),
-                             *helper('listener.py', self.log, self.fifo))
+                             *program('listener.py', self.log, self.fifo))
         wait_until(lambda: os.path.exists(self.log) and self.events(), what='the program')
         self.pipe = os.open(self.fifo, os.O_WRONLY)
         pty.keep(self, lambda: os.close(self.pipe))
@@ -54,10 +55,3 @@ def listen(pty, *options):
         else:
             listener.print(b'READY')
     return listener, always
-
-
-def print_and_see(listener, always, data):
-    """Prints, and waits until the client that was always there has got all of it: so it is history now."""
-    want = len(always.got) + len(data)
-    listener.print(data)
-    always.read_until(lambda: len(always.got) >= want)

@@ -25,37 +25,8 @@ from pyte import charsets
 from harness import ROOT, TIMEOUT, wait_until
 
 PRIVATE = (
-    1,
-    5,
-    6,
-    7,
-    9,
-    12,
-    25,
-    45,
-    47,
-    66,
-    67,
-    69,
-    1000,
-    1001,
-    1002,
-    1003,
-    1004,
-    1005,
-    1006,
-    1007,
-    1015,
-    1016,
-    1034,
-    1035,
-    1036,
-    1039,
-    1047,
-    1048,
-    1049,
-    2004,
-)
+    1, 5, 6, 7, 9, 12, 25, 45, 47, 66, 67, 69, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 1034, 1035,
+    1036, 1039, 1047, 1048, 1049, 2004)
 ANSI = (2, 4, 12, 20)
 RUNS = re.compile(rb'[\x00-\x7f]+|[\x80-\xff]+')
 SEVERAL = re.compile(rb'\x1b\[\?([0-9]+(?:;[0-9]+)+)([hl])')
@@ -106,8 +77,7 @@ class Xterm:
     # (a reset forgets neither the screen behind nor what the cursors were saved with)
     RESET = (
         b'\x18\x1b[?3;40l\x1bc\x1b[?47h\x1b[0"q\x1b[2J\x1b[!p\x1b7\x1b[?47l\x1b%G\x1b[0"q\x1b[!p\x1bc\x1b7\x1b[3J'
-        b'\x1b]2;\x1b\\\x1b]1;\x1b\\'
-    )
+        b'\x1b]2;\x1b\\\x1b]1;\x1b\\')
 
     def __init__(self):
         self.display, self.pending = self.start_server(), b''
@@ -115,29 +85,14 @@ class Xterm:
         tty.setraw(self.tty)
         os.set_blocking(self.tty, False)
         resources = (
-            'checksumExtension: 55',
-            'allowWindowOps: true',
-            'disallowedWindowOps:',
-            'saveLines: 2000',
-            'allowTitleOps: true',
-            'disallowedColorOps:',
-            'disallowedTcapOps:',
-            'titeInhibit: false',
-            'boldColors: false',
-        )
+            'checksumExtension: 55', 'allowWindowOps: true', 'disallowedWindowOps:', 'saveLines: 2000',
+            'allowTitleOps: true', 'disallowedColorOps:', 'disallowedTcapOps:', 'titeInhibit: false',
+            'boldColors: false')
         argv = [
-            'xterm',
-            '-u8',
-            '-geometry',
-            '80x24',
-            '-fn',
-            'fixed',
-            *(w for r in resources for w in ('-xrm', '*' + r)),
-        ]
+            'xterm', '-u8', '-geometry', '80x24', '-fn', 'fixed', *(w for r in resources for w in ('-xrm', '*' + r))]
         env = {**os.environ, 'DISPLAY': self.display, 'LC_ALL': 'C.UTF-8'}
         self.process = subprocess.Popen(
-            [*argv, f'-S/{master}'], env=env, pass_fds=[master], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+            [*argv, f'-S/{master}'], env=env, pass_fds=[master], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(master)
         self.size = (24, 80)
         self.until(b'\n')  # the window's number
@@ -148,10 +103,7 @@ class Xterm:
             read, write = os.pipe()
             process = subprocess.Popen(
                 ['Xvfb', '-displayfd', str(write), '-screen', '0', '4000x3000x24', '-nolisten', 'tcp'],
-                pass_fds=[write],
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+                pass_fds=[write], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             os.close(write)
             number = b''
             while not number.endswith(b'\n'):
@@ -284,8 +236,7 @@ class Xterm:
         ask = b''.join(
             b'\x1b[1;1;%d;%d;%d;%d*y\x1b[%d;%d;%d;%d#|' % (y, x, y, x, y, x, y, x)
             for y in range(1, rows + 1)
-            for x in range(1, cols + 1)
-        )
+            for x in range(1, cols + 1))
         said = self.until(b'\x1b[0n', before + ask + b'\x1b[5n').decode('latin-1')
         got = re.findall(r'\x1bP1!~([0-9A-F]{4})\x1b\\\x1b\[([0-9;:]*)m', said)
         assert len(got) == rows * cols, (len(got), rows * cols, said[:200])
@@ -302,8 +253,7 @@ class Xterm:
             if 0xD800 <= char < 0xE000
             else ' '
             if char in (0, 0xA0)
-            else chr(char)
-        )
+            else chr(char))
         pen = sgr.split(';')[1:]
         if text == ' ' and not SGR_SHOWN_ON_BLANK & set(pen):
             pen = [p for p in pen if re.match(r'4\d|10\d', p)]
@@ -321,19 +271,9 @@ class Vterm:
         out = os.path.join(folder, 'vterm')
         subprocess.run(
             [
-                'c++',
-                '-std=c++20',
-                '-O1',
-                '-Wall',
-                '-Wextra',
-                '-Werror',
-                '-o',
-                out,
-                os.path.join(ROOT, 'tests', 'programs', 'vterm.cpp'),
-                '-lvterm',
-            ],
-            check=True,
-        )
+                'c++', '-std=c++20', '-O1', '-Wall', '-Wextra', '-Werror', '-o', out,
+                os.path.join(ROOT, 'tests', 'programs', 'vterm.cpp'), '-lvterm'],
+            check=True)
         return out
 
     def end(self):
@@ -384,25 +324,9 @@ class Vterm:
 
 CAPTURED = re.compile('\x1b\\[([0-9;:]*)m|([\x0e\x0f])|(.)')
 TMUX_FLAGS = (
-    'alternate_on',
-    'cursor_x',
-    'cursor_y',
-    'cursor_flag',
-    'insert_flag',
-    'keypad_cursor_flag',
-    'keypad_flag',
-    'mouse_all_flag',
-    'mouse_button_flag',
-    'mouse_standard_flag',
-    'mouse_sgr_flag',
-    'mouse_utf8_flag',
-    'origin_flag',
-    'wrap_flag',
-    'scroll_region_lower',
-    'scroll_region_upper',
-    'pane_title',
-    'pane_tabs',
-)
+    'alternate_on', 'cursor_x', 'cursor_y', 'cursor_flag', 'insert_flag', 'keypad_cursor_flag', 'keypad_flag',
+    'mouse_all_flag', 'mouse_button_flag', 'mouse_standard_flag', 'mouse_sgr_flag', 'mouse_utf8_flag', 'origin_flag',
+    'wrap_flag', 'scroll_region_lower', 'scroll_region_upper', 'pane_title', 'pane_tabs')
 
 
 def parse(rows):
@@ -418,8 +342,7 @@ def parse(rows):
                 shown = [
                     code
                     for kind, code in sorted(pen.items())
-                    if char != ' ' or kind == 40 or SGR_SHOWN_ON_BLANK & set(pen.values())
-                ]
+                    if char != ' ' or kind == 40 or SGR_SHOWN_ON_BLANK & set(pen.values())]
                 cells.append((char.translate(charsets.VT100_MAP) if lines else char, ';'.join(shown)))
             else:
                 rendition(pen, codes.split(';'))
@@ -452,52 +375,25 @@ class Tmux:
     def __init__(self, folder, history=100000):
         self.folder, self.name = folder, f'oracle-{os.getpid()}-{time.monotonic_ns()}'
         self.env = {
-            'PATH': os.environ['PATH'],
-            'HOME': folder,
-            'TERM': 'xterm-256color',
-            'LC_ALL': 'C.UTF-8',
-            'TMUX_TMPDIR': folder,
-        }
+            'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8',
+            'TMUX_TMPDIR': folder}
         self.run('new-session', '-d', '-x', '80', '-y', '24', '-s', 'keep', 'sleep 1000000')
         self.run(
-            'set',
-            '-g',
-            'status',
-            'off',
-            ';',
-            'set',
-            '-g',
-            'history-limit',
-            str(history),
-            ';',
-            'set',
-            '-g',
-            'remain-on-exit',
-            'on',
-        )
+            'set', '-g', 'status', 'off', ';', 'set', '-g', 'history-limit', str(history), ';', 'set', '-g',
+            'remain-on-exit', 'on')
         self.number = 0
 
     def run(self, *argv):
         done = subprocess.run(
-            ['tmux', '-L', self.name, '-f', '/dev/null', *argv],
-            env=self.env,
-            cwd=self.folder,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TIMEOUT * 2,
-        )
+            ['tmux', '-L', self.name, '-f', '/dev/null', *argv], env=self.env, cwd=self.folder, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT * 2)
         assert done.returncode == 0, (argv, done.stderr)
         return done.stdout
 
     def end(self):
         subprocess.run(
-            ['tmux', '-L', self.name, 'kill-server'],
-            env=self.env,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-        )
+            ['tmux', '-L', self.name, 'kill-server'], env=self.env, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True)
 
     def pane(self, size):
         self.number += 1
@@ -553,8 +449,7 @@ class TmuxPane:
         end, got = time.monotonic() + TIMEOUT * 2, b''
         while not got.endswith(b'\x1b[0n'):
             assert select.select([self.tty], [], [], max(0, end - time.monotonic()))[
-                0
-            ], f'tmux does not answer; {got[-100:]!r}'
+                0], f'tmux does not answer; {got[-100:]!r}'
             got += os.read(self.tty, 1 << 16)
 
     def capture(self, *options):
@@ -565,8 +460,7 @@ class TmuxPane:
     def state(self):
         self.sync()
         said = self.server.run(
-            'display-message', '-p', '-t', self.name, '\t'.join(f'#{{{flag}}}' for flag in TMUX_FLAGS)
-        ).decode()
+            'display-message', '-p', '-t', self.name, '\t'.join(f'#{{{flag}}}' for flag in TMUX_FLAGS)).decode()
         out = dict(zip(TMUX_FLAGS, said.rstrip('\n').split('\t')))
         out['rows'], out['behind'] = parse(self.capture('-e', '-N')), parse(self.capture('-e', '-N', '-a', '-q'))
         return out

@@ -1,9 +1,7 @@
 """What the tests of `record` share: recordings written by hand, a reader of recordings that owes nothing to
-record.cpp, and a screen model with what pyte 0.8 leaves out: the alternate screen, line drawing in UTF-8, and sequences
-that it takes for others.
+record.cpp, and what a screen shows.
 """
 import base64
-import codecs
 import json
 import os
 import re
@@ -12,9 +10,9 @@ import struct
 import subprocess
 import time
 
-import pyte
 import pytest
 
+import screens
 from harness import BUILD, PYTHON, RECORD, ROOT, TIMEOUT
 
 CASTS = os.path.join(ROOT, 'tests', 'casts')
@@ -167,98 +165,32 @@ def peak(command, **options):
     return most
 
 
-class Screen(pyte.Screen):
-    """pyte's screen with the alternate screen of xterm (DECSET 47, 1047, 1049), which pyte 0.8 leaves out. As in
-    xterm, 1049 saves the cursor when set and restores it when reset, whichever screen is shown, and DECSC (ESC 7) has
-    one place to save to, not pyte's stack of them, which a full reset (ESC c) forgets."""
-    ALTERNATE = {47, 1047, 1049}
-
-    def __init__(self, cols, rows):
-        self.main, self.before = None, (0, 0)
-        super().__init__(cols, rows)
-
-    def reset(self):
-        self.main, self.before = None, (0, 0)
-        self.savepoints = []
-        super().reset()
-
-    def save_cursor(self):
-        self.savepoints.clear()
-        super().save_cursor()
-
-    def restore_cursor(self):
-        saved = list(self.savepoints)
-        super().restore_cursor()
-        self.savepoints[:] = saved
-
-    def set_mode(self, *modes, **kwargs):
-        if kwargs.get('private') and 1049 in modes:
-            self.before = self.cursor.x, self.cursor.y
-        if kwargs.get('private') and self.ALTERNATE & set(modes) and self.main is None:
-            self.main = [dict(self.buffer[y]) for y in range(self.lines)]
-            self.erase_in_display(2)
-        super().set_mode(*modes, **kwargs)
-
-    def reset_mode(self, *modes, **kwargs):
-        if kwargs.get('private') and self.ALTERNATE & set(modes) and self.main is not None:
-            self.erase_in_display(2)
-            for n, line in enumerate(self.main[:self.lines]):
-                self.buffer[n].clear()
-                self.buffer[n].update(line)
-            self.main = None
-        if kwargs.get('private') and 1049 in modes:
-            self.cursor.x, self.cursor.y = self.before
-        super().reset_mode(*modes, **kwargs)
-
-    def insert_lines(self, count=None):
-        self.fill()
-        super().insert_lines(count)
-
-    def delete_lines(self, count=None):
-        self.fill()
-        super().delete_lines(count)
-
-    def fill(self):
-        """pyte's buffer leaves empty lines out, and moves lines wrongly where one is missing: make them all."""
-        for y in range(self.lines):
-            self.buffer[y]                                   # pylint: disable=expression-not-assigned
-
+class Screen(screens.Screen):
+    """The model's screen; of it what a user sees."""
     def state(self):
-        """Everything that a user sees: characters with their attributes, and where the cursor stands. Of a blank that
-        is not struck through, say, only the background is seen."""
+        """Characters with their attributes, and where the cursor stands. Of a blank that is not struck through, say, only
+        the background is seen."""
         def look(cell):
             blank = cell.data == ' ' and not (cell.underscore or cell.strikethrough or cell.reverse)
             return tuple(self.default_char._replace(bg=cell.bg) if blank else cell)
-        cells = [[look(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
+        cells = [[look(cell) for cell in row] for row in self.cells()]
         return cells, (min(self.cursor.x, self.columns - 1), self.cursor.y), self.cursor.hidden
 
     def text(self):
-        return '\n'.join(line.rstrip() for line in self.display).rstrip('\n')
+        return super().text().rstrip('\n')
 
 
-class Stream(pyte.Stream):
-    """Bytes into a Screen. pyte's own ByteStream knows no character sets in UTF-8, prints device control strings, and
-    takes `\\x1b[>4;2m` (xterm: modify keys) for colours; here such sequences are left out, also when cut."""
-    LEFT_OUT = re.compile(r'\x1b[P_^X].*?\x1b\\|\x1b\[[<=>][0-9:;]*[ -/]*[@-~]|\x1b\[\?[0-9;]*m'
-                          r'|\x1b\[[0-9:;<=>?]*[ -/]*(?=\x1b)', re.DOTALL)         # the last: broken off by another ESC
-    CUT = re.compile(r'\x1b(?:[P_^X][^\x1b]*\x1b?|\[[0-9:;<=>?]*[ -/]*)?\Z')
-
-    def __init__(self, shown):
-        super().__init__(shown)
-        self.use_utf8 = False                        # of pyte's two modes the one that knows character sets
-        self.decoder, self.rest = codecs.getincrementaldecoder('utf-8')('replace'), ''
-
-    def feed(self, data):
-        text = self.LEFT_OUT.sub('', self.rest + self.decoder.decode(data))
-        cut = self.CUT.search(text)
-        self.rest = text[cut.start():] if cut else ''
-        super().feed(text[:cut.start()] if cut else text)
+def stream(shown):
+    """What is fed the bytes for that screen."""
+    model = screens.Model()
+    model.screen = shown
+    return model
 
 
 def screen(data, cols=80, rows=24):
     """The screen after these bytes."""
     shown = Screen(cols, rows)
-    Stream(shown).feed(data)
+    stream(shown).feed(data)
     return shown
 
 
@@ -293,7 +225,7 @@ class Growing:
 def on_screen(terminal, cols=80, rows=24):
     """Puts our screen model behind a harness.Terminal."""
     terminal.screen = Screen(cols, rows)
-    terminal.stream = Stream(terminal.screen)
+    terminal.stream = stream(terminal.screen)
     return terminal
 
 

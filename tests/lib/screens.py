@@ -434,10 +434,3 @@ def differences(one, other, ignored=()):
     out += [f'{key}: {mine[key]} and {theirs[key]}' for key in mine
             if mine[key] != theirs[key] and key not in ignored]
     return out
-
-
-def equal_percent(one, other):
-    """How many of the cells are the same, in percent."""
-    a, b = one.screen.cells(), other.screen.cells()
-    pairs = [(c, d) for p, q in zip(a, b) for c, d in zip(p, q)]
-    return 100.0 * sum(c == d for c, d in pairs) / len(pairs)

@@ -59,7 +59,7 @@ def sleeps(pid):
 def test_interactive_shell_ends_by_the_hang_up(pty):
     """An interactive bash ignores SIGTERM; the hang-up ends it at once, and not the grace. (It must wait for a key: what
     comes between its prompt and its pselect is noticed at the next key only, on any pseudoterminal: bash 5.2.)"""
-    shim = pty.shim('-n', './a.sock', 'bash', '--norc', '-i')
+    shim = pty.shim('-n', './a.sock', 'bash', '--norc', '-i', env={**os.environ, 'PS1': '# '})
     client = pty.client(pty.path('a.sock'), NO_WINDOW)
     client.send(b'echo RE""ADY\n')
     client.read_until(b'READY\r\n')

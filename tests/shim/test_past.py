@@ -289,16 +289,14 @@ def answer(kind=1, protocol=1, length=0):
 
 READ, PAINT, BYTES = 1, 2, 3
 FAILURES = {
-    'ends at once': 'exit',
-    'is another version': 'say ' + answer(protocol=2),
+    'ends at once': 'exit', 'is another version': 'say ' + answer(protocol=2),
     'is older than that': 'say ' + b'record: serve: no such command; record -h tells which there are.'.hex(),
     'answers what is no kind': 'say ' + answer(kind=99),
     'says that too much comes': 'say ' + answer(kind=PAINT, length=(17 << 20) + 1),
     'says that endlessly much comes': 'say ' + answer(kind=PAINT, length=(1 << 64) - 1),
     'answers another question': 'say ' + answer(kind=PAINT),
     **{f'dies {where} {what}': f'die {kind} {count}' for kind, what in ((READ, 'read'), (PAINT, 'paint'))
-       for count, where in ((0, 'on'), (10, 'in the header of'), (-1 if kind == READ else 100, 'behind that of'))},
-}
+       for count, where in ((0, 'on'), (10, 'in the header of'), (-1 if kind == READ else 100, 'behind that of'))}}
 
 
 def rings_bytes(whole):

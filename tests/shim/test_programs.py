@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from common import Recording, program
-from harness import alive, goodbye, wait_until
+from common import program
+from harness import alive, goodbye
 
 ESCAPE = b'\x1c'
 SHELL = ['bash', '--norc', '--noprofile', '-i']
@@ -65,23 +65,6 @@ def test_bash_is_there_again_with_what_was_missed(pty):
     assert 'columns=80' in second.text()
 
 
-def test_bash_output_of_the_time_without_clients_is_seen(pty):
-    """While nobody is attached the program runs on; what it printed then is what the next client sees first."""
-    os.mkfifo(pty.path('go'))
-    pty.shim('-n', './a.sock', *SHELL, env=shell_environment())
-    first = pty.attach('./a.sock')
-    wait_prompt(first)
-    first.send(b'read x < go; echo away-$((40 + 2)); echo >done\r')
-    detach(first)
-    with open(pty.path('go'), 'w', encoding='ascii') as f:
-        f.write('now\n')
-    wait_until(lambda: os.path.exists(pty.path('done')), what='the work without clients')
-    second = pty.attach('./a.sock')
-    wait_prompt(second, '\naway-42\n')
-    second.send(b'exit 4\r')
-    assert second.exit_status() == 4
-
-
 def test_bash_edits_lines_and_job_control_works(pty):
     """A controlling terminal makes job control possible: Ctrl-Z stops a job, fg brings it back, Ctrl-C ends it."""
     pty.shim('-n', './a.sock', *SHELL, env=shell_environment())
@@ -106,40 +89,6 @@ def test_bash_edits_lines_and_job_control_works(pty):
     wait_prompt(terminal, '\nstatus=130\n')
     terminal.send(b'exit 7\r')
     assert terminal.exit_status() == 7
-
-
-def test_bash_learns_the_size_of_each_window(pty):
-    """stty size and LINES follow the attaching terminal and its resizes."""
-    pty.shim('-n', './a.sock', *SHELL, env=shell_environment())
-    first = pty.attach('./a.sock', rows=30, cols=100)
-    wait_prompt(first)
-    first.send(b'stty size\r')
-    wait_prompt(first, '\n30 100\n')
-    first.resize(20, 60)
-    first.send(b'stty size\r')
-    wait_prompt(first, '\n20 60\n')
-    detach(first)
-    second = pty.attach('./a.sock', rows=40, cols=120)
-    wait_prompt(second)
-    second.send(b'stty size; echo "$LINES x $COLUMNS"\r')
-    wait_prompt(second, '\n40 120\n40 x 120\n')
-    second.send(b'exit 0\r')
-    assert second.exit_status() == 0
-
-
-def test_two_people_see_the_same_screen(pty):
-    """Two terminals of one size show the same, whoever types."""
-    pty.shim('-n', './a.sock', *SHELL, env=shell_environment())
-    first, second = pty.attach('./a.sock'), pty.attach('./a.sock')
-    wait_prompt(first)
-    wait_prompt(second)
-    first.send(b'echo from the first\r')
-    wait_prompt(second, '\nfrom the first\n')
-    second.send(b'echo from the second\r')
-    for terminal in (first, second):
-        wait_prompt(terminal, '\nfrom the second\n')
-    second.send(b'exit 5\r')
-    assert first.exit_status() == second.exit_status() == 5
 
 
 # ---- stty
@@ -212,47 +161,7 @@ def test_text_typed_in_vim_is_there_after_coming_back(pty):
         assert f.readline() == 'köşe first words, second words\n'
 
 
-def test_terminal_is_a_shells_again_after_leaving_vim_by_detaching(pty):
-    """Detaching from a full-screen program leaves its alternate screen and shows the cursor again."""
-    pty.shim('-n', './a.sock', *vim(pty), env=shell_environment())
-    terminal = pty.attach('./a.sock')
-    terminal.wait_text('this is line 1')
-    assert b'\x1b[?1049h' in terminal.output
-    detach(terminal)
-    assert terminal.output.rindex(b'\x1b[?1049l') > terminal.output.rindex(b'\x1b[?1049h')
-    assert not terminal.screen.cursor.hidden
-
-
-def test_top_draws_on_and_fills_the_window(pty):
-    """A program that redraws by itself: seen while attached, after a resize, after coming back; q ends it."""
-    pty.shim('-n', './a.sock', 'top', '-d', '0.3', env=shell_environment(HOME=pty.folder))
-    first = pty.attach('./a.sock', rows=24, cols=80)
-    first.wait(lambda t: re.search(r'^top - .* load average', t.text(), re.M) and 'PID USER' in t.text())
-    first.resize(30, 100)
-    first.wait(lambda t: re.search(r'PID USER .*COMMAND', t.text()) and t.screen.columns == 100)
-    seen = len(first.output)
-    first.wait(lambda t: len(t.output) > seen, what='the next picture')
-    detach(first)
-    second = pty.attach('./a.sock', rows=20, cols=80)
-    second.wait(lambda t: t.text().startswith('top - ') and re.search(r'^ *PID USER .*COMMAND', t.text(), re.M))
-    second.send(b'q')
-    assert second.exit_status() == 0
-
-
 # ---- a program as ping is one
-
-
-def test_ctrl_c_ends_a_printing_program_and_its_last_words_are_seen(pty):
-    """Ctrl-C is a byte on the wire: the session's own line discipline makes SIGINT of it (termios(3), VINTR)."""
-    shim = pty.shim('-r', 'a.cast', '0', *program('ticker.py'))
-    terminal = pty.attach(shim.address)
-    terminal.wait_text('tick 2')
-    terminal.send(b'\x03')
-    assert terminal.exit_status() == 0
-    assert re.search(r'\^C--- statistics: \d+ lines printed', terminal.text())
-    shim.wait_gone()
-    recording = Recording(shim.recording)
-    assert b'--- statistics' in recording.output and recording.of('x') == ['0']
 
 
 def test_raw_client_and_attach_watch_the_same_program(pty):

@@ -256,14 +256,6 @@ def test_lock_is_held_in_the_foreground_too(pty):
     process.stdout.close()
 
 
-def test_lock_goes_with_a_killed_shim(pty):
-    """The kernel drops a record lock with its process: a dead session does not look alive."""
-    shim = pty.shim('-r', 'a.cast', '0', 'sleep', '60')
-    os.kill(shim.pid, signal.SIGKILL)
-    shim.wait_gone()
-    assert lock_holder(shim.recording) is None
-
-
 def test_bytes_are_in_the_recording_before_a_client_sees_them(pty):
     """One write a turn, before the bytes go to any client: whatever a client has got can be read in the file."""
     shim = pty.shim('-r', 'a.cast', '-w', '0', 'sh', '-c', 'seq 1 200000')
@@ -275,29 +267,6 @@ def test_bytes_are_in_the_recording_before_a_client_sees_them(pty):
             looks += 1
             assert Recording(shim.recording, torn=True).output.startswith(seen)
     assert looks == 12 and seen.endswith(b'200000\r\n')
-
-
-@pytest.mark.parametrize('size', [1, 1000, 300000])
-def test_killing_the_shim_loses_no_byte_that_a_client_saw(pty, size):
-    """SIGKILL at any moment: at worst the last line is torn; `record cat` gives everything that the client got."""
-    shim = pty.shim('-r', 'a.cast', '-w', '0', 'sh', '-c', 'i=0; while :; do i=$((i+1)); echo "line $i é"; done')
-    client = pty.client(shim.address, NO_WINDOW)
-    seen = client.read_bytes(size)
-    os.kill(shim.pid, signal.SIGKILL)
-    seen += client.read_all()
-    shim.wait_gone()
-    recording = Recording(shim.recording, torn=True)
-    assert recording.output.startswith(seen), 'the recording does not hold what the client saw'
-    assert recording.of('x') == [] and not seen.endswith(goodbye(0))
-    assert record_cat(pty, shim.recording) == recording.output
-
-
-def test_recording_grows_while_the_session_runs(pty):
-    """Nothing is kept back in the process: another process reads each line as soon as it was printed."""
-    shim = pty.shim('-r', 'a.cast', '0', *program('hex.py'))
-    client = pty.client(shim.address, NO_WINDOW + b'a')
-    client.read_until(b'<61>')
-    assert Recording(shim.recording).output.endswith(b'<61>')
 
 
 def test_pauses_are_recorded(pty):

@@ -129,24 +129,6 @@ def test_without_a_recording_a_client_that_fell_out_is_disconnected(pty):
     assert told.typed_before(good) == b''
 
 
-def test_client_that_fell_out_is_caught_up_and_goes_on_live(pty):
-    """With a recording it loses no byte and none comes twice; afterwards it is a live client like any other."""
-    told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
-    drain = Drain(fast, 20 * MIB)
-    begun = time.monotonic()
-    told.flood(20 * MIB)
-    drain.wait()
-    assert time.monotonic() - begun < 5 * SLACK
-    same(late.read_bytes(20 * MIB), pattern(20 * MIB))
-    told.prints(b'live\n')
-    assert late.read_bytes(5) == b'live\n'
-    told.prints(b'still live\n')
-    assert late.read_bytes(11) == b'still live\n'
-    assert told.typed_before(late) == b''
-
-
 def test_clients_are_caught_up_again_and_again(pty):
     """Six clients fall out and are caught up four times over, beside one that keeps pace."""
     told = Told(pty, pty.path('sock'))
@@ -354,29 +336,3 @@ def test_ctrl_c_stops_a_flood_at_once(pty, option, where):
         tail = tail[-5:] + read_slowly(client, 1 << 16, 1 / 64, 0.01)
         assert time.monotonic() - begun < SLACK, 'the flood went on'
     assert told.answer()
-
-
-def test_ctrl_c_stops_a_flood_at_once_through_attach(pty):
-    """The same as a user has it: attach at a terminal that shows 4 MiB a second."""
-    told = Told(pty, '0')
-    told.tell('interrupt')
-    terminal = pty.attach(told.shim.address)
-    told.prints(b'here')
-    terminal.wait_output(b'here')
-    told.start('flood', ENDLESS)
-
-    def show(seconds):
-        shown, end = b'', time.monotonic() + seconds
-        while time.monotonic() < end:
-            if select.select([terminal.child], [], [], 0.01)[0]:
-                shown += os.read(terminal.child.child_fd, 4096)
-            select.select([], [], [], 1 / 1024)
-        return shown
-    show(1)
-    terminal.send('\x03')
-    tail, begun = b'', time.monotonic()
-    while b'CAUGHT' not in tail:
-        tail = tail[-5:] + show(0.01)
-        assert time.monotonic() - begun < SLACK, 'the flood went on'
-    terminal.send('\x1c')
-    assert terminal.exit_status() == 0

@@ -13,10 +13,10 @@ from told import Told, resident
 BAD_SIZES = ['', '80', '80x', 'x24', '80x24x3', '80*24', '-1x24', '80x-1', '80.5x24', ' 80x24', '80x24 ', '0x0', '0x24',
              '80x0', '65536x24', '80x65536', '99999999999999999999x24', '0x50x24', '８０x24', 'widexhigh']
 BAD_AMOUNTS = ['', '-1', 'K', '64KB', '64k8', '6 4', ' 64', '1e3', '0x10', '99999999999999999999', '99999999999999999G',
-               '64KK', '１', 'some', '6.5M']
+               '64KK', '12Q', '１', 'some', '6.5M']
 LONG = '/' + 'a' * 200       # sun_path has room for 108 bytes
 BAD_ADDRESSES = [LONG, '', '.hidden', 'a b', 'n' * 65, '65536', '99999999999', '-1', '+80', '80 ', ' 80', ':80', 'localhost:', 'localhost:65536', 'localhost:-1', 'localhost:+1', 'localhost:ssh',
-                 'localhost: 80', '[::1]', '[::1]:', '[::1]80', '[::1:80', '::1]:80', '::1:80', '[]:80', '[localhost]x:80', '１２３']
+                 'localhost: 80', 'localhost:80x', '[::1]', '[::1]:', '[::1]80', '[::1:80', '::1]:80', '::1:80', '[]:80', '[localhost]x:80', '１２３']
 
 
 def refused(pty, argv, status, program):

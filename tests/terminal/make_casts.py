@@ -22,13 +22,9 @@ from record_tools import event, header, output
 
 QUIET, LONGEST = 0.25, 5.0
 ANSWERS = (
-    (rb'\x1b\[0?c', b'\x1b[?62;22c'),
-    (rb'\x1b\[>0?c', b'\x1b[>41;370;0c'),
-    (rb'\x1b\[6n', b'\x1b[1;1R'),
-    (rb'\x1b\[5n', b'\x1b[0n'),
-    (rb'\x1b\](1[01]);\?(?:\x07|\x1b\\)', b'\x1b]%s;rgb:1212/3434/5656\x1b\\'),
-    (rb'\x1b\[\?(\d+)\$p', b'\x1b[?%s;2$y'),
-)
+    (rb'\x1b\[0?c', b'\x1b[?62;22c'), (rb'\x1b\[>0?c', b'\x1b[>41;370;0c'), (rb'\x1b\[6n', b'\x1b[1;1R'),
+    (rb'\x1b\[5n', b'\x1b[0n'), (rb'\x1b\](1[01]);\?(?:\x07|\x1b\\)', b'\x1b]%s;rgb:1212/3434/5656\x1b\\'),
+    (rb'\x1b\[\?(\d+)\$p', b'\x1b[?%s;2$y'))
 
 
 def record(folder, name):

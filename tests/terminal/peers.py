@@ -1,15 +1,6 @@
 #!/usr/bin/env python3
-"""What a late client sees, measured for this program and its peers: prints the Markdown table of the README.
-
-peers.py --notice: what an attach makes the program notice, and what is there after vim's `:q!`.
-peers.py [PROGRAM...]: each program starts after 1 MB of output and is driven to each of its states
-(lib/sessions.py) by a client on a terminal of 80x24 that was there from the start, and then another comes on a
-terminal of its own: once with the same size, and once, in a session where one of 100x30 was there from the start too,
-with that size. One second later (the tests ask the shim for 300 ms, on any machine; the peers get the time they want)
-its screen is compared with that of the client of its size that was always there. A number is the share of equal cells
-(character and attributes) in percent, the mean over all states; `*` where in some state the cursor or a mode (mouse,
-paste, keys, alternate screen) is not right. It takes a quarter of an hour.
-"""
+"""What an attach makes the program notice, and what is there after vim's `:q!`, of this program and its peers: prints a
+Markdown table, for the README. peers.py --notice"""
 import fcntl
 import os
 import pty
@@ -25,10 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 from harness import ATTACH, SHIM
-from screens import Model, equal_percent
-from sessions import PROGRAMS
-
-FLOOD = 160_000           # lines of `seq`: 1 MB before the program starts, more than any history of lines keeps
+from screens import Model
 
 
 class Terminal:
@@ -155,56 +143,6 @@ class Screen(Peer):
         self.run('screen', '-S', self.session, '-X', 'quit')
 
 
-def what_works(terminal):
-    """What the user notices besides the picture: the cursor, and what keys, mouse and paste send."""
-    state = terminal.model.screen.state()
-    modes = {1, 6, 7, 25, 9, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 2004} & set(state['private'])
-    return state['cursor'], modes, state['alternate'], state['keypad']
-
-
-def measure(kind, name, other):
-    """(mean percent, whether cursor and modes were right everywhere) of one program under one peer."""
-    folder = tempfile.mkdtemp(prefix='late-peers-')
-    with open(os.path.join(folder, 'text'), 'w', encoding='ascii') as f:
-        f.writelines(f'line {i} of a text file, with some words\n' for i in range(1, 1001))
-    env = {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8',
-           'SHELL': '/bin/sh', 'LESSHISTFILE': '-', 'USER': os.environ.get('USER', 'root')}
-    argv, states = PROGRAMS[name]
-    peer, terminals, shares, right = kind(folder, env), [], [], True
-    try:
-        start = f'stty -echo; read go; stty echo; cd {folder}; export "PS1=$ "; seq {FLOOD}; exec "$0" "$@"'
-        peer.start(['sh', '-c', start, *argv])
-        time.sleep(0.3)
-        if other:
-            terminals = [Terminal(peer.attach(), peer.env, (30, 100))]
-            read(terminals, 2, 0.3)
-        always, size = (terminals[0], (30, 100)) if other else (None, (24, 80))
-        terminals.insert(0, Terminal(peer.attach(), peer.env, (24, 80)))
-        always = always or terminals[0]
-        read(terminals, 2, 0.3)
-        os.write(terminals[0].fd, b'\r')
-        for state, keys, awaited in states:
-            if keys:
-                os.write(terminals[0].fd, keys)
-            if not read(terminals, 10, 0.2, lambda: any(awaited in t.model.screen.text() for t in terminals)):
-                print(f'{kind.name}, {name}, {state}: {awaited!r} did not come', file=sys.stderr)
-                continue
-            late = Terminal(peer.attach(), peer.env, size)
-            read([*terminals, late], 1.0)
-            shares.append(equal_percent(always.model, late.model))
-            right = right and what_works(always) == what_works(late)
-            late.end()
-            read(terminals, 2, 0.2)
-            os.kill(terminals[0].pid, signal.SIGWINCH)          # so that dtach is told this size again
-            read(terminals, 2, 0.2)
-    finally:
-        for terminal in terminals:
-            terminal.end()
-        peer.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-    return (sum(shares) / len(shares) if shares else 0.0), right and len(shares) == len(states)
-
-
 def environment(folder):
     return {'PATH': os.environ['PATH'], 'HOME': folder, 'TERM': 'xterm-256color', 'LC_ALL': 'C.UTF-8'}
 
@@ -268,31 +206,13 @@ def after_quit(kind):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def tell_notice(peers):
-    """The second table: what an attach makes the program notice, and the shell's screen after vim."""
+def main():
     print('| | 3 attaches at the same size | one at 100x30 | after `:q!` |\n| --- | --- | --- | --- |')
-    for kind in peers:
+    for kind in (Ours, Dtach, Tmux, Screen):
         same, other = notice(kind)
         rows, cursor = after_quit(kind)
         noticed = ', '.join(same) or 'nothing', ', '.join(other) or 'nothing'
         print(f'| {kind.name} | {noticed[0]} | {noticed[1]} | {rows[:6]}, cursor in row {cursor} |', flush=True)
-
-
-def main():
-    peers = [Ours, Dtach, Tmux, Screen]
-    if sys.argv[1:] == ['--notice']:
-        tell_notice(peers)
-        return
-    wanted = sys.argv[1:] or list(PROGRAMS)
-    print('| program | ' + ' | '.join(f'{p.name} | other size' for p in peers) + ' |')
-    print('| --- |' + ' --- | --- |' * len(peers))
-    for name in wanted:
-        cells = []
-        for kind in peers:
-            for other in (False, True):
-                share, right = measure(kind, name, other)
-                cells.append('%.1f' % share + ('' if right else ' \\*'))
-        print(f'| {name} | ' + ' | '.join(cells) + ' |', flush=True)
 
 
 main()

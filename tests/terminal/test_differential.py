@@ -70,8 +70,7 @@ def test_painted_tmux_pane_is_the_one_that_was_there(tmux, name):
 @pytest.mark.parametrize('data', [
     '\x1b[1;1H\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466\x1b[1;20H|',
     'aws \u2601\ufe0f $ ', '1\ufe0f\u20e3 \U0001f44d\U0001f3fd \U0001f3f3\ufe0f\u200d\U0001f308 $ ls',
-    '\x1b[44m\u2601\ufe0f    |\x1b[m      |\r\n\U0001f9d1\u200d\U0001f4bb $ ',
-])
+    '\x1b[44m\u2601\ufe0f    |\x1b[m      |\r\n\U0001f9d1\u200d\U0001f4bb $ '])
 def test_emoji_are_painted_where_the_tmux_pane_had_them(tmux, tmp_path, data):
     """It gives VS16, joiners and skin tones other widths than the model does: text is text, and a frame's bar stands once, in its column."""
     recorded = write_cast(tmp_path / 'emoji.cast', [data.encode()], (3, 40), random.Random(1))
@@ -93,35 +92,13 @@ def test_painted_xterm_is_the_one_that_was_there_after_random_output(xterm, tmp_
 
 
 FAULTS = {
-    'pen': b'\x1b[1m',
-    'colour': b'\x1b[38;5;9m',
-    'saved cursor': b'\x1b7',
-    'region': b'\x1b7\x1b[3;9r\x1b8',
-    'origin': b'\x1b7\x1b[?6h\x1b8',
-    'wrap': b'\x1b[?7l',
-    'insert': b'\x1b[4h',
-    'tab stop': b'\x1b7\x1b[3C\x1bH\x1b8',
-    'set': b'\x1b)0',
-    'shift': b'\x0e',
-    'paste': b'\x1b[?2004h',
-    'mouse': b'\x1b[?1002h',
-    'mouse form': b'\x1b[?1006h',
-    'keypad': b'\x1b=',
-    'keys': b'\x1b[?1h',
-    'cursor hidden': b'\x1b[?25l',
-    'cursor shape': b'\x1b[6 q',
-    'reverse': b'\x1b[?5h',
-    'screen': b'\x1b[?47h',
-    'behind': b'\x1b[?1049hx\x1b[?1049l',
-    'row': b'\n',
-    'column': b'\x1b[D',
-    'newline': b'\x1b[20h',
-    'character': b'\x1b[sX\x1b[u',
-    'erased': b'\x1b[41m\x1b[1K\x1b[m',
-    'title': b'\x1b]2;other\x07',
-    'focus': b'\x1b[?1004h',
-    'unfinished': b'\x1b[1',
-}
+    'pen': b'\x1b[1m', 'colour': b'\x1b[38;5;9m', 'saved cursor': b'\x1b7', 'region': b'\x1b7\x1b[3;9r\x1b8',
+    'origin': b'\x1b7\x1b[?6h\x1b8', 'wrap': b'\x1b[?7l', 'insert': b'\x1b[4h', 'tab stop': b'\x1b7\x1b[3C\x1bH\x1b8',
+    'set': b'\x1b)0', 'shift': b'\x0e', 'paste': b'\x1b[?2004h', 'mouse': b'\x1b[?1002h', 'mouse form': b'\x1b[?1006h',
+    'keypad': b'\x1b=', 'keys': b'\x1b[?1h', 'cursor hidden': b'\x1b[?25l', 'cursor shape': b'\x1b[6 q',
+    'reverse': b'\x1b[?5h', 'screen': b'\x1b[?47h', 'behind': b'\x1b[?1049hx\x1b[?1049l', 'row': b'\n',
+    'column': b'\x1b[D', 'newline': b'\x1b[20h', 'character': b'\x1b[sX\x1b[u', 'erased': b'\x1b[41m\x1b[1K\x1b[m',
+    'title': b'\x1b]2;other\x07', 'focus': b'\x1b[?1004h', 'unfinished': b'\x1b[1'}
 
 
 @pytest.mark.parametrize('fault', FAULTS)

@@ -103,8 +103,7 @@ def test_screen_is_the_same_however_much_history_and_whatever_is_recorded(pty, x
     """A picture drawn long ago, behind an alternate screen with another, after more than a ring of output."""
     session = Printer(pty, '-H', history, *recording)
     session.print(
-        b'\x1b[2J\x1b[5;5H\x1b[44mdrawn long ago\x1b[m\x1b[9;9H\x1b[?1049h\x1b[?1002;1006h\x1b[3;20r\x1b[20;1H'
-    )
+        b'\x1b[2J\x1b[5;5H\x1b[44mdrawn long ago\x1b[m\x1b[9;9H\x1b[?1049h\x1b[?1002;1006h\x1b[3;20r\x1b[20;1H')
     for _ in range(3):
         session.print(b'\x1b[20;1H' + LINES * 2)
     late = session.come()
@@ -115,8 +114,7 @@ def test_screen_is_the_same_however_much_history_and_whatever_is_recorded(pty, x
 
 
 @pytest.mark.parametrize(
-    'first', [hello(24, 80), WATCHES, b'', b'typed'], ids=['window', 'attach -r', 'nc', 'nc that types']
-)
+    'first', [hello(24, 80), WATCHES, b'', b'typed'], ids=['window', 'attach -r', 'nc', 'nc that types'])
 def test_every_kind_of_terminal_is_painted(pty, xterm, first):
     """A client with a window, one that only watches at a terminal, a raw one, once it has said nothing for 200 ms."""
     session = Printer(pty, '-H', '1K')
@@ -172,9 +170,7 @@ def test_sequence_that_was_half_printed_goes_on(pty, xterm):
             session.listener.print(whole[:cut])
             wait_until(
                 lambda want=want: read_quiet([session.always], time.monotonic() + 1, 0.01)
-                and len(session.always.got) == want,
-                what='the first part',
-            )
+                and len(session.always.got) == want, what='the first part')
             late = session.come()
             read_quiet([late], time.monotonic() + 1, 0.1)
             session.listener.print(whole[cut:])
@@ -220,13 +216,11 @@ QUESTIONS = [
     b'\x1b]22;?__current__\x1b\\', b'\x1b]99;i=1:p=?;\x1b\\', b'\x1b[>q', b'\x1b[?u',
     b'\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\', b'\x1b[?4m', b'\x1b[x', b'\x1b[14t', b'\x1b[18t', b'\x1b[21t',
     b'\x1b[1$w', b'\x1b[1;1;1;1;24;80*y', b'\x1b[?1;1;0S', b'\x1b[#R', b'\x1b[# R', b'\x1b[1;1;1;1#|', b'\x1b[>0;1s',
-    b'\x1b]1337;ReportCellSize\x07', b'\x05', b'\xc2\x9bc', b'\x1b[?1001s',
-]
+    b'\x1b]1337;ReportCellSize\x07', b'\x05', b'\xc2\x9bc', b'\x1b[?1001s']
 QUESTION_BYTES = re.compile(
     rb'\x1b\[(?:[>=?]?[0-9;]*[cn]|>[0-9]*q|\?u|[0-9?]*\$p|[0-9;]*\*y|[0-9;]*#[|R]|'
     rb'1[1-9]t|2[01]t|\?[0-9]*m|[0-9]*x|[0-9]\$w|\?[0-9;]*S)'
-    rb'|\x1bP[$+]q|\x1bZ|\x05|\x1b\][0-9;]*\?|\x1b\](?:60|99|21|22)\b|\x1b_G'
-)
+    rb'|\x1bP[$+]q|\x1bZ|\x05|\x1b\][0-9;]*\?|\x1b\](?:60|99|21|22)\b|\x1b_G')
 
 
 @pytest.mark.parametrize('history', ['64K', 'all'])
@@ -252,7 +246,7 @@ def test_without_record_a_late_client_gets_the_rings_bytes(pty):
     os.mkdir(pty.path('bin'))
     shim = shutil.copy(SHIM, pty.path('bin'))
     script = 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo old line $i; done; while read x; do echo "<$x>"; done'
-    run = pty.run(shim, '-r', 'x.cast', '-s', '80x24', pty.path('sock'), 'sh', '-c', script)
+    run = pty.run(shim, '-H', '1K', '-r', 'x.cast', '-s', '80x24', pty.path('sock'), 'sh', '-c', script)
     assert run.stderr.startswith('shim: record: none beside shim') and run.stderr.count('\n') == 1
     session = Shim(run, pty.folder)
     pty.keep(session, session.stop)

@@ -17,8 +17,7 @@ from late import LEFTOVERS, Session
 FULL_SCREEN = [name for name in PROGRAMS if not name.startswith(('vttest', 'progress', 'bash', 'fish', 'zsh'))]
 SUITE = (
     *('vim', 'less', 'htop', 'mc', 'dialog', 'tmux', 'screen', 'nvim', 'tig', 'kak', 'w3m', 'fzf'),
-    *('never-redraws', 'alternates', 'regions'),
-)
+    *('never-redraws', 'alternates', 'regions'))
 # Where a window grows on the main screen, xterm and the model have lines that come back from the scrollback otherwise.
 OTHERWISE = ('fzf',)
 

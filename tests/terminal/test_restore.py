@@ -7,9 +7,10 @@ import time
 import pytest
 from pyte import charsets
 
+from common import program
 from harness import ATTACH, alive, children, wait_until
 from screens import Model
-from sessions import PROGRAMS, Session, helper, wait_for
+from sessions import PROGRAMS, Session, wait_for
 from panes import Pane
 
 WAYS = ['detach', 'exit', 'lost', 'SIGTERM', 'SIGHUP', 'SIGINT']
@@ -36,7 +37,7 @@ def leave(way, shim, attach_pid, type_key):
 def test_terminal_is_as_it_was_after(pty, way, where):
     """pyte and termios: modes, colours, character sets, and what stty -g says are as before; what the user saw is
     there again (alternate screen) or still there (main screen); the message stands on a line of its own."""
-    shim = pty.shim(pty.path('sock'), *helper('painter.py', where))
+    shim = pty.shim(pty.path('sock'), *program('painter.py', where))
     script = ('printf "before 1\\nbefore 2\\n"; stty -g > one; echo $$ > pid; "$0" "$1"; s=$?; '
               'stty -g > two; printf "[status %d]" $s; read x')
     terminal = pty.terminal('sh', '-c', script, ATTACH, './sock')
@@ -82,7 +83,7 @@ def test_tmux_pane_is_as_it_was_after(pty, way):
     pane.command('echo', 'before')
     pane.wait_rows(lambda rows: rows.count('before') == 1, 'the echo')
     before = pane.flags()
-    shim = pty.shim(pty.path('sock'), *helper('painter.py', 'screen'))
+    shim = pty.shim(pty.path('sock'), *program('painter.py', 'screen'))
     pane.command(ATTACH, shim.address)
     pane.wait('READY')
     painted = pane.flags()
@@ -101,12 +102,12 @@ def test_tmux_pane_is_as_it_was_after(pty, way):
     assert '\x1b[' not in pane.coloured().replace('\x1b[39m', '').replace('\x1b[0m', ''), 'colours are left'
 
 
-@pytest.mark.parametrize('name', ['vim.tiny', 'htop', 'mc', 'nano', 'less', 'dialog', 'top', 'bash'])
+@pytest.mark.parametrize('name', PROGRAMS)
 def test_program_is_detached_from_and_come_back_to_in_a_tmux_pane(pty, name):
     """The whole way with the real client and a real terminal: come, leave, be back where one was, come again; the
     pane shows each time what a client that was always there sees."""
     session = Session(pty, name, PROGRAMS[name][0])
-    for _, keys, awaited in PROGRAMS[name][1][:2]:
+    for keys, awaited in PROGRAMS[name][1]:
         session.drive(keys, awaited)
     pane = Pane(pty)
     pane.command('echo', 'before')
@@ -134,7 +135,7 @@ def pane_shows(pane, session):
     screen = session.always.model.screen
 
     def same():
-        wait_for(session.reference, lambda: True, 'quiet')
+        wait_for([session.always], lambda: True, 'quiet')
         y, x = screen.state()['cursor']
         return plain(pane.rows()) == plain(screen.text().split('\n')) and \
             pane.cursor() in ((y, min(x, 79)), (y, x)) and pane.flags()['alternate_on'] == str(int(screen.alternate))
@@ -151,7 +152,7 @@ def test_terminal_with_mouse_of_its_own_keeps_what_was_on_before(pty):
     """A pane in which the user's shell has bracketed paste on (bash has, at its prompt) works as before: pasted text
     arrives as text, not as commands."""
     pane = Pane(pty)
-    shim = pty.shim(pty.path('sock'), *helper('painter.py', 'screen'))
+    shim = pty.shim(pty.path('sock'), *program('painter.py', 'screen'))
     pane.command(ATTACH, '-q', shim.address)
     pane.wait('READY')
     pane.key('C-\\')

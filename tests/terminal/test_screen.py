@@ -105,21 +105,11 @@ def test_screen_with_colours_leaves_no_colour_behind(vterm, tmp_path):
 
 
 EDITS = (
-    b'\rover',
-    b'\b\bx',
-    b'\x1b[K',
-    b'\x1b[3D',
-    b'\x1b[4C',
-    b'\x1b[2P',
-    b'\x1b[3@',
-    b'\x1b[4hins\x1b[4l',
-    b'\x1b[1Kz',
-    b'\x1b[31mred\x1b[m ',
-)
+    b'\rover', b'\b\bx', b'\x1b[K', b'\x1b[3D', b'\x1b[4C', b'\x1b[2P', b'\x1b[3@', b'\x1b[4hins\x1b[4l', b'\x1b[1Kz',
+    b'\x1b[31mred\x1b[m ')
 TEXTS = tuple(
     s.encode()
-    for s in ('word ', 'two words ', '\u4e2d\u6587 ', 'a\u0308o\u0302 ', '\u0e17\u0e35\u0e48', '\U0001f600', '.' * 70)
-)
+    for s in ('word ', 'two words ', '\u4e2d\u6587 ', 'a\u0308o\u0302 ', '\u0e17\u0e35\u0e48', '\U0001f600', '.' * 70))
 
 
 def lines(chance):
@@ -158,7 +148,5 @@ def test_txt_is_what_a_tmux_pane_has_in_its_history(tmux, tmp_path):
                 f'{seed}: '
                 + next(
                     (f'line {n}: {a!r} should be {b!r}' for n, (a, b) in enumerate(zip(got, want)) if a != b),
-                    f'{len(got)} lines, should be {len(want)}',
-                )
-            )
+                    f'{len(got)} lines, should be {len(want)}'))
     assert not wrong, '\n'.join(wrong)
