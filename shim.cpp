@@ -2212,7 +2212,7 @@ private:
 };
 
 // ----------------------------------------------------------------------------------------------------------------
-// 10. The narrator (--explain)
+// 10. The narrator
 //
 // Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event,
 // indented by who acts. The session's texts stand where the thing happens; here are those about the line

@@ -77,8 +77,8 @@ class Crowd:
             else:
                 visitor = wanting[sock]
                 visitor.take(now)
-                assert not visitor.ended or visitor.kind in OTHERS or visitor.kind in PIPES and self.lossy, \
-                    f'{visitor.kind}: closed'
+                assert not visitor.ended or visitor.kind in OTHERS or visitor.kind in PIPES and self.lossy \
+                    or visitor.data.endswith(goodbye(3)), f'{visitor.kind}: closed'
         for late in self.here:
             if late.kind == 'late' and now > late.hello_due:
                 late.client.send(HELLO)

@@ -139,7 +139,7 @@ def test_alone_makes_the_other_windows_leave(pty):
     told.meet_clients(*windows, *others)
     before = descriptors(told.shim.pid)
     full = pty.client(told.shim.address, HELLO)
-    told.meet_clients(full)
+    full.read_until(b'<met 1>')
     drains = [Drain(client, MIB) for client in (*windows, *others)]
     told.flood(MIB)                             # more than a socket holds
     for drain in drains:
