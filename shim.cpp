@@ -3154,6 +3154,7 @@ private:
             tell_arrival(socket.get(), admitted);
             if (!admitted) continue;
             clients_.emplace_back(++last_id_, std::move(socket), &listener == &view_listener_, ring_.head(), now_);
+            read_client(clients_.back());  // its hello, when that is there: nothing is decided about it before
         }
     }
 

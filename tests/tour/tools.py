@@ -20,7 +20,8 @@ import tty  # noqa: F401
 _TIMEOUT = 20          # seconds; generous: only reached when something is wrong
 _SEQUENCE = re.compile(rb'''\x1b(?: \[ [0-?]* [ -/]* (?:[@-~]|$)                   # CSI, a control sequence
                                 | \] [^\x07\x1b]* (?:\x07|\x1b\\|$)              # OSC, a string
-                                | [ -/]* (?:[0-Z\\^-~]|$) )                      # any other
+                                | [ -/]* (?:[0-Z\\^-~]|$)                        # any other
+                                | \x03 )                                        # xterm's way out of Tektronix mode
                             | [\x00-\x08\x0e-\x1a]''', re.X)                     # a control that shows nothing
 _started, _children, _clients = [], [], []
 
