@@ -150,7 +150,8 @@ def test_alone_makes_the_other_windows_leave(pty):
     until_calm(lambda: descriptors(told.shim.pid) <= before - 2 + 1, 'the close of all three, and a helper')
     assert time.monotonic() - began < 1 + SOON
     told.meet_clients(*others)
-    told.meet_clients(newcomer := pty.client(told.shim.address, HELLO), *others)
+    (newcomer := pty.client(told.shim.address, HELLO)).read_until(b'<met 2>')
+    told.meet_clients(*others)
     assert told.typed_before(newcomer) == b''
 
 
