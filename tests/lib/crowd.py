@@ -27,6 +27,7 @@ class Visitor:
     def __init__(self, pty, shim, kind, stays):
         self.client = pty.client(shim.view if kind == 'viewer' else shim.address, KINDS[kind])
         self.sock, self.kind, self.stays, self.ended = self.client.sock, kind, stays, False
+        self.hurries = False     # at the end a slow one takes what it has missed, however much
         self.data, self.due, self.hello_due = bytearray(), 0.0, time.monotonic() + 0.4
         if kind in ('half', 'push'):
             self.client.half_close()
@@ -42,7 +43,7 @@ class Visitor:
         self.ended = not got
         self.data += got
         if self.kind.startswith('slow'):
-            self.due = now + 0.05
+            self.due = now + 0.05 * (not self.hurries)
         if self.kind in TERMINALS:
             del self.data[:max(self.data.rfind(RESET), self.data.rfind(AGAIN), 0)]
 
@@ -134,6 +135,8 @@ class Crowd:
         """Everybody who is here sees the end, and the same."""
         self.until(lambda: not self.waiting, lambda: 'the flood does not end')
         self.chunk(3 * MIB // 2)
+        for visitor in self.here:
+            visitor.hurries = True
         for last in (b'\x1b(B\r\n<end>', b'\r\nlive'):
             self.start('print', last)
             self.until(lambda last=last: not [v for v in self.here if v.kind not in OTHERS and not v.ended
