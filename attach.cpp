@@ -1313,7 +1313,7 @@ enum class End { none, detached, evicted, ended, lost, no_output, signal };
 class Relay {
 public:
     /// The hello is queued, nothing has been sent.
-    Relay(const Options &options, UserTerminal &terminal, Connection there)
+    Relay(const Options &options, UserTerminal &terminal, Connection &&there)
         : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
           has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
           input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),

@@ -1109,20 +1109,15 @@ private:
         question_ = question;
         is_asked_ = true;
         waited_ = {};
-        const ssize_t n = ::send(own_.get(), &question, sizeof question, MSG_DONTWAIT | kNoSignal);
+        const ssize_t n = ::send(own_.get(), &question, sizeof question, MSG_DONTWAIT);
         if (n != static_cast<ssize_t>(sizeof question)) stop();
     }
 
     [[nodiscard]] bool is_answer(const PastMessage &head) const {
         const bool fits = head.kind == question_.kind || head.kind == PastKind::cannot;
-        return head.protocol == kPastProtocol && fits && head.length <= kMostAnswer;
+        const std::uint64_t most = head.kind == PastKind::bytes ? kMostBytes : kMostAnswer;
+        return head.protocol == kPastProtocol && fits && head.length <= most;
     }
-
-#if defined(MSG_NOSIGNAL)
-    static constexpr int kNoSignal = MSG_NOSIGNAL;
-#else
-    static constexpr int kNoSignal = 0;  // SIGPIPE is ignored: block_signals()
-#endif
 
     std::string program_;
     std::uint64_t history_ = 0;
@@ -3001,10 +2996,12 @@ private:
             return false;
         case Purpose::end:
             client.discard_input();
-            if (viewer) drop(client);
-            if (viewer) return false;
-            client.acknowledge();
-            end(SIGTERM);
+            if (viewer) {
+                drop(client);
+            } else {
+                client.acknowledge();
+                end(SIGTERM);
+            }
             return false;
         case Purpose::alone:
             client.discard_input();
