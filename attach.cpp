@@ -1696,7 +1696,7 @@ std::optional<Ended> find_ended(const std::string &session) {
     ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
     const std::string tail = read_all(file.get());
     const std::string last = tail.substr(std::min(tail.rfind("\n["), tail.size()));
-    const auto status = parse_number(between(last, "\"x\", \"", "\""));
+    const auto status = parse_number(between(last, R"("x", ")", "\""));
     Ended ended{.time = now.st_mtime};
     if (status) ended.status = static_cast<int>(*status & 0xFF);
     return ended;

@@ -3637,7 +3637,7 @@ public:
 
     /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them,
     /// what it has not taken yet is taken back.
-    bool part(std::string_view bytes) const {
+    [[nodiscard]] bool part(std::string_view bytes) const {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
             const bool stuck = ::poll(&room, 1, kPartingMillis) == 0;
@@ -4437,7 +4437,7 @@ struct FileType {
     void (*end)(Conversion &);
 };
 
-void do_nothing(Conversion &) {}
+void do_nothing(Conversion & /*conversion*/) {}
 
 template <int version> void begin_cast(Conversion &c) {
     const Header &header = c.recording.header();

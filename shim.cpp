@@ -2579,6 +2579,7 @@ public:
             handle_timers(slept);
             for (Listener *listener : {&listener_, &view_listener_})
                 if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
+            // NOLINTNEXTLINE(modernize-loop-convert): an *end* of a waiting session lets clients in, and they grow
             for (std::size_t i = 0; i < clients_.size(); ++i)
                 if (clients_[i].is_open() && FD_ISSET(clients_[i].fd(), &readable)) read_client(clients_[i]);
             write_input();
@@ -2696,8 +2697,8 @@ private:
             if (client.is(Output::undecided)) look_at(std::max(client.known_at(), now_));
             if (const auto when = client.settles_at()) look_at(*when);
             if (client.is(Output::leaving) || is_over()) look_at(now_ + kFarewellTick);
-            else if (client.is_typing() && !is_heard(client)) look_at(now_ + kPaceGrace);
-            else if (waits && (paces(client) || client.is(Output::asked))) look_at(now_ + kPaceGrace);
+            const bool holds_up = waits && (paces(client) || client.is(Output::asked));
+            if (holds_up || (client.is_typing() && !is_heard(client))) look_at(now_ + kPaceGrace);
             if (client.is(Output::asked) && !past_.is_running()) look_at(past_.next_start(now_));
         }
     }
