@@ -4671,13 +4671,14 @@ constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer
 
 /// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte order.
 ///
-///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read` makes
-///          the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is passed over.
-///          Answer: `to`, the offset behind the last line read.
-///   paint  answer: the bytes that bring a terminal to the model's state, behind `from` bytes of scrolled-off lines.
-///          `to` is 1 for a terminal that has had bytes before, else 0.
-///   bytes  answer: the recording's output from its byte `from` on, up to byte `to`, kMostBytes at most. None: the place
-///          is still looked for, ask again.
+///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read`
+///          makes the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is
+///          passed over. Answer: `to`, the offset behind the last line read; `from`, how many bytes of output the
+///          model has been fed since it was made.
+///   paint  answer: the bytes that bring a terminal to the model's state, behind `from` bytes of lines that have
+///          scrolled off. `to` is 1 for a terminal that has had bytes before, else 0.
+///   bytes  answer: the recording's output from its byte `from` on, up to byte `to`, kMostBytes at most. None: the
+///          place is still looked for, ask again.
 struct PastMessage {
     PastKind kind{};
     std::uint32_t protocol = kPastProtocol;
@@ -4763,13 +4764,17 @@ private:
             std::string_view rest_of_line;  // nothing, when a line begins there
             window.seek(static_cast<off_t>(place.offset) - 1);
             const Taken taken = take_line(window, end, rest_of_line);
-            if (taken == Taken::none) message.to = message.from;
+            if (taken == Taken::none) message.to = std::exchange(message.from, 0);
             if (taken != Taken::line) return taken == Taken::none;
             place.offset = static_cast<std::uint64_t>(window.tell());
         }
-        if (!model_) model_.emplace(message.columns, message.rows, history_);
+        if (!model_) {
+            model_.emplace(message.columns, message.rows, history_);
+            fed_ = 0;
+        }
         const Taken last = feed_model(window, end, place);
         message.to = place.offset;
+        message.from = fed_;
         if (last == Taken::failed) model_.reset();  // it has some of the lines, and nobody knows which
         return last != Taken::failed;
     }
@@ -4785,7 +4790,9 @@ private:
         for (; taken == Taken::line; taken = step(window, end, place, event)) {
             if (noted) note(place);
             resize(*model_, event);
-            if (event.output) model_->feed(event.bytes);
+            if (!event.output) continue;
+            model_->feed(event.bytes);
+            fed_ += event.bytes.size();
         }
         between_ = place.covered;
         return taken;
@@ -4841,6 +4848,7 @@ private:
     FileWindow recording_, tail_;
     EventParser parser_;
     std::optional<Model> model_;
+    std::uint64_t fed_ = 0;             // bytes of output, since the model was made
     bool between_ = false;              // the model has a `b`, and its `o` is the next line
     std::vector<Place> notes_{Place()};  // one for each MiB of output
     Place noted_;                       // up to there

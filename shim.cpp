@@ -705,13 +705,14 @@ constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer
 
 /// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte order.
 ///
-///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read` makes
-///          the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is passed over.
-///          Answer: `to`, the offset behind the last line read.
-///   paint  answer: the bytes that bring a terminal to the model's state, behind `from` bytes of scrolled-off lines.
-///          `to` is 1 for a terminal that has had bytes before, else 0.
-///   bytes  answer: the recording's output from its byte `from` on, up to byte `to`, kMostBytes at most. None: the place
-///          is still looked for, ask again.
+///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read`
+///          makes the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is
+///          passed over. Answer: `to`, the offset behind the last line read; `from`, how many bytes of output the
+///          model has been fed since it was made.
+///   paint  answer: the bytes that bring a terminal to the model's state, behind `from` bytes of lines that have
+///          scrolled off. `to` is 1 for a terminal that has had bytes before, else 0.
+///   bytes  answer: the recording's output from its byte `from` on, up to byte `to`, kMostBytes at most. None: the
+///          place is still looked for, ask again.
 struct PastMessage {
     PastKind kind{};
     std::uint32_t protocol = kPastProtocol;
@@ -1053,8 +1054,7 @@ public:
     /// The helper `pid` has ended by itself, and has been reaped.
     void ended(pid_t pid);
 
-    /// The place of the stream up to which the model has read; none while its position is not known, inside of a
-    /// turn.
+    /// The place of the stream up to which the model has read; none while its position in the output is not known.
     [[nodiscard]] std::optional<Place> model() const { return model_; }
     /// Bytes of the stream that the model has not read.
     [[nodiscard]] std::uint64_t behind(const Recorder &recorder) const {
@@ -1128,6 +1128,7 @@ private:
     std::optional<Clock::time_point> started_;   // the last helper
     winsize size_{};                             // of the window where the model begins
     std::uint64_t read_to_ = 0;                  // the offset of the stream up to which the model has read
+    std::optional<std::uint64_t> before_model_;  // bytes of output before those that the model was fed
     std::optional<Place> model_;
     Place asked_end_;                            // the end of the stream when `read` was asked
     FileRange asked_range_;
@@ -1143,6 +1144,8 @@ bool Past::start(const Recorder &recorder, const winsize &first_size, const wins
     const std::uint64_t first = recorder.start_of_stream().value_or(0), end = recorder.end_of_stream().offset;
     read_to_ = end - first <= 2 * kMostBehind ? first : end - kMostBehind;
     size_ = read_to_ == 0 ? first_size : size;
+    before_model_.reset();
+    if (read_to_ == 0) before_model_ = 0;
     model_.reset();
     std::string history = std::to_string(history_);
     std::array<char *, 5> argv = {};
@@ -1207,7 +1210,8 @@ std::optional<PastAnswer> Past::receive() {
     if (received_.size() < sizeof head) return std::nullopt;
     std::memcpy(&head, received_.data(), sizeof head);
     const bool too_much = received_.size() > sizeof head + head.length;
-    const bool in_range = head.to > asked_range_.offset && head.to <= asked_range_.end;
+    const bool in_range = head.to > asked_range_.offset && head.to <= asked_range_.end &&
+                          head.from <= asked_end_.position;
     const bool reads_on = head.kind != PastKind::read || in_range;
     if (!is_asked_ || !is_answer(head) || too_much || !reads_on) {
         stop();
@@ -1221,8 +1225,9 @@ std::optional<PastAnswer> Past::receive() {
     if (head.length > 0) given_.emplace_back(answer.bytes);
     if (head.kind == PastKind::read) {
         read_to_ += head.to - asked_range_.offset;
+        if (read_to_ == asked_end_.offset) before_model_ = asked_end_.position - head.from;
         model_.reset();
-        if (read_to_ == asked_end_.offset) model_ = asked_end_;
+        if (before_model_) model_ = Place{.offset = read_to_, .position = *before_model_ + head.from};
     }
     return answer;
 }
@@ -2903,8 +2908,8 @@ private:
         trim_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
-        const bool can_paint = terminal != nullptr && model && model->offset >= terminal->asked_at() &&
-                               model->position >= ring_.tail();
+        // In a flood the model's place may have left the ring already: better painted, and asked for anew, than never.
+        const bool can_paint = terminal != nullptr && model && model->offset >= terminal->asked_at();
         const bool behind = past_.behind(recorder_) > 0;
         if (can_paint) {
             if (has_room) past_.ask_paint(terminal->had_bytes() ? 0 : options_.history, terminal->had_bytes());

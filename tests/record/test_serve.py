@@ -36,10 +36,15 @@ class Helper:
         theirs.close()
 
     def ask(self, kind, begin=0, end=0, client=7, file=RECORDING, size=(80, 24)):
-        """Gives the answer's kind, its `to`, and its bytes; the rest is as in the question."""
+        """Gives the answer's kind, its `to`, and its bytes; the rest is as in the question, but the bytes that the model
+        has been fed, which a read tells."""
         self.sock.sendall(MESSAGE.pack(kind, 1, client, begin, end, file, *size, 0))
         answer = MESSAGE.unpack(self.receive(MESSAGE.size))
-        asked = answer[1:4] + answer[5:8] == (1, client, begin, file, *size)
+        asked = answer[1:3] + answer[5:8] == (1, client, file, *size)
+        if answer[0] == READ:
+            self.fed = answer[3]
+        else:
+            asked = asked and answer[3] == begin
         assert asked and answer[0] in (kind, CANNOT) and (kind == READ or answer[4] == end), answer
         return answer[0], answer[4], self.receive(answer[8])
 
@@ -101,6 +106,7 @@ def test_a_paint_after_reads_in_steps_is_the_paint_of_the_whole(pty, path):
     for cut in [*sorted(dice.randrange(end) for _ in range(50)), end]:
         at = helper.read(at, cut, **size_of(path))
     assert at == end and helper.paint() == good('paint', path)
+    assert helper.fed == len(good('cat', path))
     assert helper.end() == (0, b'')
 
 
