@@ -4774,8 +4774,8 @@ private:
         }
         const Taken last = feed_model(window, end, place);
         message.to = place.offset;
-        message.from = fed_;
-        if (last == Taken::failed) model_.reset();  // it has some of the lines, and nobody knows which
+        if (last != Taken::failed) message.from = fed_;
+        else model_.reset();  // it has some of the lines, and nobody knows which
         return last != Taken::failed;
     }
 
