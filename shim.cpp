@@ -987,7 +987,8 @@ private:
 // another process.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that the model may be behind the stream
+constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that are read before a client comes late
+constexpr std::uint64_t kReadAhead = 8 << 20;        // and once a helper runs, so many: the next one waits less
 constexpr std::uint64_t kTailKept = 4 << 20;         // bytes of a tail that need not be cut
 constexpr std::uint64_t kTailRest = 1 << 20;         // and that are worth copying when the rest is cut
 constexpr std::uint64_t kTailMost = 64 << 20;        // at this size the program waits for the model
@@ -2900,7 +2901,7 @@ private:
                 pipe = &client;  // the one behind the last pipe that was asked for; the first, when that was the last
             }
         }
-        const bool reads_on = past_.is_running() && (past_.behind(recorder_) >= kMostBehind ||
+        const bool reads_on = past_.is_running() && (past_.behind(recorder_) >= kReadAhead ||
                                                      recorder_.tail_bytes() >= kMostBehind);
         const bool starts = recorder_.end_of_stream().offset >= kMostBehind && recorder_.start_of_stream();
         if (terminal == nullptr && pipe == nullptr && !reads_on && (past_.is_running() || !starts)) return;

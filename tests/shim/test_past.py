@@ -8,13 +8,14 @@ import shutil
 import signal
 import stat
 import struct
+import subprocess
 import time
 
 import pytest
 
 from common import NO_WINDOW
 from crowd import crowd
-from harness import RECORD, SHIM, TIMEOUT, alive, goodbye, hello, wait_until
+from harness import ATTACH, RECORD, SHIM, TIMEOUT, alive, goodbye, hello, wait_until
 from screens import Model, differences
 from told import (MIB, PROGRAMS, RING, SLACK, Drain, Told, descriptors, faulty, helpers, needs_root, open_folder,
                   pattern, resident, same, small_disk, until_calm)
@@ -108,19 +109,16 @@ def test_late_client_in_a_flood_is_painted_soon_and_goes_on_live(pty, option):
     """300 MB after the start nothing but the last 32 MiB at most is left to be read; the program waits for that."""
     with open(pty.path('text'), 'wb') as f:
         f.write(LINES)
-    shim = pty.shim(option, pty.path('sock'), 'sh', '-c', 'stty raw; for i in `seq 28`; do cat text; done; echo FAR; '
+    shim = pty.shim(option, pty.path('sock'), 'sh', '-c', 'stty raw; for i in `seq 28`; do cat text; done; >far; '
                     'while :; do cat text; done')
-    fast = pty.client(shim.address, NO_WINDOW, timeout=TIMEOUT * 6)
-    tail = b''
-    while b'FAR' not in tail:
-        tail = tail[-3:] + fast.sock.recv(MIB)
-    drain = Drain(fast, ENDLESS)
+    fast = pty.background(ATTACH, '-q', shim.address, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    wait_until(lambda: os.path.exists(pty.path('far')), TIMEOUT * 6, 'the first 300 MB')
     for first in (HELLO, b''):
         began = time.monotonic()
         late = pty.client(shim.address, first)
         late.read_bytes(200_000)                # a paint with its history, and live bytes
         assert time.monotonic() - began < 2.5 * SLACK
-    assert not drain.ended
+    assert fast.poll() is None
 
 
 def test_hello_that_comes_late_is_answered_by_a_paint_for_its_size(pty):
