@@ -12,7 +12,8 @@ import pytest
 from attaching import (ALONE, END, LEAVE, TAKEN, TELL, finish, kept_terminal, piped, restored, start_piped,
                        told)
 from common import processes_with, program, wait_taken
-from harness import ATTACH, SHIM, TIMEOUT, children, goodbye, hello, wait_until
+from harness import (ATTACH, SHIM, TIMEOUT, children, goodbye, hello, needs_handlers, needs_peer_user,
+                     wait_until)
 from told import DAEMON, as_user, needs_root, open_folder
 
 ESCAPE = b'\x1c'
@@ -72,6 +73,7 @@ def test_list_prints_no_control_sequences(pty, folder):
     assert folder and 'sh -c ' in line and not re.search('[\x00-\x1f\x7f-\x9f\u202e]', line)
 
 
+@needs_peer_user
 def test_list_asks_all_at_once_and_waits_for_none(pty, folder):
     """Ten that stand still: listed as that, with the pid that the kernel tells, after 0.3 s in all."""
     shims = [pty.shim('-n', f's{number}', 'sleep', '1000') for number in range(10)]
@@ -144,6 +146,7 @@ def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling)
     shim.wait_gone()
 
 
+@needs_handlers
 def test_kill_tells_the_programs_own_status(pty, folder):
     """A program may end as it likes."""
     shim = pty.shim('-n', 'work', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.02; done')
@@ -176,6 +179,7 @@ def test_kill_at_a_port(pty):
     shim.wait_gone()
 
 
+@needs_peer_user
 @pytest.mark.parametrize('answer', [b'', b'HTTP/1.0 400 Bad Request', TAKEN[:3], goodbye(0)], ids=repr)
 def test_kill_harms_no_server_that_is_no_shim(pty, server, answer):
     """It gets the twelve bytes, and no signal; attach tells whose it is."""
@@ -194,6 +198,7 @@ def test_kill_of_a_session_that_is_killed_meanwhile(pty, server):
     assert finish(process) == (254, b'', '[./fake.sock: connection lost]\n')
 
 
+@needs_peer_user
 def test_kill_of_a_session_that_stands_still(pty, folder):
     """It is not waited for for ever: after 2 s its pid is told."""
     shim = pty.shim('-n', 'work', 'sleep', '1000')
