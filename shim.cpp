@@ -2909,6 +2909,7 @@ private:
             if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) client.go_live(start_in_ring(ring_.head()), now_);
             else if (is_over() || !can_give_bytes(client.cursor())) drop(client);
+            client.send(ring_, now_);  // in this turn: nothing else may happen for long
         }
         if (recorder_.tail_bytes() > kTailMost) recorder_.cut_tail(recorder_.end_of_stream().offset);
     }
