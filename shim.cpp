@@ -2882,7 +2882,7 @@ private:
         trim_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
-        // In a flood the model's place may have left the ring already: better painted, and asked for anew, than never.
+        // In a flood the model's place may have left the ring already: then the terminal is painted once more.
         const bool can_paint = terminal != nullptr && model && model->offset >= terminal->asked_at();
         const bool behind = past_.behind(recorder_) > 0;
         if (can_paint) {
@@ -2893,6 +2893,7 @@ private:
             last_pipe_ = pipe->id();
             past_.ask_bytes(pipe->id(), recorder_.to_file(pipe->cursor()), recorder_.to_file(ring_.head()));
         }
+        if (!past_.is_running()) lose_helper();  // it has died before it could be asked
     }
 
     /// False when no helper can be had now: then terminals get the ring's bytes, and pipes wait for the next one.
