@@ -1423,18 +1423,21 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 7. A client
 //
-// A client owns its socket, and is two machines: what it is sent, and what it says. The session asks both, and
-// decides.
+// A client owns its socket, and is two machines: what it is sent (Output), and what it says (Input). The session
+// asks both, and decides. What a client is sent:
 //
-//                 its hello has come,                the helper has            all of it
-//                 or 200 ms went by                  answered                  is sent
-//     undecided ──────────────────────────► asked ──────────────────► past ───────────────► live ──┐
-//         │                                   ▲ ▲                                            ▲  │  │
-//         │ it needs nothing of the past      │ └──── it has fallen out of the ring ─────────┼──┘  │
-//         └───────────────────────────────────┼──────────────────────────────────────────────┘     │
-//                                             └── a pipe: the piece is sent, and there is more     │
-//                                                                                                  │
-//     any ── last words: goodbye, its dismissal, what it asked for ──► leaving ──► gone  ◄─────────┘
+//                 its hello has come,          the helper has           all of it
+//                 or 200 ms went by            answered                 is sent
+//     undecided ────────────────────► asked ─────────────────► past ───────────────► live
+//        │  │                          ▲                                              ▲ │
+//        │  │                          └──────── it has fallen out of the ring ───────┼─┘
+//        │  └─── it needs nothing of the past ────────────────────────────────────────┘
+//        └─────► silent: it came to push, to end the session, to ask something
+//
+//     any of these ───► leaving: goodbye, or its answer ───► gone        (its receiving side is closed: deaf)
+//
+// A pipe's past comes in pieces: behind each it is live, falls out of the ring if there is more, and is asked for
+// anew.
 //
 // A send(2) may take a part: then the cursor, or what is left of the past, stands in the middle, and select(2)
 // tells when there is room for more. All sends are here: send_past(), send_live(), send_last_words().
@@ -2552,12 +2555,12 @@ public:
                 FD_ZERO(&readable);
                 FD_ZERO(&writable);
             }
-            const Clock::duration slept = Clock::now() - std::exchange(now_, Clock::now());
+            const Clock::duration turn = Clock::now() - std::exchange(now_, Clock::now());
 
             // Dispatch: signals, what is due, new clients, clients -> program, program -> recording and ring. In
             // this order: a client that has connected before the program printed gets that as live bytes.
             handle_signals();
-            handle_timers(slept);
+            handle_timers(turn);
             for (Listener *listener : {&listener_, &view_listener_})
                 if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
             // NOLINTNEXTLINE(modernize-loop-convert): an *end* of a waiting session lets clients in, and they grow
@@ -2627,8 +2630,8 @@ private:
         if (phase_ == Phase::running) narrator_.look(pty_);
     }
 
-    /// Does what is due by the clock. `slept`: how long the last turn took.
-    void handle_timers(Clock::duration slept) {
+    /// Does what is due by the clock. `turn`: how long the last turn took, its wait included.
+    void handle_timers(Clock::duration turn) {
         const auto take = [this](Timers::When &when) {
             return Timers::due(when, now_) && std::exchange(when, std::nullopt);
         };
@@ -2639,7 +2642,7 @@ private:
         if (take(timers_.over)) drop_all();
         take(timers_.look);
         if (Timers::due(start_time(), now_)) start_program();
-        if (past_.is_stuck_after(slept)) {
+        if (past_.is_stuck_after(turn)) {
             narrator_.tell(Actor::shim, "ends the helper, which does not answer", "kill(2)");
             past_.stop();
             lose_helper();
@@ -2750,13 +2753,14 @@ private:
     }
 
     /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard
-    /// output is waited for without a limit, as in a pipeline, when nothing could bring it up later.
+    /// output has one, too; when nothing could bring it up later, the program waits for it as in a pipeline.
     [[nodiscard]] bool paces(const Client &client) const {
-        const bool may = client.is_open() && (client.is_typing() || client.is_a(Purpose::copy));
-        const bool follows = client.is(Output::live) || client.is(Output::past);
-        if (!may || !follows) return false;
-        const bool waits = client.is_blocked() || client.cursor() < ring_.tail();
-        return !waits || client.makes_progress(now_) || (client.is_a(Purpose::copy) && !can_bring_up(client));
+        const bool is_copy = client.is_a(Purpose::copy);
+        if (!client.is(Output::live) && !client.is(Output::past)) return false;
+        if (!client.is_typing() && !is_copy) return false;
+        if (is_copy && !can_bring_up(client)) return true;
+        const bool is_owed = client.is_blocked() || client.cursor() < ring_.tail();
+        return !is_owed || client.makes_progress(now_);
     }
 
     /// The position that paces the program: that of the fastest client, as the others can be brought up; but no
@@ -2805,18 +2809,18 @@ private:
         if (is_over() && done) say_goodbye(client);
     }
 
-    /// A client's first state, as soon as its hello tells what it shows the output on (section 7 of the contract):
-    /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. A
-    /// client that came before the first byte needs nothing.
+    /// A client's first state, as soon as its hello tells what it shows the output on: a terminal is painted; a pipe
+    /// or a file, for which every byte counts, gets the last bytes as they were. A client that came before the first
+    /// byte needs nothing.
     void decide(Client &client) {
-        const bool knows_all = client.cursor() == 0 && !client.had_bytes();
-        const bool needs_nothing = knows_all || options_.history == 0;
-        if (needs_nothing) return client.go_live(client.cursor(), now_);
+        const std::uint64_t at = client.cursor();
+        const bool knows_all = at == 0 && !client.had_bytes();
+        if (knows_all || options_.history == 0) return client.go_live(at, now_);
         if (now_ < client.known_at()) return;
         if (client.has_terminal()) return ask_for_paint(client);
-        const std::uint64_t first = client.cursor() - std::min(options_.history, client.cursor());
-        if (client.had_bytes() || first >= ring_.tail() || !can_give_bytes(first))
-            return client.go_live(client.had_bytes() ? client.cursor() : start_in_ring(client.cursor()), now_);
+        if (client.had_bytes()) return client.go_live(at, now_);
+        const std::uint64_t first = at - std::min(options_.history, at);
+        if (first >= ring_.tail() || !can_give_bytes(first)) return client.go_live(start_in_ring(at), now_);
         client.begin_at_line(first);
         client.ask(0, now_);
     }
@@ -2882,7 +2886,7 @@ private:
         trim_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
-        // In a flood the model's place may have left the ring already: better painted, and asked for anew, than never.
+        // In a flood the model's place may have left the ring already: then the terminal is painted once more.
         const bool can_paint = terminal != nullptr && model && model->offset >= terminal->asked_at();
         const bool behind = past_.behind(recorder_) > 0;
         if (can_paint) {
@@ -2893,6 +2897,7 @@ private:
             last_pipe_ = pipe->id();
             past_.ask_bytes(pipe->id(), recorder_.to_file(pipe->cursor()), recorder_.to_file(ring_.head()));
         }
+        if (!past_.is_running()) lose_helper();  // it has died before it could be asked
     }
 
     /// False when no helper can be had now: then terminals get the ring's bytes, and pipes wait for the next one.
@@ -2909,6 +2914,7 @@ private:
             if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) client.go_live(start_in_ring(ring_.head()), now_);
             else if (is_over() || !can_give_bytes(client.cursor())) drop(client);
+            client.send(ring_, now_);  // in this turn: nothing else may happen for long
         }
         if (recorder_.tail_bytes() > kTailMost) recorder_.cut_tail(recorder_.end_of_stream().offset);
     }
@@ -3211,14 +3217,14 @@ private:
 
     void tell_start() {
         if (!narrator_.is_on()) return;
+        const auto program = [this](const std::string &what, const char *page) {
+            narrator_.tell(Actor::program, what, page);
+        };
         narrator_.tell(Actor::shim, "forks; the child is process " + std::to_string(pty_.pid()), "fork(2)");
-        narrator_.tell(Actor::program, "setsid: a session and process group of its own, without a controlling terminal",
-                       "setsid(2)");
-        narrator_.tell(Actor::program, "TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach "
-                                       "it", "ioctl_tty(2)");
-        narrator_.tell(Actor::program, "dup2: the slave is its standard input, output and error", "dup2(2)");
-        narrator_.tell(Actor::program, std::string("execvp ") + options_.program[0] + ": isatty(3) says yes to it",
-                       "exec(3)");
+        program("setsid: a session and process group of its own, without a controlling terminal", "setsid(2)");
+        program("TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach it", "ioctl_tty(2)");
+        program("dup2: the slave is its standard input, output and error", "dup2(2)");
+        program(std::string("execvp ") + options_.program[0] + ": isatty(3) says yes to it", "exec(3)");
     }
 
     /// The program has the caller's folder; the daemon, which lives for long, keeps no file system busy
@@ -3286,9 +3292,9 @@ private:
     void end(int number) {
         const bool again = timers_.over.has_value();
         const seconds grace = again ? seconds(0) : options_.grace;
-        if (is_over() && again) return drop_all();
         timers_.over = now_ + grace + kOverGrace;
         if (phase_ == Phase::waiting) return program_ended({.signal = number});
+        if (is_over() && again) drop_all();
         if (is_over()) return;
         narrator_.tell(Actor::shim, again ? "waits no longer: SIGKILL" : "asks for the end: SIGTERM or SIGHUP", "kill(2)");
         if (!again) pty_.ask_to_end();
