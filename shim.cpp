@@ -79,21 +79,21 @@
 // here is asked for by the macros that headers define, not by a system's name where that can be:
 //
 //   openpty(3)      its header has three names
-//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
+//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes a byte, not a character
 //   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
-//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
-//   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
-//                   come in at a port. Names and paths are safe there. A client at a port that half closes and then
-//                   goes away is noticed when there is something to send to it
-//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at a
-//                   time, and is owed more than its socket holds when the session ends, may be given up too early; and
-//                   one that does not close its end is waited for for 5 s
+//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, only the mode of the socket's file keeps others out
+//   sock_diag(7)    Linux. Else the kernel does not tell whose the other end of a TCP connection is: any user of this
+//                   machine can come in at a port, though not at a name or a path. A client at a port that half
+//                   closes and then goes away is noticed when there is something to send to it
+//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at
+//                   a time, and is owed more than its socket holds when the session ends, may be given up too early;
+//                   and the shim waits 5 s for a client that does not close its end
 //   EAGAIN          Linux gives it for connect(2) to a Unix-domain socket whose queue is full. BSD and macOS give
-//                   ECONNREFUSED, as for a socket that nobody listens at: there a shim that has been stopped for so long
-//                   that its queue filled up loses its socket to the next one of its name (SIGUSR2 makes it anew)
-//   close_range(2)  Linux, FreeBSD. Else a loop: a descriptor that stands above 65,535 stays open
-//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
-//                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
+//                   ECONNREFUSED, as for a socket without a listener: there a shim that is stopped until its queue is
+//                   full loses its socket to the next shim of its name (SIGUSR2 makes it anew)
+//   close_range(2)  Linux, FreeBSD. Else a loop: a descriptor above 65,535 stays open
+//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program
+//                   that is to end gets both SIGTERM and SIGHUP, though it may handle just one of them
 #if __has_include(<pty.h>)
 #include <pty.h>  // openpty: Linux
 #elif __has_include(<libutil.h>)
@@ -254,10 +254,12 @@ std::string count_of(std::uint64_t n, const char *what) {
 // /dev/tty again. So the end of a session is the program's exit (SIGCHLD); what the master still holds is read
 // after it, to EIO, which is the end of the output and no more. (We want the bytes alone, so not TIOCPKT's packet
 // mode, in which each read begins with a byte that tells of flow control and flushes.)
+//
+// The section grew from the part of its name in tests/tour/small3.cpp, a shim in 300 lines.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// In a child: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits our
-/// ignored SIGPIPE would not end by `| head`.
+/// For a child of ours: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits
+/// our ignored SIGPIPE would not end by `| head`.
 void reset_signals() {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
@@ -275,7 +277,7 @@ struct Ending {
     [[nodiscard]] int status() const { return signal != 0 ? 128 + signal : code; }
 };
 
-/// Of what wait(2) gives.
+/// The ending that wait(2) tells.
 Ending ending_of(int wait_status) {
     if (WIFSIGNALED(wait_status)) return {.signal = WTERMSIG(wait_status)};
     return {.code = WEXITSTATUS(wait_status)};
@@ -284,10 +286,10 @@ Ending ending_of(int wait_status) {
 /// 126 or 127 for an errno of exec, as shells and env(1) have it.
 int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
 
-/// The child's side of fork(2), up to the exec. (The shim has one thread, so that its child may call what it
-/// likes: only children of processes with several are restricted to async-signal-safe functions, POSIX says of
-/// fork.) An exec that fails says why through `report` (an errno; the pipe closes by itself when the exec
-/// succeeds), or on the terminal when there is no pipe.
+/// The child's side of fork(2), up to the exec. (It may call any function, as the shim has one thread: POSIX
+/// restricts only the children of processes with several threads to async-signal-safe ones.) When the exec fails,
+/// its errno goes through the pipe `report`, which an exec closes, or its reason to the terminal when there is no
+/// pipe.
 ///
 /// setsid(2) comes first, as TIOCSCTTY takes the leader of a session that has no controlling terminal yet, and no
 /// other process (ioctl_tty(2)); and setsid(2) itself refuses the leader of a process group, which a child of
@@ -305,7 +307,7 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
     ::_exit(exec_status(error));
 }
 
-/// Whether the process has a handler for the signal: proc(5), SigCgt. Where the system does not tell, no.
+/// Whether the process has a handler for the signal: proc(5), SigCgt. False where the system does not tell.
 bool catches(pid_t pid, int number) {
     const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
     const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
@@ -336,7 +338,9 @@ bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b
 bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
 
 /// `80x24`: columns, then rows.
-std::string to_text(const winsize &size) { return std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row); }
+std::string to_text(const winsize &size) {
+    return std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row);
+}
 
 class Pty {
 public:
@@ -351,7 +355,7 @@ public:
         master_.reset(close_on_exec(master));
         slave_.reset(close_on_exec(slave));
         set_nonblocking(master);
-#if defined(IUTF8)  // the kernel's settings, but that Backspace on an edited line takes a whole character: termios(3)
+#if defined(IUTF8)  // the kernel's settings, but Backspace on an edited line takes a whole character: termios(3)
         termios own{};
         if (!settings && ::tcgetattr(slave, &own) == 0) {
             own.c_iflag |= IUTF8;
@@ -371,12 +375,10 @@ public:
         if (wait_for_exec && ::pipe(report.data()) != 0) return kExitFailed;
         const Fd reading(close_on_exec(report[0]));
         Fd writing(close_on_exec(report[1]));
-        pid_ = ::fork();
-        if (pid_ == 0) become_program(slave_.get(), writing.get(), argv);
-        if (pid_ < 0) {
-            pid_ = 0;
-            return kExitFailed;
-        }
+        const pid_t pid = ::fork();
+        if (pid == 0) become_program(slave_.get(), writing.get(), argv);
+        if (pid < 0) return kExitFailed;
+        pid_ = pid;
         writing.reset();
         int error = 0;
         if (!wait_for_exec || ::read(reading.get(), &error, sizeof error) <= 0) return 0;
@@ -519,7 +521,8 @@ inline Sequence utf8_sequence(std::string_view bytes) {
 std::size_t cut_tail(std::string_view bytes) {
     for (std::size_t back = 1; back <= std::min(kMostCut, bytes.size()); ++back) {
         const std::string_view last = bytes.substr(bytes.size() - back);
-        if (static_cast<unsigned char>(last[0]) >= 0xC0 && utf8_sequence(last).kind == Sequence::Kind::cut) return back;
+        const bool is_lead = static_cast<unsigned char>(last[0]) >= 0xC0;
+        if (is_lead && utf8_sequence(last).kind == Sequence::Kind::cut) return back;
     }
     return 0;
 }
@@ -557,8 +560,9 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 3. JSON
 //
-// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): what is not UTF-8 becomes U+FFFD. In a
-// flood this is most of what the shim does, so plain text goes through it eight bytes at a time.
+// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): bytes that are not UTF-8 become U+FFFD. In
+// a flood the encoder is most of what the shim does, so plain text goes through it eight bytes at a time. It grew
+// from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
@@ -642,14 +646,16 @@ char *encode_base64(std::string_view in, char *out) {
 // asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with
 // one write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a
 // client saw is in the file. A power loss may take the last half minute, as the kernel writes pages out when they
-// are so old: fsync(2) for each turn would cost more than all else. When a write falls short (disk full, file size
-// limit), the rest of its lines is kept and finished when writing works again. What is printed meanwhile is lost; a
-// marker tells how many bytes.
+// are so old: fsync(2) for each turn would cost more than all else. A write may fall short (disk full, file size
+// limit): then append() keeps the rest of its lines, and finishes them when writing works again. What the program
+// prints meanwhile is lost; a marker tells how many bytes.
 //
 // The helper of the next section reads the lines of a session as one stream, whose offsets only grow. The stream
 // is the file; from the first commit on that the file does not hold as a whole (-n, at its limit, a full disk) it
-// is the tail: an unlinked file with lines of the same kind, whose beginning is cut away when it has been read. So
+// is the tail: an unlinked file with lines of the same kind, which is cut to nothing when it has been read. So
 // an offset of the stream names one byte for ever, and only place_of() turns it into one of a file.
+//
+// The section grew from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
@@ -713,18 +719,15 @@ class Recorder {
 public:
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
-    Recorder() = default;
-    Recorder(const Recorder &) = delete;
-    Recorder &operator=(const Recorder &) = delete;
     ~Recorder() {
         if (file_ && !kept_) ::unlink(path_.c_str());
     }
 
-    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
+    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that the shim lives.
     /// `limit` is in bytes of file. False with errno when that fails.
     ///
-    /// The lock is one of fcntl(2), for which F_GETLK tells who has it, and which a fork does not inherit: one of
-    /// flock(2) belongs to the open file, and the helper would hold it, too. The price: it goes as soon as this
+    /// The lock is one of fcntl(2): F_GETLK tells the process that holds it, and a child does not inherit it. (One
+    /// of flock(2) belongs to the open file, so the helper would hold it, too.) The price: it goes as soon as this
     /// process closes any descriptor of the file, so the file is opened here and nowhere else.
     bool open(const std::string &path, const std::string &header, std::uint64_t limit) {
         file_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));
@@ -785,7 +788,7 @@ public:
             if (!whole && !std::exchange(in_tail_, true)) tail_base_ = tail_begins_ = end_.offset;
             if (in_tail_ && tail_) write_to_tail(lines);
         }
-        end_ = {.offset = end_.offset + lines.size(), .position = position_};  // output that nothing records counts too
+        end_ = {.offset = end_.offset + lines.size(), .position = position_};  // with output that nothing records
         used_ = 0;
     }
 
@@ -810,19 +813,10 @@ public:
     /// How many bytes of file the tail takes.
     [[nodiscard]] std::uint64_t tail_bytes() const { return in_tail_ && tail_ ? end_.offset - tail_base_ : 0; }
 
-    /// Cuts away what stands in the tail before `offset`, the beginning of a line: the rest moves to the front.
-    void cut_tail(std::uint64_t offset) {
-        std::array<char, 64 << 10> bytes;
-        std::uint64_t done = 0;
-        for (std::uint64_t from = offset - tail_base_, rest = end_.offset - offset; done < rest;) {
-            const std::size_t most = std::min<std::uint64_t>(bytes.size(), rest - done);
-            const ssize_t n = ::pread(tail_.get(), bytes.data(), most, static_cast<off_t>(from + done));
-            if (n <= 0 || ::pwrite(tail_.get(), bytes.data(), std::size_t(n), static_cast<off_t>(done)) != n)
-                return tail_.reset();
-            done += static_cast<std::uint64_t>(n);
-        }
-        if (::ftruncate(tail_.get(), static_cast<off_t>(done)) != 0) return tail_.reset();
-        tail_base_ = offset;
+    /// Cuts the tail to nothing: the model has read all of it.
+    void clear_tail() {
+        if (::ftruncate(tail_.get(), 0) != 0) tail_.reset();
+        tail_base_ = end_.offset;
     }
 
     /// Whether every byte of output from position `from` on is in the file, so that the helper can give it.
@@ -855,13 +849,15 @@ private:
         if (std::abs(ahead - ahead_) <= 1000000) return;
         ahead_ = ahead;
         std::array<char, 64> text{};
-        std::snprintf(text.data(), text.size(), "%lld.%06lld", (time_ + ahead) / 1000000, (time_ + ahead) % 1000000);
+        const long long now = time_ + ahead;
+        std::snprintf(text.data(), text.size(), "%lld.%06lld", now / 1000000, now % 1000000);
         add('t', text.data());
     }
 
     /// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
     char *open_event(char code, std::size_t room) {
-        if (lines_.size() < used_ + room + 64) lines_.resize(used_ + room + 64);  // 64: what stands around the text
+        const std::size_t most = used_ + room + 64;  // 64: what stands around the text
+        if (lines_.size() < most) lines_.resize(most);
         if (used_ == 0) first_time_ = time_;
         char *at = lines_.data() + used_;
         return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
@@ -887,7 +883,8 @@ private:
         return begin.data() + json_string(text) + "]\n";
     }
 
-    /// Writes what the file still has to get and then `lines`; keeps what it does not take. False when that is some.
+    /// Writes what the file is still owed and then `lines`, and keeps what the file does not take. Gives whether it
+    /// has taken all.
     bool append(std::string_view lines) {
         if (!rest_.empty()) lines = rest_.append(lines);
         const std::size_t written = write_some(file_.get(), lines);
@@ -896,8 +893,8 @@ private:
         return rest_.empty();
     }
 
-    /// Writes lines, which hold `output` bytes of output, to the file. They are lost when the file has not taken all
-    /// that came before, or when they would take it over its limit. Gives whether the file has all of them.
+    /// Writes lines, which hold `output` bytes of output, to the file. They are lost when the file has not taken
+    /// all that came before, or when they would take it over its limit. Gives whether the file has all of them.
     bool write_to_file(std::string_view lines, std::uint64_t output) {
         if (full_) return false;
         if (!rest_.empty() && !append("")) {
@@ -965,7 +962,6 @@ private:
 constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that are read before a client comes late
 constexpr std::uint64_t kReadAhead = 8 << 20;        // and once a helper runs, so many: the next one waits less
 constexpr std::uint64_t kTailKept = 4 << 20;         // bytes of a tail that need not be cut
-constexpr std::uint64_t kTailRest = 1 << 20;         // and that are worth copying when the rest is cut
 constexpr std::uint64_t kTailMost = 64 << 20;        // at this size the program waits for the model
 constexpr std::uint64_t kMostPast = 64 << 20;        // bytes of answers that clients still have to get
 constexpr seconds kHelperPause{60};                  // between two starts of a helper
@@ -1191,11 +1187,11 @@ private:
 // Bytes for the program, but for messages in a connection that begins with one, the hello. They come in pieces of
 // any size. FF is no byte of UTF-8, so that typed text never looks like a message:
 //
-//   FF FF 's' 's'  rows, columns, x pixels, y pixels     16 bits each: the window, at first and whenever it changes.
-//                  Rows and columns 0: a client without a window. The x pixels say what it has come for (Purpose), and
-//                  all that follows is for the program
-//   FF FF 'a' 'a'  length (16 bits), bytes               an answer: what the client's terminal sent by itself
-//   FF FF 'n' 'n'  length (16 bits), bytes               noise: the same of focus and mouse, which no program asked for
+//   FF FF 's' 's'  rows, columns, x pixels, y pixels   16 bits each: the window, at first and whenever it changes.
+//                  Rows and columns 0: a client without a window. The x pixels say what it has come for (Purpose),
+//                  and all that follows is for the program
+//   FF FF 'a' 'a'  length (16 bits), bytes             an answer: what the client's terminal sent by itself
+//   FF FF 'n' 'n'  length (16 bits), bytes             noise: focus and mouse reports, which no program asked for
 //
 // The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to
 // a loopback port, and every line of an HTTP request would be a line typed into a shell.
@@ -1214,7 +1210,8 @@ enum class Opening { plain, hello, incomplete, undecided, foreign };
 /// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods
 /// with an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
 Opening classify_http(std::string_view bytes) {
-    for (const char *request : {"GET /", "POST /", "HEAD /", "PUT /", "DELETE /", "OPTIONS /", "TRACE /", "PATCH /"})
+    constexpr std::array kRequests = {"GET /", "POST /", "HEAD /", "PUT /", "DELETE /", "OPTIONS /", "PATCH /"};
+    for (const char *request : kRequests)
         if (bytes.starts_with(request)) return Opening::foreign;
     const auto is_token = [](char c) { return c > ' ' && c < 0x7F; };
     std::size_t at = 0;
@@ -1236,9 +1233,10 @@ struct BinaryOpening {
     std::string_view least, most;
 };
 constexpr std::array kBinaryOpenings = {
-    BinaryOpening{"\x16\3\0\0\0\1"sv, "\x16\3\4\xFF\xFF\1"sv},                  // TLS: RFC 8446, 5.1, a client's hello
-    BinaryOpening{"\0\0\0\0\x21\x12\xA4\x42"sv, "\1\xFF\xFF\xFF\x21\x12\xA4\x42"sv},  // STUN: RFC 8489, 5
-    BinaryOpening{"\0\0\0\0\0\0\x21\x12\xA4\x42"sv, "\1\xFF\1\xFF\xFF\xFF\x21\x12\xA4\x42"sv},  // and RFC 4571
+    // TLS, a client's hello (RFC 8446, section 5.1); STUN (RFC 8489, section 5), and behind a length (RFC 4571)
+    BinaryOpening{"\x16\3\0\0\0\1"sv, "\x16\3\4\xFF\xFF\1"sv},
+    BinaryOpening{"\0\0\0\0\x21\x12\xA4\x42"sv, "\1\xFF\xFF\xFF\x21\x12\xA4\x42"sv},
+    BinaryOpening{"\0\0\0\0\0\0\x21\x12\xA4\x42"sv, "\1\xFF\1\xFF\xFF\xFF\x21\x12\xA4\x42"sv},
 };
 
 Opening classify_binary(std::string_view bytes, const BinaryOpening &opening) {
@@ -1734,6 +1732,8 @@ private:
 // A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
 // accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask
 // at bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
+//
+// The section grew from the part of its name in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 // >>> session names: the same in shim.cpp and attach.cpp
@@ -1862,7 +1862,8 @@ bool is_loopback(const SocketAddress &address) {
 
 /// The address as a user would write it: `127.0.0.1:43210`, `[::1]:43210`, or the path.
 std::string to_text(const SocketAddress &address) {
-    if (address.storage.ss_family == AF_UNIX) return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+    if (address.storage.ss_family == AF_UNIX)
+        return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
     std::array<char, NI_MAXHOST> host{};
     std::array<char, NI_MAXSERV> port{};
     ::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
@@ -1901,15 +1902,14 @@ std::string clear_stale(const sockaddr_un &address, const std::string &text) {
     const auto *where = reinterpret_cast<const sockaddr *>(&address);
     const bool answers = ::connect(probe.get(), where, sizeof address) == 0 || errno == EAGAIN;
     if (answers) return "a session runs there: attach " + text;
-    if (errno != ECONNREFUSED) return std::string("a socket stands there, and may be in use: ") + std::strerror(errno);
-    return ::unlink(address.sun_path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
+    const bool is_stale = errno == ECONNREFUSED;
+    if (is_stale && ::unlink(address.sun_path) == 0) return "";
+    return std::string(is_stale ? "a stale socket stands there: " : "a socket stands there, and may be in use: ") +
+           std::strerror(errno);
 }
 
 class Listener {
 public:
-    Listener() = default;
-    Listener(const Listener &) = delete;
-    Listener &operator=(const Listener &) = delete;
     ~Listener() { close(); }
 
     /// Listens at ADDRESS, which its user calls `text` and which has been resolved. Gives 0, or with a message the
@@ -1952,11 +1952,10 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] bool is_tcp() const { return is_open() && path_.empty(); }
-    [[nodiscard]] const std::string &name() const { return name_; }  // the address, as it came to be
-    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }  // good from any folder
-    [[nodiscard]] std::string label() const {                        // what stands for it in a file's name
-        return name_.substr(name_.find_last_of("/:") + 1);
-    }
+    /// The address, as it came to be; as it is good from any folder; and what stands for it in a file's name.
+    [[nodiscard]] const std::string &name() const { return name_; }
+    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }
+    [[nodiscard]] std::string label() const { return name_.substr(name_.find_last_of("/:") + 1); }
 
 private:
     /// Gives why not, or "".
@@ -2095,8 +2094,8 @@ Peer unix_peer([[maybe_unused]] int fd) {
     ucred peer{};
     socklen_t length = sizeof peer;
     const bool known = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0;
-    return {answer(known && is_ours(peer.uid)),
-            "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid), "SO_PEERCRED, unix(7)"};
+    const std::string text = "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
+    return {answer(known && is_ours(peer.uid)), text, "SO_PEERCRED, unix(7)"};
 #elif defined(PORTABLE)
     return {answer(true), "it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
 #else
@@ -2130,7 +2129,8 @@ public:
         Peer peer{Peer::Answer::refused, "the owner of the socket at the other end", "sock_diag(7)"};
         const bool is_gone = owner.is_found() ? owner.inode == 0 : owner.is_absent() && !allow_remote_;
         if (is_gone) peer.answer = Peer::Answer::gone;
-        else if (owner.is_absent() || (owner.is_found() && is_ours(owner.user))) peer.answer = Peer::Answer::admitted;
+        else if (owner.is_absent()) peer.answer = Peer::Answer::admitted;
+        else if (owner.is_found() && is_ours(owner.user)) peer.answer = Peer::Answer::admitted;
         return peer;
     }
 
@@ -2155,27 +2155,27 @@ private:
 // discipline. The narrator changes nothing: when standard error takes no more, lines are left out, and the session
 // does not wait.
 //
-// The kernel does not tell when a program changes its terminal. The narrator looks once a turn and before each write
-// to the master, so that a key is explained by the settings that it meets. It misses a change that is undone between
-// two looks.
+// The kernel does not tell when a program changes its terminal. The narrator looks once a turn and before each
+// write to the master, so that a key is explained by the settings that it meets. It misses a change that is undone
+// between two looks.
 // ----------------------------------------------------------------------------------------------------------------
 
 enum class Actor { shim, kernel, program, client };
 
 /// A flag of struct termios, and what it means to have it or not.
-struct SettingText {
+struct Setting {
     tcflag_t termios::*field;
     tcflag_t flag;
     const char *name, *on, *off;
 };
 
-constexpr std::array kSettingTexts = {
-    SettingText{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
-    SettingText{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
-    SettingText{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
-    SettingText{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
-    SettingText{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
-    SettingText{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
+constexpr std::array kSettings = {
+    Setting{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
+    Setting{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
+    Setting{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
+    Setting{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
+    Setting{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
+    Setting{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
 };
 
 /// A control character that the line discipline itself acts on.
@@ -2205,8 +2205,9 @@ std::string quoted(std::string_view bytes) {
     std::string text;
     for (const char c : bytes.substr(0, 40)) {
         const std::size_t named = kNamed.find(c);
+        const bool is_control = static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
         if (named != std::string_view::npos) text.append({'\\', kNames[named]});
-        else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) text.append({'^', static_cast<char>(c ^ 0x40)});
+        else if (is_control) text.append({'^', static_cast<char>(c ^ 0x40)});
         else text += c;
     }
     return "'" + printable(text) + (bytes.size() > 40 ? "'..." : "'");
@@ -2247,8 +2248,8 @@ public:
     void typed_by(int socket, const Pty &pty, std::string_view bytes) {
         if (!on_ || bytes.empty()) return;
         look(pty);
-        tell(Actor::client, std::to_string(socket) + " types " +
-                                (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
+        const std::string text = is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes);
+        tell(Actor::client, std::to_string(socket) + " types " + text);
     }
 
     /// `bytes` that clients typed are in the master now, and the kernel does with them what the settings said that
@@ -2276,11 +2277,10 @@ public:
         if (!on_ || ::tcgetattr(pty.slave(), &now) != 0) return;
         write_out();
         std::string changes;
-        for (const SettingText &text : kSettingTexts) {
-            const bool is = (now.*text.field & text.flag) != 0, was = (settings_.*text.field & text.flag) != 0;
+        for (const auto &[field, flag, name, on, off] : kSettings) {
+            const bool is = (now.*field & flag) != 0, was = (settings_.*field & flag) != 0;
             if (is == was) continue;
-            changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": ";
-            changes += is ? text.on : text.off;
+            changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + name + ": " + (is ? on : off);
         }
         settings_ = now;
         const tcflag_t mode = now.c_lflag & (ICANON | ECHO | ISIG);
@@ -2293,8 +2293,8 @@ public:
         const pid_t group = ::tcgetpgrp(pty.master()), before = foreground_;
         if (group <= 0 || group == before) return;
         foreground_ = group;
-        tell(Actor::program, "process group " + std::to_string(group) + (before < 0 ? ", its own, is in the foreground"
-                                                                                    : " is in the foreground now") +
+        const char *how = before < 0 ? ", its own, is in the foreground" : " is in the foreground now";
+        tell(Actor::program, "process group " + std::to_string(group) + how +
                                  ": only that may read, and Ctrl-C is for it", "tcsetpgrp(3), credentials(7)");
     }
 
@@ -2321,12 +2321,13 @@ private:
 
     void explain_key(const SpecialKey &key, char byte) {
         std::string text = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
-        if (key.flag == ISIG) {
+        const bool is_signal = key.flag == ISIG;
+        if (is_signal) {
             text += " to process group " + std::to_string(foreground_) +
                     ", the one in the foreground; no byte is passed on";
             if ((settings_.c_lflag & NOFLSH) == 0) text += ", and what is unread is thrown away (no NOFLSH)";
         }
-        tell(Actor::kernel, text, "termios(3), signal(7)");
+        tell(Actor::kernel, text, is_signal ? "termios(3), signal(7)" : "termios(3)");
     }
 
     void explain_plain(std::string_view bytes, bool secret) {
@@ -2831,7 +2832,7 @@ private:
         if (terminal == nullptr && pipe == nullptr && !reads_on && (past_.is_running() || !starts)) return;
         if (!past_.is_running() && !start_helper()) return;
         if (terminal != nullptr && !past_.knows_enough(recorder_)) return lose_helper();
-        trim_tail();
+        if (recorder_.tail_bytes() > kTailKept && past_.behind(recorder_) == 0) recorder_.clear_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
         // In a flood the model's place may have left the ring already: then the terminal is painted once more.
@@ -2864,14 +2865,7 @@ private:
             else if (is_over() || !can_give_bytes(client.cursor())) drop(client);
             client.send(ring_, now_);  // in this turn: nothing else may happen for long
         }
-        if (recorder_.tail_bytes() > kTailMost) recorder_.cut_tail(recorder_.end_of_stream().offset);
-    }
-
-    /// Cuts the tail when the model has read it, but for a rest that is worth copying.
-    void trim_tail() {
-        const std::uint64_t behind = past_.behind(recorder_);
-        if (recorder_.tail_bytes() < kTailKept || behind > kTailRest || behind >= recorder_.tail_bytes()) return;
-        recorder_.cut_tail(recorder_.end_of_stream().offset - behind);
+        if (recorder_.tail_bytes() > kTailMost) recorder_.clear_tail();
     }
 
     /// Takes what the helper has said. A paint is for all that wait for one of its kind.
@@ -3294,6 +3288,8 @@ private:
 
 // ----------------------------------------------------------------------------------------------------------------
 // 12. The command line
+//
+// Options end at ADDRESS (the + for getopt_long(3)), so that PROGRAM keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
@@ -3302,8 +3298,8 @@ constexpr char kUsage[] =
     "ADDRESS: a session's NAME (letters, digits, . _ - @), PORT (on the loopback interface; 0: any free one),\n"
     "HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
     "\n"
-    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder;\n"
-    "                             of a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
+    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder; of\n"
+    "                             a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
     "  -n, --no-record            no recording\n"
     "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
     "  -m, --max-record SIZE      stop recording there; the session goes on\n"
@@ -3311,21 +3307,21 @@ constexpr char kUsage[] =
     "  -H, --history SIZE|all|none  how much scrollback a client that attaches late is sent (default: 64K)\n"
     "  -w, --wait                 start PROGRAM when the first client is there\n"
     "  -v, --view ADDRESS         listen there too, for people who only watch: what they type is discarded\n"
-    "  -f, --foreground           stay in the foreground and end as PROGRAM does; standard output gets what PROGRAM\n"
-    "                             prints, unless it is a terminal; the readiness line goes to standard error\n"
+    "  -f, --foreground           stay in the foreground and end as PROGRAM does; standard output gets what\n"
+    "                             PROGRAM prints, unless it is a terminal; the readiness line goes to standard error\n"
     "  -q, --quiet                no readiness line\n"
     "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
     "      --explain              tell on standard error what happens on the terminal (implies -f)\n"
-    "      --allow-remote         allow an ADDRESS that is not loopback: anybody who reaches it owns the terminal\n"
+    "      --allow-remote         allow an ADDRESS that is not loopback: anyone who reaches it owns the terminal\n"
     "  -h, --help                 show this\n"
     "  -V, --version              show the version\n"
     "\n"
     "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that is\n"
-    "all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up.\n"
-    "SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it has been removed.\n"
-    "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not start,\n"
-    "126 PROGRAM cannot be executed, 127 it was not found.\n";
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that\n"
+    "is all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal\n"
+    "up. SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it has been removed.\n"
+    "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not\n"
+    "start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
 
 /// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.
 std::optional<std::uint64_t> parse_size(std::string_view text) {
@@ -3414,7 +3410,7 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
         if (option == 'V') std::printf("%s %s\n", kProgram, kVersion);
         if (option == 'h' || option == 'V') return std::fflush(stdout) == 0 ? 0 : kExitFailed;
         if (option == '?' || option == ':') {
-            const std::string word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
+            const std::string word = argv[std::min(optind, argc) - 1];  // musl counts a value that is missing
             const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
             complain(name, option == ':' ? "a value is missing"
                                          : "unknown option, or its value is missing (see shim --help)");
@@ -3445,6 +3441,8 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
 // caller waits for its readiness line on a socket pair, or for its end. A lock taken before the fork would not
 // survive it.
+//
+// The section grew from the part of its name in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Whether execve(2) would take `file`; if not, errno says why.
@@ -3514,14 +3512,13 @@ std::string shell_quoted(char **argv) {
     constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
     std::string line;
     for (; *argv != nullptr; ++argv) {
-        const std::string_view word = *argv;
-        if (!line.empty()) line += ' ';
-        if (!word.empty() && word.find_first_not_of(kSafe) == std::string_view::npos) line += word;
-        else {
-            line += '\'';
-            for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
-            line += '\'';
+        std::string word = *argv;
+        if (word.empty() || word.find_first_not_of(kSafe) != std::string::npos) {
+            for (std::size_t at = word.find('\''); at != std::string::npos; at = word.find('\'', at + 4))
+                word.insert(at, "'\\'");
+            word = "'" + word + "'";
         }
+        line += (line.empty() ? "" : " ") + word;
     }
     return line;
 }
@@ -3531,11 +3528,12 @@ std::string header_line(const std::string &command, const winsize &size, const s
         const char *value = std::getenv(name);
         return json_string(value != nullptr ? value : "");
     };
-    return R"({"version": 2, "width": )" + std::to_string(size.ws_col) +
-           R"(, "height": )" + std::to_string(size.ws_row) + R"(, "timestamp": )" + std::to_string(std::time(nullptr)) +
-           R"(, "command": )" + json_string(command) +
+    const std::string cols = std::to_string(size.ws_col), rows = std::to_string(size.ws_row);
+    return R"({"version": 2, "width": )" + cols + R"(, "height": )" + rows +
+           R"(, "timestamp": )" + std::to_string(std::time(nullptr)) + R"(, "command": )" + json_string(command) +
            R"(, "env": {"TERM": )" + variable("TERM") + R"(, "SHELL": )" + variable("SHELL") +
-           R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) + "}}\n";
+           R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) +
+           "}}\n";
 }
 
 /// Makes a folder with those that it is in, for its user alone. False with errno.
@@ -3642,15 +3640,15 @@ void Session::set_environment() const {
 void Session::tell_terminal() {
     std::array<char, PATH_MAX> name{};
     ::ttyname_r(pty_.slave(), name.data(), name.size());
-    narrator_.tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is "
-                                "descriptor " + std::to_string(pty_.master()) + ", the slave is " + name.data(),
+    narrator_.tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master "
+                                "is descriptor " + std::to_string(pty_.master()) + ", the slave is " + name.data(),
                    "openpty(3), pty(7)");
     narrator_.know_settings(pty_);
 }
 
 std::string Session::readiness() const {
-    return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) + ", " +
-           (recorder_.has_file() ? "recording " + recording_name_ : "not recording") +
+    return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) +
+           (recorder_.has_file() ? ", recording " + recording_name_ : ", not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
@@ -3723,11 +3721,13 @@ bool close_inherited() {
 ///
 /// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of
 /// what the books have a daemon do besides (daemon(3), daemon(7)):
-///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a terminal
-///     may get it for its controlling one (POSIX, section 11.1.3). Here openpty(3) alone opens one, with O_NOCTTY;
+///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a
+///     terminal may get it for its controlling one (POSIX, section 11.1.3). Here only openpty(3) opens one, with
+///     O_NOCTTY;
 ///   * chdir(2) to / comes later, when the program has started in the caller's folder: leave_folder();
 ///   * umask(2) stays, as the program inherits it: each file of ours is given its mode;
-///   * the standard streams go to /dev/null at the end of the start, which reports its errors there: release_caller().
+///   * the standard streams go to /dev/null at the end of the start, which reports its errors there:
+///     release_caller().
 Fd fork_daemon(bool quiet) {
     std::array<int, 2> ends{};
     const bool paired = ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0;
