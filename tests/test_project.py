@@ -175,8 +175,7 @@ def test_make_attach_tells_a_status_that_is_not_zero(tree):
     """make has a status of its own for a command that failed (2); the line that it prints tells attach's."""
     port, _ = session(tree, 'sh', '-c', 'read x; exit 5')
     terminal = tree.terminal('make', 'attach', f'SOCK={port}', env=ENVIRONMENT)
-    terminal.send(b'\r')
-    assert terminal.exit_status() == 2
+    terminal.ends(b'\r', 2)
     assert 'Error 5' in terminal.text()
 
 
@@ -198,8 +197,7 @@ def test_demo_at_a_terminal_says_how_to_detach(tree):
     pid = int(re.search(r'pid (\d+)', terminal.text())[1])
     tree.keep(pid, lambda: alive(pid) and os.kill(pid, signal.SIGTERM))
     assert 'detach' in terminal.text()
-    terminal.send(b'\x1c')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x1c')
     assert alive(pid) and re.search(r'make attach SOCK=\S+', terminal.text())
 
 

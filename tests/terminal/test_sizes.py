@@ -82,8 +82,7 @@ def test_same_size_again_tells_the_program_nothing(pty):
     for _ in range(5):
         a.resize(*A)
     nothing_more(listener, a)
-    with open(listener.shim.recording, encoding='utf-8') as f:
-        assert f.read().count('"90x24"') == 1, 'a size is recorded that is none'
+    assert pty.read(listener.shim.recording).count('"90x24"') == 1, 'a size is recorded that is none'
 
 
 def test_when_the_owner_leaves_the_most_recent_of_those_that_remain_sets_the_size(pty):
