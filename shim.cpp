@@ -1011,8 +1011,9 @@ public:
     Past(const Past &) = delete;
     Past &operator=(const Past &) = delete;
     ~Past() {
+        const pid_t pid = pid_;
         stop();
-        if (reaped_late_ > 0) ::waitpid(reaped_late_, nullptr, 0);
+        if (pid > 0) ::waitpid(pid, nullptr, 0);
     }
 
     /// Gets ready to start `program` (the path of `record`; "": there is none), which will keep `history` bytes of
@@ -1040,9 +1041,34 @@ public:
 
     /// Starts the helper, with the files of `recorder`; the window was `first_size` at the beginning of the
     /// stream, and is `size` now. False when that fails.
-    bool start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now);
-    /// Ends the helper at once. The next one gets a socket pair of its own: this one may hold half an answer.
-    void stop();
+    bool start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now) {
+        started_ = now;
+        const std::uint64_t first = recorder.start_of_stream().value_or(0), end = recorder.end_of_stream().offset;
+        read_to_ = begin_ = end - first <= 2 * kMostBehind ? first : end - kMostBehind;
+        size_ = begin_ == 0 ? first_size : size;
+        before_model_.reset();
+        if (begin_ == 0) before_model_ = 0;
+        model_.reset();
+        const std::string history = history_ == kUnlimited ? "all" : std::to_string(history_);
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            ::dup2(helpers_.get(), STDIN_FILENO);  // none of these is in the way of another: moved_up()
+            ::dup2(helpers_.get(), STDOUT_FILENO);
+            ::dup2(recorder.file(), kRecordingFd);  // without a file (-1) nothing: what is there closes by itself
+            ::dup2(recorder.tail(), kTailFd);
+            reset_signals();  // but for those of keyboards and service managers, which mean the session:
+            for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
+            ::execl(program_.c_str(), "record", "serve", "-H", history.c_str(), static_cast<char *>(nullptr));
+            ::_exit(kExitNotFound);
+        }
+        pid_ = std::max(pid, 0);
+        return pid > 0;
+    }
+    /// Ends the helper at once; its end is collected like that of any child.
+    void stop() {
+        if (pid_ > 0) ::kill(pid_, SIGKILL);
+        ended(pid_);
+    }
     /// The recording cannot be read: there will be no helper any more.
     void give_up() {
         unreadable_ = true;
@@ -1052,9 +1078,26 @@ public:
     [[nodiscard]] Clock::time_point next_start(Clock::time_point now) const {
         return started_ ? std::max(now, *started_ + kHelperPause) : now;
     }
-    /// The helper `pid` has ended by itself, and has been reaped.
-    void ended(pid_t pid);
+    /// The process `pid` has ended. When it is the helper, the next one gets a socket pair of its own: this one may
+    /// hold half an answer.
+    void ended(pid_t pid) {
+        if (pid != pid_ || pid <= 0) return;
+        pid_ = 0;
+        is_asked_ = false;
+        received_.clear();
+        own_.reset();  // two descriptors are free for the next two
+        helpers_.reset();
+        connect();
+    }
 
+    /// Whether a paint shows more than the ring's bytes would: the model begins with the session, or has at least as
+    /// much to read. Not so when a part of the stream is lost, or when a helper has died and the tail was cut before.
+    [[nodiscard]] bool knows_enough(const Recorder &recorder) const {
+        const auto start = recorder.start_of_stream();
+        if (!start) return false;
+        const std::uint64_t begin = is_running() ? begin_ : *start;
+        return begin == 0 || recorder.end_of_stream().offset - begin >= kRingBytes;
+    }
     /// The place of the stream up to which the model has read; none while its position in the output is not known.
     [[nodiscard]] std::optional<Place> model() const { return model_; }
     /// Bytes of the stream that the model has not read.
@@ -1063,7 +1106,13 @@ public:
     }
 
     // The questions; one at a time, while the helper runs.
-    void ask_read(const Recorder &recorder);
+    void ask_read(const Recorder &recorder) {
+        asked_end_ = recorder.end_of_stream();
+        asked_range_ = recorder.place_of(read_to_);
+        asked_range_.end = std::min(asked_range_.end, asked_range_.offset + kMostRead);
+        ask({.kind = PastKind::read, .from = asked_range_.offset, .to = asked_range_.end,
+             .file = static_cast<std::uint32_t>(asked_range_.file), .columns = size_.ws_col, .rows = size_.ws_row});
+    }
     void ask_paint(std::uint64_t history, bool had_bytes) {
         ask({.kind = PastKind::paint, .from = history, .to = had_bytes ? 1U : 0U});
     }
@@ -1073,13 +1122,30 @@ public:
 
     /// Reads what has come. Gives an answer that is whole; of `read`, the model's place has moved on. What is no
     /// answer is the helper's end.
-    std::optional<PastAnswer> receive();
-
-    /// When the helper, which is asked, is to be looked at again.
-    [[nodiscard]] std::optional<Clock::time_point> next_look(Clock::time_point now) const {
-        if (!is_asked_) return std::nullopt;
-        return now + kHelperTurn;
+    std::optional<PastAnswer> receive() {
+        std::array<char, 256 << 10> bytes;
+        const ssize_t n = ::recv(own_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+        if (n < 0 && would_block()) return std::nullopt;
+        received_.append(bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+        PastMessage head;
+        const bool has_head = received_.size() >= sizeof head;
+        if (has_head) std::memcpy(&head, received_.data(), sizeof head);
+        if (n <= 0 || (has_head && !is_answer(head))) stop();
+        if (received_.size() < sizeof head + head.length) return std::nullopt;
+        is_asked_ = false;
+        received_.erase(0, sizeof head);
+        PastAnswer answer{.head = head, .bytes = std::make_shared<const std::string>(std::move(received_))};
+        received_ = {};
+        if (head.length > 0) given_.emplace_back(answer.bytes);
+        if (head.kind == PastKind::read) {
+            read_to_ += head.to - asked_range_.offset;
+            if (read_to_ == asked_end_.offset) before_model_ = asked_end_.position - head.from;
+            model_.reset();
+            if (before_model_) model_ = Place{.offset = read_to_, .position = *before_model_ + head.from};
+        }
+        return answer;
     }
+
     /// A turn of the loop took `time`. A helper that has been asked for kHelperGrace without one answer is ended;
     /// a turn counts as kHelperTurn at most, as the machine may have slept. Gives whether it was.
     bool is_stuck_after(Clock::duration time) {
@@ -1114,20 +1180,24 @@ private:
         if (n != static_cast<ssize_t>(sizeof question)) stop();
     }
 
+    /// Whether what has been received, which begins with `head`, is an answer to the question or a part of one.
     [[nodiscard]] bool is_answer(const PastMessage &head) const {
-        const bool fits = head.kind == question_.kind || head.kind == PastKind::cannot;
+        const bool fits = is_asked_ && (head.kind == question_.kind || head.kind == PastKind::cannot);
         const std::uint64_t most = head.kind == PastKind::bytes ? kMostBytes : kMostAnswer;
-        return head.protocol == kPastProtocol && fits && head.length <= most;
+        const bool reads_on = head.to > asked_range_.offset && head.to <= asked_range_.end &&
+                              head.from <= asked_end_.position;
+        return head.protocol == kPastProtocol && fits && head.length <= most &&
+               received_.size() <= sizeof head + head.length && (head.kind != PastKind::read || reads_on);
     }
 
     std::string program_;
     std::uint64_t history_ = 0;
     Fd own_, helpers_;                           // the socket pair: our end, and the helper's
     pid_t pid_ = 0;
-    pid_t reaped_late_ = 0;                      // killed, and perhaps not reaped yet
     bool unreadable_ = false;                    // the helper could not read the recording
     std::optional<Clock::time_point> started_;   // the last helper
     winsize size_{};                             // of the window where the model begins
+    std::uint64_t begin_ = 0;                    // the offset of the stream from which on the model reads
     std::uint64_t read_to_ = 0;                  // the offset of the stream up to which the model has read
     std::optional<std::uint64_t> before_model_;  // bytes of output before those that the model was fed
     std::optional<Place> model_;
@@ -1139,99 +1209,6 @@ private:
     Clock::duration waited_{};                   // for it
     std::vector<std::weak_ptr<const std::string>> given_;
 };
-
-bool Past::start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now) {
-    started_ = now;
-    const std::uint64_t first = recorder.start_of_stream().value_or(0), end = recorder.end_of_stream().offset;
-    read_to_ = end - first <= 2 * kMostBehind ? first : end - kMostBehind;
-    size_ = read_to_ == 0 ? first_size : size;
-    before_model_.reset();
-    if (read_to_ == 0) before_model_ = 0;
-    model_.reset();
-    std::string history = std::to_string(history_);
-    std::array<char *, 5> argv = {};
-    std::array<std::string, 4> words = {"record", "serve", "-H", history_ == kUnlimited ? "all" : history};
-    for (std::size_t i = 0; i < words.size(); ++i) argv[i] = words[i].data();
-    const pid_t pid = ::fork();
-    if (pid < 0) return false;
-    if (pid == 0) {
-        ::dup2(helpers_.get(), STDIN_FILENO);  // none of these is in the way of another: moved_up()
-        ::dup2(helpers_.get(), STDOUT_FILENO);
-        if (recorder.file() >= 0) ::dup2(recorder.file(), kRecordingFd);
-        else ::close(kRecordingFd);
-        if (recorder.tail() >= 0) ::dup2(recorder.tail(), kTailFd);
-        else ::close(kTailFd);
-        reset_signals();  // but for those of keyboards and service managers, which mean the session:
-        for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
-        ::execv(program_.c_str(), argv.data());
-        ::_exit(kExitNotFound);
-    }
-    pid_ = pid;
-    return true;
-}
-
-void Past::stop() {
-    if (pid_ > 0) {
-        ::kill(pid_, SIGKILL);
-        reaped_late_ = pid_;
-    }
-    ended(pid_);
-}
-
-void Past::ended(pid_t pid) {
-    if (pid == reaped_late_ && pid != pid_) reaped_late_ = 0;
-    if (pid != pid_ || pid <= 0) return;
-    pid_ = 0;
-    is_asked_ = false;
-    received_.clear();
-    model_.reset();
-    own_.reset();  // two descriptors are free for the next two
-    helpers_.reset();
-    connect();
-}
-
-void Past::ask_read(const Recorder &recorder) {
-    asked_end_ = recorder.end_of_stream();
-    asked_range_ = recorder.place_of(read_to_);
-    asked_range_.end = std::min(asked_range_.end, asked_range_.offset + kMostRead);
-    ask({.kind = PastKind::read, .from = asked_range_.offset, .to = asked_range_.end,
-         .file = static_cast<std::uint32_t>(asked_range_.file), .columns = size_.ws_col, .rows = size_.ws_row});
-}
-
-std::optional<PastAnswer> Past::receive() {
-    std::array<char, 256 << 10> bytes;
-    const ssize_t n = ::recv(own_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
-    if (n < 0 && would_block()) return std::nullopt;
-    if (n <= 0) {
-        stop();
-        return std::nullopt;
-    }
-    received_.append(bytes.data(), static_cast<std::size_t>(n));
-    PastMessage head;
-    if (received_.size() < sizeof head) return std::nullopt;
-    std::memcpy(&head, received_.data(), sizeof head);
-    const bool too_much = received_.size() > sizeof head + head.length;
-    const bool in_range = head.to > asked_range_.offset && head.to <= asked_range_.end &&
-                          head.from <= asked_end_.position;
-    const bool reads_on = head.kind != PastKind::read || in_range;
-    if (!is_asked_ || !is_answer(head) || too_much || !reads_on) {
-        stop();
-        return std::nullopt;
-    }
-    if (received_.size() < sizeof head + head.length) return std::nullopt;
-    is_asked_ = false;
-    received_.erase(0, sizeof head);
-    PastAnswer answer{.head = head, .bytes = std::make_shared<const std::string>(std::move(received_))};
-    received_ = {};
-    if (head.length > 0) given_.emplace_back(answer.bytes);
-    if (head.kind == PastKind::read) {
-        read_to_ += head.to - asked_range_.offset;
-        if (read_to_ == asked_end_.offset) before_model_ = asked_end_.position - head.from;
-        model_.reset();
-        if (before_model_) model_ = Place{.offset = read_to_, .position = *before_model_ + head.from};
-    }
-    return answer;
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 6. What a client says
@@ -1314,13 +1291,14 @@ winsize parse_window_change(std::string_view message) {
     return {.ws_row = number(4), .ws_col = number(6), .ws_xpixel = number(8), .ws_ypixel = number(10)};
 }
 
-/// What a client has come for. The first three show it the output on a terminal, pipe on something else.
+/// What a client has come for: those up to `copy` for the output.
 enum class Purpose {
     unknown,  // it has said nothing yet
     raw,      // nc, or the original's client: a terminal, as far as we know
     window,   // a terminal that has a window
     watch,    // one that only watches                       x pixels 1
     pipe,     // a pipe or a file: every byte counts         x pixels 0, and those without a meaning
+    copy,     // it is our own cat(1), which copies the output to standard output
     push,     // it brings input and leaves                  x pixels 2
     end,      // the session is to end                       x pixels 3
     tell,     // it asks what this session is                x pixels 4
@@ -1346,6 +1324,8 @@ struct Said {
 /// the beginning of one message: 64 KiB.
 class ClientInput {
 public:
+    explicit ClientInput(Purpose purpose) : purpose_(purpose) {}
+
     /// Takes what has been received; appends what it comes to, in the order in which it was sent.
     void feed(std::string_view bytes, std::vector<Said> &said) {
         if (purpose_ == Purpose::foreign) return;
@@ -1436,7 +1416,7 @@ private:
         else if (window.ws_row != 0 && window.ws_col != 0) said.push_back({Said::Kind::window, {}, window});
     }
 
-    Purpose purpose_ = Purpose::unknown;
+    Purpose purpose_;
     std::string held_;  // what could not be told yet
 };
 
@@ -1493,6 +1473,7 @@ public:
         live,       // the ring's bytes, from `cursor_` on
         leaving,    // its last words, and then the close, when the kernel has delivered all
         deaf,       // nothing more, as it has closed its receiving side; what it sent before is still read
+        gone,       // its connection is closed
     };
     /// What it says.
     enum class Input {
@@ -1500,12 +1481,12 @@ public:
         discarded,  // is read and thrown away: a viewer's; or it came after the program's end
         ended,      // nothing more will come
     };
-    enum class Received { nothing, something, end, failure };
-
-    /// `position`: where the output stands now. `viewer`: it came in at the viewers' address.
-    Client(std::uint64_t id, Fd socket, bool viewer, std::uint64_t position, Clock::time_point now)
-        : id_(id), socket_(std::move(socket)), input_(viewer ? Input::discarded : Input::typing), cursor_(position),
-          came_(now), progress_(now) {
+    /// `position`: where the output stands now. `is_viewer`: what the client types is discarded, and it may not act
+    /// on the session.
+    Client(std::uint64_t id, Fd socket, bool is_viewer, std::uint64_t position, Clock::time_point now,
+           Purpose purpose = Purpose::unknown)
+        : id_(id), socket_(std::move(socket)), is_viewer_(is_viewer), said_(purpose),
+          input_(is_viewer ? Input::discarded : Input::typing), cursor_(position), came_(now), progress_(now) {
         // A send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to 4 MiB
         // (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be
         // seen.
@@ -1517,8 +1498,7 @@ public:
 
     /// The client that copies the output from its first byte on to our standard output.
     static Client copier(std::uint64_t id, Fd socket, Clock::time_point now) {
-        Client client(id, std::move(socket), true, 0, now);
-        client.is_copier_ = true;
+        Client client(id, std::move(socket), true, 0, now, Purpose::copy);
         client.output_ = Output::live;
         return client;
     }
@@ -1526,37 +1506,38 @@ public:
     // Who it is.
     [[nodiscard]] std::uint64_t id() const { return id_; }
     [[nodiscard]] int fd() const { return socket_.get(); }
-    [[nodiscard]] bool is_open() const { return static_cast<bool>(socket_); }
-    [[nodiscard]] bool is_copier() const { return is_copier_; }
+    [[nodiscard]] bool is_open() const { return output_ != Output::gone; }
+    [[nodiscard]] bool is_viewer() const { return is_viewer_; }
     [[nodiscard]] Purpose purpose() const { return said_.purpose(); }
     [[nodiscard]] bool is_a(Purpose purpose) const { return said_.purpose() == purpose; }
     /// Whether the output goes to a terminal, as far as we know; else each byte counts.
-    [[nodiscard]] bool has_terminal() const { return !is_copier_ && !is_a(Purpose::pipe); }
+    [[nodiscard]] bool has_terminal() const { return !is_a(Purpose::copy) && !is_a(Purpose::pipe); }
+    /// Whether it has come to see the output; else for one thing, and then it leaves.
+    [[nodiscard]] bool shows_output() const { return purpose() <= Purpose::copy; }
     /// Whether it counts as a client: an end, a tell and an alone only have something to ask.
     [[nodiscard]] bool counts() const {
-        return is_open() && !is_copier_ && !is_a(Purpose::end) && !is_a(Purpose::tell) && !is_a(Purpose::alone);
+        return is_open() && !is_a(Purpose::copy) && (shows_output() || is_a(Purpose::push));
     }
     /// When it is known for what it has come: its hello told, or it has had the time.
     [[nodiscard]] Clock::time_point known_at() const {
-        return is_a(Purpose::unknown) && !is_copier_ ? came_ + kOpeningGrace : came_;
+        return is_a(Purpose::unknown) ? came_ + kOpeningGrace : came_;
     }
 
     // What it says.
     [[nodiscard]] Input input() const { return input_; }
     [[nodiscard]] bool is_typing() const { return input_ == Input::typing; }
-    [[nodiscard]] bool has_room_for_input() const { return !is_typing() || typed_.size() < kTypedBytes; }
-    /// Reads once what it has sent; appends what that comes to.
-    Received receive(std::vector<Said> &said, Clock::time_point now) {
+    [[nodiscard]] bool has_room_for_input() const { return typed_.size() < kTypedBytes; }
+    /// Reads once what it has sent; appends what that comes to. Gives what recv(2) gives.
+    ssize_t receive(std::vector<Said> &said, Clock::time_point now) {
         std::array<char, kTypedBytes> bytes;
         const std::size_t room = bytes.size() - std::min(typed_.size(), bytes.size() - 1);
         const ssize_t n = ::recv(fd(), bytes.data(), room, MSG_DONTWAIT);
-        if (n < 0) return would_block() ? Received::nothing : Received::failure;
-        if (n == 0) return Received::end;
+        if (n <= 0) return n;
         if (!spoke_) spoke_ = now;
         const Purpose before = purpose();
         said_.feed({bytes.data(), static_cast<std::size_t>(n)}, said);
         if (purpose() != before) hear_purpose(now);
-        return Received::something;
+        return n;
     }
     /// When what it said last is not the beginning of anything, but typed; none when nothing waits for that.
     [[nodiscard]] std::optional<Clock::time_point> settles_at() const {
@@ -1602,48 +1583,40 @@ public:
     /// Its past is to be made. A terminal is painted as it stands at `offset` of the stream or later, a pipe gets
     /// the bytes from its cursor on.
     void ask(std::uint64_t offset, Clock::time_point now) {
-        output_ = Output::asked;
+        enter(Output::asked, now);
         asked_at_ = offset;
         asked_since_ = now;
-        is_blocked_ = false;
     }
     /// The paint is to show more than what stands before `offset`.
     void ask_behind(std::uint64_t offset) { asked_at_ = offset + 1; }
     /// A piece of the past, behind which it goes on at `position`.
     void give_past(Bytes bytes, std::uint64_t position, Clock::time_point now) {
-        output_ = Output::past;
+        enter(Output::past, now);
         past_ = std::move(bytes);
         past_sent_ = begins_at_line_ ? past_->find('\n') + 1 : 0;  // (none: npos + 1 is 0)
         begins_at_line_ = false;
         cursor_ = position;
-        progress_ = now;
     }
     /// Goes on from `position` of the ring.
     void go_live(std::uint64_t position, Clock::time_point now) {
-        output_ = Output::live;
+        enter(Output::live, now);
         cursor_ = position;
-        progress_ = now;
-        is_blocked_ = false;
     }
     /// The bytes that it is to get from `position` on begin in the middle of a line, which is to be left out.
     void begin_at_line(std::uint64_t position) {
         cursor_ = position;
         begins_at_line_ = position > 0;
     }
-    void stay_silent() { output_ = Output::silent; }
     /// It takes nothing more; what it has sent before is still to be read.
-    void go_deaf() {
-        output_ = Output::deaf;
-        is_blocked_ = false;
+    void go_deaf(Clock::time_point now) {
+        enter(Output::deaf, now);
         window_ = {};
     }
     /// Is sent `words` and then nothing more: it is gone when they are delivered, or after `most`.
     void leave(std::string words, Clock::time_point now, std::optional<seconds> most = std::nullopt) {
-        output_ = Output::leaving;
+        enter(Output::leaving, now);
         words_ = std::move(words);
-        is_blocked_ = false;
         if (most) leave_by_ = now + *most;
-        progress_ = now;
     }
     /// What a push, an end and an alone are told, at once: it fits into a socket's buffer that has had nothing
     /// else.
@@ -1672,7 +1645,7 @@ public:
     /// Whether it took nothing for so long that it is dropped, at the end of the session.
     [[nodiscard]] bool is_stuck(Clock::time_point now) const {
         if (leave_by_ && now >= *leave_by_) return true;
-        return !is_copier_ && !is(Output::asked) && now - progress_ > kTakesNothing;
+        return !is_a(Purpose::copy) && !is(Output::asked) && now - progress_ > kTakesNothing;
     }
     /// Whether all of its last words are with the other end.
     [[nodiscard]] bool is_delivered() const {
@@ -1680,25 +1653,31 @@ public:
     }
     void reset_progress(Clock::time_point now) { progress_ = now; }
     [[nodiscard]] bool wants_goodbye() const {
-        return !is_copier_ && !is_a(Purpose::unknown) && !is_a(Purpose::raw) && !is_a(Purpose::tell);
+        return !is_a(Purpose::unknown) && !is_a(Purpose::raw) && !is_a(Purpose::copy) && !is_a(Purpose::tell);
     }
 
     void close() {
+        output_ = Output::gone;
         socket_.reset();
         past_.reset();
         window_ = {};
     }
 
 private:
+    void enter(Output output, Clock::time_point now) {
+        output_ = output;
+        is_blocked_ = false;
+        progress_ = now;
+    }
+
     /// Its first bytes may come late, when it has been taken for a raw client: then it is what they say after all.
     /// What it has had as a terminal it has had; a terminal is painted anew, at its size.
     void hear_purpose(Clock::time_point now) {
+        if (is(Output::leaving)) return;
         const bool is_late = now >= came_ + kOpeningGrace;
-        const bool asks = is_a(Purpose::push) || !counts();
-        if (asks && !is(Output::leaving)) output_ = Output::silent;
         const bool was_painted = is_a(Purpose::window) && (is(Output::live) || is(Output::past));
-        if (asks) return;
-        if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked))) output_ = Output::undecided;
+        if (!shows_output()) output_ = Output::silent;
+        else if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked))) output_ = Output::undecided;
     }
 
     /// Sends, and keeps account. Gives how many bytes were taken.
@@ -1708,17 +1687,13 @@ private:
         message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
         const ssize_t n = ::sendmsg(fd(), &message, MSG_DONTWAIT);
         if (n < 0 && !would_block() && errno != ENOBUFS) {
-            go_deaf();
+            go_deaf(now);
             return 0;
         }
         const auto sent = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
         if (sent > 0) had_bytes_ = true;
         if (sent > 0 || !is_blocked_) progress_ = now;
         is_blocked_ = sent < length;
-        if (is_blocked_ && sent > 0) {
-            unsent_ = unsent_bytes(fd());
-            looked_ = now;
-        }
         return sent;
     }
 
@@ -1729,7 +1704,7 @@ private:
         }
         if (!is(Output::past) || past_sent_ < past_->size()) return;
         past_.reset();
-        output_ = Output::live;
+        enter(Output::live, now);
     }
 
     void send_live(const Ring &ring, Clock::time_point now) {
@@ -1753,7 +1728,7 @@ private:
 
     std::uint64_t id_;
     Fd socket_;
-    bool is_copier_ = false;
+    bool is_viewer_;
     ClientInput said_;
     Input input_;
     std::string typed_;            // for the program, while the queue has no room for it
@@ -2474,7 +2449,7 @@ constexpr milliseconds kLookTick{50};            // with --explain: how often we
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed something
-constexpr std::size_t kToldCommand = 32 << 10;   // of the command, in the answer to a *tell*: it has 64 KiB in all
+constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, each 4 at most there
 constexpr seconds kDismissGrace{1};              // for a client to take that it is dismissed
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
@@ -2644,7 +2619,7 @@ private:
     }
 
     void handle_signals() {
-        if (std::exchange(g_signals.mark, 0) != 0) recorder_.event('m', "");
+        if (std::exchange(g_signals.mark, 0) != 0 && !is_over()) recorder_.event('m', "");
         if (std::exchange(g_signals.renew, 0) != 0) renew_sockets();
         if (std::exchange(g_signals.child, 0) != 0) reap();
         if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
@@ -2655,9 +2630,7 @@ private:
     /// Does what is due by the clock. `slept`: how long the last turn took.
     void handle_timers(Clock::duration slept) {
         const auto take = [this](Timers::When &when) {
-            const bool due = Timers::due(when, now_);
-            if (due) when.reset();
-            return due;
+            return Timers::due(when, now_) && std::exchange(when, std::nullopt);
         };
         if (take(timers_.cut)) publish_reading(true);
         take(timers_.accept);
@@ -2685,17 +2658,18 @@ private:
         client.look_at_progress(now_);
         if (leaves && (client.is_delivered() || client.is_stuck(now_))) return drop(client);
         if (client.is_typing() && !is_heard(client) && gate_.has_left(client.fd())) {
-            client.go_deaf();  // what it sent is still read
+            client.go_deaf(now_);  // what it sent is still read
             follow_window();
         }
     }
 
     /// When the loop is to turn though nothing happens.
     void set_look_timer() {
-        timers_.look = past_.next_look(now_);
+        timers_.look.reset();
         const auto look_at = [this](Clock::time_point when) {
             timers_.look = std::min(when, timers_.look.value_or(when));
         };
+        if (past_.is_asked()) look_at(now_ + kHelperTurn);
         if (narrator_.is_on()) look_at(now_ + kLookTick);
         if (const auto start = start_time()) look_at(*start);
         const bool waits = is_running() && must_wait();
@@ -2764,21 +2738,25 @@ private:
 
     // --- pace: how fast the program may print ---
 
+    /// Whether the helper can give the output's bytes from `position` on, now or when it is started anew.
+    [[nodiscard]] bool can_give_bytes(std::uint64_t position) const {
+        return past_.is_possible() && recorder_.holds_from(position);
+    }
+
     /// Whether a client that falls out of the ring could be given later what it missed.
     [[nodiscard]] bool can_bring_up(const Client &client) const {
-        if (!past_.is_possible()) return false;
-        if (client.has_terminal()) return recorder_.start_of_stream().has_value();
-        return recorder_.holds_from(ring_.tail());
+        if (!client.has_terminal()) return can_give_bytes(ring_.tail());
+        return past_.is_possible() && recorder_.start_of_stream();
     }
 
     /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard
     /// output is waited for without a limit, as in a pipeline, when nothing could bring it up later.
     [[nodiscard]] bool paces(const Client &client) const {
-        const bool may = client.is_open() && (client.is_typing() || client.is_copier());
+        const bool may = client.is_open() && (client.is_typing() || client.is_a(Purpose::copy));
         const bool follows = client.is(Output::live) || client.is(Output::past);
         if (!may || !follows) return false;
         const bool waits = client.is_blocked() || client.cursor() < ring_.tail();
-        return !waits || client.makes_progress(now_) || (client.is_copier() && !can_bring_up(client));
+        return !waits || client.makes_progress(now_) || (client.is_a(Purpose::copy) && !can_bring_up(client));
     }
 
     /// The position that paces the program: that of the fastest client, as the others can be brought up; but no
@@ -2797,7 +2775,7 @@ private:
     /// for the model, when the tail has grown too large.
     [[nodiscard]] bool must_wait() const {
         for (const Client &client : clients_)
-            if (client.is_open() && client.is(Output::asked) && client.has_terminal() && client.is_typing() &&
+            if (client.is(Output::asked) && client.has_terminal() && client.is_typing() &&
                 now_ - client.asked_since() < kPaceGrace)
                 return true;
         if (recorder_.tail_bytes() > kTailMost && past_.is_running()) return true;
@@ -2831,7 +2809,6 @@ private:
     /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. A
     /// client that came before the first byte needs nothing.
     void decide(Client &client) {
-        if (client.is_a(Purpose::push)) return client.stay_silent();
         const bool knows_all = client.cursor() == 0 && !client.had_bytes();
         const bool needs_nothing = knows_all || options_.history == 0;
         if (needs_nothing) return client.go_live(client.cursor(), now_);
@@ -2857,15 +2834,10 @@ private:
     }
 
     void ask_for_paint(Client &client) {
-        if (!past_.is_available(now_, is_over()) || !recorder_.start_of_stream())
+        if (!past_.is_available(now_, is_over()) || !past_.knows_enough(recorder_))
             return client.go_live(start_in_ring(ring_.head()), now_);
         narrator_.tell_client(client.fd(), "is to see a past on its terminal: the helper paints it");
         client.ask(recorder_.end_of_stream().offset, now_);
-    }
-
-    /// Whether the helper can give the output's bytes from `position` on, now or when it is started anew.
-    [[nodiscard]] bool can_give_bytes(std::uint64_t position) const {
-        return past_.is_possible() && recorder_.holds_from(position);
     }
 
     /// Where the ring's bytes begin that a client which goes on at `position` is sent.
@@ -2894,7 +2866,7 @@ private:
         if (past_.is_asked()) return;
         const Client *terminal = nullptr, *pipe = nullptr;
         for (const Client &client : clients_) {
-            if (!client.is_open() || !client.is(Output::asked)) continue;
+            if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) {
                 if (terminal == nullptr || client.asked_at() < terminal->asked_at()) terminal = &client;
             } else if (pipe == nullptr || (pipe->id() <= last_pipe_ && client.id() > last_pipe_)) {
@@ -2906,6 +2878,7 @@ private:
         const bool starts = recorder_.end_of_stream().offset >= kMostBehind && recorder_.start_of_stream();
         if (terminal == nullptr && pipe == nullptr && !reads_on && (past_.is_running() || !starts)) return;
         if (!past_.is_running() && !start_helper()) return;
+        if (terminal != nullptr && !past_.knows_enough(recorder_)) return lose_helper();
         trim_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
@@ -2933,9 +2906,10 @@ private:
     /// There is no helper, and there may be none for a minute.
     void lose_helper() {
         for (Client &client : clients_) {
-            if (!client.is_open() || !client.is(Output::asked)) continue;
+            if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) client.go_live(start_in_ring(ring_.head()), now_);
             else if (is_over() || !can_give_bytes(client.cursor())) drop(client);
+            client.send(ring_, now_);  // in this turn: nothing else may happen for long
         }
         if (recorder_.tail_bytes() > kTailMost) recorder_.cut_tail(recorder_.end_of_stream().offset);
     }
@@ -2960,7 +2934,7 @@ private:
             return lose_helper();
         }
         for (Client &client : clients_) {
-            if (!client.is_open() || !client.is(Output::asked)) continue;
+            if (!client.is(Output::asked)) continue;
             if (question.kind == PastKind::paint) {
                 const bool fits = client.has_terminal() && client.had_bytes() == (question.to != 0);
                 if (fits && client.asked_at() <= past_.model()->offset)
@@ -2979,44 +2953,27 @@ private:
     void read_client(Client &client) {
         std::vector<Said> said;
         const Purpose before = client.purpose();
-        switch (client.receive(said, now_)) {
-        case Client::Received::nothing: return;
-        case Client::Received::failure: return drop(client);
-        case Client::Received::end: return hear_end(client);
-        case Client::Received::something: break;
-        }
-        if (client.purpose() != before && !hear_purpose(client)) return;
+        const ssize_t n = client.receive(said, now_);
+        if (n < 0 && would_block()) return;
+        if (n < 0) return drop(client);
+        if (n == 0) return hear_end(client);
         hear(client, said);
+        if (client.purpose() != before) hear_purpose(client);
     }
 
-    /// The client's hello has come. False when that is all that it had to say.
-    bool hear_purpose(Client &client) {
-        const bool viewer = client.input() == Client::Input::discarded && !is_over();
-        switch (client.purpose()) {
-        case Purpose::foreign: drop(client); return false;
-        case Purpose::push:
-            if (viewer) drop(client);
-            return !viewer;
-        case Purpose::tell:
-            client.discard_input();
-            client.leave(description(), now_, kTakesNothing);
-            return false;
-        case Purpose::end:
-            client.discard_input();
-            if (viewer) {
-                drop(client);
-            } else {
-                client.acknowledge();
-                end(SIGTERM);
-            }
-            return false;
-        case Purpose::alone:
-            client.discard_input();
-            if (viewer) drop(client);
-            else dismiss_others(client);
-            return false;
-        default: return true;
-        }
+    /// The client's hello has come. One that wants something of the session gets it at once, but not from the
+    /// viewers' address.
+    void hear_purpose(Client &client) {
+        if (client.is(Output::leaving)) return;
+        const bool only_looks = client.shows_output() || client.is_a(Purpose::tell);
+        if (client.is_a(Purpose::foreign) || (client.is_viewer() && !only_looks)) return drop(client);
+        if (client.counts()) return;
+        client.discard_input();
+        if (client.is_a(Purpose::tell)) client.leave(description(), now_, kTakesNothing);
+        if (client.is_a(Purpose::alone)) dismiss_others(client);
+        if (!client.is_a(Purpose::end)) return;
+        client.acknowledge();
+        end(SIGTERM);
     }
 
     /// What the client has said, in the order in which it said it.
@@ -3103,7 +3060,7 @@ private:
     [[nodiscard]] const Client *leader() const {
         const Client *leader = nullptr;
         for (const Client &client : clients_)
-            if (client.is_open() && client.can_lead())
+            if (client.can_lead())
                 if (leader == nullptr || client.activity() > leader->activity()) leader = &client;
         return leader;
     }
@@ -3116,7 +3073,7 @@ private:
         if (!same_grid(first->window(), pty_.size())) {
             recorder_.event('r', to_text(first->window()));
             for (Client &client : clients_)  // a paint that has not begun is to be made behind this event
-                if (client.is_open() && client.is(Output::asked) && client.has_terminal())
+                if (client.is(Output::asked) && client.has_terminal())
                     client.ask_behind(recorder_.end_of_stream().offset);
         }
         pty_.resize(first->window());
@@ -3213,8 +3170,8 @@ private:
         });
         const std::string &name = is_session_name(listener_.name()) ? listener_.name() : listener_.address();
         std::string text = "name: " + printable(name) + "\npid: " + std::to_string(::getpid()) +
-                           "\nsince: " + std::to_string(since_) + "\ncommand: " +
-                           printable(command_).substr(0, kToldCommand) +
+                           "\nsince: " + std::to_string(since_) +
+                           "\ncommand: " + printable(command_.substr(0, kToldCommand)) +
                            "\nrecording: " + printable(recorder_.path()) + "\nsize: " + to_text(pty_.size()) +
                            "\nclients: " + std::to_string(count) + "\nhost: " + printable(host.data()) +
                            "\ntty: " + std::to_string(pty_.device()) + "\n";

@@ -403,6 +403,34 @@ def test_another_helper_is_started_after_a_minute(pty):
         late.close()
 
 
+def test_helper_that_has_nothing_to_read_paints_nothing(pty):
+    """The tail is cut when it has been read, and then the helper is killed: the next one would know nothing of the
+    session, the ring knows its last bytes."""
+    env, fault = faulty(pty)
+    odd = Odd(pty, 'slow 0')
+    told = Told(pty, '-n', pty.path('sock'), shim=odd.shim, env=env)
+    told.flood(6 * MIB)
+    told.prints(PICTURE)
+    for _ in range(2):
+        pty.client(told.shim.address, HELLO).read_until(b'drawn long ago')
+    os.kill(odd.pids()[-1], signal.SIGKILL)
+    wait_until(lambda: not alive(odd.pids()[-1]), what='its end')
+    fault('forward', 61)
+    assert_rings_bytes(pty.client(told.shim.address, HELLO), told.output())
+
+
+def test_terminal_that_waits_when_the_tail_is_lost_gets_the_rings_bytes(pty):
+    """There is no memory for the tail any more (here a limit) while the helper reads for a client."""
+    odd = Odd(pty, 'slow 1.5')
+    told = Told(pty, '-n', pty.path('sock'), shim=odd.shim,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))
+    told.flood(MIB // 2)
+    late = pty.client(told.shim.address, HELLO)
+    wait_until(odd.pids, what='the helper')
+    told.flood(3 * MIB)
+    assert_rings_bytes(late, told.output())
+
+
 @pytest.mark.parametrize('count', [0, 10, 1000, -1])
 def test_pipe_that_is_being_caught_up_when_the_helper_dies_has_no_hole(pty, count):
     """It gets the rest from the next helper, or the end of the connection; the others notice nothing."""
