@@ -227,9 +227,7 @@ def test_terminal_that_goes_away_ends_attach(pty):
     terminal = pty.attach('./a.sock')
     terminal.wait_output(b'READY')
     pid = terminal.child.pid
-    process = terminal.child.ptyproc
-    process.fileobj.close()         # the master, and nothing else: the kernel hangs the slave up (pty(7))
-    process.closed, process.fd = True, -1
+    terminal.hang_up()
     wait_until(lambda: not alive(pid), what='the end of attach')
 
 

@@ -258,6 +258,8 @@ def test_warnings_of_the_shim_are_passed_on(pty, folder):
     os.chmod(pty.path('shim'), 0o755)
     run = pty.run(pty.path('attach'), 'work', 'true')
     assert run.returncode == 0 and folder and 'shim: something is missing\n' in run.stderr
+    pty.write('shim', '#!/bin/sh\nkill -KILL $$\n')
+    assert pty.run(pty.path('attach'), 'work', 'true').returncode == 128 + signal.SIGKILL
 
 
 def test_two_that_begin_the_same_session_at_once_share_it(pty, folder):

@@ -283,8 +283,17 @@ class Terminal:
         self.send(keys)
         assert self.exit_status() == status
 
+    def hang_up(self):
+        """Closes the window: the master goes, and the kernel hangs the slave up (pty(7))."""
+        process = self.child.ptyproc
+        process.fileobj.close()
+        process.closed, process.fd = True, -1
+
     def close(self):
-        self.child.close(force=True)
+        self.hang_up()
+        if self.child.ptyproc.isalive():
+            self.child.kill(signal.SIGKILL)
+            self.child.ptyproc.wait()
 
 
 class Pty:

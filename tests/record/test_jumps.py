@@ -164,7 +164,8 @@ def test_square_brackets_go_from_marker_to_marker(pty):
     behind a marker means the one before that."""
     path = seconds(pty)
     with open(path, 'a', encoding='ascii') as f:
-        f.write(event(70, 'm', '') + event(80, 'o', 'second 80') + event(90, 'm', '') + event(900, 'o', 'late'))
+        f.write(event(70, 'm', '') + event(80, 'o', 'second 80') + event(90, 'm', '') + event(90.01, 'o', 'behind')
+                + event(900, 'o', 'late'))
     shown = player(pty, path, '-t', '10.2', '-s', '0.1')
     shows(shown, path, 10)
     for keys, at in ((' [', 10), (']', 70), (']', 90), (']', 90), ('[', 70), ('[', 70), (LEFT, 65), (']', 70)):
@@ -174,7 +175,9 @@ def test_square_brackets_go_from_marker_to_marker(pty):
         shows(shown, path, at)
     shown.send(']')
     shows(shown, path, 90)
-    shown.send(' [')
+    shown.send(' ')
+    shown.wait_text('behind')
+    shown.send('[')
     shows(shown, path, 70)
     shown.send(' .')
     shown.wait_text('second 80')

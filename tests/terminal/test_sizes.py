@@ -75,12 +75,16 @@ def test_two_clients_of_different_sizes_take_turns(pty):
 
 
 def test_same_size_again_tells_the_program_nothing(pty):
-    """A client that repeats its size (as some terminals do on every focus change) costs no redraw."""
+    """A client that repeats its size (as some terminals do on every focus change) costs no redraw. That the window has
+    other pixels is told the program, but is no size of the recording."""
     listener = start(pty)
     a = pty.client(listener.shim.address, hello(*A))
     told(listener, A)
     for _ in range(5):
         a.resize(*A)
+    nothing_more(listener, a)
+    a.send(hello(*A, 720, 480))
+    told(listener, A)
     nothing_more(listener, a)
     assert pty.read(listener.shim.recording).count('"90x24"') == 1, 'a size is recorded that is none'
 
