@@ -367,7 +367,7 @@ def test_stopped_it_gives_the_terminal_back_and_takes_it_again(pty, way, screen)
     """Job control: the shell finds its own settings and a terminal without modes; after fg the screen of the recording
     is there again, raw, and the clock has stood still."""
     on = ('\x1b[?1049h\x1b[2J\x1b[H' if screen == 'alternate' else '') + '\x1b[?1002h\x1b[1;31mone\r\nREADY'
-    path = write(pty.path('x.cast'), V2, event(0.01, 'o', on), event(5, 'o', ' two'), event(600, 'o', ' late'))
+    path = write(pty.path('x.cast'), V2, event(0.01, 'o', on), event(3, 'o', ' two'), event(600, 'o', ' late'))
     shown = shell_with(pty, path)
     fd, pid = shown.child.child_fd, children(shown.child.pid)[0]
     began = time.monotonic()
@@ -382,7 +382,7 @@ def test_stopped_it_gives_the_terminal_back_and_takes_it_again(pty, way, screen)
         assert shown.screen.private - {2004} == {7, 25} and not shown.screen.alternate   # 2004 is the shell's
         assert 'READY' in shown.text() or screen == 'alternate'
     if way != 'SIGSTOP':
-        wait_until(lambda: time.monotonic() - began > 5.5, what='time to pass')
+        wait_until(lambda: time.monotonic() - began > 3.5, what='time to pass')
     shown.send('fg\r')
     wait_until(lambda: not termios.tcgetattr(fd)[3] & termios.ICANON, what='the raw mode')
     shown.wait(lambda t: 1002 in t.screen.private and t.screen.alternate == (screen == 'alternate'))

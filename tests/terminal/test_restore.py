@@ -67,12 +67,14 @@ def test_terminal_is_as_it_was_after(pty, way, where):
 
 
 def show(terminal, model, true):
-    """Reads the terminal into the model until `true()`."""
+    """Reads the terminal into the model until `true()`. What attach asks it last is answered."""
     seen = getattr(model, 'seen', 0)
     end = time.monotonic() + 10
     while not true():
         assert time.monotonic() < end, model.screen.text()
         terminal.feed()
+        if b'\x1b[5n' in terminal.output[seen:]:
+            terminal.send(b'\x1b[0n')
         model.feed(terminal.output[seen:])
         seen = model.seen = len(terminal.output)
 
