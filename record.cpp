@@ -190,24 +190,26 @@ public:
         return written;
     }
 
+    /// Past the buffer: how many of the bytes one write(2) has taken, 0 where it had no room; nothing when the
+    /// descriptor is closed.
+    std::optional<std::size_t> write_some(std::string_view bytes) {
+        const ssize_t n = closed_ ? 0 : ::write(fd_, bytes.data(), bytes.size());
+        if (n < 0 && errno != EAGAIN && errno != EINTR) close();
+        return closed_ ? std::nullopt : std::optional(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    }
+
 private:
     static constexpr std::size_t kRoom = 64 << 10;
 
+    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
     bool write_all(std::string_view bytes) {
+        pollfd room{.fd = fd_, .events = POLLOUT, .revents = 0};
         while (!bytes.empty() && !closed_) {
-            const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-            if (n >= 0) bytes.remove_prefix(static_cast<std::size_t>(n));
-            else if (errno == EAGAIN) wait_until_writable();
-            else if (errno != EINTR) close();
+            const std::size_t taken = write_some(bytes).value_or(0);
+            if (taken == 0 && !closed_) ::poll(&room, 1, -1);
+            bytes.remove_prefix(taken);
         }
         return !closed_;
-    }
-
-    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file,
-    /// open(2).
-    void wait_until_writable() const {
-        pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
-        ::poll(&ready, 1, -1);
     }
 
     void close() {
@@ -917,9 +919,7 @@ public:
         long line = 0;
         EventParser::State state;
     };
-    [[nodiscard]] std::optional<Place> place() const {
-        return window_.seekable() ? std::optional(Place{tell(), line_, parser_.state()}) : std::nullopt;
-    }
+    [[nodiscard]] Place place() const { return {tell(), line_, parser_.state()}; }
     void go_back(const Place &place) {
         const auto offset_of = [&](std::string_view element) { return element.data() - header_.text.data(); };
         const auto element = std::ranges::lower_bound(elements_, place.offset, std::less{}, offset_of);
@@ -3219,9 +3219,9 @@ struct Options {
 };
 
 /// Waits for a moment, and less if nobody reads our output any more: then false.
-bool pause_for_more(const Output &out) {
+bool pause_for_more(const Output &out, int millis = kPollMillis) {
     pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // errors and hang-ups are told always
-    return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
+    return ::poll(&closed, 1, millis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
 }
 
 /// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
@@ -3541,6 +3541,7 @@ int info(const Options &options) {
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
+constexpr Micros kLongestWait = 3600 * kSecond;                       // for a key
 constexpr Micros kMarkerSlack = kSecond;  // so long after a marker, `[` goes to the one before
 constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
 constexpr std::size_t kStateHistory = 16 << 10;               // ... and of the lines above the screen in one
@@ -3564,24 +3565,23 @@ Micros now_micros() {
 volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
 
-/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes
-/// here.
+/// Standard output, and the keys of its terminal in raw mode; writing there is never held up. When it is no
+/// terminal, there are no keys.
 class UserTerminal {
 public:
-    UserTerminal() = default;
+    UserTerminal() {
+        if (!is_terminal_) return;
+        keys_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
+        if (!keys_ || ::tcgetattr(keys_.get(), &saved_) != 0) keys_.reset();
+        for (const int number : kSignals) handle(number);
+        enter();
+    }
     UserTerminal(const UserTerminal &) = delete;
     UserTerminal &operator=(const UserTerminal &) = delete;
     ~UserTerminal() { leave(); }
 
-    void open() {
-        keys_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
-        if (!keys_ || ::tcgetattr(keys_.get(), &saved_) != 0) keys_.reset();
-        const char *const name = ::ttyname(STDOUT_FILENO);  // O_NONBLOCK of our own: the shell shares that of fd 1
-        if (name != nullptr) screen_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-        if (!screen_) screen_.reset(::dup(STDOUT_FILENO));
-        for (const int number : kSignals) handle(number);
-        enter();
-    }
+    [[nodiscard]] bool is_terminal() const { return is_terminal_; }
+    [[nodiscard]] Output &out() { return out_; }
 
     void enter() const {
         if (!keys_) return;
@@ -3596,14 +3596,14 @@ public:
 
     [[nodiscard]] std::optional<winsize> size() const {
         winsize size{};
-        const bool known = screen_ && ::ioctl(screen_.get(), TIOCGWINSZ, &size) == 0;
+        const bool known = ::ioctl(screen_.get(), TIOCGWINSZ, &size) == 0;
         return known && size.ws_col > 0 && size.ws_row > 0 ? std::optional(size) : std::nullopt;
     }
 
-    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be
-    /// written; or until `input` has something to read. Gives the keys; a signal is one, and a terminal that is
-    /// gone is `q`. Signals are let in only here: one that came just before a wait would else not end it.
-    std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
+    /// Waits for keys, at most `micros`; or, with `for_room`, until something can be written; or until `input` has
+    /// something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`. Signals are let in
+    /// only here: one that came just before a wait would else not end it.
+    std::string_view wait(Micros micros, bool for_room, int input) {
         sigset_t blocked, before;
         fd_set readable, writable;
         sigemptyset(&blocked);  // without ::, for it may be a macro
@@ -3615,10 +3615,9 @@ public:
         if (input >= 0) FD_SET(input, &readable);
         if (for_room) FD_SET(screen_.get(), &writable);
         const timespec limit{.tv_sec = micros / kSecond, .tv_nsec = micros % kSecond * 1000};
-        const timespec *const most = micros < 0 ? nullptr : &limit;
         const int count = std::max({keys_.get(), input, screen_.get()}) + 1;
         const bool told = g_signal != 0 || g_stop != 0 || g_repaint != 0;
-        const int ready = told ? -1 : ::pselect(count, &readable, &writable, nullptr, most, &before);
+        const int ready = told ? -1 : ::pselect(count, &readable, &writable, nullptr, &limit, &before);
         ::sigprocmask(SIG_SETMASK, &before, nullptr);
         if (g_signal != 0) return {&kCtrlC, 1};
         if (std::exchange(g_stop, 0) != 0) return {&kStop, 1};
@@ -3628,22 +3627,15 @@ public:
         return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
     }
 
-    /// How much of the beginning of `bytes` the terminal has taken; nothing if it is gone.
-    [[nodiscard]] std::optional<std::size_t> write(std::string_view bytes) const {
-        const ssize_t n = ::write(screen_.get(), bytes.data(), bytes.size());
-        if (n >= 0) return static_cast<std::size_t>(n);
-        return errno == EAGAIN || errno == EINTR ? std::optional<std::size_t>(0) : std::nullopt;
-    }
-
     /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them,
     /// what it has not taken yet is taken back.
-    [[nodiscard]] bool part(std::string_view bytes) const {
+    [[nodiscard]] bool part(std::string_view bytes) {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
             const bool stuck = ::poll(&room, 1, kPartingMillis) == 0;
             if (stuck && std::exchange(flushed, true)) return false;
             if (stuck) ::tcflush(screen_.get(), TCOFLUSH);
-            const auto taken = write(stuck ? kCancel : bytes);
+            const auto taken = out_.write_some(stuck ? kCancel : bytes);
             if (!taken) return false;
             if (!stuck) bytes.remove_prefix(*taken);
         }
@@ -3652,7 +3644,7 @@ public:
 
     /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so
     /// now. It answers in order: behind its answer to one more question, for its status (DSR), there is none.
-    void discard_answers(bool has_answered) const {
+    void discard_answers(bool has_answered) {
         constexpr std::string_view kStatus = "\x1B[5n", kReady = "\x1B[0n";
         const Micros end = now_micros() + kAnswerMillis * 1000;
         std::string heard;
@@ -3681,6 +3673,13 @@ public:
     static constexpr std::string_view kCancel = "\x18";  // ends a sequence that was cut short
 
 private:
+    /// With an O_NONBLOCK of our own: the shell shares that of descriptor 1.
+    static int open_screen() {
+        const char *const name = ::ttyname(STDOUT_FILENO);
+        const int fd = name != nullptr ? ::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+        return fd >= 0 ? fd : ::dup(STDOUT_FILENO);
+    }
+
     static void handle(int number) {
         struct sigaction action {};
         action.sa_handler = [](int which) {
@@ -3691,7 +3690,10 @@ private:
         ::sigaction(number, &action, nullptr);  // no SA_RESTART: a read(2) that waits ends too
     }
 
-    Fd keys_, screen_;
+    const bool is_terminal_ = ::isatty(STDOUT_FILENO) != 0;
+    const Fd screen_{open_screen()};
+    Output out_{screen_.get(), "standard output"};
+    Fd keys_;
     termios saved_{};
     std::array<char, 64> typed_{};
 };
@@ -3744,30 +3746,30 @@ struct Timeline {
     }
 };
 
+/// Shows the events of a recording, one after the other. In a jump, which has a `target_`, they go to the model
+/// alone; else to the terminal, and to the model as far as the terminal has taken them.
 class Player {
 public:
-    Player(const Options &options, RecordingReader &recording, Output &out)
-        : recording_(recording), out_(out), at_terminal_(::isatty(STDOUT_FILENO) != 0), options_(options),
-          start_(options.start), speed_(options.speed), base_time_(now_micros()) {
-        if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
+    Player(const Options &options, RecordingReader &recording) : options_(options), recording_(recording) {
+        const Micros limit = recording.header().idle_limit;
+        if (limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
-        if (at_terminal_) terminal_.open();
-        if (at_terminal_) recording_.do_not_wait();
-        model_ = fresh_model();
+        keep_start();
+        recording_.do_not_wait();
         if (start_ > 0) begin_jump(kForever);
     }
 
+    /// Plays to the end, or until a key or a signal quits; gives what reading gave last.
     Got run() {
-        Event event;
-        while (next_ != Next::quit) {
-            const Got got = recording_.next(event);
-            next_ = Next::show;
-            live_ = got == Got::wait;
-            if (got == Got::some) show(event);
-            else if (got == Got::wait) await_more();
-            else if (got == Got::anew) begin_again();
-            else if (got == Got::bad || !end_round()) return got;
-            if (got == Got::some && next_ == Next::show) keep_state();
+        while (!quit_) {
+            if (!unwritten_.empty()) write_some();
+            else if (next_ != Next::event) {
+                const Got got = read_event();
+                if (got == Got::end || got == Got::bad) return got;
+            } else if (target_ && at_ > *target_) arrive();
+            else if (!target_ && pace_ != Pace::steps && at_ > position()) wait_for_event();
+            else show();
+            press_typed();
         }
         return Got::end;
     }
@@ -3776,41 +3778,43 @@ public:
     [[nodiscard]] std::pair<int, int> largest() const { return largest_; }
 
     /// Leaves the terminal as it was found, with a prompt's place under what is shown.
-    void restore() {
-        out_.flush();
-        if (!at_terminal_) return;
-        part();
+    Output &restore() {
+        part(quit_);
         terminal_.leave();
+        return terminal_.out();
     }
 
 private:
-    enum class Next { show, again, quit };  // show the event; it is not the next one any more; leave
+    enum class Next { unread, event, none };   // what `event_` is; none: all that there is has been shown
+    enum class Pace { runs, stands, steps };   // steps: stands, but the next event is shown
 
     /// Where one can go on from: the place in the recording, and what a terminal must have been told by then.
     struct State {
         RecordingReader::Place place;
         Timeline timeline;
-        Micros shown;
-        int columns, rows;
         std::string paint;
     };
 
-    void quit() { next_ = Next::quit; }
-
     // --- the clock
 
+    /// Our clock. Where everything has been shown of a session that is followed, it stands at the last event.
     [[nodiscard]] Micros position() const {
-        if (target_) return *target_ < kForever ? *target_ : shown_;
-        if (paused_) return base_;
+        if (pace_ != Pace::runs) return base_;
+        if (is_live()) return timeline_.at;
         const auto passed = static_cast<double>(now_micros() - base_time_) * static_cast<double>(speed_) / kSecond;
         return base_ + static_cast<Micros>(std::min(passed, static_cast<double>(kForever)));
     }
 
-    [[nodiscard]] Micros here() const { return live_ ? shown_ : position(); }
+    [[nodiscard]] bool is_live() const { return next_ == Next::none && options_.follow; }
 
     void set_clock(Micros position) {
         base_ = position;
         base_time_ = now_micros();
+    }
+
+    void set_pace(Pace pace) {
+        set_clock(position());
+        pace_ = pace;
     }
 
     void set_speed(Micros speed) {
@@ -3820,331 +3824,280 @@ private:
 
     // --- events
 
-    void show(const Event &event) {
-        const Micros at = timeline_.at_of(event.time);
-        if (is_time_for_keys(event)) obey_keys(0, at);
-        if (next_ != Next::show) return;
-        if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
-        if (!at_terminal_) resize(model_, event);
-        if (const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt) {
+    /// Reads what is shown next. Gives `end` only when nothing is left to be done there.
+    Got read_event() {
+        keep_state();
+        const bool was_live = is_live();
+        const Got got = recording_.next(event_);
+        next_ = got == Got::some ? Next::event : got == Got::wait ? Next::none : Next::unread;
+        if (got == Got::some) prepare(was_live);
+        if (got == Got::anew) {
+            keep_start();
+            begin_again(target_.value_or(0));
+        }
+        if (got != Got::wait && got != Got::end) return got;
+        if (pace_ == Pace::steps) pace_ = Pace::stands;
+        if (target_) arrive();
+        if (!unwritten_.empty() || !typed_.empty()) return Got::wait;
+        if (got == Got::wait) return wait_for_more();
+        if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return got;
+        hear(kLeastRound);
+        if (typed_.empty()) begin_again(0);
+        return Got::wait;
+    }
+
+    /// Finds out when the event is due. What comes from a live session is due when it comes.
+    void prepare(bool was_live) {
+        at_ = timeline_.at_of(event_.time);
+        count_work(event_);
+        if (start_ > 0 && event_.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
+        if (was_live && pace_ == Pace::runs) set_clock(at_);
+        if (!terminal_.is_terminal()) resize(model_, event_);
+        if (const auto size = event_.kind == 'r' ? parse_size(event_.bytes) : std::nullopt) {
             largest_ = {std::max(largest_.first, size->first), std::max(largest_.second, size->second)};
         }
-        const bool pauses = event.kind == 'm' && options_.pause_on_markers;
-        if (!is_seen(event) && !pauses) return;
-        if (at_edge_) set_clock(std::max(position(), at));
-        wait_for(at);
-        stepping_ = false;
-        if (next_ != Next::show) return;
-        if (pauses && !target_) pause(at);
-        if (!is_seen(event)) return;
-        timeline_.advance(event.time);
-        shown_ = at;
-        if (event.output) put(event.bytes);
+        if (!is_seen(event_) && !is_pause(event_)) next_ = Next::unread;
     }
 
     static bool is_seen(const Event &event) { return event.output || event.kind == 'x'; }
+    [[nodiscard]] bool is_pause(const Event &event) const { return event.kind == 'm' && options_.pause_on_markers; }
 
-    bool is_time_for_keys(const Event &event) {
-        work_ += event.tail.size();
-        return work_ > kWorkBetweenKeys;
+    void wait_for_event() {
+        const double left = static_cast<double>(at_ - position()) * kSecond / static_cast<double>(speed_);
+        hear(pace_ == Pace::runs ? static_cast<Micros>(std::min(left, double{kLongestWait})) + 1 : kLongestWait);
     }
 
-    /// Until our clock has come to `at`; or on the way to some place behind it, where nothing is shown.
-    void wait_for(Micros at) {
-        while (next_ == Next::show && !(target_ && at <= *target_)) {
-            if (target_) arrive();
-            press_typed(at);
-            if (target_ || next_ != Next::show) continue;
-            if (at <= position()) return;
-            if (!out_.flush()) return quit();
-            const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
-            obey_keys(paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1, at);
-        }
-    }
-
-    void pause(Micros at) {
-        set_clock(at);
-        paused_ = true;
-        at_edge_ = false;
-    }
-
-    /// Output, to the model as far as the terminal has got it, too; on the way to some place, to the model alone. Stops
-    /// early when a key jumps back or quits.
-    void put(std::string_view bytes) {
-        if (!at_terminal_ && !target_) return out_.put(bytes) ? void() : quit();
-        while (!bytes.empty() && next_ == Next::show) {
-            std::string_view piece = bytes.substr(0, target_ ? kWorkBetweenKeys : kPiece);
-            if (!target_) piece = piece.substr(0, put_some(piece));
-            model_.feed(piece);
-            bytes.remove_prefix(piece.size());
-            if (!bytes.empty() && !target_) press_typed(timeline_.at);
-        }
-    }
-
-    /// Writes what the terminal has room for, or takes keys; gives how much it was.
-    std::size_t put_some(std::string_view bytes) {
-        read_keys(-1, true);
-        if (next_ != Next::show || target_) return 0;
-        const auto taken = terminal_.write(bytes);
-        if (!taken) quit();
-        may_ask_ = may_ask_ || bytes.find_first_of(kAsking) != std::string_view::npos;
-        at_prompt_ = false;
-        return taken.value_or(0);
-    }
-
-    /// All that there is has been shown; more may come, from a writer that lives or from a slow pipe.
-    void await_more() {
-        stepping_ = false;
-        at_edge_ = at_edge_ || target_;
-        arrive();
-        press_typed(shown_);
-        if (next_ != Next::show || target_) return;
-        if (!at_terminal_) return out_.flush() && pause_for_more(out_) ? void() : quit();
+    /// More may come, from a writer that lives or from a slow pipe.
+    Got wait_for_more() {
         const FileWindow &window = recording_.window();
-        obey_keys(kPollMillis * 1000, shown_, false, window.seekable() ? -1 : window.fd());
+        if (window.seekable()) hear(kPollMillis * 1000);
+        else hear(kLongestWait, false, window.fd());
+        quit_ = quit_ || !pause_for_more(terminal_.out(), 0);
+        return Got::wait;
     }
 
-    /// At the end of the recording: whether there is more to be played.
-    bool end_round() {
-        stepping_ = false;
-        do {
-            arrive();
-            press_typed(shown_);
-        } while (target_ && next_ == Next::show);
-        if (next_ != Next::show) return true;
-        if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return false;
-        obey_keys(kLeastRound, shown_);
-        if (next_ != Next::show || target_) return true;
-        begin_again();
-        return recording_.rewind();
+    /// The event is due, or lies on the way of a jump.
+    void show() {
+        next_ = Next::unread;
+        if (!target_ && (is_pause(event_) || pace_ == Pace::steps)) {
+            set_clock(at_);
+            pace_ = Pace::stands;
+        }
+        if (!is_seen(event_)) return;
+        timeline_.advance(event_.time);
+        if (!event_.output) return;
+        if (target_) return model_.feed(event_.bytes);
+        undo_.reset();
+        unwritten_ = event_.bytes;
+    }
+
+    /// Writes what the terminal has room for, and hears keys while it has none.
+    void write_some() {
+        constexpr std::size_t kPiece = 4096;                         // between two looks at keys
+        constexpr std::string_view kAsking = "\x1B\x05\xC2";         // begin a question: ESC, ENQ, 8-bit CSI
+        hear(kLongestWait, true);
+        if (quit_) return;
+        const auto taken = terminal_.out().write_some(unwritten_.substr(0, kPiece));
+        const std::string_view piece = unwritten_.substr(0, taken.value_or(0));
+        quit_ = quit_ || !taken;
+        unwritten_.remove_prefix(piece.size());
+        if (!undo_) model_.feed(piece);
+        if (!undo_) may_ask_ = may_ask_ || piece.find_first_of(kAsking) != std::string_view::npos;
+        if (unwritten_.empty() && !target_) undo_.reset();
     }
 
     // --- jumps
 
+    /// At a terminal, what can be seen there counts.
     [[nodiscard]] Model fresh_model() const {
-        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what can be seen counts
-        return model_for(recording_.header());
+        const auto size = terminal_.size();
+        return size ? Model(size->ws_col, size->ws_row) : model_for(recording_.header());
     }
 
     /// From here on nothing is shown that stands before `target`.
     void begin_jump(Micros target) {
-        if (!undo_) undo_ = model_.undo();
+        if (!undo_) {
+            undo_ = model_.undo() + kScreenIsWiped;
+            model_.feed(unwritten_);
+        }
+        unwritten_ = {};
         target_ = target;
-        at_edge_ = false;
     }
 
-    /// The end of a jump, if there is one: paints, and the clock goes on from there.
+    /// The end of a jump: the clock goes on from there. Quitting or Ctrl-Z may end the painting early: what it has
+    /// left on by then is taken back with the rest.
     void arrive() {
-        if (!target_) return;
-        set_clock(position());
+        set_clock(*target_ < kForever ? *target_ : timeline_.at);
         target_.reset();
         start_ = 0;
-        paint();
-    }
-
-    /// Quitting or Ctrl-Z may end this early; what it has left on by then is taken back with the rest.
-    void paint() {
-        const std::string bytes = *undo_ + (at_prompt_ ? "" : kScreenIsWiped) + model_.paint(0);
-        if (!at_terminal_) {
-            out_.put(bytes);
-            at_prompt_ = false;
-            return undo_.reset();
-        }
-        std::string_view rest = bytes;
-        undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo();
-        while (!rest.empty() && next_ == Next::show && !target_) rest.remove_prefix(put_some(rest));
-        if (rest.empty()) undo_.reset();
+        painting_ = *undo_ + model_.paint(0);
+        undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo() + kScreenIsWiped;
+        unwritten_ = painting_;
     }
 
     void seek(Micros target) {
         target = std::clamp<Micros>(target, 0, kForever);
-        const bool back = target < shown_;
+        const bool back = target < timeline_.at;
         if (back && !recording_.window().seekable()) return;  // a pipe cannot be read again
         begin_jump(target);
-        start_ = 0;
-        auto known = std::ranges::upper_bound(states_, target, std::less{}, &State::shown);
-        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.tell())) {
-            go_to(*std::prev(known));
-        } else if (back) {
-            begin_again();
-            if (!recording_.rewind()) quit();
-        }
+        const auto at = [](const State &state) { return state.timeline.at; };
+        const State &known = *std::prev(std::ranges::upper_bound(states_, target, std::less{}, at));
+        if (back || known.place.offset > recording_.tell()) go_on_from(known);
     }
 
-    void go_to(const State &state) {
-        next_ = Next::again;
+    void go_on_from(const State &state) {
+        next_ = Next::unread;
         recording_.go_back(state.place);
         timeline_ = state.timeline;
-        shown_ = state.shown;
-        live_ = false;
-        model_ = Model(state.columns, state.rows);
+        model_ = fresh_model();
         model_.feed(state.paint);
     }
 
-    /// The next event is the recording's first one.
-    void begin_again() {
-        begin_jump(target_.value_or(0));
-        next_ = Next::again;
-        timeline_ = {.idle = timeline_.idle};
-        shown_ = 0;
-        live_ = false;
-        model_ = fresh_model();
+    void begin_again(Micros target) {
+        begin_jump(target);
+        go_on_from(states_.front());
+    }
+
+    void keep_start() {
+        states_.assign(1, State{recording_.place(), {.idle = timeline_.idle}, ""});
+        interval_ = kFirstInterval;
     }
 
     /// Remembers the state now and then, ever less often in a recording that is long.
     void keep_state() {
-        const auto place = recording_.place();
-        const off_t last = states_.empty() ? 0 : states_.back().place.offset;
-        if (!at_terminal_ || !place || place->offset < last + interval_) return;
-        const std::string paint = model_.paint(kStateHistory);
-        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), paint});
+        const bool due = recording_.tell() >= states_.back().place.offset + interval_;
+        if (!due || !terminal_.is_terminal() || !recording_.window().seekable()) return;
+        states_.push_back({recording_.place(), timeline_, model_.paint(kStateHistory)});
         std::size_t kept = 0, index = 0;
         for (const State &state : states_) kept += state.paint.size();
         if (kept < kMostKept) return;
-        std::erase_if(states_, [&](const State &) { return index++ % 2 == 0; });
+        std::erase_if(states_, [&](const State &) { return index++ % 2 == 1; });  // never the first one
         interval_ *= 2;
     }
 
-    // --- places
-
-    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key
-    /// quits.
-    template <typename Visit> void scan(Visit &&visit) {
-        RecordingReader ahead;
+    /// To the first marker after where we are, or to the last one before; stays if there is none. The recording is
+    /// read once more for that.
+    void seek_marker(bool forth) {
+        const Micros here = position(), before = here - (pace_ == Pace::runs ? kMarkerSlack : 0);
+        RecordingReader reader;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
-        if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
-        while (next_ != Next::quit && ahead.next(event) == Got::some) {
-            if (is_time_for_keys(event)) read_keys(0);
+        std::optional<Micros> found;
+        if (!recording_.window().seekable() || !reader.open(recording_.path())) return;
+        while (!quit_ && reader.next(event) == Got::some) {
             const Micros at = timeline.at_of(event.time);
-            if (!visit(event, at)) return;
+            count_work(event);
+            if (forth ? found.has_value() : at >= before) break;
+            if (event.kind == 'm' && (!forth || at > here)) found = at;
             if (is_seen(event)) timeline.advance(event.time);
         }
-    }
-
-    /// To the first marker after `here`, or to the last one before; stays if there is none.
-    void seek_marker(bool forth) {
-        const Micros before = here() - (paused_ ? 0 : kMarkerSlack), after = here();
-        std::optional<Micros> found;
-        scan([&](const Event &event, Micros at) {
-            const bool wanted = event.kind == 'm' && (forth ? at > after : at < before);
-            if (wanted) found = at;
-            return forth ? !wanted : at < before;
-        });
-        if (found && next_ != Next::quit) seek(*found);
+        if (found) seek(*found);
     }
 
     // --- keys
 
-    /// Waits for keys, as UserTerminal::wait() does, and obeys them. The event that is waited for comes at `next`.
-    void obey_keys(Micros most, Micros next, bool for_room = false, int input = -1) {
-        read_keys(most, for_room, input);
-        press_typed(next);
-    }
-
-    /// Those that leave are obeyed at once, the others kept.
-    void read_keys(Micros most, bool for_room = false, int input = -1) {
+    /// Waits for keys, as UserTerminal::wait() does. Those that leave are obeyed at once, the others kept.
+    void hear(Micros most, bool for_room = false, int input = -1) {
         constexpr std::size_t kMostTyped = 1024;
         work_ = 0;
         reader_.cut(terminal_.wait(most, for_room, input), [this](char key) {
             if (key == kCtrlC && g_signal == 0) g_signal = SIGINT;
-            if (key == kCtrlC || key == 'q') quit();
+            if (key == kCtrlC || key == 'q') quit_ = true;
             else if (key == kCtrlZ || key == kStop) stop(key == kCtrlZ);
             else if (typed_.size() < kMostTyped) typed_ += key;
         });
     }
 
+    /// Looks for keys after so much work.
+    void count_work(const Event &event) {
+        work_ += event.tail.size();
+        if (work_ > kWorkBetweenKeys) hear(0);
+    }
+
     /// A key behind one that jumps or steps waits until we are there.
-    void press_typed(Micros next) {
-        while (!typed_.empty() && next_ == Next::show && !target_ && !stepping_) {
+    void press_typed() {
+        const auto is_there = [this] { return !target_ && pace_ != Pace::steps && (!undo_ || unwritten_.empty()); };
+        while (!typed_.empty() && is_there()) {
             const char key = typed_[0];
             typed_.erase(0, 1);
-            press(key, next);
+            press(key);
         }
     }
 
-    void press(char key, Micros next) {
-        if (key == kLeft || key == kRight) seek(here() + (key == kLeft ? -kStep : kStep));
-        if (key == ']' || key == '[') seek_marker(key == ']');
-        if (key == '.') {
-            pause(next);
-            stepping_ = true;
+    void press(char key) {
+        switch (key) {
+        case kLeft: return seek(position() - kStep);
+        case kRight: return seek(position() + kStep);
+        case ']':
+        case '[': return seek_marker(key == ']');
+        case '.': return set_pace(Pace::steps);
+        case ' ': return set_pace(pace_ == Pace::runs ? Pace::stands : Pace::runs);
+        case '+':
+        case '=': return set_speed(speed_ * 2);
+        case '-': return set_speed(speed_ / 2);
+        case '\f':
+        case kRepaint: return repaint();
+        default: return;
         }
-        if (key == ' ' && paused_) {
-            set_clock(here());
-            paused_ = false;
-        } else if (key == ' ') {
-            pause(here());
-        }
-        if (key == '+' || key == '=') set_speed(speed_ * 2);
-        if (key == '-') set_speed(speed_ / 2);
-        if (key == kRepaint || key == '\f') repaint();
     }
 
     /// After a stop, or at another size. A terminal that has one now is told all anew.
     void repaint() {
         terminal_.enter();
-        begin_jump(here());
+        begin_jump(position());
         const auto size = terminal_.size();
         if (!size || (size->ws_col == model_.columns() && size->ws_row == model_.rows())) return;
         model_.resize(size->ws_col, size->ws_row);
-        states_.clear();
+        states_.resize(1);
         interval_ = kFirstInterval;
     }
 
     /// As job control wants it. The clock stands still meanwhile.
     void stop(bool by_key) {
-        begin_jump(here());
-        part();
+        part(true);
+        begin_jump(target_.value_or(position()));
         terminal_.stop(by_key);
         undo_ = "";
-        at_prompt_ = true;
     }
 
-    /// Plain text has asked nothing.
-    void part() const {
-        if (terminal_.part(parting_words()) && may_ask_) terminal_.discard_answers(reader_.has_answers());
-    }
-
-    /// Takes back what is on; and when the end was not reached, makes room for a prompt under what is shown.
-    [[nodiscard]] std::string parting_words() const {
-        const bool early = next_ == Next::quit || target_;
-        const bool in_line = !model_.alternate() && model_.cursor().column > 0;
-        return (undo_ ? *undo_ : model_.undo()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
+    /// Takes back what is on, and with `room`, makes room for a prompt under what is shown. Plain text has asked the
+    /// terminal nothing.
+    void part(bool room) {
+        if (!terminal_.is_terminal()) return;
+        const bool in_line = !undo_ && !model_.alternate() && model_.cursor().column > 0;
+        std::string words = undo_ ? *undo_ : model_.undo();
+        if (room) words.append(in_line ? "\r\n" : "").append("\x1B[J");
+        if (terminal_.part(words) && may_ask_) terminal_.discard_answers(reader_.has_answers());
     }
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
-    static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin a question: ESC, ENQ, 8-bit CSI
-    static constexpr std::size_t kPiece = 4096;                   // bytes for the terminal between two looks at keys
-    static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
-    static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
+    static constexpr off_t kFirstInterval = 1 << 20;    // of the file, between states that are kept
+    static constexpr Micros kLeastRound = kSecond / 10;  // or a recording without time would loop like mad
 
-    RecordingReader &recording_;
-    Output &out_;
-    UserTerminal terminal_;
-    const bool at_terminal_;  // the output goes to one
     const Options &options_;
+    RecordingReader &recording_;
+    UserTerminal terminal_;
     KeyReader reader_;
-    std::string typed_;  // keys that wait
-    Model model_{1, 1};
-    std::vector<State> states_;
-    off_t interval_ = kFirstInterval;
-    std::optional<std::string> undo_;  // in a jump: what takes back what the terminal shows
-    bool at_prompt_ = true;            // the terminal shows nothing of ours
-    bool may_ask_ = false;             // what it was told might hold questions
-    Timeline timeline_;
-    Micros start_;                  // in the recording's own time; 0 once it was found
-    std::optional<Micros> target_;  // everything up to there is for the model alone
-    Micros shown_ = 0;              // the last event shown
-    Micros speed_;
-    Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
-    Next next_ = Next::show;
-    std::pair<int, int> largest_;
-    bool paused_ = false;
-    bool stepping_ = false;  // to the event that is the next one
-    bool live_ = false;      // everything that is there has been shown
-    bool at_edge_ = false;   // ... by a jump: what comes is shown when it comes
+    std::string typed_;    // keys that wait
     std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
+    bool quit_ = false;
+    Event event_;
+    Next next_ = Next::unread;
+    Micros at_ = 0;  // when `event_` is to be shown
+    Timeline timeline_;
+    Pace pace_ = Pace::runs;
+    Micros base_ = 0, base_time_ = now_micros();  // our clock stood at base_ at the real time base_time_
+    Micros speed_ = options_.speed;
+    std::optional<Micros> target_;  // in a jump: everything up to there is for the model alone
+    Micros start_ = options_.start;  // ... as the command line says it, in the recording's own time; 0 once it was found
+    Model model_ = fresh_model();
+    std::optional<std::string> undo_ = "";  // what wipes the terminal, when it does not show what the model does
+    std::string painting_;
+    std::string_view unwritten_;  // the rest of it, or else of the event
+    bool may_ask_ = false;        // what was written might hold questions
+    std::vector<State> states_;   // the first is the beginning
+    off_t interval_ = kFirstInterval;
+    std::pair<int, int> largest_;
 };
 
 /// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than
@@ -4163,10 +4116,9 @@ int play(const Options &options) {
     if (!recording.open(options.files[0], options.follow)) return 1;
     const Header &header = recording.header();
     const bool said = compare_sizes(recording, header.columns, header.rows);
-    Output out(STDOUT_FILENO, "standard output");
-    Player player(options, recording, out);
+    Player player(options, recording);
     const Got got = player.run();
-    player.restore();
+    Output &out = player.restore();
     if (!said) compare_sizes(recording, player.largest().first, player.largest().second);
     const int status = finish(recording, out, got);
     if (g_signal != 0) {  // end as the signal would have ended us: our parent may want to know
