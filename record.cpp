@@ -466,6 +466,15 @@ public:
         return true;
     }
 
+    /// Any value at all, as it stands in the text.
+    bool raw(std::string_view &value) {
+        skip_space();
+        const char *const start = at_;
+        if (!skip()) return false;
+        value = {start, static_cast<std::size_t>(at_ - start)};
+        return true;
+    }
+
     /// Any value at all: checked, and forgotten.
     bool skip(int depth = 0) {
         Micros ignored = 0;
@@ -524,6 +533,104 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
     return value;
 }
+
+std::string json_quote(std::string_view text) {
+    std::string quoted = "\"";
+    while (!text.empty()) {
+        const std::size_t length = utf8_length(text.data(), text.data() + text.size());
+        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
+        text.remove_prefix(character.size());
+        std::array<char, 8> escape{};
+        const char32_t code = length > 0 ? decode_utf8(character.data(), length) : 0xFFFD;
+        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
+        if (character == "\"" || character == "\\") quoted += '\\';
+        if (shown_length(character) > 0) quoted += character;
+        else quoted += escape.data();  // what is not shown is in the basic plane
+    }
+    return quoted + '"';
+}
+
+/// Seconds, with six decimals: what stands in a recording.
+std::string format_seconds(Micros time) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%lld.%06lld", static_cast<long long>(time / kSecond),
+                  static_cast<long long>(time % kSecond));
+    return text.data();
+}
+
+/// The members of a JSON object: their names, and their values as they stand in it.
+class Object {
+public:
+    Object() = default;
+    explicit Object(std::string_view text) {
+        std::vector<char> room;
+        Json json(text, room);
+        read(json);
+    }
+
+    /// False at what is no object; the members before that are kept.
+    bool read(Json &json) {
+        return json.object([&](const std::string &key) { return read_member(json, key); });
+    }
+
+    bool read_member(Json &json, const std::string &key) {
+        std::string_view value;
+        if (!json.raw(value)) return false;
+        add(key, std::string(value));
+        return true;
+    }
+
+    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
+    void add(std::string key, std::string value) {
+        std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        const auto known = std::ranges::find(members_, key, &Member::first);
+        if (known != members_.end()) known->second = std::move(value);
+        else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
+    }
+    void add(const Object &others) {
+        for (const auto &[key, value] : others.members_) add(key, value);
+    }
+
+    [[nodiscard]] std::string value(std::string_view key) const {
+        const auto known = std::ranges::find(members_, key, &Member::first);
+        return known != members_.end() ? known->second : "";
+    }
+
+    /// What a string holds; nothing, where the value is of another type.
+    [[nodiscard]] std::string string(std::string_view key) const {
+        std::vector<char> room;
+        std::string_view text;
+        Json(value(key), room).string(text);
+        return std::string(text);
+    }
+
+    /// A number, in millionths.
+    [[nodiscard]] std::optional<Micros> number(std::string_view key) const {
+        std::vector<char> room;
+        Micros number = 0;
+        return Json(value(key), room).number(number) ? std::optional(number) : std::nullopt;
+    }
+
+    /// Gives the value of a member, or nothing, and removes it.
+    std::string take(std::string_view key) {
+        std::string taken = value(key);
+        std::erase_if(members_, [key](const Member &member) { return member.first == key; });
+        return taken;
+    }
+
+    /// Nothing, if it has no members.
+    [[nodiscard]] std::string text() const {
+        std::string text;
+        for (const auto &[key, value] : members_) {
+            text.append(text.empty() ? "{" : ", ").append(json_quote(key)).append(": ").append(value);
+        }
+        return text + (text.empty() ? "" : "}");
+    }
+
+private:
+    using Member = std::pair<std::string, std::string>;
+    std::vector<Member> members_;
+};
 
 // === 3. The recording ================================================================================================
 // A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole.
@@ -588,23 +695,36 @@ public:
         drop(newline + 1);
         return true;
     }
-    void rewind() { seek(start_); }
-
-    void seek(off_t place) {
-        begin_ = end_ = 0;
-        next_ = place;
+    void rewind() {
+        is_held_ = false;
+        seek(start_);
     }
 
-    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
+    void seek(off_t place) {
+        begin_ = is_held_ ? static_cast<std::size_t>(place) : end_;
+        if (!is_held_) next_ = place;
+    }
+
+    /// From now on, this is the file.
+    void hold(std::string_view text) {
+        buffer_.assign(text.begin(), text.end());
+        begin_ = 0;
+        end_ = text.size();
+        next_ = static_cast<off_t>(end_);
+        is_held_ = true;
+    }
+
+    /// Reads on: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
     /// already).
     int fill(std::size_t most) {
+        if (is_held_) return 0;
         std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
         if (end_ >= most) {
             errno = EMSGSIZE;
             return -1;
         }
-        if (end_ == buffer_.size()) buffer_.resize(2 * end_);
+        if (end_ == buffer_.size()) buffer_.resize(std::max(2 * end_, kRoom));
         char *const at = buffer_.data() + end_;
         const std::size_t room = buffer_.size() - end_;
         ssize_t n;
@@ -617,15 +737,21 @@ public:
     }
 
 private:
+    static constexpr std::size_t kRoom = 256 << 10;
+
     Fd fd_;
     off_t start_ = -1;  // of the recording in the file; -1 for a pipe
     off_t next_ = 0;    // the next byte to read
-    std::vector<char> buffer_ = std::vector<char>(256 << 10);
+    bool is_held_ = false;  // nothing is read any more
+    std::vector<char> buffer_;
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
+constexpr int kMostSize = 65535;  // columns or rows
+
 struct Header {
-    std::string text;  // as it stands in the file; of v1 the whole document
+    std::string text;  // its line in the file; of v1 nothing
+    Object members;    // but v1's events
     int version = 0;   // 0: there is none
     int columns = -1, rows = -1;
     std::int64_t timestamp = -1;  // seconds since 1970
@@ -662,67 +788,38 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     return true;
 }
 
-/// A whole number in [low, high]; anything else is an error, for the reason `why`.
-bool read_whole(Json &json, int &into, int low, int high, const char *why) {
-    Micros value = 0;
-    if (!json.next_is_number()) return json.fail(why);
-    if (!json.number(value)) return false;
-    if (value % kSecond != 0 || value / kSecond < low || value / kSecond > high) return json.fail(why);
-    into = static_cast<int>(value / kSecond);
+/// The member `key`, if there is one: a whole number up to `most`, also as a string, as r-lib's asciicast once wrote
+/// sizes. False for anything else.
+bool read_whole(const Object &object, std::string_view key, int most, int &into) {
+    if (object.value(key).empty()) return true;
+    const auto number = object.number(key);
+    const Micros whole = number && *number % kSecond == 0 ? *number / kSecond : -1;
+    const auto given = parse_number(object.string(key)).value_or(static_cast<std::uint64_t>(whole));
+    if (given > static_cast<std::uint64_t>(most)) return false;
+    into = static_cast<int>(given);
     return true;
 }
 
-/// Columns or rows; r-lib's asciicast once wrote them as strings.
-bool read_size(Json &json, int &into) {
-    constexpr int kMost = 65535;
-    static constexpr char kWhy[] = "the size is not a whole number from 0 to 65535";
-    std::string_view text;
-    if (!json.next_is('"')) return read_whole(json, into, 0, kMost, kWhy);
-    if (!json.string(text)) return false;
-    const auto number = parse_number(text);
-    if (!number || *number > kMost) return json.fail(kWhy);
-    into = static_cast<int>(*number);
-    return true;
-}
-
-/// A string, if there is one: where it matters little, another type is let pass.
-bool read_text(Json &json, std::string &into) {
-    std::string_view text;
-    if (!json.next_is('"')) return json.skip();
-    if (!json.string(text)) return false;
-    into = text;
-    return true;
-}
-
-/// A number likewise, in millionths.
-bool read_number(Json &json, Micros &into) { return json.next_is_number() ? json.number(into) : json.skip(); }
-
-/// A member of an object in the header; `path` is "object.member".
-bool read_inner(Json &json, Header &header, const std::string &path) {
-    if (path == "term.cols") return read_size(json, header.columns);
-    if (path == "term.rows") return read_size(json, header.rows);
-    if (path == "term.type" || path == "env.TERM") return read_text(json, header.term);
-    if (path == "shim.address") return read_text(json, header.address);
-    if (path != "shim.pid") return json.skip();
-    return read_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
-}
-
-bool read_member(Json &json, Header &header, const std::string &key) {
-    if (key == "version") return read_whole(json, header.version, 1, 3, "the version is not 1, 2 or 3");
-    if (key == "width") return read_size(json, header.columns);
-    if (key == "height") return read_size(json, header.rows);
-    if (key == "command") return read_text(json, header.command);
-    if (key == "title") return read_text(json, header.title);
-    if (key == "idle_time_limit") return read_number(json, header.idle_limit);
-    if (key == "timestamp") {
-        Micros time = -kSecond;
-        const bool taken = read_number(json, time);
-        header.timestamp = time / kSecond;
-        return taken;
-    }
-    const bool known = (key == "term" || key == "env" || key == "shim") && json.next_is('{');
-    if (!known) return json.skip();
-    return json.object([&](const std::string &inner) { return read_inner(json, header, key + "." + inner); });
+/// Fills in what the members say; gives what is wrong with them, or nothing. Where it matters little, a value of
+/// another type is let pass.
+const char *understand(Header &header) {
+    const Object &all = header.members;
+    const Object term(all.value("term")), env(all.value("env")), shim(all.value("shim"));
+    header.command = all.string("command");
+    header.title = all.string("title");
+    header.address = shim.string("address");
+    header.term = term.value("type").empty() ? env.string("TERM") : term.string("type");
+    header.idle_limit = all.number("idle_time_limit").value_or(-1);
+    header.timestamp = all.number("timestamp").value_or(-kSecond) / kSecond;
+    if (!read_whole(all, "version", 3, header.version)) return "the version is not 1, 2 or 3";
+    if (header.version == 0) return "the header has no version";
+    const bool is_size = read_whole(all, "width", kMostSize, header.columns) &&
+                         read_whole(all, "height", kMostSize, header.rows) &&
+                         read_whole(term, "cols", kMostSize, header.columns) &&
+                         read_whole(term, "rows", kMostSize, header.rows);
+    if (!is_size) return "the size is not a whole number from 0 to 65535";
+    if (header.columns < 0 || header.rows < 0) return "the header has no size";
+    return read_whole(shim, "pid", INT_MAX, header.pid) ? nullptr : "the pid is not a number";
 }
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
@@ -805,16 +902,15 @@ public:
         bool exited = false;   // the last event was an `x`
     };
 
-    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event`
-    /// shows lives until the next call.
+    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
+    /// call.
     const char *parse(std::string_view text, int version, Event &event) {
         Json json(text, room_);
         Micros time = 0;
-        std::string_view kind = "o";
+        std::string_view kind;
         if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
         event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.expect(',', "a comma is missing");
-        if (version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
+        bool good = json.expect(',', kComma) && json.string(kind) && json.expect(',', kComma);
         event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
         good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
         if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
@@ -827,6 +923,8 @@ public:
         state_.exited = event.kind == 'x';
         return nullptr;
     }
+
+    static constexpr char kComma[] = "a comma is missing";
 
     [[nodiscard]] const State &state() const { return state_; }
     void go_to(const State &state) { state_ = state; }
@@ -884,14 +982,13 @@ public:
     Got next(Event &event) {
         while (header_.version != 0) {
             std::string_view text;
-            const Got got = header_.version == 1 ? take_element(text) : take_line(text);
+            const Got got = take_line(text);
             if (got == Got::anew) return start_anew();
             if (got != Got::some) return got;
             const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
             const char *const why = parser_.parse(text, header_.version, event);
             if (why == nullptr) return Got::some;
-            if (header_.version == 1) line_ = line_of(text.data());
             if (!torn_) return complain_here(why);
         }
         return Got::end;
@@ -907,24 +1004,15 @@ public:
         take_line(rest_of_line);
     }
 
-    /// Where `next` goes on: the offset in the file.
-    [[nodiscard]] off_t tell() const {
-        if (header_.version != 1) return window_.tell();
-        return element_ < elements_.size() ? elements_[element_].data() - header_.text.data() : window_.tell();
-    }
-
     /// The next event, when `next` begins with it.
     struct Place {
         off_t offset = 0;
         long line = 0;
         EventParser::State state;
     };
-    [[nodiscard]] Place place() const { return {tell(), line_, parser_.state()}; }
+    [[nodiscard]] Place place() const { return {window_.tell(), line_, parser_.state()}; }
     void go_back(const Place &place) {
-        const auto offset_of = [&](std::string_view element) { return element.data() - header_.text.data(); };
-        const auto element = std::ranges::lower_bound(elements_, place.offset, std::less{}, offset_of);
-        element_ = static_cast<std::size_t>(element - elements_.begin());
-        if (header_.version != 1) window_.seek(place.offset);
+        window_.seek(place.offset);
         line_ = place.line;
         parser_.go_to(place.state);
         torn_ = writer_gone_ = false;
@@ -984,7 +1072,7 @@ private:
             const int n = window_.fill(kMostLine);
             if (n > 0) return Got::some;
             if (n < 0) return complain_reading();
-            if (!follow_ || writer_gone_) return Got::end;
+            if (!follow_ || writer_gone_ || header_.version == 1) return Got::end;
             if (window_.is_truncated()) return Got::anew;
             if (is_written()) return Got::wait;
             writer_gone_ = true;
@@ -1013,12 +1101,6 @@ private:
         return Got::some;
     }
 
-    Got take_element(std::string_view &text) {
-        if (element_ == elements_.size()) return Got::end;
-        text = elements_[element_++];
-        return Got::some;
-    }
-
     /// The header is the first line. When that is not the whole JSON object, it can only be the beginning of a
     /// document of version 1, or the file is torn there.
     Got read_header() {
@@ -1032,16 +1114,16 @@ private:
         }
         header_.text = line;
         Json json(header_.text, room_);
-        const bool closed = json.object([&](const std::string &key) { return read_member(json, header_, key); });
-        if (header_.version < 2 && (closed || !torn_ || header_.version == 1)) return read_document();
-        if (closed && !json.end()) return complain_here("something stands behind the header on its line");
-        if (closed) return check_header();
-        if (!torn_) return complain_here(std::string("the header: ") + json.why());
+        const bool is_closed = header_.members.read(json);
+        const auto version = header_.members.number("version");
+        if (version == kSecond || !(is_closed || version || torn_)) return read_document();
+        if (is_closed && json.end()) return check_header();
+        if (is_closed || !torn_) return complain_here(std::string("the header: ") + json.why());
         header_ = Header();
         return Got::end;
     }
 
-    /// v1: its "stdout" is an array of events.
+    /// v1: the events become lines as in v3, and those are read from then on.
     Got read_document() {
         std::string text = std::move(header_.text) + (torn_ ? "" : "\n");
         int n = 0;
@@ -1049,49 +1131,43 @@ private:
         while (n > 0);
         if (n < 0) return complain_reading();
         text += window_.rest();
-        window_.drop(window_.rest().size());
+        Json json(text, room_);
+        std::optional<std::string> events;
         header_ = Header();
-        header_.text = std::move(text);
-        elements_.clear();
-        element_ = 0;
-        torn_ = false;
-        Json json(header_.text, room_);
-        bool has_events = false;
-        const bool whole = json.object([&](const std::string &key) {
-            if (key != "stdout") return read_member(json, header_, key);
-            has_events = true;
-            return read_elements(json);
+        const bool is_whole = json.object([&](const std::string &key) {
+            return key == "stdout" ? read_delays(json, events.emplace()) : header_.members.read_member(json, key);
         });
-        line_ = 1;
-        if (header_.version > 1) return complain_here("the header is longer than a line");
-        if (!whole || !json.end()) {
-            line_ = line_of(json.failed_at());
+        if (!is_whole || !json.end()) {
+            line_ = 1 + static_cast<long>(std::count(std::as_const(text).data(), json.failed_at(), '\n'));
             return complain_here(json.why());
         }
-        if (header_.version == 1 && !has_events) return complain_here("a version 1 without \"stdout\"");
-        return check_header();
+        torn_ = false;
+        window_.hold(events.value_or(""));
+        const Got got = check_header();
+        if (header_.version > 1) return complain_here("the header is longer than a line");
+        return got == Got::bad || events ? got : complain_here("a version 1 without \"stdout\"");
     }
 
-    bool read_elements(Json &json) {
+    static bool read_delays(Json &json, std::string &events) {
         if (!json.expect('[', "\"stdout\" is not an array")) return false;
         if (json.accept(']')) return true;
         do {
-            json.skip_space();
-            const char *const start = json.at();
-            if (!json.skip()) return false;
-            elements_.emplace_back(start, static_cast<std::size_t>(json.at() - start));
+            Micros delay = 0;
+            std::string_view text;
+            const bool good = json.expect('[', "an event is not an array") && json.number(delay) &&
+                              (delay >= 0 || json.fail("a time is negative")) &&
+                              json.expect(',', EventParser::kComma) &&
+                              (json.next_is('"') || json.fail("a string is missing")) && json.raw(text) &&
+                              json.expect(']', "an event is not closed");
+            if (!good) return false;
+            events.append("[" + format_seconds(delay) + ", \"o\", ").append(text).append("]\n");
         } while (json.accept(','));
-        return json.expect(']', "a comma is missing");
+        return json.expect(']', EventParser::kComma);
     }
 
-    [[nodiscard]] long line_of(const char *place) const {
-        return 1 + static_cast<long>(std::count(header_.text.data(), place, '\n'));
-    }
-
-    [[nodiscard]] Got check_header() const {
-        if (header_.version == 0) return complain_here("the header has no version");
-        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
-        return Got::some;
+    Got check_header() {
+        const char *const why = understand(header_);
+        return why != nullptr ? complain_here(why) : Got::some;
     }
 
     std::string path_, name_;
@@ -1099,12 +1175,10 @@ private:
     FileWindow window_;
     Header header_;
     EventParser parser_;
-    std::vector<char> room_;                  // for strings of the header
-    std::vector<std::string_view> elements_;  // v1: its events, in header_.text
-    std::size_t element_ = 0;                 // ... the next one
-    long line_ = 0;                           // the present line
-    bool torn_ = false;                       // the present line has no newline, and the file ends there
-    bool writer_gone_ = false;                // nobody writes the file any more
+    std::vector<char> room_;    // for strings of the header
+    long line_ = 0;             // the present line
+    bool torn_ = false;         // the present line has no newline, and the file ends there
+    bool writer_gone_ = false;  // nobody writes the file any more
 };
 
 /// Columns and rows, as an `r` event has them.
@@ -1112,7 +1186,7 @@ std::optional<std::pair<int, int>> parse_size(std::string_view text) {
     const std::size_t x = std::min(text.find('x'), text.size());
     const auto columns = parse_number(text.substr(0, x));
     const auto rows = parse_number(text.substr(std::min(x + 1, text.size())));
-    if (!columns || !rows || *columns > 65535 || *rows > 65535) return std::nullopt;
+    if (!columns || !rows || *columns > kMostSize || *rows > kMostSize) return std::nullopt;
     return std::pair(static_cast<int>(*columns), static_cast<int>(*rows));
 }
 
@@ -3319,30 +3393,6 @@ bool summarize(const std::string &file, Summary &summary, bool all = true) {
     return got != Got::bad;
 }
 
-std::string json_quote(std::string_view text) {
-    std::string quoted = "\"";
-    while (!text.empty()) {
-        const std::size_t length = utf8_length(text.data(), text.data() + text.size());
-        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
-        text.remove_prefix(character.size());
-        std::array<char, 8> escape{};
-        const char32_t code = length > 0 ? decode_utf8(character.data(), length) : 0xFFFD;
-        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
-        if (character == "\"" || character == "\\") quoted += '\\';
-        if (shown_length(character) > 0) quoted += character;
-        else quoted += escape.data();  // what is not shown is in the basic plane
-    }
-    return quoted + '"';
-}
-
-/// Seconds, with six decimals: what stands in a recording.
-std::string format_seconds(Micros time) {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), "%lld.%06lld", static_cast<long long>(time / kSecond),
-                  static_cast<long long>(time % kSecond));
-    return text.data();
-}
-
 std::string format_date(std::int64_t seconds, const char *format) {
     const auto when = static_cast<std::time_t>(seconds);
     std::array<char, 64> text{};
@@ -3942,7 +3992,7 @@ private:
         begin_jump(target);
         const auto at = [](const State &state) { return state.timeline.at; };
         const State &known = *std::prev(std::ranges::upper_bound(states_, target, std::less{}, at));
-        if (back || known.place.offset > recording_.tell()) go_on_from(known);
+        if (back || known.place.offset > recording_.window().tell()) go_on_from(known);
     }
 
     void go_on_from(const State &state) {
@@ -3965,7 +4015,7 @@ private:
 
     /// Remembers the state now and then, ever less often in a recording that is long.
     void keep_state() {
-        const bool due = recording_.tell() >= states_.back().place.offset + interval_;
+        const bool due = recording_.window().tell() >= states_.back().place.offset + interval_;
         if (!due || !terminal_.is_terminal() || !recording_.window().seekable()) return;
         states_.push_back({recording_.place(), timeline_, model_.paint(kStateHistory)});
         std::size_t kept = 0, index = 0;
@@ -4287,66 +4337,15 @@ private:
     bool begun_ = false;
 };
 
-/// The members of a JSON object: their names, and their values as they stand in it.
-class Object {
-public:
-    explicit Object(std::string_view text = {}) {
-        std::vector<char> room;
-        Json json(text, room);
-        json.object([&](const std::string &key) {
-            json.skip_space();
-            const char *const start = json.at();
-            const bool good = json.skip();
-            if (good) add(key, std::string(start, json.at()));
-            return good;
-        });
-    }
-
-    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
-    void add(std::string key, std::string value) {
-        std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
-        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
-        if (known != members_.end()) known->second = std::move(value);
-        else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
-    }
-    void add(const Object &others) {
-        for (const auto &[key, value] : others.members_) add(key, value);
-    }
-
-    [[nodiscard]] std::string value(std::string_view key) const {
-        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
-        return known != members_.end() ? known->second : "";
-    }
-
-    /// Gives the value of a member, or nothing, and removes it.
-    std::string take(std::string_view key) {
-        std::string taken = value(key);
-        std::erase_if(members_, [key](const auto &member) { return member.first == key; });
-        return taken;
-    }
-
-    /// Nothing, if it has no members.
-    [[nodiscard]] std::string text() const {
-        std::string text;
-        for (const auto &[key, value] : members_) {
-            text.append(text.empty() ? "{" : ", ").append(json_quote(key)).append(": ").append(value);
-        }
-        return text + (text.empty() ? "" : "}");
-    }
-
-private:
-    std::vector<std::pair<std::string, std::string>> members_;
-};
-
 /// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
 /// "term". What else v3 knows of it stands in a "term" of v2 too, which its readers pass over.
 std::string convert_header(const Header &header, int version) {
     const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
     const std::string type = header.term.empty() ? "" : json_quote(header.term);
-    Object from(header.text), to;
+    Object from = header.members, to;
     Object term(from.take("term")), env;
     const std::string theme = from.take("theme") + term.take("theme");  // the one or the other
-    for (const std::string_view known : {"version", "width", "height", "stdout"}) from.take(known);
+    for (const std::string_view known : {"version", "width", "height"}) from.take(known);
     for (const std::string_view known : {"cols", "rows", "type"}) term.take(known);
     to.add("version", std::to_string(version));
     if (version == 3) {
@@ -4401,9 +4400,7 @@ template <int version> bool put_in_cast(Conversion &c, const Event &event) {
     tail = tail.substr(0, tail.rfind(']') + 1);
     c.out.put("[" + format_seconds(version == 3 ? event.time - c.last : event.time));
     c.last = event.time;
-    if (c.recording.header().version != 1) return c.out.put(tail) && c.out.put("\n");
-    tail = tail.substr(tail.find('"'));
-    return c.out.put(", \"o\", ") && c.out.put(tail.substr(0, tail.rfind('"') + 1)) && c.out.put("]\n");
+    return c.out.put(tail) && c.out.put("\n");
 }
 
 bool put_raw(Conversion &c, const Event &event) { return c.out.put(event.output ? event.bytes : ""); }
