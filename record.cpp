@@ -641,26 +641,21 @@ private:
 /// which).
 enum class Got { some, wait, anew, end, bad };
 
-/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has
-/// that folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
-std::optional<int> open_descriptor(std::string_view name) {
-    constexpr std::string_view kFolder = "/dev/fd/";
-    if (name == "-") return STDIN_FILENO;
-    const auto number = name.starts_with(kFolder) ? parse_number(name.substr(kFolder.size())) : std::nullopt;
-    return number && *number <= INT_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
-}
-
 /// The part of a file that is in memory: 256 KiB, or more for a longer line.
 class FileWindow {
 public:
-    bool open(const char *name) {
-        const bool standard_input = std::string_view(name) == "-";
-        const auto given = open_descriptor(name);
-        constexpr int kAbove = 10;  // the numbers that another program may have given us
-        constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
-        fd_.reset(given ? ::fcntl(*given, F_DUPFD_CLOEXEC, kAbove) : ::open(name, kFlags));
-        const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
-        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share its writer's
+    /// "-" is standard input, from where it stands.
+    bool open(const std::string &name) {
+        if (name != "-") return adopt(::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+        const bool is_open = adopt(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
+        if (seekable()) start_ = ::lseek(fd(), 0, SEEK_CUR);
+        return is_open;
+    }
+
+    /// Reads this descriptor from now on, and will close it.
+    bool adopt(int fd) {
+        fd_.reset(fd);
+        if (fd_ && ::lseek(fd, 0, SEEK_CUR) >= 0) start_ = 0;
         return static_cast<bool>(fd_);
     }
 
@@ -705,6 +700,9 @@ public:
         if (!is_held_) next_ = place;
     }
 
+    /// From now on, the file ends there.
+    void end_at(off_t place) { limit_ = place; }
+
     /// From now on, this is the file.
     void hold(std::string_view text) {
         buffer_.assign(text.begin(), text.end());
@@ -726,7 +724,7 @@ public:
         }
         if (end_ == buffer_.size()) buffer_.resize(std::max(2 * end_, kRoom));
         char *const at = buffer_.data() + end_;
-        const std::size_t room = buffer_.size() - end_;
+        const std::size_t room = std::min(buffer_.size() - end_, static_cast<std::size_t>(limit_ - next_));
         ssize_t n;
         do n = seekable() ? ::pread(fd(), at, room, next_) : ::read(fd(), at, room);
         while (n < 0 && errno == EINTR && g_signal == 0);
@@ -742,6 +740,7 @@ private:
     Fd fd_;
     off_t start_ = -1;  // of the recording in the file; -1 for a pipe
     off_t next_ = 0;    // the next byte to read
+    off_t limit_ = std::numeric_limits<off_t>::max();
     bool is_held_ = false;  // nothing is read any more
     std::vector<char> buffer_;
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
@@ -948,8 +947,8 @@ private:
     std::string exact_;       // what the last `b` event held
 };
 
-/// Reads a recording, event by event. With `follow`, the end of the file is the end only after an `x` event, or
-/// when a shim that wrote it is dead; until then `next` gives `wait` there.
+/// Reads a recording, event by event. Where a pipe has nothing yet, `next` gives `wait`. With `follow`, the end of
+/// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
 class RecordingReader {
 public:
     /// FILE as it stands on a command line: see find_recording().
@@ -957,11 +956,19 @@ public:
         path_ = find_recording(name);
         name_ = path_ == "-" ? "standard input" : path_;
         follow_ = follow;
-        if (window_.open(path_.c_str())) return rewind();
+        if (window_.open(path_)) return rewind();
         const bool could_be_session = errno == ENOENT && !name.empty() && name.find('/') == std::string::npos;
         if (!could_be_session) complain_errno(name_);
         else complain(name, "no such file, nor a recording of a session of that name in " + records_folder());
         return false;
+    }
+
+    /// Reads only lines of version 2, each with its newline, in the file that is open there.
+    void adopt(int fd) {
+        window_.adopt(fd);
+        needs_newlines_ = true;
+        name_ = "descriptor " + std::to_string(fd);
+        header_.version = 2;
     }
 
     /// Begins again, with the header.
@@ -996,12 +1003,15 @@ public:
 
     /// Goes on with the first whole line of the last MiB, if times there need nothing before them.
     void jump_to_tail() {
-        const std::uint64_t size = window_.size();
-        const off_t offset = static_cast<off_t>(size) - (1 << 20);
-        std::string_view rest_of_line;
-        if (header_.version != 2 || offset <= window_.tell()) return;
+        const off_t offset = static_cast<off_t>(window_.size()) - (1 << 20);
+        if (header_.version == 2 && offset > window_.tell()) skip_line(offset);
+    }
+
+    /// Goes on behind the line that stands at the offset; `end`, if it does not end in the file.
+    Got skip_line(off_t offset) {
+        std::string_view line;
         window_.seek(offset);
-        take_line(rest_of_line);
+        return take_line(line);
     }
 
     /// The next event, when `next` begins with it.
@@ -1011,19 +1021,17 @@ public:
         EventParser::State state;
     };
     [[nodiscard]] Place place() const { return {window_.tell(), line_, parser_.state()}; }
-    void go_back(const Place &place) {
+    void go_to(const Place &place) {
         window_.seek(place.offset);
         line_ = place.line;
         parser_.go_to(place.state);
         torn_ = writer_gone_ = false;
     }
 
-    /// From now on `next` gives `wait` where it would have to wait for a pipe.
-    void do_not_wait() { waits_ = false; }
-
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }  // for messages
     [[nodiscard]] const std::string &path() const { return path_; }
+    [[nodiscard]] FileWindow &window() { return window_; }
     [[nodiscard]] const FileWindow &window() const { return window_; }
 
     /// The process that writes the file now: 0 for one that cannot be seen from here (another container's).
@@ -1038,12 +1046,6 @@ public:
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
     [[nodiscard]] bool died() const {
         return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
-    }
-
-    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have
-    /// already must be written out.
-    [[nodiscard]] bool might_block() const {
-        return !window_.seekable() && window_.rest().find('\n') == std::string_view::npos;
     }
 
     /// Says what is wrong at the present line.
@@ -1068,7 +1070,7 @@ private:
     /// read: what it wrote between our last read and its end is then still found.
     Got more() {
         while (true) {
-            if (!waits_ && !window_.has_more()) return Got::wait;
+            if (!window_.has_more()) return Got::wait;
             const int n = window_.fill(kMostLine);
             if (n > 0) return Got::some;
             if (n < 0) return complain_reading();
@@ -1094,7 +1096,7 @@ private:
             return Got::some;
         }
         torn_ = got == Got::end;
-        if (!torn_ || window_.rest().empty()) return got;
+        if (!torn_ || window_.rest().empty() || needs_newlines_) return got;
         text = window_.rest();
         window_.drop(text.size());
         ++line_;
@@ -1171,7 +1173,7 @@ private:
     }
 
     std::string path_, name_;
-    bool follow_ = false, waits_ = true;
+    bool follow_ = false, needs_newlines_ = false;
     FileWindow window_;
     Header header_;
     EventParser parser_;
@@ -3292,10 +3294,13 @@ struct Options {
     Micros within = kForever;
 };
 
-/// Waits for a moment, and less if nobody reads our output any more: then false.
-bool pause_for_more(const Output &out, int millis = kPollMillis) {
-    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // errors and hang-ups are told always
-    return ::poll(&closed, 1, millis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
+/// Waits until a pipe has more of the recording, a moment at most; and less if nobody reads our output any more: then
+/// false.
+bool pause_for_more(const RecordingReader &recording, const Output &out, int millis = kPollMillis) {
+    const int pipe = recording.window().seekable() ? -1 : recording.window().fd();
+    std::array<pollfd, 2> both{{{.fd = pipe, .events = POLLIN, .revents = 0}, {.fd = out.fd(), .events = 0, .revents = 0}}};
+    ::poll(both.data(), both.size(), millis);  // errors and hang-ups are told always
+    return (both[1].revents & (POLLERR | POLLHUP)) == 0;
 }
 
 /// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
@@ -3303,13 +3308,10 @@ bool pause_for_more(const Output &out, int millis = kPollMillis) {
 /// more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
-    Got got = Got::some;
     while (true) {
-        if (recording.might_block() && !out.flush()) return got;
-        got = recording.next(event);
-        const bool go_on =
-            got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
-        if (!go_on && got != Got::anew) return got;
+        const Got got = recording.next(event);
+        const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out);
+        if (!waits && got != Got::anew && (got != Got::some || !visit(event))) return got;
     }
 }
 
@@ -3363,29 +3365,27 @@ struct Summary {
 };
 
 /// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
-Got read_events(RecordingReader &recording, Summary &summary, bool all) {
-    Event event;
+Got read_events(RecordingReader &recording, Output &out, Summary &summary, bool all) {
     if (!all) recording.jump_to_tail();
-    Got got = recording.next(event);
-    for (; got == Got::some; got = recording.next(event)) {
+    return for_each_event(recording, out, [&](const Event &event) {
         summary.events += event.kind == 'b' ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
         else if (event.kind != '?') summary.status.clear();  // somebody has appended to it
-        if (!event.output) continue;
+        if (!event.output) return true;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
         if (event.date > event.time) summary.last_date = event.date / kSecond;
-    }
-    return got;
+        return true;
+    });
 }
 
-bool summarize(const std::string &file, Summary &summary, bool all = true) {
+bool summarize(const std::string &file, Output &out, Summary &summary, bool all = true) {
     RecordingReader recording;
     if (!recording.open(file)) return false;
-    Got got = read_events(recording, summary, all);
+    Got got = read_events(recording, out, summary, all);
     const bool not_found = !all && got == Got::end && summary.events == 0;
-    if (not_found && recording.rewind()) got = read_events(recording, summary, true);
+    if (not_found && recording.rewind()) got = read_events(recording, out, summary, true);
     summary.name = recording.name();
     summary.header = recording.header();
     summary.size = recording.window().size();
@@ -3561,7 +3561,7 @@ int info(const Options &options) {
     }
     for (const std::string &file : files) {
         Summary summary;
-        if (!summarize(file, summary, !sessions || options.json)) status = 1;
+        if (!summarize(file, out, summary, !sessions || options.json)) status = 1;
         else all.push_back(std::move(summary));
     }
     const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
@@ -3805,7 +3805,6 @@ public:
         if (limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
         keep_start();
-        recording_.do_not_wait();
         if (start_ > 0) begin_jump(kForever);
     }
 
@@ -3922,7 +3921,7 @@ private:
         const FileWindow &window = recording_.window();
         if (window.seekable()) hear(kPollMillis * 1000);
         else hear(kLongestWait, false, window.fd());
-        quit_ = quit_ || !pause_for_more(terminal_.out(), 0);
+        quit_ = quit_ || !pause_for_more(recording_, terminal_.out(), 0);
         return Got::wait;
     }
 
@@ -3997,7 +3996,7 @@ private:
 
     void go_on_from(const State &state) {
         next_ = Next::unread;
-        recording_.go_back(state.place);
+        recording_.go_to(state.place);
         timeline_ = state.timeline;
         model_ = fresh_model();
         model_.feed(state.paint);
@@ -4532,12 +4531,13 @@ std::optional<Model> model_at(const Options &options, Micros until) {
     RecordingReader recording;
     if (!recording.open(options.files[0]) || recording.header().version == 0) return std::nullopt;
     Model model = model_for(recording.header(), options.history);
-    Event event;
-    Got got = recording.next(event);
-    for (; got == Got::some && event.time <= until; got = recording.next(event)) {
+    Output out(STDOUT_FILENO, "standard output");
+    const Got got = for_each_event(recording, out, [&](const Event &event) {
+        if (event.time > until) return false;
         resize(model, event);
         if (event.output) model.feed(event.bytes);
-    }
+        return true;
+    });
     return got == Got::bad ? std::nullopt : std::optional(std::move(model));
 }
 
@@ -4566,7 +4566,6 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
     Output out(STDOUT_FILENO, "standard output");
     const Micros end = now_micros() + options.within;
     if (!recording.open(options.files[0], true) || recording.header().version == 0) return 1;
-    recording.do_not_wait();
     Model model = model_for(recording.header());
     Event event;
     for (bool is_now = false;;) {
@@ -4580,7 +4579,7 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
         if (is_new && has_row(model, wanted)) return put_screen(model, options.colours);
         if (got == Got::end && recording.died()) finish(recording, out, got);
         if (got == Got::end || (is_now && now_micros() >= end)) break;
-        if (got == Got::wait && !pause_for_more(out)) return 1;
+        if (got == Got::wait && !pause_for_more(recording, out)) return 1;
     }
     const std::string when = now_micros() >= end ? "in that time" : "before the session ended";
     complain(recording.name(), "no row like " + std::string(options.until) + " " + when);
@@ -4639,16 +4638,15 @@ struct PastMessage {
 };
 // <<< questions about the past
 
-constexpr std::uint64_t kMostScan = 64 << 20;     // bytes of the recording in one search for a place
-constexpr std::uint64_t kNoteEvery = 1 << 20;     // bytes of output between two notes of places
-constexpr std::size_t kMostCursors = 1024;
+constexpr off_t kMostScan = 64 << 20;              // bytes of the recording in one search for a place
+constexpr std::uint64_t kNoteEvery = 256 << 10;    // bytes of output between two notes of places
 
 /// The helper's knowledge: the model, and where in the recording the bytes of the output stand.
 class Past {
 public:
     explicit Past(std::uint64_t history) : history_(history) {
-        recording_.open(("/dev/fd/" + std::to_string(kRecordingFd)).c_str());
-        tail_.open(("/dev/fd/" + std::to_string(kTailFd)).c_str());
+        recording_.adopt(kRecordingFd);
+        tail_.adopt(kTailFd);
     }
 
     /// Makes the header of the answer from the question; gives the bytes behind it.
@@ -4666,85 +4664,74 @@ public:
     }
 
 private:
-    enum class Taken { line, none, failed };  // none: none ends before the given offset
-
-    /// Before some line of the recording.
+    /// Before some line of a file.
     struct Place {
-        std::uint64_t offset = 0;
+        RecordingReader::Place line{};
         std::uint64_t position = 0;  // of the output
-        bool covered = false;        // the line is the `o` of a `b` before it
     };
 
-    /// The next line, if it ends at the offset `end` or before.
-    static Taken take_line(FileWindow &window, std::uint64_t end, std::string_view &line) {
-        std::size_t seen = 0;
-        const auto begin = static_cast<std::uint64_t>(window.tell());
-        while (!window.take_line(line, seen)) {
-            if (begin + seen >= end) return Taken::none;
-            if (window.fill(kMostLine) <= 0) return Taken::failed;
-        }
-        if (static_cast<std::uint64_t>(window.tell()) <= end) return Taken::line;
-        window.seek(static_cast<off_t>(begin));
-        return Taken::none;
+    /// The next event is the one at `place`, which comes to stand behind a header. Lines that end behind the offset
+    /// `end` are not read.
+    void start(RecordingReader &reader, Place &place, std::uint64_t end) {
+        reader.window().end_at(static_cast<off_t>(end));
+        reader.go_to(place.line);
+        const bool is_header = &reader == &recording_ && place.line.offset == 0;
+        if (is_header && reader.skip_line(0) == Got::some) place.line = reader.place();
     }
 
-    /// Reads the event at `place`, and moves it on. An event of the kind '?' stands for a line that holds none.
-    Taken step(FileWindow &window, std::uint64_t end, Place &place, Event &event) {
-        std::string_view line;
+    /// Reads the event at `place`, and moves it on.
+    static Got step(RecordingReader &reader, Place &place, Event &event) {
         event = Event();
-        const Taken taken = take_line(window, end, line);
-        if (taken != Taken::line) return taken;
-        const bool is_header = &window == &recording_ && place.offset == 0;
-        const bool is_blank = line.find_first_not_of(" \t\r") == std::string_view::npos;
-        if (!is_header && !is_blank && parser_.parse(line, 2, event) != nullptr) return Taken::failed;
-        place.offset = static_cast<std::uint64_t>(window.tell());
+        const Got got = reader.next(event);
+        place.line = reader.place();
         place.position += event.output ? event.bytes.size() : 0;
-        place.covered = parser_.state().covered;
-        return Taken::line;
+        return got;
     }
 
     bool read(PastMessage &message) {
-        FileWindow &window = message.file == kTailFd ? tail_ : recording_;
-        if (!window.seekable() || window.size() < message.to || message.to < message.from) return false;
+        RecordingReader &reader = message.file == kTailFd ? tail_ : recording_;
+        const FileWindow &file = reader.window();
+        if (!file.seekable() || file.size() < message.to || message.to < message.from) return false;
         const std::uint64_t end = std::min(message.to, message.from + kMostRead);
-        Place place{.offset = message.from};
-        window.seek(static_cast<off_t>(place.offset));
-        if (!model_ && place.offset > 0) {
-            std::string_view rest_of_line;  // nothing, when a line begins there
-            window.seek(static_cast<off_t>(place.offset) - 1);
-            const Taken taken = take_line(window, end, rest_of_line);
-            if (taken == Taken::none) message.to = std::exchange(message.from, 0);
-            if (taken != Taken::line) return taken == Taken::none;
-            place.offset = static_cast<std::uint64_t>(window.tell());
+        Place place;
+        place.line.offset = static_cast<off_t>(message.from);
+        if (!model_ && message.from > 0) {
+            reader.window().end_at(static_cast<off_t>(end));
+            const Got got = reader.skip_line(place.line.offset - 1);  // only the newline, when a line begins there
+            if (got == Got::end) message.to = std::exchange(message.from, 0);
+            if (got != Got::some) return got == Got::end;
+            place.line = reader.place();
         }
         if (!model_) {
             model_.emplace(message.columns, message.rows, history_);
             fed_ = 0;
         }
-        const Taken last = feed_model(window, end, place);
-        message.to = place.offset;
-        if (last != Taken::failed) message.from = fed_;
+        const bool good = feed_model(reader, end, place);
+        message.to = static_cast<std::uint64_t>(place.line.offset);
+        if (good) message.from = fed_;
         else model_.reset();  // it has some of the lines, and nobody knows which
-        return last != Taken::failed;
+        return good;
     }
 
     /// Reads on from `place`. What continues the noted part of the recording is noted, too.
-    Taken feed_model(FileWindow &window, std::uint64_t end, Place &place) {
-        parser_.go_to({.covered = between_});
-        place.covered = between_;
-        const bool noted = &window == &recording_ && place.offset == noted_.offset && between_ == noted_.covered;
-        if (noted) place = noted_;
+    bool feed_model(RecordingReader &reader, std::uint64_t end, Place &place) {
+        const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.state.covered); };
         Event event;
-        Taken taken = step(window, end, place, event);
-        for (; taken == Taken::line; taken = step(window, end, place, event)) {
+        place.line.state.covered = between_;
+        const bool noted = &reader == &recording_ && where(place) == where(noted_);
+        if (noted) place = noted_;
+        start(reader, place, end);
+        if (noted) note(place);
+        Got got = step(reader, place, event);
+        for (; got == Got::some; got = step(reader, place, event)) {
             if (noted) note(place);
             resize(*model_, event);
             if (!event.output) continue;
             model_->feed(event.bytes);
             fed_ += event.bytes.size();
         }
-        between_ = place.covered;
-        return taken;
+        between_ = place.line.state.covered;
+        return got == Got::end;
     }
 
     bool paint(const PastMessage &message, std::string &bytes) const {
@@ -4759,49 +4746,34 @@ private:
 
     bool find_bytes(const PastMessage &message, std::string &bytes) {
         const std::uint64_t from = message.from, to = std::min(message.to, from + kMostBytes);
-        Place place = place_before(message.client, from), next = place;
-        const std::uint64_t most = place.offset + kMostScan;
-        Taken taken = Taken::line;
+        const auto behind = std::ranges::upper_bound(notes_, from, std::less{}, &Place::position);
+        Place place = noted_.position <= from ? noted_ : *std::prev(behind);
+        const off_t most = place.line.offset + kMostScan;
         Event event;
         if (from >= to) return false;
-        recording_.seek(static_cast<off_t>(place.offset));
-        parser_.go_to({.covered = place.covered});
-        while (place.position < to && place.offset < most && taken == Taken::line) {
+        start(recording_, place, INT64_MAX);
+        while (place.position < to && place.line.offset < most) {
             const std::uint64_t position = place.position;
-            taken = step(recording_, UINT64_MAX, place, event);
-            if (taken != Taken::line) break;
+            if (step(recording_, place, event) != Got::some) return !bytes.empty();
             note(place);
             bytes += clip(event.output ? event.bytes : "", position, from, to);
-            if (place.position <= to) next = place;
         }
-        if (cursors_.size() >= kMostCursors) cursors_.clear();
-        cursors_[message.client] = next;
-        return taken == Taken::line || !bytes.empty();
-    }
-
-    /// The nearest known place for who wants the output from `position` on.
-    [[nodiscard]] Place place_before(std::uint64_t client, std::uint64_t position) const {
-        const Place noted = *std::prev(std::ranges::upper_bound(notes_, position, std::less{}, &Place::position));
-        const auto cursor = cursors_.find(client);
-        if (cursor == cursors_.end() || cursor->second.position > position) return noted;
-        return cursor->second.offset > noted.offset ? cursor->second : noted;
+        return true;
     }
 
     void note(const Place &place) {
-        if (place.offset <= noted_.offset) return;
+        if (place.line.offset <= noted_.line.offset) return;
         noted_ = place;
         if (place.position >= notes_.back().position + kNoteEvery) notes_.push_back(place);
     }
 
     const std::uint64_t history_;
-    FileWindow recording_, tail_;
-    EventParser parser_;
+    RecordingReader recording_, tail_;
     std::optional<Model> model_;
     std::uint64_t fed_ = 0;             // bytes of output, since the model was made
     bool between_ = false;              // the model has a `b`, and its `o` is the next line
-    std::vector<Place> notes_{Place()};  // one for each MiB of output
-    Place noted_;                       // up to there
-    std::map<std::uint64_t, Place> cursors_;  // where clients go on, which are given the output piece by piece
+    std::vector<Place> notes_{Place()};  // ever so often in the output
+    Place noted_;                        // up to there
 };
 
 /// Reads one question: 1, 0 when the shim has gone, -1 for what is none.
