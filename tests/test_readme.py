@@ -18,7 +18,6 @@ import tempfile
 import pytest
 
 from harness import BUILD, READY, ROOT, alive, needs_handlers, needs_peer_user, wait_until
-from screens import Model
 
 PROMPT = '$ '
 KEYS = {'^\\': b'\x1c', '^C': b'\x03', '^D': b'\x04'}
@@ -62,14 +61,11 @@ class Reader:
     """Somebody who types what the README says into a bash of his own."""
     def __init__(self, pty, home, port):
         self.home, self.port = home, port
-        with open(home + '/.bashrc', 'w', encoding='ascii') as f:
-            f.write("PS1='$ '; HISTFILE=; bind 'set enable-bracketed-paste off'\n")
+        pty.write(home + '/.bashrc', "PS1='$ '; HISTFILE=; bind 'set enable-bracketed-paste off'\n")
         env = {'HOME': home, 'PATH': BUILD + ':' + os.environ['PATH'], 'SHIM_DIR': home + '/.s', 'USER': 'you',
                'SHELL': '/bin/bash', 'TREE': pty.folder}
         self.terminal = pty.terminal('bash', '--noprofile', '--rcfile', home + '/.bashrc', env=env, cwd=home, rows=90,
                                      cols=240)
-        self.terminal.stream = model = Model(90, 240)
-        self.terminal.screen = model.screen
         self.sees([PROMPT])
 
     def constant(self, text):
@@ -150,8 +146,7 @@ def block(language):
 def test_unit_is_a_unit(pty):
     """systemd itself has nothing to say about it, once its user and its folder are there."""
     unit = block('ini').replace('/usr/local/bin', BUILD).replace('User=you', 'User=root')
-    with open(pty.path('world.service'), 'w', encoding='ascii') as f:
-        f.write(unit)
+    pty.write('world.service', unit)
     run = pty.run('systemd-analyze', 'verify', pty.path('world.service'))
     assert (run.returncode, run.stdout, run.stderr) == (0, '', '')
 
