@@ -400,11 +400,11 @@ public:
         ::ioctl(master_.get(), TIOCSWINSZ, &size);
     }
 
-    /// Sends `number` to the foreground process group; with `program_too` to the program also.
-    void signal(int number, bool program_too) const {
+    /// Sends `number` to the foreground process group and to the program.
+    void signal(int number) const {
         const pid_t group = ::tcgetpgrp(master_.get());  // on the master: the slave's foreground group
         if (group > 0) ::kill(-group, number);
-        if (program_too && pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
+        if (pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
     }
 
     /// Asks the program and the foreground group to end: SIGTERM, as servers know it, and SIGHUP, as shells do.
@@ -658,20 +658,6 @@ char *encode_base64(std::string_view in, char *out) {
 // The section grew from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
-Fd unlinked_file() {
-#if defined(MFD_CLOEXEC)
-    return Fd(close_on_exec(::memfd_create("shim", 0)));
-#else
-    const char *folder = std::getenv("TMPDIR");
-    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
-    Fd fd(::mkstemp(path.data()));
-    if (fd) ::unlink(path.c_str());
-    close_on_exec(fd.get());
-    return fd;
-#endif
-}
-
 // >>> questions about the past: the same in shim.cpp and record.cpp
 /// What the shim asks `record serve`; an answer has the kind of its question, or `cannot`.
 enum class PastKind : std::uint32_t { read = 1, paint = 2, bytes = 3, cannot = 4 };
@@ -744,9 +730,18 @@ public:
         return true;
     }
 
-    /// Makes the tail, for what the file will not hold; without a file that is everything.
+    /// Makes the tail, for what the file will not hold; without a file that is everything. It has no name, and is
+    /// gone with its last descriptor.
     void open_tail() {
-        tail_ = unlinked_file();
+#if defined(MFD_CLOEXEC)
+        tail_.reset(close_on_exec(::memfd_create("shim", 0)));
+#else
+        const char *folder = std::getenv("TMPDIR");
+        std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
+        tail_.reset(close_on_exec(::mkstemp(path.data())));
+        if (tail_) ::unlink(path.c_str());
+#endif
+        ::fcntl(tail_.get(), F_SETFL, O_APPEND);
         in_tail_ = !file_;
     }
 
@@ -786,7 +781,8 @@ public:
         if (!lines.empty() || !rest_.empty()) {
             const bool whole = file_ && write_to_file(lines, output);
             if (!whole && !std::exchange(in_tail_, true)) tail_base_ = tail_begins_ = end_.offset;
-            if (in_tail_ && tail_) write_to_tail(lines);
+            // No memory or no disk for the tail: from here on the past is lost.
+            if (in_tail_ && tail_ && write_some(tail_.get(), lines) < lines.size()) tail_.reset();
         }
         end_ = {.offset = end_.offset + lines.size(), .position = position_};  // with output that nothing records
         used_ = 0;
@@ -906,20 +902,10 @@ private:
             lost_in_all_ += std::exchange(lost_, 0);
             gap_end_ = end_.position;
         }
-        full_ = limit_ != kUnlimited && file_bytes_ + rest_.size() + lines.size() + kReserve > limit_;
+        full_ = file_bytes_ + rest_.size() + lines.size() + kReserve > limit_;
         if (!full_) return append(lines);
         append(own_line('m', "shim: recording stopped at its limit"));
         return false;
-    }
-
-    void write_to_tail(std::string_view lines) {
-        std::uint64_t at = end_.offset - tail_base_;
-        while (!lines.empty()) {
-            const ssize_t n = ::pwrite(tail_.get(), lines.data(), lines.size(), static_cast<off_t>(at));
-            if (n <= 0) return tail_.reset();  // no memory for it: from here on the past is lost
-            at += static_cast<std::uint64_t>(n);
-            lines.remove_prefix(static_cast<std::size_t>(n));
-        }
     }
 
     // the file
@@ -1847,7 +1833,7 @@ Resolved resolve(std::string_view text, bool make_folder = false) {
 }
 // <<< addresses
 
-constexpr seconds kStartWait{1};  // for a lock that somebody else holds
+constexpr seconds kStartWait{1};  // for a lock that another process holds
 
 bool is_loopback(const SocketAddress &address) {
     if (address.storage.ss_family == AF_UNIX) return true;
@@ -1880,8 +1866,8 @@ std::string absolute(std::string path) {
     return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
-/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2):
-/// fcntl(2) locks for writing only what is open for writing, as no folder can be.
+/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2), as a
+/// write lock of fcntl(2) needs a descriptor that is open for writing, and no folder can be.
 bool lock_folder(int folder) {
     for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
         if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
@@ -1930,8 +1916,7 @@ public:
         return found.malformed ? kExitUsage : kExitFailed;
     }
 
-    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a
-    /// message.
+    /// Makes the socket file anew if it has been removed (by a cleaner of /tmp, say); a message when that fails.
     void renew() {
         struct stat file{};
         if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
@@ -1996,7 +1981,7 @@ private:
     Fd fd_;
     std::string name_;
     std::string path_;    // of a Unix-domain socket, absolute, else ""
-    struct stat file_{};  // which file it was when we made it
+    struct stat file_{};  // the file that we made
 };
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -2485,7 +2470,7 @@ public:
     /// Before run(): from its first byte on, the output goes to standard output, too. False with a message.
     bool copy_output();
     /// Instead of run(): ends what has been started; then nothing that was made stays.
-    void abandon() { pty_.signal(SIGKILL, true); }
+    void abandon() { pty_.signal(SIGKILL); }
 
     /// Runs to the end; gives the program's.
     Ending run() {
@@ -3235,8 +3220,8 @@ private:
     void hang_up() {
         if (phase_ == Phase::waiting) return program_ended({.signal = SIGHUP});
         narrator_.tell(Actor::shim, "hangs up: SIGHUP and SIGCONT to program and foreground group", "termios(3)");
-        pty_.signal(SIGHUP, true);
-        pty_.signal(SIGCONT, true);  // a stopped process learns of it when it goes on
+        pty_.signal(SIGHUP);
+        pty_.signal(SIGCONT);  // a stopped process learns of it when it goes on
     }
 
     /// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal.
@@ -3244,7 +3229,7 @@ private:
     /// ends without it.
     void kill_program() {
         timers_.give_up = now_ + kReapGrace;
-        pty_.signal(SIGKILL, true);
+        pty_.signal(SIGKILL);
         if (pty_.may_signal()) return;
         drain();
         pty_.close();
@@ -3479,8 +3464,8 @@ winsize first_window() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. Raw mode is
-/// nobody's wish: it tells of a program in the middle of something.
+/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. No user wants raw
+/// mode: it tells of a program in the middle of something.
 std::optional<termios> first_settings() {
     termios settings{};
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -3548,20 +3533,18 @@ bool make_folders(const std::string &path) {
 }
 
 /// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is
-/// found years later, made if need be; else in the current one. Gives "" with a message when there is no such
-/// folder.
+/// found years later, made if need be; else in the current one. "" with a message when there is no such folder.
 std::string Session::default_name() const {
     if (!is_session_name(options_.address)) return "shim-" + listener_.label() + "-" + utc_now();
     const std::string folder = records_folder();
     const bool absolute = folder.starts_with('/');
     if (absolute && make_folders(folder)) return folder + "/" + options_.address + "-" + utc_now();
-    constexpr char kNoPath[] = "no absolute path for recordings: set SHIM_RECORDS, or -r or -n";
-    complain(folder, absolute ? std::strerror(errno) : kNoPath);
+    if (absolute) complain_errno(folder);
+    else complain(folder, "no absolute path for recordings: set SHIM_RECORDS, or -r or -n");
     return "";
 }
 
-/// Makes the recording: FILE, or a file of a name that nobody else has. Gives 0, or with a message the exit
-/// status.
+/// Makes the recording: FILE, or a file whose name is free. Gives 0, or with a message the exit status.
 int Session::open_recording(const std::string &header) {
     const std::uint64_t least = header.size() + Recorder::kReserve;
     if (options_.max_record < least) {
@@ -3582,8 +3565,7 @@ int Session::open_recording(const std::string &header) {
     return 0;
 }
 
-/// Whether a session is wanted still: neither has a signal come since the start, nor was the caller ended
-/// meanwhile.
+/// Whether a session is still wanted: no signal has come since the start, and the caller lives.
 bool Session::is_wanted(int caller) const {
     let_signals_in(inside_);
     if (g_signals.end != 0 || g_signals.hang_up != 0) return false;
@@ -3679,31 +3661,25 @@ bool Session::copy_output() {
     return true;
 }
 
-/// Closes all descriptors from `first` on.
-void close_from(int first) {
-#if defined(SYS_close_range)  // the system call: not every C library has a function for it
-    if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
-#endif
-    constexpr long kMost = 65536;  // there may be no limit, or one that takes minutes
-    const long limit = ::sysconf(_SC_OPEN_MAX);
-    for (int fd = static_cast<int>(limit < 0 ? kMost : std::min(limit, kMost)) - 1; fd >= first; --fd) ::close(fd);
-}
-
 /// Nothing of the caller's stays open but the three standard streams, which are all open afterwards. False with a
 /// message.
 bool close_inherited() {
-    int fd = ::open("/dev/null", O_RDWR);
+    int fd = 0;
     while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDWR);
     if (fd < 0) {
         complain_errno("/dev/null");
         return false;
     }
-    close_from(STDERR_FILENO + 1);
+#if defined(SYS_close_range)  // the system call: not every C library has a function for it
+    if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) == 0) return true;
+#endif
+    constexpr long kMost = 65536;  // there may be no limit (-1), or one that takes minutes
+    const auto limit = std::min<unsigned long>(static_cast<unsigned long>(::sysconf(_SC_OPEN_MAX)), kMost);
+    for (fd = STDERR_FILENO + 1; fd < static_cast<int>(limit); ++fd) ::close(fd);
     return true;
 }
 
-/// The caller's part, which ends with the status that the start has earned: passes the daemon's readiness line on,
-/// and tells the daemon so.
+/// The caller's part: passes the daemon's readiness line on and tells the daemon so, or ends with its status.
 [[noreturn]] void await_daemon(pid_t daemon, int from_daemon, bool quiet) {
     std::array<char, 4 * PATH_MAX> line;
     const ssize_t length = ::recv(from_daemon, line.data(), line.size(), MSG_WAITALL);  // up to its end
@@ -3717,7 +3693,7 @@ bool close_inherited() {
     ::_exit(ended && wait_status != 0 ? ending_of(wait_status).status() : kExitFailed);
 }
 
-/// Forks the daemon. There, gives a socket to the caller, who stays inside.
+/// Forks the daemon. Returns there, with a socket to the caller, which ends in here.
 ///
 /// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of
 /// what the books have a daemon do besides (daemon(3), daemon(7)):
@@ -3742,9 +3718,9 @@ Fd fork_daemon(bool quiet) {
     return Fd(close_on_exec(ends[1]));
 }
 
-/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see
-/// their end, and `line` tells that the session is ready. True when the caller has told it on: one that was ended
-/// before (Ctrl-C) knows of no session, and there must be none.
+/// Lets go of the caller: the standard streams go to /dev/null, or a reader of the caller's would never see their
+/// end, and `line` tells that the session is ready. True when the caller has passed the line on: a caller that was
+/// ended before (Ctrl-C) knows of no session, and there must be none.
 bool release_caller(const Fd &caller, const std::string &line) {
     const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
