@@ -783,8 +783,7 @@ public:
         used_ = 0;
     }
 
-    [[nodiscard]] bool has_file() const { return static_cast<bool>(file_); }
-    [[nodiscard]] int file() const { return file_.get(); }
+    [[nodiscard]] int file() const { return file_.get(); }  // -1: none
     [[nodiscard]] int tail() const { return tail_.get(); }
     [[nodiscard]] const std::string &path() const { return path_; }
 
@@ -814,8 +813,14 @@ public:
     [[nodiscard]] bool holds_from(std::uint64_t from) const {
         return file_ && rest_.empty() && !full_ && from >= gap_end_;
     }
-    /// Where the output's position `at` is in the file, counted in bytes of output.
-    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - lost_in_all_; }
+    /// Where the output's position `at` is in the file, counted in bytes of output; none when bytes behind it were
+    /// lost.
+    [[nodiscard]] std::optional<std::uint64_t> to_file(std::uint64_t at) const {
+        if (at < gap_end_) return std::nullopt;
+        return at - lost_in_all_;
+    }
+    /// How many bytes of output the file holds.
+    [[nodiscard]] std::uint64_t output_in_file() const { return end_.position - lost_in_all_ - lost_; }
 
 private:
     [[nodiscard]] bool is_written() const { return file_ || tail_; }
@@ -887,8 +892,7 @@ private:
     /// Writes lines, which hold `output` bytes of output, to the file. They are lost when the file has not taken
     /// all that came before, or when they would take it over its limit. Gives whether the file has all of them.
     bool write_to_file(std::string_view lines, std::uint64_t output) {
-        if (full_) return false;
-        if (!rest_.empty() && !append("")) {
+        if (full_ || (!rest_.empty() && !append(""))) {
             lost_ += output;
             return false;
         }
@@ -900,6 +904,7 @@ private:
         full_ = file_bytes_ + rest_.size() + lines.size() + kReserve > limit_;
         if (!full_) return append(lines);
         append(own_line('m', "shim: recording stopped at its limit"));
+        lost_ = output;
         return false;
     }
 
@@ -911,7 +916,7 @@ private:
     std::uint64_t limit_ = kUnlimited;
     bool full_ = false;                 // --max-record has been reached
     std::string rest_;                  // what the last write left over: the file ends in the middle of a line
-    std::uint64_t lost_ = 0;            // output bytes since then
+    std::uint64_t lost_ = 0;            // output bytes since one of them
     std::uint64_t lost_in_all_ = 0;     // but for these
     std::uint64_t gap_end_ = 0;         // the position after the last byte that was lost
     // the stream
@@ -1935,10 +1940,9 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] bool is_tcp() const { return is_open() && path_.empty(); }
-    /// The address, as it came to be; as it is good from any folder; and what stands for it in a file's name.
+    /// The address as it came to be, and as it is good from any folder.
     [[nodiscard]] const std::string &name() const { return name_; }
     [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }
-    [[nodiscard]] std::string label() const { return name_.substr(name_.find_last_of("/:") + 1); }
 
 private:
     /// Gives why not, or "".
@@ -2277,8 +2281,15 @@ public:
                                  ": only that may read, and Ctrl-C is for it", "tcsetpgrp(3), credentials(7)");
     }
 
-    /// Changes are told against these settings, those of a new terminal.
-    void know_settings(const Pty &pty) { ::tcgetattr(pty.slave(), &settings_); }
+    /// The terminal has been made; changes are told against the settings that it has now.
+    void know_terminal(const Pty &pty) {
+        std::array<char, PATH_MAX> name{};
+        ::ttyname_r(pty.slave(), name.data(), name.size());
+        tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is "
+                          "descriptor " + std::to_string(pty.master()) + ", the slave is " + name.data(),
+             "openpty(3), pty(7)");
+        ::tcgetattr(pty.slave(), &settings_);
+    }
 
 private:
     void write_out() {
@@ -2381,7 +2392,7 @@ constexpr milliseconds kLookTick{50};            // with --explain: how often we
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed bytes
-constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, 4 there for each
+constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, 4 for each
 constexpr seconds kDismissGrace{1};              // for a client to take that it is dismissed
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
@@ -2654,9 +2665,9 @@ private:
         recorder_.output(bytes);
         ring_.append(bytes);
         if (!narrator_.is_on()) return;
+        const std::string then = recorder_.file() >= 0 ? "records it, then shows it to " : "shows it to ";
         narrator_.tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") +
-                                        ") from the master, " + (recorder_.has_file() ? "records it, then " : "") +
-                                        "shows it to " + count_of(clients_.size(), "client"));
+                                        ") from the master, " + then + count_of(clients_.size(), "client"));
     }
 
     /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the
@@ -2799,8 +2810,8 @@ private:
     /// now, then reading, then pipes in turn.
     void ask_helper() {
         if (past_.is_asked()) return;
-        const Client *terminal = nullptr, *pipe = nullptr;
-        for (const Client &client : clients_) {
+        Client *terminal = nullptr, *pipe = nullptr;
+        for (Client &client : clients_) {
             if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) {
                 if (terminal == nullptr || client.asked_at() < terminal->asked_at()) terminal = &client;
@@ -2826,7 +2837,10 @@ private:
             past_.ask_read(recorder_);
         } else if (pipe != nullptr && has_room) {
             last_pipe_ = pipe->id();
-            past_.ask_bytes(pipe->id(), recorder_.to_file(pipe->cursor()), recorder_.to_file(ring_.head()));
+            const auto from = recorder_.to_file(pipe->cursor());
+            const std::uint64_t to = recorder_.output_in_file();
+            if (!from || *from >= to) return drop(*pipe);  // its next byte is lost: the disk was full
+            past_.ask_bytes(pipe->id(), *from, to);
         }
         if (!past_.is_running()) lose_helper();  // it has died before it could be asked
     }
@@ -3239,8 +3253,6 @@ private:
     int open_recording(const std::string &header);
     [[nodiscard]] std::string default_name() const;
     [[nodiscard]] bool is_wanted(int caller) const;
-    void set_environment() const;
-    void tell_terminal();
 
     Options options_;
     std::string command_;         // as a shell would take it
@@ -3536,10 +3548,11 @@ bool make_folders(const std::string &path) {
 /// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is
 /// found years later, made if need be; else in the current one. "" with a message when there is no such folder.
 std::string Session::default_name() const {
-    if (!is_session_name(options_.address)) return "shim-" + listener_.label() + "-" + utc_now();
+    const std::string &name = listener_.name();
+    if (!is_session_name(name)) return "shim-" + name.substr(name.find_last_of("/:") + 1) + "-" + utc_now();
     const std::string folder = records_folder();
     const bool absolute = folder.starts_with('/');
-    if (absolute && make_folders(folder)) return folder + "/" + options_.address + "-" + utc_now();
+    if (absolute && make_folders(folder)) return folder + "/" + name + "-" + utc_now();
     if (absolute) complain_errno(folder);
     else complain(folder, "no absolute path for recordings: set SHIM_RECORDS, or -r or -n");
     return "";
@@ -3566,6 +3579,16 @@ int Session::open_recording(const std::string &header) {
     return 0;
 }
 
+/// What the program finds in its environment. SHIM_OUTER tells `attach` the sessions that it runs in, this one
+/// included.
+void set_environment(const std::string &address) {
+    const char *outer = std::getenv("SHIM_OUTER");
+    const std::string sessions = outer != nullptr && *outer != '\0' ? std::string(outer) + "\n" : "";
+    ::setenv("TERM", "xterm-256color", 0);
+    ::setenv("SHIM_ADDRESS", address.c_str(), 1);
+    ::setenv("SHIM_OUTER", (sessions + address).c_str(), 1);
+}
+
 /// Whether a session is still wanted: no signal has come since the start, and the caller lives.
 bool Session::is_wanted(int caller) const {
     let_signals_in(inside_);
@@ -3590,7 +3613,7 @@ int Session::start(const Options &options, int caller) {
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     past_.open(find_record(options.self), options.history);
     if (!past_.is_possible()) complain("record", "none beside shim: late clients get the last bytes as they were");
-    set_environment();
+    set_environment(listener_.address());
     since_ = std::time(nullptr);
     command_ = shell_quoted(options.program);
     first_window_ = options.size.ws_row != 0 ? options.size : first_window();
@@ -3599,7 +3622,7 @@ int Session::start(const Options &options, int caller) {
     if (status != 0) return status;
     if (past_.is_possible()) recorder_.open_tail();
     if (!pty_.open(first_window_, first_settings())) return kExitFailed;
-    tell_terminal();
+    narrator_.know_terminal(pty_);
     if (!is_wanted(caller)) return kExitFailed;
     if (!options.wait) status = pty_.start(options.program, true);
     else if (find_executable(options.program[0]).empty()) status = exec_status(errno);  // its exec comes later
@@ -3610,28 +3633,9 @@ int Session::start(const Options &options, int caller) {
     return 0;
 }
 
-/// What the program finds in its environment. SHIM_OUTER tells `attach` in which sessions it runs, this one
-/// included.
-void Session::set_environment() const {
-    const char *outer = std::getenv("SHIM_OUTER");
-    const std::string sessions = outer != nullptr && *outer != '\0' ? std::string(outer) + "\n" : "";
-    ::setenv("TERM", "xterm-256color", 0);
-    ::setenv("SHIM_ADDRESS", listener_.address().c_str(), 1);
-    ::setenv("SHIM_OUTER", (sessions + listener_.address()).c_str(), 1);
-}
-
-void Session::tell_terminal() {
-    std::array<char, PATH_MAX> name{};
-    ::ttyname_r(pty_.slave(), name.data(), name.size());
-    narrator_.tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master "
-                                "is descriptor " + std::to_string(pty_.master()) + ", the slave is " + name.data(),
-                   "openpty(3), pty(7)");
-    narrator_.know_settings(pty_);
-}
-
 std::string Session::readiness() const {
     return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) +
-           (recorder_.has_file() ? ", recording " + recording_name_ : ", not recording") +
+           (recorder_.file() >= 0 ? ", recording " + recording_name_ : ", not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
