@@ -2839,7 +2839,10 @@ private:
             last_pipe_ = pipe->id();
             const auto from = recorder_.to_file(pipe->cursor());
             const std::uint64_t to = recorder_.output_in_file();
-            if (!from || *from >= to) return drop(*pipe);  // its next byte is lost: the disk was full
+            if (!from || *from >= to) {  // its next byte is lost: the disk was full
+                drop(*pipe);
+                return ask_helper();
+            }
             past_.ask_bytes(pipe->id(), *from, to);
         }
         if (!past_.is_running()) lose_helper();  // it has died before it could be asked
