@@ -150,7 +150,9 @@ def test_kill_ends_a_session_and_says_its_status(pty, folder, options, spelling)
 def test_kill_tells_the_programs_own_status(pty, folder):
     """A program may end as it likes."""
     shim = pty.shim('-n', 'work', 'sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.02; done')
-    pty.client(os.path.join(folder, 'work')).read_until(b'ready')
+    client = pty.client(os.path.join(folder, 'work'))
+    client.read_until(b'ready')
+    client.close()
     assert piped(pty, '--kill', 'work') == (0, b'', '[work ended with status 3]\n')
     shim.wait_gone()
 

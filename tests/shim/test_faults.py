@@ -165,6 +165,7 @@ def test_write_error_of_the_recording_is_survived(pty):
     missing_told(told)
     told.meet_clients(client)
     told.start('exit', 0)
+    assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     missing = all_but_missing(Recording(told.shim.recording), told.output())
     assert 100000 < missing <= 300000
@@ -180,6 +181,7 @@ def test_short_writes_are_finished(pty):
     told.flood(300000)
     same(client.read_bytes(300000), pattern(300000))
     told.start('exit', 0)
+    assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
     same(recording.output, told.output())
@@ -201,6 +203,7 @@ def test_recording_whose_folder_is_removed_still_catches_up(pty):
     same(late.read_bytes(6 * MIB), pattern(6 * MIB))
     told.meet_clients(fast, late)
     told.start('exit', 0)
+    assert fast.read_all() == late.read_all() == goodbye(0)
     told.shim.wait_gone()
 
 
@@ -351,6 +354,7 @@ def test_stopped_and_continued_shim_has_lost_nothing(pty):
     for newcomer in newcomers:
         newcomer.close()
     told.start('exit', 0)
+    assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
     same(recording.output, told.output())
@@ -457,6 +461,7 @@ def test_program_that_closes_its_terminal_and_lives_on(pty):
     assert told.typed_before(client) == b''
     late = pty.client(told.shim.address, NO_WINDOW)
     assert b'back\n' in late.read_until(b'back\n')
+    late.close()
     told.tell('close')
     told.start('exit', 7)
     assert client.read_all() == goodbye(7)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from common import NO_WINDOW, Recording, wait_taken
+from common import NO_WINDOW, Recording, wait_ready, wait_taken
 from harness import SHIM, alive, goodbye, hello, needs_tcp_owner, wait_until
 from told import MIB, SLACK, Drain, Told, descriptors, faulty, needs_root, pattern, same, until_calm
 
@@ -98,7 +98,7 @@ def test_end_is_acknowledged_at_once_and_told_the_status(pty, where):
 def test_second_end_does_not_wait_for_the_grace(pty):
     """Somebody who asks twice means it."""
     shim = pty.shim('-n', '-g', '86400', pty.path('sock'), *DEAF)
-    pty.client(shim.address, NO_WINDOW).read_until(b'READY')
+    wait_ready(pty, shim.address)
     first = pty.client(shim.address, END)
     assert first.read_bytes(4) == OK and first.nothing_comes(0.5)
     second, began = pty.client(shim.address, END), time.monotonic()
