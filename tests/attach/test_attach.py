@@ -114,7 +114,7 @@ def test_failing_to_attach_is_255(pty, address):
 
 @pytest.mark.parametrize('arguments', [['-q'], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['fo o'], ['.foo'],
                                        ['foo:'], ['x' * 65], ['70000'], ['localhost:'],
-                                       [''], ['::1:80'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1 x'],
+                                       [''], ['::1:80'], ['-pR', '1'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1 x'],
                                        ['/' + 'x' * 200]], ids=lambda a: ' '.join(a)[:20] or 'nothing')
 def test_wrong_usage_is_2(pty, arguments):
     """Usage errors, malformed addresses and escape keys among them: a message on standard error, status 2."""

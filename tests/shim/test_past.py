@@ -364,13 +364,15 @@ def test_helper_that_answers_nothing_for_5_s_counts_as_dead(pty, how, ends):
 def test_slow_helper_is_waited_for_and_its_answer_serves_all_who_are_there_then(pty):
     """Who resizes before the paint has begun is painted at its size, who leaves is forgotten; nobody is painted twice.
     """
-    odd = Odd(pty, 'slow 1.5')
+    odd = Odd(pty, 'held')
     told = Told(pty, '-rcast', pty.path('sock'), shim=odd.shim)
     told.prints(PICTURE + LINES[:2300 * LINE])
     before = descriptors(told.shim.pid)
     late = [pty.client(told.shim.address, first) for first in (*KINDS, HELLO, HELLO)]
     late[-1].reset()
     late[-2].resize(30, 100)
+    until_calm(lambda: told.tell('size') == '30 100', 'the new size')
+    open(os.path.join(odd.folder, 'go'), 'w').close()
     told.prints(b'<live>')
     got = [client.read_until(b'<live>') for client in late[:-1]]
     for data in got:
@@ -421,13 +423,14 @@ def test_helper_that_has_nothing_to_read_paints_nothing(pty):
 
 def test_terminal_that_waits_when_the_tail_is_lost_gets_the_rings_bytes(pty):
     """There is no memory for the tail any more (here a limit) while the helper reads for a client."""
-    odd = Odd(pty, 'slow 1.5')
+    odd = Odd(pty, 'held')
     told = Told(pty, '-n', pty.path('sock'), shim=odd.shim,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))
     told.flood(MIB // 2)
     late = pty.client(told.shim.address, HELLO)
     wait_until(odd.pids, what='the helper')
     told.flood(3 * MIB)
+    open(os.path.join(odd.folder, 'go'), 'w').close()
     assert_rings_bytes(late, told.output())
 
 
