@@ -112,25 +112,6 @@ def test_failing_to_attach_is_255(pty, address):
     assert re.fullmatch(r'attach: .*' + re.escape(address) + r'.*: .+\n', said), said
 
 
-@pytest.mark.parametrize('arguments', [['-q'], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['fo o'], ['.foo'],
-                                       ['foo:'], ['x' * 65], ['70000'], ['localhost:'],
-                                       [''], ['::1:80'], ['-pR', '1'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1 x'],
-                                       ['/' + 'x' * 200]], ids=lambda a: ' '.join(a)[:20] or 'nothing')
-def test_wrong_usage_is_2(pty, arguments):
-    """Usage errors, malformed addresses and escape keys among them: a message on standard error, status 2."""
-    status, output, said = piped(pty, *arguments)
-    assert (status, output) == (2, b'') and said != ''
-
-
-@pytest.mark.parametrize('option', ['-h', '--help'])
-def test_help_is_on_standard_output(pty, option):
-    """The usage with every option on standard output, status 0."""
-    status, output, said = piped(pty, option)
-    assert (status, said) == (0, '')
-    for name in ('escape', 'detach-others', 'read-only', 'raw', 'push', 'kill', 'quiet'):
-        assert b'--' + name.encode() in output
-
-
 @pytest.mark.parametrize('number', [getattr(signal, 'SIG' + name) for name in (
     'TERM', 'HUP', 'INT', 'QUIT', 'USR1', 'USR2', 'ALRM', 'VTALRM', 'PROF', 'XCPU', 'PWR', 'RTMIN', 'RTMAX')])
 def test_signal_restores_the_terminal_and_gives_128_plus_n(pty, number):

@@ -125,12 +125,6 @@ def test_list_of_a_folder_that_others_reach_is_refused(pty, folder):
     assert (run.returncode, run.stdout) == (255, '') and f'chmod 700 {folder}' in run.stderr
 
 
-@pytest.mark.parametrize('options', [['-k'], ['-r'], ['-q'], ['-p']])
-def test_options_without_an_address_are_a_usage_error(pty, folder, options):
-    """Only attach alone lists: `attach -k` must not seem to have ended anything."""
-    assert folder and piped(pty, *options)[:2] == (2, b'')
-
-
 # ---- ending a session
 
 

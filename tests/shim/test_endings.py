@@ -37,11 +37,6 @@ def expected_of(script):
             'printf "last\\n" >/dev/tty; exit 12': b'last\r\n'}.get(script)
 
 
-def test_there_are_thirty_ways_to_end():
-    """Six turns below run all of them: 180 programs, and 20 more that leave a grandchild."""
-    assert len(WAYS) == 30
-
-
 @pytest.mark.parametrize('turn', range(3))
 def test_clients_and_recording_hold_the_last_byte(pty, turn):
     """A raw client, an aware one and the recording: the same bytes to the last, and the right status."""

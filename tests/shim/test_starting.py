@@ -80,24 +80,6 @@ def test_long_options_mean_what_the_short_ones_do(pty):
     assert run.returncode == 6
 
 
-@pytest.mark.parametrize('option', ['-h', '--help'])
-def test_help_is_on_standard_output(pty, option):
-    """-h, --help: the usage with every option on standard output, status 0."""
-    run = pty.run(SHIM, option)
-    assert (run.returncode, run.stderr) == (0, '')
-    for name in ('record', 'no-record', 'record-input', 'max-record', 'size', 'history', 'wait', 'view', 'foreground',
-                 'allow-remote', 'help', 'version'):
-        assert '--' + name in run.stdout
-
-
-@pytest.mark.parametrize('option', ['-V', '--version'])
-def test_version_is_on_standard_output(pty, option):
-    """-V, --version: the version on standard output, status 0."""
-    run = pty.run(SHIM, option)
-    assert (run.returncode, run.stderr) == (0, '')
-    assert re.match(r'shim\b.*\d', run.stdout)
-
-
 def failed_start(pty, *arguments):
     """Runs a shim that cannot start; gives the status and the message, after a look for what it may have left."""
     before, mark = sorted(os.listdir(pty.folder)), f'CORE_TEST={time.monotonic_ns()}'
