@@ -121,8 +121,7 @@ def test_what_is_no_client_starts_no_waiting_program(pty):
 def test_viewers_end_nothing_when_the_program_has_ended(pty, kind):
     """In the farewell a client that is still owed output gets it, whatever viewers ask; and a marker comes too late."""
     told = Told(pty, '-rcast', '-v', './view', pty.path('sock'))
-    slow = pty.client(told.shim.address, HELLO)
-    told.meet_clients(slow)
+    [slow] = told.clients(1, HELLO)
     viewers = [pty.client(pty.path('view')) for _ in range(3)]
     told.flood(MIB // 2)                        # more than a socket holds, less than the ring
     told.start('exit', 3)
@@ -139,8 +138,7 @@ def test_viewers_end_nothing_when_the_program_has_ended(pty, kind):
 def test_viewers_are_heard_in_nothing(pty, kind):
     """At a viewer address these are closed without a byte, and nothing happens."""
     told = Told(pty, '-n', '-v', './view', pty.path('sock'))
-    window = pty.client(told.shim.address, HELLO)
-    told.meet_clients(window)
+    [window] = told.clients(1, HELLO)
     assert pty.client(pty.path('view'), kind + b'typed').read_all() == b''
     assert told.typed_before(window) == b'' and window.nothing_comes()
     told.meet_clients(window)
