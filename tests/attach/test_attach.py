@@ -169,22 +169,6 @@ def test_terminal_is_raw_while_attached(pty):
     restored(pty)
 
 
-@pytest.mark.parametrize('way', ['detach', 'exit', 'lost'])
-def test_modes_that_a_full_screen_program_left_on_are_turned_off(pty, way):
-    """Alternate screen, mouse, bracketed paste, cursor keys, hidden cursor, colours: off after every way out."""
-    shim = pty.shim('-n', '-w', './a.sock', 'sh', '-c', 'printf "$0"; read x', LEFT_ON.decode('latin-1') + 'SET')
-    terminal = kept_terminal(pty, './a.sock')
-    terminal.wait_output(b'SET')
-    if way == 'lost':
-        os.kill(shim.pid, signal.SIGKILL)
-    else:
-        terminal.send(ESCAPE if way == 'detach' else b'\n')
-    assert terminal.exit_status() == {'detach': 0, 'exit': 0, 'lost': 254}[way]
-    restored(pty)
-    after = terminal.output.partition(b'SET')[2]
-    assert all(re.search(off, after) for off in TURNED_OFF), after
-
-
 def test_piped_output_is_the_programs_bytes_only(pty):
     """Where standard output is no terminal nothing is added: no messages, no sequences."""
     shim = pty.shim('-n', '-w', '0', 'printf', LEFT_ON.decode('latin-1'))

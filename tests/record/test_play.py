@@ -283,7 +283,7 @@ def test_answers_to_a_recordings_questions_reach_nobody(pty, key):
     """Those that are on their way at the end, too: the terminal answers in order, so what comes before its answer to
     one more question (CSI 5 n) is thrown away, and the shell that comes after the player gets what is typed behind."""
     path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nEND'), event(3, 'o', ''))
-    script = f'"$0" play -s 0.1 "$1"; read -r line; echo "[$line]"'
+    script = '"$0" play -s 0.1 "$1"; read -r line; echo "[$line]"'
     shown = pty.terminal('/bin/sh', '-c', script, RECORD, path)
     shown.wait_text('END')
     shown.send('\x1b[1;1R' + key)

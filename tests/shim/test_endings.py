@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from common import NO_WINDOW, Recording, program, read_pid
-from harness import SHIM, goodbye
+from harness import SHIM, alive, goodbye, wait_until
 
 # What the program does after its go; its status; its output up to there is READY and the echo of the line.
 STATUSES = [(f'printf "last {n}"; exit {n}', n) for n in (0, 1, 2, 3, 42, 126, 127, 128, 254, 255)]
@@ -83,8 +83,11 @@ def test_grandchild_that_keeps_the_slave_changes_nothing(pty, mode):
         shim = pty.shim('-r', f'{number}.cast', '-w', '0', *program('holder.py', mode, 20 + number))
         seen = pty.client(shim.address, NO_WINDOW).read_all()
         shim.wait_gone()
+        grandchild = read_pid(seen)
         if mode == 'quiet':
-            os.kill(read_pid(seen), signal.SIGKILL)
+            assert alive(grandchild), 'the grandchild did not hold the slave'
+            os.kill(grandchild, signal.SIGKILL)
+        wait_until(lambda: not alive(grandchild), what='the end of the grandchild')     # pylint: disable=W0640
         assert b'last' in seen and seen.endswith(goodbye(20 + number))
         assert mode == 'loud' or seen.endswith(b'last' + goodbye(20 + number))
         assert Recording(shim.recording).output == seen[:-5]
@@ -96,5 +99,5 @@ def test_foreground_has_each_status(pty):
         run = pty.run(SHIM, '-f', '-r', f'{number}.cast', '0', 'sh', '-c', script, text=False)
         recording = Recording(pty.path(f'{number}.cast'))
         ended = run.returncode if run.returncode >= 0 else 128 - run.returncode
-        assert recording.of('x') == [str(ended)], script
+        assert (recording.output, recording.of('x')) == (run.stdout, [str(ended)]), script
         assert status is None or ended == status, script

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from common import (NO_WINDOW, Recording, processes_with, program, read_pid, run_session)
+from common import NO_WINDOW, Recording, processes_with, program, run_session
 from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, needs_handlers, stat_fields, wait_until
 
 STATE = program('state.py')
@@ -347,15 +347,6 @@ def test_view_at_a_unix_socket_that_is_removed_at_the_end(pty):
     assert os.listdir(pty.folder) == []
 
 
-def test_foreground_exits_with_the_programs_status(pty):
-    """-f: the command lasts as long as the program and has its status; standard output is the program's alone."""
-    run = pty.run(SHIM, '-f', '-r', 'a.cast', '0', 'sh', '-c', 'echo hi; exit 7')
-    assert (run.returncode, run.stdout) == (7, 'hi\n')
-    assert re.fullmatch(r'shim: listening on .+\n', run.stderr)
-    recording = Recording(pty.path('a.cast'))
-    assert (recording.output, recording.of('x')) == (b'hi\r\n', ['7'])
-
-
 @needs_handlers
 def test_foreground_ends_on_ctrl_c(pty):
     """-f at a terminal: Ctrl-C is SIGINT to the shim, which hangs its program up and takes its status."""
@@ -488,25 +479,6 @@ def test_file_that_is_no_socket_is_not_taken_over(pty):
 
 
 # ---- ending
-
-
-@pytest.mark.parametrize('mode', ['quiet', 'loud'])
-def test_grandchild_that_holds_the_slave_does_not_hold_the_shim(pty, mode):
-    """The program's exit, not EIO, is the end: a grandchild may hold the slave, or print for ever."""
-    began = time.monotonic()
-    shim = pty.shim('-r', 'a.cast', '-w', '0', *program('holder.py', mode, 5))
-    client = pty.client(shim.address, NO_WINDOW)
-    whole = client.read_all()
-    shim.wait_gone()
-    grandchild = read_pid(whole)
-    if mode == 'quiet':
-        assert alive(grandchild), 'the grandchild did not hold the slave'
-        os.kill(grandchild, signal.SIGKILL)
-    wait_until(lambda: not alive(grandchild), what='the end of the grandchild')
-    assert time.monotonic() - began < 5
-    assert b'last' in whole and whole.endswith(goodbye(5))
-    recording = Recording(pty.path('a.cast'))
-    assert recording.output == whole[:-5] and recording.events[-1][1:] == ('x', '5')
 
 
 @needs_handlers
