@@ -11,6 +11,7 @@ import pytest
 
 from common import NO_WINDOW, Recording, processes_with, program, run_session
 from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, needs_handlers, stat_fields, wait_until
+from told import Told
 
 STATE = program('state.py')
 HEX = program('hex.py')
@@ -406,10 +407,15 @@ def test_max_record_stops_the_recording_and_not_the_session(pty):
     assert 200 * 1024 < os.path.getsize(pty.path('a.cast')) <= 300 * 1024
     assert recording.output and expected.startswith(recording.output)
     assert [code for _, code, _ in recording.events if code != 'o'][0] == 'm'
-    small = pty.shim('-m', '8K', '-r', 'b.cast', '-w', '0', 'sh', '-c', 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done')
-    pty.client(small.address, NO_WINDOW).read_all()
-    small.wait_gone()
-    assert os.path.getsize(small.recording) <= 8 << 10, 'the marker and the exit event have no place below the limit'
+    told = Told(pty, '-m', '2K', '-r', 'b.cast', pty.path('sock'))
+    [client] = told.clients(1)
+    while not Recording(told.shim.recording, torn=True).of('m'):
+        told.prints(b'.')                       # an event of its own, so that the last one comes close to the limit
+        client.read_until(b'.')
+    told.start('exit', 3)
+    assert client.read_all() == goodbye(3)
+    told.shim.wait_gone()
+    assert os.path.getsize(told.shim.recording) <= 2 << 10, 'the marker and the exit event have no place below the limit'
 
 
 def test_sigusr1_writes_a_marker(pty):
