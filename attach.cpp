@@ -543,22 +543,23 @@ class ScreenState {
 public:
     /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
     void follow(std::string_view written) {
-        for (const char c : written) step(c);
+        for (const char c : written) {
+            if (c == '\033') sequence_ = c;  // begins anew in any state; CAN and SUB break off
+            else if (c == '\030' || c == '\032') sequence_.clear();
+            else if (!sequence_.empty()) step(c);
+        }
     }
 
     /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
-    [[nodiscard]] std::string undo() const {
+    [[nodiscard]] std::string undo(std::size_t columns) const {
         std::string out(kEndCut);
-        bool is_lost = origin_;  // the cursor's place
         if (origin_) out += "\033[?6l";
-        if (alternate_ != 0) {
-            is_lost = alternate_ != 1049;
-            out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
-        }
+        if (alternate_ != 0) out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
         if (wide_) out += "\033[?3l";
         out.append(pop_keyboard(0)).append(kTakeBack);
-        const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-        out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
+        const bool is_cursor_lost = alternate_ != 0 ? alternate_ != 1049 : origin_;
+        if (is_cursor_lost) out += "\033[9999H\r\n";
+        else out.append(columns - 1, ' ').append("\r");  // from the first column they reach no other line
         return out.append(kTakeBackLast).append("\033[J");
     }
 
@@ -566,71 +567,59 @@ public:
     [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
 
 private:
-    enum class State { text, escape, control, string };
-    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
+    static constexpr std::size_t kLongest = 64;  // of a sequence that is looked at
 
+    /// Goes on with sequence_.
     void step(char c) {
-        if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
-        else if (c == '\030' || c == '\032') state_ = State::text;
-        else if (state_ == State::escape) begin_sequence(c);
-        else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
-        else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
-        else if (sequence_.size() < kLongest) sequence_ += c;
-        if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
+        sequence_ += c;
+        const bool is_final = sequence_.size() == 2 ? c != '[' : c >= '@' && c <= '~';
+        if (sequence_ == "\033c") *this = ScreenState();  // RIS: everything as when the terminal was switched on
+        if (is_final && sequence_.size() > 2) end_control_sequence();
+        if (is_final || sequence_.size() > kLongest) sequence_.clear();
     }
 
-    /// The character behind ESC.
-    void begin_sequence(char c) {
-        if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
-        if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
-        sequence_.clear();
-        state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
-    }
-
-    /// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
+    /// sequence_ is ESC [, an optional prefix, numbers, and the final character, which tells what it does.
     void end_control_sequence() {
-        state_ = State::text;
-        std::string_view numbers = sequence_;
-        const char final = numbers.back(), first = numbers.front();
-        const char prefix = first >= '<' && first <= '?' ? first : '\0';
-        numbers.remove_suffix(1);
-        if (prefix != '\0') numbers.remove_prefix(1);
+        const char final = sequence_.back(), prefix = sequence_[2];
+        const std::string_view numbers = std::string_view(sequence_).substr(3, sequence_.size() - 4);
         const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
         if (prefix == '?' && (final == 'h' || final == 'l'))
             for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+        if (final != 'u') return;
         std::uint64_t &pushed = pushed_[alternate_ != 0];
-        if (prefix == '>' && final == 'u') ++pushed;
-        if (prefix == '<' && final == 'u')
-            pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-        keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
-        if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
-        if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
+        if (prefix == '>') ++pushed;
+        if (prefix == '<') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
+        keyboard_set_ = keyboard_set_ || prefix == '>' || prefix == '=';
     }
 
     /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 the alternate screen.
     void set_mode(std::uint64_t number, bool on) {
         if (number == 3) wide_ = on;
         if (number == 6) origin_ = on;
-        if (number != 47 && number != 1047 && number != 1049) return;
-        if (on && alternate_ == 0) main_at_margin_ = at_margin_;
-        if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
-        alternate_ = on ? number : 0;
+        if (number == 47 || number == 1047 || number == 1049) alternate_ = on ? number : 0;
     }
 
     [[nodiscard]] std::string pop_keyboard(std::size_t screen) const {
         return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
     }
 
-    State state_ = State::text;
-    std::string sequence_;          // what came after ESC [
+    std::string sequence_;          // from its ESC on, while it is not whole
     std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
     bool origin_ = false;           // rows count from the top of the scroll region
     bool wide_ = false;             // 132 columns
-    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
-    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
     std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
     bool keyboard_set_ = false;
 };
+
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
+/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
+winsize window_size() {
+    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
+        winsize window{};
+        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
+    }
+    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+}
 
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
 class UserTerminal {
@@ -658,7 +647,7 @@ public:
     /// called. `reports`: the terminal sends more than keys, so what is on its way is awaited and thrown away.
     void restore(bool reports) {
         if (!std::exchange(entered_, false)) return;
-        if (has_screen_) write_own(screen_.undo());
+        if (has_screen_) write_own(screen_.undo(window_size().ws_col));
         const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
         if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
         screen_ = ScreenState();
@@ -710,16 +699,6 @@ private:
     Fd output_anew_;             // standard output's terminal, opened once more
     ScreenState screen_;
 };
-
-/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
-/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
-winsize window_size() {
-    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
-        winsize window{};
-        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
-    }
-    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
@@ -854,7 +833,7 @@ std::optional<int> goodbye_status(std::string_view received) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 4. What comes from the terminal
+// 4. What the terminal sends
 //
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
 // may be cut anywhere. What the terminal sends by itself is told from what its user types, because of several
@@ -866,15 +845,13 @@ std::optional<int> goodbye_status(std::string_view received) {
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
 constexpr milliseconds kPasteSilence{1000};                  // ends a paste whose end was lost
 constexpr std::size_t kLongestKey = 64;                      // bytes of a control sequence
-constexpr std::size_t kLongestString = 4096;                 // of a report: a longer one goes in parts
+constexpr std::size_t kLongestString = 1 << 20;              // of an answer: a clipboard may be long
 
 /// How a user would call the key that is this byte.
 std::string key_name(int key) {
     if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
     return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
 }
-
-bool is_letter(std::uint64_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 /// The byte that Ctrl types with the character `c`, or -1: what Xlib's XLookupString and kitty's table have in
 /// common with a VT100. Ctrl-4 is Ctrl-\, Ctrl-Space is Ctrl-@.
@@ -895,8 +872,10 @@ int control_of(std::uint64_t c) {
 ///     KEY;..;CHARACTER;DOWN;.. _                 Win32 input; DOWN 0 is the release
 ///
 /// The modifiers are 1 + 1 for Shift, 2 Alt, 4 Ctrl, 8 ... 32 others, 64 and 128 while caps lock and num lock are
-/// on.
+/// on. Where SHIFTED and BASE are not told, the keyboard is taken for an American one.
 bool is_encoded_key(std::string_view parameters, char final, int key) {
+    constexpr std::string_view kPlain = R"(`1234567890-=[]\;',./)", kShifted = R"(~!@#$%^&*()_+{}|:"<>?)";
+    constexpr std::uint64_t kShift = 1, kCtrl = 4, kLocks = 64 + 128;
     const auto number = [&](std::size_t n, std::size_t part = 0) {
         return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(0);
     };
@@ -904,69 +883,74 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     if (final == '_') return number(2) == wanted && number(3) == 1 && (key != 0 || number(0) == ' ');
     const bool is_xterm = final == '~' && number(0) == 27;
     if (key == kNoKey || (final != 'u' && !is_xterm) || number(1, 1) == 3) return false;
-    const std::uint64_t modifiers = (std::max<std::uint64_t>(number(1), 1) - 1) & ~std::uint64_t{64 + 128};
-    const bool has_shift = (modifiers & 1) != 0;
-    std::uint64_t code = number(is_xterm ? 2 : 0), shifted = is_xterm ? code : number(0, 1);
-    if (code > 0x7F && number(0, 2) != 0) code = number(0, 2);  // the key where a keyboard of ASCII has it
+    const std::uint64_t modifiers = (std::max<std::uint64_t>(number(1), 1) - 1) & ~kLocks;
+    const bool has_shift = (modifiers & kShift) != 0;
+    std::uint64_t code = number(is_xterm ? 2 : 0);
+    if (code > 0x7F && number(0, 2) != 0) code = number(0, 2);
+    const bool is_letter = (code | 0x20) >= 'a' && (code | 0x20) <= 'z';
     if (has_shift && !is_xterm) {
-        constexpr std::string_view kPlain = "-26/`{|}@^_?~", kShifted = "_@^?~{|}@^_?~";  // on most keyboards
         const std::size_t at = code < 0x80 ? kPlain.find(static_cast<char>(code)) : std::string_view::npos;
-        if (shifted >= '{' && shifted <= '}') return false;  // to kitty, Ctrl-Shift-\ is not Ctrl-\ ...
-        if (shifted == 0 && code >= 'a' && code <= 'z') shifted = code - 'a' + 'A';
-        if (shifted == 0 && at == std::string_view::npos) return false;
-        if (shifted == 0) shifted = static_cast<unsigned char>(kShifted[at]);
+        if (number(0, 1) != 0) code = number(0, 1);
+        else if (at != std::string_view::npos) code = static_cast<unsigned char>(kShifted[at]);
+        else if (is_letter) code &= ~std::uint64_t{0x20};
     }
-    const std::uint64_t character = has_shift ? shifted : code;
-    if ((modifiers & ~std::uint64_t{1}) == 4)
-        return control_of(character) == key && !(has_shift && is_letter(character));
-    if ((modifiers & ~std::uint64_t{1}) != 0) return false;
+    if ((modifiers & ~kShift) == kCtrl) return control_of(code) == key && !(has_shift && is_letter);
     const std::uint64_t text = is_xterm ? 0 : number(2);
-    return (text != 0 ? text : character) == wanted;
+    return (modifiers & ~kShift) == 0 && (text != 0 ? text : code) == wanted;
 }
 
 /// What kind of bytes a terminal sends: keys, clicks and the wheel are its user's; an answer is one to a program's
 /// question; noise comes from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
-/// The kind of a mouse's report, by its number for the buttons (xterm, "Mouse Tracking"): 3 none, 32 motion, 64
-/// more.
-Sent kind_of_mouse(std::uint64_t buttons) {
-    return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
+/// The kind of a control sequence, by what stands behind its ESC [ (XTerm Control Sequences, fnmatch(3)).
+Sent kind_of_control(const std::string &sequence) {
+    constexpr const char *kKeys[] = {"1;[2-9]R", "1;1[0-6]R", "[0-9]*;*;*R"};  // the first two: Shift-F3 ...
+    constexpr const char *kAnswers[] = {
+        "[?]*R", "[0-9]*;[0-9]*R",            // the cursor's place
+        "[>=?]*c",                            // what terminal it is; urxvt's Shift-Right is CSI c
+        "?*n", "?*x",                         // its status; the parameters of its line
+        "*;*t", "*;*$y",                      // the window; a mode
+        "[?]*u", "[?]*S", ">*m"};             // the keyboard protocol; graphics; modifyOtherKeys
+    constexpr const char *kNoise[] = {
+        "I", "O",                             // the focus comes and goes
+        // Motion: the buttons' number has 32, and 3 for none. Shift, Alt and Ctrl add 4, 8 and 16.
+        "<3[59];*M", "<4[37];*M", "<5[159];*M", "<63;*M",
+        "67;*M", "7[159];*M", "8[37];*M", "9[15];*M", "M[[CGKOSW_]*"};  // urxvt's form and the oldest one: 32 more
+    const auto fits = [&](const char *pattern) { return ::fnmatch(pattern, sequence.c_str(), 0) == 0; };
+    if (std::ranges::any_of(kKeys, fits)) return Sent::typed;
+    if (std::ranges::any_of(kAnswers, fits)) return Sent::answer;
+    return std::ranges::any_of(kNoise, fits) ? Sent::noise : Sent::typed;
 }
 
-/// The kind of ESC [ `parameters` `final`. Shift-F3 is CSI 1;2R, urxvt's Shift-Right CSI c: these are keys.
-Sent kind_of_control(std::string_view parameters, char final) {
-    const char first = parameters.empty() ? '\0' : parameters.front();
-    const auto number = [&](std::size_t n) { return parse_number(nth_part(parameters, ';', n)); };
-    const bool is_pair = parameters.find(';') != std::string_view::npos, is_private = first >= '<' && first <= '?';
-    const bool is_key = number(0) == 1 && number(1).value_or(0) >= 2 && number(1).value_or(0) <= 16;
-    bool is_answer = false;
-    switch (final) {
-    case 'R': is_answer = first == '?' || (number(0) && number(1) && !number(2) && !is_key); break;
-    case 'c': is_answer = is_private && first != '<'; break;
-    case 'n':
-    case 'x': is_answer = !parameters.empty(); break;
-    case 't': is_answer = is_pair; break;
-    case 'y': is_answer = is_pair && parameters.ends_with('$'); break;
-    case 'u':
-    case 'S': is_answer = first == '?'; break;
-    case 'm': is_answer = first == '>'; break;
-    case 'I':
-    case 'O': return parameters.empty() ? Sent::noise : Sent::typed;
-    case 'M':
-        if (first == '<') return kind_of_mouse(parse_number(nth_part(parameters.substr(1), ';', 0)).value_or(0));
-        return kind_of_mouse(number(0).value_or(32) - 32);  // urxvt's form
-    default: break;
+constexpr std::size_t kCut = std::string_view::npos;
+
+/// The length of the sequence that `bytes`, of which the first is ESC, begin with: a control sequence, or a string
+/// that begins as an answer does (OSC, DCS, APC). 1: there is none, ESC is a key; kCut: more may make it one.
+std::size_t sequence_length(std::string_view bytes) {
+    constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
+    constexpr std::string_view kStrings = "]P_", kBegin[] = {"0123456789lL", "0123456789>!$", "G"};
+    if (bytes.size() < 2) return kCut;
+    std::size_t end = 2;
+    if (bytes[1] == '[') {
+        while (end < bytes.size() && bytes[end] >= ' ' && bytes[end] <= '?') ++end;  // parameters
+        if (end >= kLongestKey) return 1;
+        if (end == bytes.size()) return kCut;
+        if (end == 2 && bytes[end] == 'M') return bytes.size() < kMouseBytes ? kCut : kMouseBytes;
+        return bytes[end] >= '@' && bytes[end] <= '~' ? end + 1 : 1;
     }
-    return is_answer ? Sent::answer : Sent::typed;
-}
-
-/// Whether the string that ESC `kind` begins is a report when `c` is its first character: OSC, DCS and APC.
-bool begins_report(char kind, char c) {
-    const bool is_digit = c >= '0' && c <= '9';
-    if (kind == ']') return is_digit || c == 'l' || c == 'L';
-    if (kind == 'P') return is_digit || c == '>' || c == '!' || c == '$';
-    return c == 'G';
+    const std::size_t kind = kStrings.find(bytes[1]);
+    if (kind == std::string_view::npos) return 1;
+    if (bytes.size() == 2) return kCut;
+    if (kBegin[kind].find(bytes[2]) == std::string_view::npos) return 1;
+    const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; };
+    while (end < bytes.size() && !is_control(bytes[end])) ++end;
+    if (end >= kLongestString) return 1;
+    if (end == bytes.size()) return kCut;
+    if (bytes[end] == '\a') return end + 1;  // the string's end; ESC and a backslash are, too
+    if (bytes[end] != '\033') return 1;
+    if (end + 1 == bytes.size()) return kCut;
+    return bytes[end + 1] == '\\' ? end + 2 : 1;
 }
 
 /// Takes apart what the terminal sends: any bytes, cut anywhere, come to the same.
@@ -981,22 +965,32 @@ public:
 
     /// Takes in what has come at this time. What comes behind the detach key is thrown away.
     void feed(std::string_view bytes, Clock::time_point now) {
-        if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
+        if (now - last_ > kPasteSilence) in_paste_ = false;
         last_ = now;
-        for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
-        if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+        held_ += bytes;
+        std::string_view rest = held_;
+        while (!rest.empty() && !has_key_) {
+            const bool begins = rest.front() == '\033' && !in_paste_;
+            const std::size_t length = begins ? sequence_length(rest) : 1;
+            if (length == kCut) break;
+            if (in_paste_) take_pasted(rest.front());
+            else if (length == 1) take_key(rest.front());
+            else take_sequence(rest.substr(0, length));
+            rest.remove_prefix(length);
+        }
+        if (has_key_ && rest.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+        held_.erase(0, has_key_ ? held_.size() : held_.size() - rest.size());
     }
 
     /// What has waited for more in vain is keys.
     void release() {
-        state_ = State::ground;
-        for (const char c : std::exchange(held_, {})) put_key(c);
+        for (const char c : std::exchange(held_, {})) take_key(c);
     }
 
     /// How long what is held back waits for more; nothing when nothing is.
     [[nodiscard]] std::optional<milliseconds> patience() const {
-        if (state_ == State::ground || state_ == State::paste) return std::nullopt;
-        return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
+        if (held_.empty()) return std::nullopt;
+        return held_.size() > 2 && held_[1] != '[' ? kStringWait : kSequenceWait;
     }
 
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
@@ -1005,94 +999,31 @@ public:
     [[nodiscard]] bool has_reports() const { return has_reports_; }
 
 private:
-    enum class State { ground, escape, control, mouse, opening, string, string_escape, paste };
-
-    void step(char c) {
-        constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
-        if (has_key_) return;
-        switch (state_) {
-        case State::ground:
-            if (c != '\033') return put_key(c);
-            held_ = c;
-            state_ = State::escape;
-            return;
-        case State::escape:
-            if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
-            held_ += c;
-            state_ = c == '[' ? State::control : State::opening;
-            return;
-        case State::control: return step_control(c);
-        case State::mouse:
-            held_ += c;
-            if (held_.size() < kMouseBytes) return;
-            has_reports_ = true;
-            put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
-            held_.clear();
-            state_ = State::ground;
-            return;
-        case State::opening:
-            if (!begins_report(held_[1], c)) return give_up(c);
-            held_ += c;
-            state_ = State::string;
-            return;
-        case State::string:
-        case State::string_escape: return step_string(c);
-        case State::paste: return step_paste(c);
-        }
+    void take_key(char c) {
+        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
+        if (!has_key_) put(Sent::typed, {&c, 1});
     }
 
-    void step_control(char c) {
-        const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
-        if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
-        held_ += c;
-        if (is_final) end_control();
-    }
-
-    /// A string ends with BEL, or with ESC and a backslash. Another control character in it tells that it was
-    /// typed.
-    void step_string(char c) {
-        const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
-        if (state_ == State::string_escape && c != '\\') {
-            held_.pop_back();
-            give_up('\033');
-            return step(c);
-        }
-        if (is_control && c != '\a' && c != '\033') return give_up(c);
-        held_ += c;
-        const bool is_whole = c == '\a' || state_ == State::string_escape;
-        state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
-        if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
-        put(Sent::answer, held_);
-        held_.clear();
-    }
-
-    void step_paste(char c) {
+    /// A byte of a pasted text may be any: it is no key.
+    void take_pasted(char c) {
         constexpr std::string_view kEnd = "\033[201~";
         put(Sent::typed, {&c, 1});
         matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
-        if (matched_ == kEnd.size()) state_ = State::ground;
+        in_paste_ = matched_ < kEnd.size();
     }
 
-    /// A whole control sequence is held.
-    void end_control() {
-        const std::string whole = std::exchange(held_, {});
+    void take_sequence(std::string_view whole) {
+        if (whole[1] != '[') return put(Sent::answer, whole);
+        const std::string_view parameters = whole.substr(2, whole.size() - 3);
         const char final = whole.back();
-        const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
-        state_ = State::ground;
-        if (whole == "\033[M") {
-            held_ = whole;
-            state_ = State::mouse;
-            return;
-        }
+        const bool is_mouse = final == 'M' || final == 'm' || parameters.starts_with('M');
         const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
                                 parameters.find(':') != std::string_view::npos;
-        const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
+        has_key_ = !is_mouse && is_encoded_key(parameters, final, key_);
         has_reports_ = has_reports_ || is_encoded || is_mouse;
-        has_key_ = is_encoded_key(parameters, final, key_);
         if (has_key_) return;
-        put(kind_of_control(parameters, final), whole);
-        if (whole != "\033[200~") return;
-        state_ = State::paste;  // the text that follows may hold any byte: it is no key
+        put(kind_of_control(std::string(whole.substr(2))), whole);
+        in_paste_ = whole == "\033[200~";
         matched_ = 0;
     }
 
@@ -1102,20 +1033,9 @@ private:
         pieces_.back().bytes += bytes;
     }
 
-    void put_key(char c) {
-        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
-        if (!has_key_) put(Sent::typed, {&c, 1});
-    }
-
-    /// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
-    void give_up(char c) {
-        release();
-        step(c);
-    }
-
     int key_;
-    State state_ = State::ground;
     std::string held_;           // of a sequence that is not whole
+    bool in_paste_ = false;
     std::size_t matched_ = 0;    // bytes of a paste's end
     std::vector<Piece> pieces_;
     bool has_key_ = false, has_reports_ = false;
