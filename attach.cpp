@@ -41,7 +41,7 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <climits>
+#include <climits>  // PIPE_BUF
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -289,30 +289,10 @@ std::string records_folder() {
 //   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder alone
 //                tells that a session is ours
 //   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
-//   /proc        Linux. Else `shim` is looked for beside argv[0] and on PATH
-//   SIGPWR, SIGRTMIN  where there are such signals, they end attach as SIGTERM does
 //
 // On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
 // killed: so the list of sessions asks twice before it removes a socket.
 // ----------------------------------------------------------------------------------------------------------------
-
-#if defined(PORTABLE)
-constexpr char kProc[] = "/proc-is-not-used";
-#else
-constexpr char kProc[] = "/proc";
-#endif
-
-/// The signals that end a process, and are no fault of its own: signal(7).
-std::vector<int> ending_signals() {
-    std::vector<int> all{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGUSR1, SIGUSR2};
-#if defined(SIGPWR)
-    all.push_back(SIGPWR);
-#endif
-#if defined(SIGRTMIN)
-    for (int number = SIGRTMIN; number <= SIGRTMAX; ++number) all.push_back(number);
-#endif
-    return all;
-}
 
 /// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
 struct Server {
@@ -422,6 +402,7 @@ constexpr milliseconds kLastWords{500};  // for the terminal to take our last wo
 struct Options {
     std::string address{};          // as the user wrote it
     std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
+    std::string shim{};             // the program of that name beside this one
     int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
     bool read_only = false;
     bool raw = false;
@@ -745,9 +726,13 @@ void handle_signal(int number) {
         ::sigaction(number, &before, nullptr);
 }
 
+/// Handles every signal that would end or stop attach and leave the terminal raw. Those that are left are faults,
+/// which end it at once; SIGKILL and SIGSTOP, which no program can handle; and those that do no harm: signal(7).
 void handle_signals() {
-    for (const int number : ending_signals()) handle_signal(number);
-    for (const int number : {SIGTSTP, SIGCONT, SIGWINCH}) handle_signal(number);
+    constexpr int kLeft[] = {SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV, SIGSYS,
+                             SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU, SIGCHLD, SIGURG};
+    for (int number = 1; number < NSIG; ++number)
+        if (std::ranges::find(kLeft, number) == std::end(kLeft)) handle_signal(number);
     for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // write(2) says EPIPE, EFBIG
 }
 
@@ -1052,15 +1037,6 @@ private:
 // trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
-std::pair<std::string, std::string> host_and_port(const SocketAddress &address) {
-    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
-    if (address.storage.ss_family != AF_UNIX)
-        ::getnameinfo(address.get(), address.length, host, sizeof host, port, sizeof port,
-                      NI_NUMERICHOST | NI_NUMERICSERV);
-    return {host, port};
-}
-
 /// The file of a Unix-domain socket.
 const char *socket_path(const SocketAddress &address) {
     return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
@@ -1068,43 +1044,23 @@ const char *socket_path(const SocketAddress &address) {
 
 bool is_unix(const SocketAddress &address) { return address.storage.ss_family == AF_UNIX; }
 
-/// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
-SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
-    SocketAddress end{.storage = {}, .length = sizeof end.storage};
-    which(fd, reinterpret_cast<sockaddr *>(&end.storage), &end.length);
-    return end;
-}
-
-/// Whether a TCP socket is connected to itself: when nobody listens at a port, the kernel may give that very port
-/// to our outgoing connection, a simultaneous open (RFC 9293, section 3.5).
-bool is_own_peer(int fd) {
-    const SocketAddress own = end_of(fd, ::getsockname);
-    return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
-}
-
-bool is_loopback(std::string_view host) {
-    return host == "::1" || host.starts_with("127.") || host.starts_with("::ffff:127.");
-}
-
-/// Whether a TCP address is one of this machine's, in doubt yes: packets to it would come from it. connect(2) on a
-/// UDP socket sends nothing, it only chooses the way.
+/// Whether a TCP address is one of this machine's, in doubt yes: a socket can be bound to no other. (Simplified: with
+/// ip_nonlocal_bind of ip(7) to any. Then each address counts as this machine's, and only -R reaches another one.)
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
-    if (!probe || ::connect(probe.get(), address.get(), address.length) != 0) return true;
-    const std::string there = host_and_port(end_of(probe.get(), ::getpeername)).first;
-    return is_loopback(there) || there == host_and_port(end_of(probe.get(), ::getsockname)).first;
+    return !probe || ::bind(probe.get(), address.get(), address.length) == 0 || errno != EADDRNOTAVAIL;
 }
 
-/// Why nothing must be sent to a server of this user; "" when it is to be trusted.
-std::string distrust(uid_t user) {
-    if (is_ours(user)) return "";
+/// Why nothing must be sent to a server of this user, if that is so.
+std::optional<std::string> objection_to_user(uid_t user) {
+    if (is_ours(user)) return std::nullopt;
     return "a program of user " + std::to_string(user) +
            " listens there: not attached (take another port; -R does not ask)";
 }
 
-/// The same of a TCP server on this machine, when we are connected to it.
-std::string distrust(const TcpOwner &listener) {
-    if (listener.is_found()) return distrust(listener.user);
+/// Why nothing must be sent over a connection to a port of this machine, if that is so.
+std::optional<std::string> objection_to_listener(const TcpOwner &listener) {
+    if (listener.is_found()) return objection_to_user(listener.user);
     if (!listener.is_absent())
         return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
     return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
@@ -1121,18 +1077,15 @@ struct Connection {
     bool nobody = false;
 };
 
-/// Whether nobody listens at an address, when connecting to it has failed with `error`.
-bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
-
 /// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
 std::string explain(const std::string &text, const SocketAddress &address, int error) {
     struct stat file{};
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
         return "no session of that name, and none has been (attach lists those that run)";
+    if (error != ECONNREFUSED && error != ENOENT) return std::strerror(error);
     const std::string advice = " (attach " + text + " PROGRAM starts a session)";
-    if (!is_unix(address) || error != ECONNREFUSED)
-        return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+    if (!is_unix(address) || error == ENOENT) return "nobody listens there" + advice;
     if (::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
         return "a file, not a session's socket (record play shows a recording)";
     return "nobody listens: its shim was killed" + advice;
@@ -1150,7 +1103,6 @@ Fd open_connection(const SocketAddress &address, milliseconds limit) {
         if (::poll(&connected, 1, static_cast<int>(limit.count())) != 1) error = ETIMEDOUT;
         else ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     }
-    if (error == 0 && is_own_peer(fd.get())) error = ECONNREFUSED;
     if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
     if (error != 0) {
         fd.reset();
@@ -1163,23 +1115,23 @@ Fd open_connection(const SocketAddress &address, milliseconds limit) {
     return fd;
 }
 
-/// Connects to `address`, one of ADDRESS's, if it is to be trusted.
+/// Connects to `address`, one of ADDRESS's, if its server is to be trusted, or `trusting`.
 Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting,
                           milliseconds limit = kNoLimit) {
     const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
-    const auto listener = [](const SocketAddress &where) { return tcp_owner(open_tcp_table().get(), where); };
-    const TcpOwner before = asks ? listener(address) : TcpOwner{};
-    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust(before.user)};
+    const auto listener = [&] { return asks ? tcp_owner(open_tcp_table().get(), address) : TcpOwner{}; };
+    const TcpOwner before = listener();
+    if (before.is_found() && !is_ours(before.user)) return {.why = *objection_to_user(before.user)};
     Connection there{.socket = open_connection(address, limit), .address = address};
-    int error = there.socket ? 0 : errno;
-    const TcpOwner after = asks && there.socket ? listener(end_of(there.socket.get(), ::getpeername)) : TcpOwner{};
-    if (before.is_found() && after.is_absent()) error = ECONNREFUSED;  // its session has just ended
-    if (error != 0) there.why = explain(text, address, error);
-    else if (asks) there.why = distrust(after);
-    else if (!trusting && is_unix(address)) there.why = distrust(unix_server(there.socket.get()).user);
-    there.nobody = is_nobody(error);
-    if (!there.why.empty()) there.socket.reset();
-    return there;
+    const int error = there.socket ? 0 : errno;
+    const TcpOwner after = listener();
+    const bool has_ended = before.is_found() && after.is_absent();  // the session has, just now
+    std::optional<std::string> objection;
+    if (error != 0 || has_ended) objection = explain(text, address, has_ended ? ECONNREFUSED : error);
+    else if (asks) objection = objection_to_listener(after);
+    else if (!trusting && is_unix(address)) objection = objection_to_user(unix_server(there.socket.get()).user);
+    if (!objection) return there;
+    return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
 }
 
 /// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
@@ -1735,77 +1687,52 @@ bool is_own_terminal(const Asked &session) {
     return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
 }
 
-/// Where shim may be: beside this program, else on PATH.
-std::vector<std::string> shim_places(const std::string &self) {
-    std::vector<std::string> places;
-    std::string path(PATH_MAX, '\0');
-    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
-    path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    for (const std::string &beside : {path, self})
-        if (beside.find('/') != std::string::npos)
-            places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
-    places.emplace_back("shim");
-    return places;
-}
-
-struct ShimRun {
-    int status;        // its exit status
-    std::string said;  // what it wrote, to standard output and to standard error
-};
-
-/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps
-/// no descriptor of its caller's open, so the end of the pipe comes when shim returns.
-ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
-    std::string wait = "-w", where = address;
+/// Runs `shim -w ADDRESS PROGRAM...`, the shim beside this program, else the one on PATH, and waits until it has
+/// started a daemon, or has failed to; what it complains of goes to standard error. The daemon keeps no descriptor of
+/// its caller's open, so the end of the pipe comes when shim returns. Gives its exit status and its readiness line.
+std::pair<int, std::string> run_shim(const Options &options) {
+    std::string wait = "-w", where = options.address, beside = options.shim, on_path = "shim";
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
-    argv.insert(argv.end(), program.begin(), program.end());
+    argv.insert(argv.end(), options.program.begin(), options.program.end());
     argv.push_back(nullptr);
-    std::vector<std::string> places = shim_places(self);
 
     int pipe_ends[2];
     if (::pipe(pipe_ends) != 0) fail(kExitNotAttached, "pipe", std::strerror(errno));
     const pid_t pid = ::fork();
     if (pid < 0) fail(kExitNotAttached, "fork", std::strerror(errno));
     if (pid == 0) {
-        for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(pipe_ends[1], fd);
+        ::dup2(pipe_ends[1], STDOUT_FILENO);
         for (const int fd : pipe_ends) ::close(fd);
-        for (std::string &place : places) {
-            argv.front() = place.data();  // with its folder: where shim looks for `record`
-            ::execvp(place.c_str(), argv.data());
+        for (std::string *place : {&beside, &on_path}) {
+            argv.front() = place->data();  // with its folder: where shim looks for `record`
+            ::execvp(place->c_str(), argv.data());
         }
         ::_exit(kExitNotAttached);  // a status that shim does not use
     }
     ::close(pipe_ends[1]);
     const Fd from_shim(pipe_ends[0]);
-    ShimRun run{.status = 0, .said = read_all(from_shim.get())};
-    int status = 0;
-    ::waitpid(pid, &status, 0);
-    run.status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
-    return run;
-}
-
-/// Passes on shim's warnings, and tells that a session is new, its recording, and the key that leaves it.
-void announce(const Options &options, const std::string &said) {
-    const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
-    const std::string rest = between(said, ", pid ", "\n");  // 1234, recording FILE
-    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
-    say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
-                           (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
+    const std::string said = read_all(from_shim.get());
+    int ended = 0;
+    ::waitpid(pid, &ended, 0);
+    const int status = WIFSIGNALED(ended) ? 128 + WTERMSIG(ended) : WEXITSTATUS(ended);
+    if (status == kExitNotAttached) fail(status, "shim", "none that runs beside attach, nor on PATH");
+    return {status, said};
 }
 
 /// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime.
-/// Ends the program with shim's own message and status when neither is to be had.
-Connection start_session(const std::string &self, Options &options) {
-    const ShimRun run = run_shim(self, options.address, options.program);
-    const std::string address = between(run.said, "shim: listening on ", ", pid ");
+/// Ends the program with shim's own status when neither is to be had. A new session is announced, with its
+/// recording and the key that leaves it.
+Connection start_session(Options &options) {
+    const auto [status, said] = run_shim(options);  // shim: listening on ADDRESS, pid 1234, recording FILE
+    const std::string address = between(said, "shim: listening on ", ", pid "), rest = between(said, ", pid ", "\n");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
     Connection there = connect_to(options.address, resolve(options.address).addresses, options.raw);
-    if (run.status == 0) announce(options, run.said);
-    if (there.socket || run.status == 0) return there;
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
-    std::exit(run.status);
+    if (!there.socket && status != 0) std::exit(status);
+    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
+    if (status == 0)
+        say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
+                               (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
+    return there;
 }
 
 /// Tells that a session runs something else than PROGRAM. (The session's words are quoted for a shell.)
@@ -1844,21 +1771,21 @@ Connection inspect(const Options &options, Connection there) {
 }
 
 /// A connection to the session, or the end of the program with a message.
-Connection connect_or_fail(const std::string &self, Options &options) {
+Connection connect_or_fail(Options &options) {
     const Resolved found = resolve(options.address);
     const int status = found.malformed ? kExitUsage : kExitNotAttached;
     if (found.addresses.empty()) fail(status, options.address, found.why);
     Connection there = connect_to(options.address, found.addresses, options.raw);
     if (there.socket && !options.kill) there = inspect(options, std::move(there));
-    if (there.nobody && !options.program.empty()) there = start_session(self, options);
+    if (there.nobody && !options.program.empty()) there = start_session(options);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
     return there;
 }
 
 /// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
 /// status.
-int end_session(const std::string &self, Options &options) {
-    const Asked session = ask_one(connect_or_fail(self, options).socket, HelloKind::end);
+int end_session(Options &options) {
+    const Asked session = ask_one(connect_or_fail(options).socket, HelloKind::end);
     if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
     const auto status = goodbye_status(session.received + read_all(session.socket.get()));
     const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
@@ -1937,6 +1864,8 @@ Options parse_command_line(int argc, char **argv) {
         {"version", no_argument, nullptr, 'V'},      {nullptr, 0, nullptr, 0},
     };
     Options options;
+    const std::string self = argv[0];
+    options.shim = self.substr(0, self.rfind('/') + 1) + "shim";
     opterr = 0;  // our own messages, in our own form
     const char *chosen = std::getenv("SHIM_ESCAPE");
     if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
@@ -1973,8 +1902,8 @@ void open_standard_streams() {
 }
 
 /// One attach, from connecting to the restored terminal.
-Relay attach(const std::string &self, Options &options, UserTerminal &terminal) {
-    Connection there = connect_or_fail(self, options);
+Relay attach(Options &options, UserTerminal &terminal) {
+    Connection there = connect_or_fail(options);
     handle_signals();
     Relay relay(options, terminal, std::move(there));
     terminal.enter_raw_mode();
@@ -1990,10 +1919,10 @@ int main(int argc, char **argv) {
     reset_signals();
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
-    if (options.kill) return end_session(argv[0], options);
+    if (options.kill) return end_session(options);
     UserTerminal terminal(options.push);
-    const Relay first = attach(argv[0], options, terminal);
+    const Relay first = attach(options, terminal);
     if (!first.has_come_too_late()) return first.report();
     unblock_signals();  // to connect may take long
-    return attach(argv[0], options, terminal).report();
+    return attach(options, terminal).report();
 }
