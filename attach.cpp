@@ -291,7 +291,7 @@ std::string records_folder() {
 //   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
 //
 // On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
-// killed: so the list of sessions asks twice before it removes a socket.
+// killed. There the list of sessions removes the socket of such a shim, too; SIGUSR2 to the shim makes it anew.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
@@ -1472,55 +1472,42 @@ constexpr std::chrono::seconds kRecent{60};   // a session that has ended since 
 
 /// A session that is asked for something, over a socket that is connected.
 struct Asked {
-    static constexpr std::size_t kHeader = kTold.size() + 2;  // what stands before the lines that are told
     Fd socket{};
     std::string name{};  // in the list
     std::string received{};
 
-    /// Whether the answer is whole: the word that a hello is obeyed, or what *tell* has asked for.
-    [[nodiscard]] bool has_answered() const {
-        const auto byte = [this](std::size_t i) -> std::size_t { return static_cast<unsigned char>(received[i]); };
-        if (received.starts_with(kTaken)) return true;
-        return received.starts_with(kTold) && received.size() >= kHeader &&
-               received.size() - kHeader >= byte(kHeader - 2) * 256 + byte(kHeader - 1);
+    void ask(HelloKind kind) const {
+        const std::string hello = hello_without_window(kind);
+        ::send(socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
+
+    /// Reads the answer: the word that the hello is obeyed, or what *tell* has asked for, up to the close of the
+    /// connection. A server that is no shim does not know the hello; one that stands still is silent up to `end`.
+    void hear(Clock::time_point end) {
+        pollfd ready{.fd = socket.get(), .events = POLLIN, .revents = 0};
+        char bytes[4096];
+        while (socket && received != kTaken && ::poll(&ready, 1, milliseconds_to(end)) == 1) {
+            const ssize_t n = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+            if (n <= 0) return;
+            received.append(bytes, static_cast<std::size_t>(n));
+        }
+    }
+
+    [[nodiscard]] bool has_answered() const { return received.starts_with(kTaken) || received.starts_with(kTold); }
+
     /// The value of one line of what was told; "" when there is none.
     [[nodiscard]] std::string value(const std::string &line) const {
-        if (!received.starts_with(kTold) || !has_answered()) return "";
-        return between("\n" + received.substr(kHeader), "\n" + line + ": ", "\n");
+        const std::size_t header = std::min(kTold.size() + 2, received.size());
+        return between("\n" + received.substr(header), "\n" + line + ": ", "\n");
     }
 };
 
-/// Sends a hello of this kind to all of them at once, and waits until each has answered or closed the connection,
-/// or until `limit` has passed. A server that is no shim does not know the hello; one that stands still is silent.
-void ask(std::vector<Asked> &sessions, HelloKind kind, milliseconds limit) {
-    const std::string hello = hello_without_window(kind);
-    const auto end = Clock::now() + limit;
-    std::vector<pollfd> waiting;
-    for (const Asked &one : sessions) {
-        if (one.socket) ::send(one.socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        waiting.push_back({.fd = one.socket.get(), .events = POLLIN, .revents = 0});
-    }
-    const auto is_waiting = [](const pollfd &one) { return one.fd >= 0; };
-    while (std::ranges::any_of(waiting, is_waiting)) {
-        if (::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), milliseconds_to(end)) <= 0) return;
-        for (std::size_t i = 0; i < waiting.size(); ++i) {
-            char bytes[4096];
-            if (waiting[i].fd < 0 || waiting[i].revents == 0) continue;
-            const ssize_t n = ::recv(waiting[i].fd, bytes, sizeof bytes, MSG_DONTWAIT);
-            if (n > 0) sessions[i].received.append(bytes, static_cast<std::size_t>(n));
-            const bool is_closed = n <= 0 && !is_transient(n);
-            if (is_closed || sessions[i].has_answered()) waiting[i].fd = -1;  // poll(2) passes over it
-        }
-    }
-}
-
 /// Asks one session.
 Asked ask_one(Fd socket, HelloKind kind) {
-    std::vector<Asked> sessions;
-    sessions.push_back({.socket = std::move(socket)});
-    ask(sessions, kind, kAnswerWait);
-    return std::move(sessions[0]);
+    Asked session{.socket = std::move(socket)};
+    session.ask(kind);
+    session.hear(Clock::now() + kAnswerWait);
+    return session;
 }
 
 /// What to say of a server that did not answer, with its pid where the kernel tells it.
@@ -1541,25 +1528,23 @@ std::vector<std::string> names_in(const std::string &folder) {
     return names;
 }
 
-/// How and when a session has ended, by its newest recording.
+/// How and when a session has ended.
 struct Ended {
     std::optional<int> status{};  // of the program; none when the shim was killed
     std::time_t time = 0;         // when the recording was last written
 };
 
-/// Recordings are named after their session, and the time at which it began: SESSION-20261121T232034Z.cast, the
-/// second one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status,
-/// an `x` event.
+/// Asks the newest recording of a session, the last by name: they are called SESSION-20261121T232034Z.cast, the
+/// second one of a second ...Z-2.cast. A recording ends with the program's status, an `x` event.
 std::optional<Ended> find_ended(const std::string &session) {
-    const std::string pattern = session + "-????????T??????Z*.cast";
-    const std::size_t stem = session.size() + std::string_view("-20261121T232034Z").size();
+    constexpr std::string_view kSuffix = ".cast";
+    const std::string pattern = session + "-????????T??????Z*" + std::string(kSuffix);
     std::string newest;
-    for (const std::string &name : names_in(records_folder())) {
-        const bool is_same_second = name.substr(0, stem) == newest.substr(0, stem);
-        if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 && (!is_same_second || name.size() >= newest.size()))
-            newest = name;
-    }
-    const Fd file(newest.empty() ? -1 : ::open((records_folder() + "/" + newest).c_str(), O_RDONLY | O_CLOEXEC));
+    for (const std::string &name : names_in(records_folder()))
+        if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0)
+            newest = std::max(newest, name.substr(0, name.size() - kSuffix.size()));
+    const std::string path = records_folder() + "/" + newest + std::string(kSuffix);
+    const Fd file(newest.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat now{};
     if (!file || ::fstat(file.get(), &now) != 0) return std::nullopt;
     ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
@@ -1616,11 +1601,9 @@ std::string describe_session(const Asked &session, std::size_t width) {
            (recording.empty() ? "not recording" : "recording " + recording);
 }
 
-/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
-/// which a starting shim looks whether it may take the place of one.
-int list_sessions() {
-    const std::string folder = session_folder(), fault = folder_fault(folder, false);
-    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+/// Asks what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which
+/// a starting shim looks whether it may take the place of one.
+std::vector<Asked> find_sessions(const std::string &folder) {
     const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
     std::vector<Asked> sessions;
@@ -1631,14 +1614,22 @@ int list_sessions() {
             continue;
         Fd socket = open_connection(addresses[0], milliseconds(0));
         const bool is_refused = !socket && errno == ECONNREFUSED;
-        if (is_refused && may_remove && !open_connection(addresses[0], milliseconds(0)) && errno == ECONNREFUSED)
-            ::unlink(socket_path(addresses[0]));
+        if (is_refused && may_remove) ::unlink(socket_path(addresses[0]));
         else if (!is_refused && (!socket || is_ours(unix_server(socket.get()).user)))
             sessions.push_back({.socket = std::move(socket), .name = name});
     }
-    ask(sessions, HelloKind::tell, kListWait);
+    const auto end = Clock::now() + kListWait;
+    for (const Asked &one : sessions) one.ask(HelloKind::tell);
+    for (Asked &one : sessions) one.hear(end);
     // At an address for viewers, a session tells the name that it has elsewhere.
     std::erase_if(sessions, [](const Asked &one) { return one.has_answered() && one.value("name") != one.name; });
+    return sessions;
+}
+
+int list_sessions() {
+    const std::string folder = session_folder(), fault = folder_fault(folder, false);
+    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+    const std::vector<Asked> sessions = find_sessions(folder);
     std::size_t width = 0;
     for (const Asked &one : sessions) width = std::max(width, one.name.size());
     const bool has_screen = ::isatty(STDOUT_FILENO) == 1;
