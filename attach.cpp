@@ -618,9 +618,9 @@ public:
     /// puts it in front.
     void enter_raw_mode() {
         entered_ = true;
-        has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+        if (has_keys_) ::tcgetattr(STDIN_FILENO, &settings_);
         const termios raw = raw_mode(settings_);
-        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
         if (has_screen_) write_own(kKeep);
     }
 
@@ -632,7 +632,7 @@ public:
         const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
         if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
         screen_ = ScreenState();
-        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+        if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
     }
 
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
@@ -664,20 +664,19 @@ private:
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
-        std::string last;
+        std::string seen;
         pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-        for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
+        for (const auto end = Clock::now() + kAnswer; !seen.ends_with("\033[0n") && !seen.ends_with("\033[3n");) {
             char byte = 0;
             if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
-            last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
+            seen += byte;
         }
     }
 
     bool has_keys_, has_screen_;  // standard input, standard output is a terminal
-    bool entered_ = false;       // between enter_raw_mode() and restore()
-    bool has_settings_ = false;  // settings_ are what standard input had before
-    termios settings_{};
-    Fd output_anew_;             // standard output's terminal, opened once more
+    bool entered_ = false;        // between enter_raw_mode() and restore()
+    termios settings_{};          // of standard input, as they were before
+    Fd output_anew_;              // standard output's terminal, opened once more
     ScreenState screen_;
 };
 
@@ -709,18 +708,10 @@ sigset_t no_signals() {
     return none;
 }
 
-/// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
-void mask_signal(int how, int number) {
-    sigset_t one = no_signals();
-    sigaddset(&one, number);
-    ::sigprocmask(how, &one, nullptr);
-}
-
 void handle_signal(int number) {
     struct sigaction action{}, before{};
     action.sa_handler = note_signal;
     action.sa_mask = no_signals();
-    mask_signal(SIG_BLOCK, number);
     ::sigaction(number, &action, &before);
     if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
         ::sigaction(number, &before, nullptr);
@@ -731,15 +722,14 @@ void handle_signal(int number) {
 void handle_signals() {
     constexpr int kLeft[] = {SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV, SIGSYS,
                              SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU, SIGCHLD, SIGURG};
-    for (int number = 1; number < NSIG; ++number)
-        if (std::ranges::find(kLeft, number) == std::end(kLeft)) handle_signal(number);
+    sigset_t handled = no_signals();
+    for (int number = 1; number < NSIG; ++number) {
+        if (std::ranges::find(kLeft, number) != std::end(kLeft)) continue;
+        handle_signal(number);
+        sigaddset(&handled, number);
+    }
+    ::sigprocmask(SIG_BLOCK, &handled, nullptr);
     for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // write(2) says EPIPE, EFBIG
-}
-
-/// Lets no signal wait: nothing is blocked.
-void unblock_signals() {
-    const sigset_t none = no_signals();
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
 /// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
@@ -753,8 +743,8 @@ void let_signals_in() {
 /// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell sees which signal it was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
-    ::kill(::getpid(), number);
-    mask_signal(SIG_UNBLOCK, number);
+    ::raise(number);
+    let_signals_in();
     handle_signal(number);
 }
 
@@ -1270,8 +1260,7 @@ private:
         if (std::exchange(g_stopping, 0) != 0) {
             terminal_.restore(has_reports());
             obey_default(SIGTSTP);
-            let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
-            g_continued = 1;
+            g_continued = 1;  // an orphaned process group does not stop (POSIX, 2.4.3): there is no SIGCONT then
         }
         if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
             terminal_.restore(false);
@@ -1763,6 +1752,8 @@ Connection inspect(const Options &options, Connection there) {
 
 /// A connection to the session, or the end of the program with a message.
 Connection connect_or_fail(Options &options) {
+    const sigset_t none = no_signals();
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);  // to connect may take long, whatever the caller has blocked
     const Resolved found = resolve(options.address);
     const int status = found.malformed ? kExitUsage : kExitNotAttached;
     if (found.addresses.empty()) fail(status, options.address, found.why);
@@ -1879,13 +1870,6 @@ Options parse_command_line(int argc, char **argv) {
 // 10. From the first call to the last words
 // ----------------------------------------------------------------------------------------------------------------
 
-/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
-/// signal that can end us must come through.
-void reset_signals() {
-    unblock_signals();
-    std::signal(SIGCHLD, SIG_DFL);
-}
-
 /// A standard stream that the caller has closed is /dev/null, or the socket would take its number.
 void open_standard_streams() {
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -1907,13 +1891,12 @@ Relay attach(Options &options, UserTerminal &terminal) {
 
 int main(int argc, char **argv) {
     open_standard_streams();
-    reset_signals();
+    std::signal(SIGCHLD, SIG_DFL);  // a caller that ignores it would leave us no status: waitpid(2), ECHILD
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
     if (options.kill) return end_session(options);
     UserTerminal terminal(options.push);
     const Relay first = attach(options, terminal);
     if (!first.has_come_too_late()) return first.report();
-    unblock_signals();  // to connect may take long
     return attach(options, terminal).report();
 }
