@@ -465,12 +465,10 @@ int milliseconds_to(Clock::time_point end) {
 // signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key
 // would be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
-// Standard input, output and error are most often one open file (open(2)), which the shell shares: O_NONBLOCK
-// would be set for the shell, too. So these three stay blocking, are used only when select(2) says that they are
-// ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises no
-// such thing, but can be opened anew by its name, as an open file with an O_NONBLOCK of its own. Simplified: a
-// terminal that may not be opened again (su(1) leaves it to its first owner) can block attach in the middle of a
-// write.
+// The shell shares the open file (open(2)) behind standard input, output and error, so O_NONBLOCK would be set for
+// the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then takes
+// PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open file with
+// an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can block attach in a write.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -516,10 +514,10 @@ constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit con
 /// What the program has done to the user's terminal that must be known to undo it.
 ///
 /// A full-screen program that we detach from does not take its modes back, so attach does: nearly all by one
-/// sequence that does nothing where nothing was set. The output is followed for the rest: whether the alternate
-/// screen and origin mode are on (leaving either moves the cursor), whether 132 columns are (leaving them clears
-/// the screen), and how many keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft
-/// reset") is not sent: terminals differ in what they reset. Palette, title and tab stops are left alone.
+/// sequence that does nothing where nothing was set. For the rest attach follows the output: the alternate screen
+/// and origin mode (leaving either moves the cursor), 132 columns (leaving them clears the screen), and how many
+/// keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft reset") is not sent:
+/// terminals differ in what they reset. Palette, title and tab stops are left alone.
 class ScreenState {
 public:
     /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
@@ -613,9 +611,8 @@ public:
         if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
     }
 
-    /// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
-    /// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
-    /// puts it in front.
+    /// TCSANOW keeps what has been typed ahead: it is for the program. In the background (`attach work &`) the kernel
+    /// answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
     void enter_raw_mode() {
         entered_ = true;
         if (has_keys_) ::tcgetattr(STDIN_FILENO, &settings_);
@@ -624,8 +621,8 @@ public:
         if (has_screen_) write_own(kKeep);
     }
 
-    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
-    /// called. `reports`: the terminal sends more than keys, so what is on its way is awaited and thrown away.
+    /// Brings back the settings and the screen's modes, once, however often it is called. `reports`: the terminal
+    /// sends more than keys, so what is on its way is awaited and thrown away.
     void restore(bool reports) {
         if (!std::exchange(entered_, false)) return;
         if (has_screen_) write_own(screen_.undo(window_size().ws_col));
@@ -658,9 +655,8 @@ private:
         }
     }
 
-    /// Asks the terminal for its status (DSR, `CSI 5 n`) when everything has been taken back: what comes before
-    /// the answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell. A byte at a time is read, for
-    /// what stands behind the answer is the shell's.
+    /// Asks the terminal for its status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its
+    /// way, and would be typed to the shell. What stands behind it is the shell's, so single bytes are read.
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
@@ -683,10 +679,9 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked except where the loop lets them in, so a handler only sets a flag and nothing is interrupted
-// half done. A signal that was ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale.
-// SIGWINCH goes to the foreground process group when the terminal emulator or sshd sets the window's size:
-// TIOCSWINSZ.
+// They are blocked except where the loop lets them in, so nothing is interrupted half done. A signal that was
+// ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground process
+// group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
 // ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
@@ -701,7 +696,6 @@ extern "C" void note_signal(int number) {
     else g_ending = number;
 }
 
-/// The empty mask: nothing is blocked.
 sigset_t no_signals() {
     sigset_t none;
     sigemptyset(&none);
@@ -811,10 +805,9 @@ std::optional<int> goodbye_status(std::string_view received) {
 // 4. What the terminal sends
 //
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
-// may be cut anywhere. What the terminal sends by itself is told from what its user types, because of several
-// terminals only one may answer. The detach key is looked for: a byte, or a control sequence when a program has
-// asked for keys to be written so. What may be the beginning of a report waits a moment for more: a person may
-// also have hit Escape, or Alt and ].
+// may be cut anywhere. Answers are told from what is typed, because of several terminals only one may answer. The
+// detach key is a byte, or a control sequence when a program has asked for keys to be written so. What may be the
+// beginning of a sequence waits a moment for more: a person may also have hit Escape, or Alt and ].
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
@@ -874,8 +867,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     return (modifiers & ~kShift) == 0 && (text != 0 ? text : code) == wanted;
 }
 
-/// What kind of bytes a terminal sends: keys, clicks and the wheel are its user's; an answer is one to a program's
-/// question; noise comes from looking on (focus, motion without a button).
+/// Keys, clicks and the wheel are the user's; an answer is the terminal's to a program's question; noise comes from
+/// looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
 /// The kind of a control sequence, by what stands behind its ESC [ (XTerm Control Sequences, fnmatch(3)).
@@ -1020,11 +1013,10 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
-// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent
-// before the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP
-// sockets (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after
-// connecting, for a connection in a listener's queue belongs to nobody yet. A server on another machine is
-// trusted.
+// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent before
+// the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP sockets
+// (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after connecting,
+// for a connection in a listener's queue belongs to nobody yet. A server on another machine is trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// The file of a Unix-domain socket.
@@ -1034,8 +1026,8 @@ const char *socket_path(const SocketAddress &address) {
 
 bool is_unix(const SocketAddress &address) { return address.storage.ss_family == AF_UNIX; }
 
-/// Whether a TCP address is one of this machine's, in doubt yes: a socket can be bound to no other. (Simplified: with
-/// ip_nonlocal_bind of ip(7) to any. Then each address counts as this machine's, and only -R reaches another one.)
+/// Whether a TCP address is one of this machine's, in doubt yes: a socket can be bound to no other. (Simplified:
+/// with ip(7)'s ip_nonlocal_bind to any; then only -R reaches another machine.)
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
     return !probe || ::bind(probe.get(), address.get(), address.length) == 0 || errno != EADDRNOTAVAIL;
@@ -1059,12 +1051,11 @@ std::optional<std::string> objection_to_listener(const TcpOwner &listener) {
 
 constexpr milliseconds kNoLimit{-1};  // to connect may take as long as it takes
 
-/// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
 struct Connection {
     Fd socket{};
     SocketAddress address{};
-    std::string why{};
-    bool nobody = false;
+    std::string why{};    // there is no socket
+    bool nobody = false;  // for no other reason than that nobody listens
 };
 
 /// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
@@ -1124,14 +1115,13 @@ Connection connect_to_one(const std::string &text, const SocketAddress &address,
     return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
 }
 
-/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
+/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted; else tells the best reason.
 Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection failed{.nobody = true};
     for (const SocketAddress &address : addresses) {
         Connection there = connect_to_one(text, address, trusting);
         if (there.socket) return there;
-        if (failed.why.empty() || (failed.nobody && !there.nobody)) failed.why = std::move(there.why);
-        failed.nobody = failed.nobody && there.nobody;
+        if (failed.nobody) failed = std::move(there);
     }
     return failed;
 }
@@ -1155,7 +1145,7 @@ constexpr milliseconds kAnew{1000};            // for a second connection to be 
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 
 /// Why the copying has ended.
-enum class End { none, detached, evicted, ended, taken, lost, no_output, signal };
+enum class End { none, detached, evicted, ended, taken, lost, refused, no_output, signal };
 
 class Relay {
 public:
@@ -1213,12 +1203,10 @@ public:
         }
     }
 
-    /// Whether we came to a session that was just ending: when the listener closes, the kernel resets connections
-    /// that it has not accepted (listen(2)). Nothing is lost then, and another session can begin.
-    [[nodiscard]] bool has_come_too_late() const {
-        const bool is_quiet = !has_copied_ && ended_ - began_ < kFarewell;
-        return end_ == End::lost && is_quiet && !options_.raw && !options_.push;
-    }
+    /// Whether the session closed the connection at once: it does not let us in, or it was just ending. When the
+    /// listener closes, the kernel resets connections that it has not accepted (listen(2)): nothing is lost then, and
+    /// another session can begin.
+    [[nodiscard]] bool is_refused() const { return end_ == End::refused; }
 
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
     [[nodiscard]] int report() const {
@@ -1236,13 +1224,14 @@ public:
             return kExitNotAttached;
         case End::signal: obey_default(g_ending); return 128 + g_ending;
         case End::taken: return 0;
+        case End::refused:
+            say(options_.quiet, address + ": its shim does not let this user in, or the session has ended");
+            return kExitLost;
         case End::none:
         case End::lost: break;
         }
         if (options_.push) fail(kExitLost, address, "the session did not take all of the input");
-        const bool was_in = !has_come_too_late();
-        say(options_.quiet, was_in ? "connection to " + address + " lost"
-                                   : address + ": its shim does not let this user in, or the session has ended");
+        say(options_.quiet, "connection to " + address + " lost");
         return kExitLost;
     }
 
@@ -1302,7 +1291,6 @@ private:
         receiving_ = sending_ = input_open_ = anew_ = false;
         to_shim_.clear();
         if (end_ != End::none) return;
-        ended_ = Clock::now();
         end_ = End::lost;
         if (!options_.raw && !options_.push) read_farewell();
     }
@@ -1414,6 +1402,7 @@ private:
     void read_farewell() {
         const std::size_t length = bytes_of_farewell(to_screen_);
         const auto status = goodbye_status(to_screen_);
+        if (!has_copied_ && Clock::now() - began_ < kFarewell) end_ = End::refused;
         if (!status && !to_screen_.ends_with(kLeave)) return;
         end_ = status ? End::ended : End::evicted;
         status_ = status.value_or(0);
@@ -1442,7 +1431,7 @@ private:
     End end_ = End::none;
     int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
     std::optional<Clock::time_point> deadline_;  // leave then, come what may
-    Clock::time_point began_ = Clock::now(), ended_{};
+    Clock::time_point began_ = Clock::now();
 
     bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
     Fd old_;             // the connection before: the shim has not said that it has read all of it
@@ -1491,7 +1480,6 @@ struct Asked {
     }
 };
 
-/// Asks one session.
 Asked ask_one(Fd socket, HelloKind kind) {
     Asked session{.socket = std::move(socket)};
     session.ask(kind);
@@ -1499,14 +1487,12 @@ Asked ask_one(Fd socket, HelloKind kind) {
     return session;
 }
 
-/// What to say of a server that did not answer, with its pid where the kernel tells it.
 std::string describe_silence(const Fd &socket) {
     const pid_t pid = unix_server(socket.get()).pid;
     return "no answer: no shim listens there, or one that stands still, or only for viewers" +
            (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "");
 }
 
-/// The names of what is in a folder, sorted.
 std::vector<std::string> names_in(const std::string &folder) {
     std::vector<std::string> names;
     DIR *open = ::opendir(folder.c_str());
@@ -1569,14 +1555,12 @@ std::string local_time(std::time_t time) {
 
 /// The first `columns` characters of a line; one that is cut ends in an ellipsis.
 std::string cut_line(const std::string &line, std::size_t columns) {
-    std::size_t at = 0, shown = 0, last = 0;
-    for (; at < line.size(); at += std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1)) {
-        if (shown++ < columns) last = shown == columns ? at : last;
-    }
-    return shown <= columns ? line : line.substr(0, last) + "…";
+    std::size_t at = 0;
+    const auto length = [&] { return std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1); };
+    for (; columns > 1 && at < line.size(); --columns) at += length();
+    return at + length() >= line.size() ? line : line.substr(0, at) + "…";
 }
 
-/// One line for a session. The pid of one that did not answer is what the kernel tells of its socket.
 std::string describe_session(const Asked &session, std::size_t width) {
     const std::string name = session.name + std::string(width - session.name.size(), ' ');
     if (!session.has_answered()) {
@@ -1641,7 +1625,6 @@ int list_sessions() {
 // asked which terminal is its own, too.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// Whether a session runs on this machine: what it tells of its terminal and its address holds for us, too.
 bool is_on_this_machine(const Asked &session) {
     char host[256] = "";
     ::gethostname(host, sizeof host - 1);
@@ -1715,16 +1698,12 @@ Connection start_session(Options &options) {
     return there;
 }
 
-/// Tells that a session runs something else than PROGRAM. (The session's words are quoted for a shell.)
+/// Tells that a session runs something else than PROGRAM.
 void say_what_runs(const Options &options, const Asked &session) {
-    const auto unquoted = [](std::string text) {
-        std::erase_if(text, [](char c) { return c == '\'' || c == '\\'; });
-        return text;
-    };
-    std::string wanted;
-    for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(word);
-    const std::string command = session.value("command");
-    if (!command.empty() && !options.program.empty() && unquoted(printable(wanted)) != unquoted(command))
+    std::string wanted, command = session.value("command"), runs = command;  // quoted for a shell
+    for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(printable(word));
+    for (std::string *words : {&wanted, &runs}) std::erase_if(*words, [](char c) { return c == '\'' || c == '\\'; });
+    if (!command.empty() && !wanted.empty() && wanted != runs)
         say(options.quiet, options.address + " was running already: " + command);
 }
 
@@ -1764,8 +1743,7 @@ Connection connect_or_fail(Options &options) {
     return there;
 }
 
-/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
-/// status.
+/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended.
 int end_session(Options &options) {
     const Asked session = ask_one(connect_or_fail(options).socket, HelloKind::end);
     if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
@@ -1802,28 +1780,23 @@ constexpr char kUsage[] =
     "killed or listed, 254 connection lost, 255 could not attach, 2 usage, 128 + n when signal n ended attach;\n"
     "125, 126, 127 when shim could not start PROGRAM.\n";
 
-/// The byte that KEY names: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII; kNoKey for `none`.
-std::optional<int> parse_key(std::string_view text) {
-    if (text == "none") return kNoKey;
+/// The byte that `text` names, the value of `name`: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII;
+/// kNoKey for `none`. Ends the program when it names none.
+int parse_key(const char *name, std::string_view text) {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+    if (text == "none") return kNoKey;
+    if (text == "^?") return 0x7F;
     if (text.size() == 1 && byte(0) < 0x80) return byte(0);
-    if (text.size() != 2 || text[0] != '^') return std::nullopt;
-    if (text[1] == '?') return 0x7F;
-    const int upper = text[1] >= 'a' && text[1] <= 'z' ? text[1] - 0x20 : byte(1);
-    return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
-}
-
-int key_or_fail(const char *name, const char *text) {
-    const auto key = parse_key(text);
-    if (!key) fail(kExitUsage, name, std::string("'") + text + "' is not ^X, a character or none");
-    return *key;
+    const bool is_control = text.size() == 2 && text[0] == '^' && byte(1) >= '@' && byte(1) <= 'z' && byte(1) != '`';
+    if (is_control) return byte(1) & 0x1F;
+    fail(kExitUsage, name, "'" + std::string(text) + "' is not ^X, a character or none");
 }
 
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
 void take_option(int option, const std::string &word, Options &options) {
     const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
     switch (option) {
-    case 'e': options.key = key_or_fail("--escape", optarg); break;
+    case 'e': options.key = parse_key("--escape", optarg); break;
     case 'd': options.alone = true; break;
     case 'r': options.read_only = true; break;
     case 'R': options.raw = true; break;
@@ -1836,7 +1809,7 @@ void take_option(int option, const std::string &word, Options &options) {
     }
 }
 
-/// Reads the command line; ends the program with a message when it is wrong.
+/// Ends the program with a message when the command line is wrong.
 Options parse_command_line(int argc, char **argv) {
     static const option kLong[] = {
         {"escape", required_argument, nullptr, 'e'}, {"detach-others", no_argument, nullptr, 'd'},
@@ -1850,7 +1823,7 @@ Options parse_command_line(int argc, char **argv) {
     options.shim = self.substr(0, self.rfind('/') + 1) + "shim";
     opterr = 0;  // our own messages, in our own form
     const char *chosen = std::getenv("SHIM_ESCAPE");
-    if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
+    if (chosen != nullptr && *chosen != '\0') options.key = parse_key("SHIM_ESCAPE", chosen);
     const auto next = [&] { return ::getopt_long(argc, argv, "+e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
@@ -1897,6 +1870,5 @@ int main(int argc, char **argv) {
     if (options.kill) return end_session(options);
     UserTerminal terminal(options.push);
     const Relay first = attach(options, terminal);
-    if (!first.has_come_too_late()) return first.report();
-    return attach(options, terminal).report();
+    return first.is_refused() ? attach(options, terminal).report() : first.report();
 }
