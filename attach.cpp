@@ -15,10 +15,9 @@
 // program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
 // on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode                   5  whose server it is, and connecting   9  the command line
-//   2  signals                    6  the copy loop                       10  from first to last
-//   3  the wire                   7  what a session says of itself
-//   4  what the terminal sends    8  starting and ending sessions
+//   1  raw mode                  4  what the terminal sends                7  what a session says of itself
+//   2  signals                   5  whose server it is, and connecting     8  starting and ending sessions
+//   3  the wire                  6  the copy loop                          9  the command line, and main
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); numbers have 16 bits, in network order:
@@ -54,7 +53,6 @@
 #include <utility>
 #include <vector>
 
-#include <arpa/inet.h>  // htons
 #include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -286,8 +284,8 @@ std::string records_folder() {
 // All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that
 // headers define, and has something in its place:
 //
-//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder alone
-//                tells that a session is ours
+//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder
+//                alone tells that a session is ours
 //   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
 //
 // On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
@@ -466,9 +464,9 @@ int milliseconds_to(Clock::time_point end) {
 // would be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
 // The shell shares the open file (open(2)) behind standard input, output and error, so O_NONBLOCK would be set for
-// the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then takes
-// PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open file with
-// an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can block attach in a write.
+// the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then
+// takes PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open
+// file with an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can block attach.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -542,9 +540,6 @@ public:
         return out.append(kTakeBackLast).append("\033[J");
     }
 
-    /// Whether the program has changed how keys are written: the detach key's release may come behind it then.
-    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
-
 private:
     static constexpr std::size_t kLongest = 64;  // of a sequence that is looked at
 
@@ -568,7 +563,6 @@ private:
         std::uint64_t &pushed = pushed_[alternate_ != 0];
         if (prefix == '>') ++pushed;
         if (prefix == '<') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-        keyboard_set_ = keyboard_set_ || prefix == '>' || prefix == '=';
     }
 
     /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 the alternate screen.
@@ -587,7 +581,6 @@ private:
     bool origin_ = false;           // rows count from the top of the scroll region
     bool wide_ = false;             // 132 columns
     std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
-    bool keyboard_set_ = false;
 };
 
 /// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
@@ -611,8 +604,8 @@ public:
         if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
     }
 
-    /// TCSANOW keeps what has been typed ahead: it is for the program. In the background (`attach work &`) the kernel
-    /// answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
+    /// TCSANOW keeps what has been typed ahead: it is for the program. In the background (`attach work &`) the
+    /// kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
     void enter_raw_mode() {
         entered_ = true;
         if (has_keys_) ::tcgetattr(STDIN_FILENO, &settings_);
@@ -627,7 +620,7 @@ public:
         if (!std::exchange(entered_, false)) return;
         if (has_screen_) write_own(screen_.undo(window_size().ws_col));
         const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
-        if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
+        if (reports && has_screen_ && in_front) discard_reports();
         screen_ = ScreenState();
         if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
     }
@@ -655,8 +648,8 @@ private:
         }
     }
 
-    /// Asks the terminal for its status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on its
-    /// way, and would be typed to the shell. What stands behind it is the shell's, so single bytes are read.
+    /// Asks the terminal for its status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on
+    /// its way, and would be typed to the shell. What stands behind it is the shell's: single bytes are read.
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
@@ -680,8 +673,8 @@ private:
 // 2. Signals
 //
 // They are blocked except where the loop lets them in, so nothing is interrupted half done. A signal that was
-// ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground process
-// group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
+// ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground
+// process group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
 // ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
@@ -867,8 +860,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     return (modifiers & ~kShift) == 0 && (text != 0 ? text : code) == wanted;
 }
 
-/// Keys, clicks and the wheel are the user's; an answer is the terminal's to a program's question; noise comes from
-/// looking on (focus, motion without a button).
+/// Keys, clicks and the wheel are the user's; an answer is the terminal's to a program's question; noise comes
+/// from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
 /// The kind of a control sequence, by what stands behind its ESC [ (XTerm Control Sequences, fnmatch(3)).
@@ -1013,9 +1006,9 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
-// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent before
-// the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP sockets
-// (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after connecting,
+// Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent
+// before the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP
+// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before and after connecting,
 // for a connection in a listener's queue belongs to nobody yet. A server on another machine is trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
@@ -1033,17 +1026,13 @@ bool is_here(const SocketAddress &address) {
     return !probe || ::bind(probe.get(), address.get(), address.length) == 0 || errno != EADDRNOTAVAIL;
 }
 
-/// Why nothing must be sent to a server of this user, if that is so.
-std::optional<std::string> objection_to_user(uid_t user) {
-    if (is_ours(user)) return std::nullopt;
-    return "a program of user " + std::to_string(user) +
-           " listens there: not attached (take another port; -R does not ask)";
-}
-
-/// Why nothing must be sent over a connection to a port of this machine, if that is so.
-std::optional<std::string> objection_to_listener(const TcpOwner &listener) {
-    if (listener.is_found()) return objection_to_user(listener.user);
-    if (!listener.is_absent())
+/// Why nothing must be sent to this server, if that is so.
+std::optional<std::string> objection_to(const TcpOwner &server) {
+    if (server.is_found() && is_ours(server.user)) return std::nullopt;
+    if (server.is_found())
+        return "a program of user " + std::to_string(server.user) +
+               " listens there: not attached (take another port; -R does not ask)";
+    if (!server.is_absent())
         return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
     return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
            "forwards, into a container say)";
@@ -1102,20 +1091,20 @@ Connection connect_to_one(const std::string &text, const SocketAddress &address,
     const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
     const auto listener = [&] { return asks ? tcp_owner(open_tcp_table().get(), address) : TcpOwner{}; };
     const TcpOwner before = listener();
-    if (before.is_found() && !is_ours(before.user)) return {.why = *objection_to_user(before.user)};
+    if (before.is_found() && !is_ours(before.user)) return {.why = *objection_to(before)};
     Connection there{.socket = open_connection(address, limit), .address = address};
     const int error = there.socket ? 0 : errno;
-    const TcpOwner after = listener();
+    TcpOwner after = listener();
     const bool has_ended = before.is_found() && after.is_absent();  // the session has, just now
+    if (is_unix(address)) after = {TcpOwner::Answer::found, unix_server(there.socket.get()).user};
     std::optional<std::string> objection;
     if (error != 0 || has_ended) objection = explain(text, address, has_ended ? ECONNREFUSED : error);
-    else if (asks) objection = objection_to_listener(after);
-    else if (!trusting && is_unix(address)) objection = objection_to_user(unix_server(there.socket.get()).user);
+    else if (asks || (!trusting && is_unix(address))) objection = objection_to(after);
     if (!objection) return there;
     return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
 }
 
-/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted; else tells the best reason.
+/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted; else tells why not.
 Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection failed{.nobody = true};
     for (const SocketAddress &address : addresses) {
@@ -1135,8 +1124,8 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 //
 // After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
 // screen there. What was typed before must come before what is typed then. So the first connection becomes a push
-// (attach -p): the shim answers when the program's terminal has all of it, and only then is anything typed into the
-// second. (A write to a socket tells only that the kernel has the bytes.)
+// (attach -p): the shim answers when the program's terminal has all of it, and only then is anything typed into
+// the second. (A write to a socket tells only that the kernel has the bytes.)
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
@@ -1204,8 +1193,8 @@ public:
     }
 
     /// Whether the session closed the connection at once: it does not let us in, or it was just ending. When the
-    /// listener closes, the kernel resets connections that it has not accepted (listen(2)): nothing is lost then, and
-    /// another session can begin.
+    /// listener closes, the kernel resets connections that it has not accepted (listen(2)): nothing is lost then,
+    /// and another session can begin.
     [[nodiscard]] bool is_refused() const { return end_ == End::refused; }
 
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
@@ -1574,8 +1563,8 @@ std::string describe_session(const Asked &session, std::size_t width) {
            (recording.empty() ? "not recording" : "recording " + recording);
 }
 
-/// Asks what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under which
-/// a starting shim looks whether it may take the place of one.
+/// Asks what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
+/// which a starting shim looks whether it may take the place of one.
 std::vector<Asked> find_sessions(const std::string &folder) {
     const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
@@ -1650,9 +1639,9 @@ bool is_own_terminal(const Asked &session) {
     return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
 }
 
-/// Runs `shim -w ADDRESS PROGRAM...`, the shim beside this program, else the one on PATH, and waits until it has
-/// started a daemon, or has failed to; what it complains of goes to standard error. The daemon keeps no descriptor of
-/// its caller's open, so the end of the pipe comes when shim returns. Gives its exit status and its readiness line.
+/// Runs `shim -w ADDRESS PROGRAM...`, the shim beside this program, else the one on PATH, until it has started a
+/// daemon, or has failed to; shim complains to standard error. The daemon keeps no descriptor of its caller's open,
+/// so the end of the pipe comes when shim returns. Gives shim's exit status and its readiness line.
 std::pair<int, std::string> run_shim(const Options &options) {
     std::string wait = "-w", where = options.address, beside = options.shim, on_path = "shim";
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
@@ -1687,7 +1676,8 @@ std::pair<int, std::string> run_shim(const Options &options) {
 /// recording and the key that leaves it.
 Connection start_session(Options &options) {
     const auto [status, said] = run_shim(options);  // shim: listening on ADDRESS, pid 1234, recording FILE
-    const std::string address = between(said, "shim: listening on ", ", pid "), rest = between(said, ", pid ", "\n");
+    const std::string address = between(said, "shim: listening on ", ", pid ");
+    const std::string rest = between(said, ", pid ", "\n");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
     Connection there = connect_to(options.address, resolve(options.address).addresses, options.raw);
     if (!there.socket && status != 0) std::exit(status);
@@ -1702,7 +1692,8 @@ Connection start_session(Options &options) {
 void say_what_runs(const Options &options, const Asked &session) {
     std::string wanted, command = session.value("command"), runs = command;  // quoted for a shell
     for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(printable(word));
-    for (std::string *words : {&wanted, &runs}) std::erase_if(*words, [](char c) { return c == '\'' || c == '\\'; });
+    const auto is_quote = [](char c) { return c == '\'' || c == '\\'; };
+    for (std::string *words : {&wanted, &runs}) std::erase_if(*words, is_quote);
     if (!command.empty() && !wanted.empty() && wanted != runs)
         say(options.quiet, options.address + " was running already: " + command);
 }
@@ -1754,7 +1745,7 @@ int end_session(Options &options) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 9. The command line
+// 9. The command line, and all from first to last
 //
 // getopt_long(3) with a '+' stops at the first word that is no option: PROGRAM, behind ADDRESS, keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
@@ -1762,8 +1753,8 @@ int end_session(Options &options) {
 constexpr char kUsage[] =
     "Usage: attach [OPTION]... [ADDRESS [PROGRAM [ARG]...]]\n"
     "Attaches this terminal to the session at ADDRESS: a name, PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
-    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the sessions\n"
-    "that run and have a name.\n"
+    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the\n"
+    "sessions that run and have a name.\n"
     "\n"
     "  -e, --escape KEY     the key that detaches: ^X, a character, or none (default: $SHIM_ESCAPE, else ^\\)\n"
     "  -d, --detach-others  the other terminals leave first\n"
@@ -1787,8 +1778,8 @@ int parse_key(const char *name, std::string_view text) {
     if (text == "none") return kNoKey;
     if (text == "^?") return 0x7F;
     if (text.size() == 1 && byte(0) < 0x80) return byte(0);
-    const bool is_control = text.size() == 2 && text[0] == '^' && byte(1) >= '@' && byte(1) <= 'z' && byte(1) != '`';
-    if (is_control) return byte(1) & 0x1F;
+    const bool is_control = text.size() == 2 && text[0] == '^' && byte(1) != '`';
+    if (is_control && byte(1) >= '@' && byte(1) <= 'z') return byte(1) & 0x1F;
     fail(kExitUsage, name, "'" + std::string(text) + "' is not ^X, a character or none");
 }
 
@@ -1838,10 +1829,6 @@ Options parse_command_line(int argc, char **argv) {
     if (options.kill && !options.program.empty()) fail(kExitUsage, "--kill", "does not go with a PROGRAM");
     return options;
 }
-
-// ----------------------------------------------------------------------------------------------------------------
-// 10. From the first call to the last words
-// ----------------------------------------------------------------------------------------------------------------
 
 /// A standard stream that the caller has closed is /dev/null, or the socket would take its number.
 void open_standard_streams() {
