@@ -85,8 +85,7 @@ def test_push_is_no_client_that_the_program_notices(pty):
     terminal.wait_output(b'{33 99}')
     for _ in range(3):
         assert piped(pty, '-p', './a.sock', data=b'p') == (0, b'', '')
-    terminal.send(b'Q')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'Q', 9)
     assert terminal.output.count(b'{') == 1 and terminal.output.count(b'<70>') == 3 and shim.pid
 
 
