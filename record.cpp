@@ -238,18 +238,6 @@ int print(std::string_view text) {
 // RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as
 // long as none of them is special, so that reading a recording costs little more than reading its file.
 
-/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all
-/// others.
-constexpr std::array<std::int16_t, 256> make_table(std::string_view letters, std::string_view values = {}) {
-    std::array<std::int16_t, 256> table{};
-    table.fill(-1);
-    for (std::size_t i = 0; i < letters.size(); ++i) {
-        const auto value = values.empty() ? static_cast<std::int16_t>(i) : static_cast<std::int16_t>(values[i]);
-        table[static_cast<unsigned char>(letters[i])] = value;
-    }
-    return table;
-}
-
 /// The length of the well-formed UTF-8 sequence that begins at `at` (RFC 3629, section 4), 0 if there is none.
 std::size_t utf8_length(const char *at, const char *end) {
     const auto in = [at](int i, unsigned low, unsigned high) {
@@ -284,45 +272,37 @@ char *put_utf8(char *out, std::uint32_t code) {
     return out;
 }
 
-/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or
-/// part of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs
-/// upwards.)
-constexpr std::uint64_t special_bytes(std::uint64_t word) {
-    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
-    const std::uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
-    return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | (word - ones * 0x20) | word) & high;
+constexpr std::uint64_t kOnes = 0x0101010101010101;  // times a byte: eight of it
+
+/// A mark (the high bit) on the first of eight characters that is a control or not ASCII, perhaps on some after it: a
+/// borrow runs upwards.
+constexpr auto mark_unprintable = [](std::uint64_t word) { return (word - kOnes * 0x20) | word | (word + kOnes); };
+
+/// The same for what cannot stand for itself in a JSON string.
+constexpr auto mark_special = [](std::uint64_t word) {
+    const std::uint64_t quote = word ^ (kOnes * '"'), backslash = word ^ (kOnes * '\\');
+    return ((quote - kOnes) & ~quote) | ((backslash - kOnes) & ~backslash) | (word - kOnes * 0x20) | word;
+};
+
+/// How many characters `text` begins with of which `mark` marks none. They are copied to `out`, if that is given, eight
+/// at a time: there must be room for seven more.
+template <typename Mark> inline std::size_t count_unmarked(std::string_view text, Mark mark, char *out = nullptr) {
+    std::size_t length = 0;
+    for (std::uint64_t word = 0, marks = 0; length < text.size(); length += 8) {
+        if (text.size() - length >= 8) std::memcpy(&word, text.data() + length, 8);
+        else std::memcpy(&word, text.data() + length, text.size() - length);
+        if (out != nullptr) std::memcpy(out + length, &word, 8);
+        if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+        marks = mark(word) & kOnes * 0x80;
+        if (marks == 0) continue;
+        length += static_cast<std::size_t>(std::countr_zero(marks)) / 8;
+        break;
+    }
+    return std::min(length, text.size());
 }
 
 /// How many characters of printable ASCII `text` begins with.
-inline std::size_t plain_length(std::string_view text) {
-    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
-    std::size_t length = 0;
-    for (; text.size() - length >= 8; length += 8) {
-        std::uint64_t word;
-        std::memcpy(&word, text.data() + length, 8);
-        if ((((word - ones * 0x20) | word | (word + ones)) & high) != 0) break;  // a control, not ASCII, DEL
-    }
-    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // others are < 0
-    return length;
-}
-
-/// Copies text from `at` up to the first special byte, and moves both. Eight bytes are written at `out` even where
-/// fewer count: there must be room for them.
-inline void copy_plain(const char *&at, const char *end, char *&out) {
-    while (end - at >= 8) {
-        std::uint64_t word;
-        std::memcpy(&word, at, 8);
-        std::memcpy(out, &word, 8);
-        const std::uint64_t special = special_bytes(word);
-        if (std::endian::native != std::endian::little && special != 0) break;
-        const int length = special == 0 ? 8 : std::countr_zero(special) / 8;
-        at += length;
-        out += length;
-        if (special != 0) return;
-    }
-    const auto plain = [](char c) { return (c & 0xE0) != 0 && (c & 0x80) == 0 && c != '"' && c != '\\'; };
-    while (at < end && plain(*at)) *out++ = *at++;
-}
+inline std::size_t plain_length(std::string_view text) { return count_unmarked(text, mark_unprintable); }
 
 /// The number in the four hexadecimal digits at `at`; -1 if there are none.
 int hex4(const char *at, const char *end) {
@@ -332,12 +312,12 @@ int hex4(const char *at, const char *end) {
 
 /// Decodes the escape at `at`, and moves both; gives back what is wrong with it, or nothing.
 const char *decode_escape(const char *&at, const char *end, char *&out) {
-    static constexpr auto kShort = make_table("\"\\/bfnrt", "\"\\/\b\f\n\r\t");
+    constexpr std::string_view kNames = "\"\\/bfnrt", kMeanings = "\"\\/\b\f\n\r\t";
     const char name = end - at >= 2 ? at[1] : '\0';
     if (name != 'u') {
-        const int meaning = kShort[static_cast<unsigned char>(name)];
-        if (meaning < 0) return "an unknown escape stands in a string";
-        *out++ = static_cast<char>(meaning);
+        const std::size_t known = kNames.find(name);
+        if (known == std::string_view::npos) return "an unknown escape stands in a string";
+        *out++ = kMeanings[known];
         at += 2;
         return nullptr;
     }
@@ -407,7 +387,9 @@ public:
         const char *at = at_;
         char *out = room_.data();
         while (true) {
-            copy_plain(at, end_, out);
+            const std::size_t plain = count_unmarked({at, static_cast<std::size_t>(end_ - at)}, mark_special, out);
+            at += plain;
+            out += plain;
             if (at == end_) return fail("a string is not closed");
             if (*at == '"') break;
             if (*at == '\\') {
@@ -770,7 +752,13 @@ struct Event {
 
 /// Decodes base64 (RFC 4648); false if `text` is something else.
 bool decode_base64(std::string_view text, std::string &bytes) {
-    static constexpr auto kDigits = make_table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+    static constexpr auto kValues = [] {
+        constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        std::array<std::int8_t, 256> values{};
+        values.fill(-1);
+        for (const char c : kDigits) values[static_cast<unsigned char>(c)] = static_cast<std::int8_t>(kDigits.find(c));
+        return values;
+    }();
     const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
     if (text.size() % 4 != 0) return false;
     bytes.resize(text.size() / 4 * 3);
@@ -778,7 +766,7 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     for (std::size_t i = 0; i < text.size(); i += 4) {
         std::int32_t bits = 0;  // negative, and stays so, once a value is
         for (std::size_t k = i; k < i + 4; ++k) {
-            bits = bits << 6 | (k < text.size() - padding ? kDigits[static_cast<unsigned char>(text[k])] : 0);
+            bits = bits << 6 | (k < text.size() - padding ? kValues[static_cast<unsigned char>(text[k])] : 0);
         }
         if (bits < 0) return false;
         for (int shift = 16; shift >= 0; shift -= 8) *out++ = static_cast<char>(bits >> shift);
@@ -3901,7 +3889,7 @@ private:
         count_work(event_);
         if (start_ > 0 && event_.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
         if (was_live && pace_ == Pace::runs) set_clock(at_);
-        if (!terminal_.is_terminal()) resize(model_, event_);
+        if (target_ && !terminal_.is_terminal()) resize(model_, event_);
         if (const auto size = event_.kind == 'r' ? parse_size(event_.bytes) : std::nullopt) {
             largest_ = {std::max(largest_.first, size->first), std::max(largest_.second, size->second)};
         }
@@ -3950,8 +3938,10 @@ private:
         const std::string_view piece = unwritten_.substr(0, taken.value_or(0));
         quit_ = quit_ || !taken;
         unwritten_.remove_prefix(piece.size());
-        if (!undo_) model_.feed(piece);
-        if (!undo_) may_ask_ = may_ask_ || piece.find_first_of(kAsking) != std::string_view::npos;
+        if (!undo_ && terminal_.is_terminal()) {
+            model_.feed(piece);
+            may_ask_ = may_ask_ || piece.find_first_of(kAsking) != std::string_view::npos;
+        }
         if (unwritten_.empty() && !target_) undo_.reset();
     }
 
@@ -4290,7 +4280,7 @@ private:
 // since the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are
 // renamed.
 
-/// A file that convert writes. One that was begun and not finished is removed again.
+/// A file that convert writes. It is removed again when nobody keeps it.
 class NewFile {
 public:
     NewFile() = default;
@@ -4299,41 +4289,29 @@ public:
     ~NewFile() {
         struct stat status {};
         const bool regular = fd_ && ::fstat(fd_.get(), &status) == 0 && S_ISREG(status.st_mode);
-        if (begun_ && regular) ::unlink(name_.c_str());
+        if (regular && !kept_) ::unlink(name_.c_str());
     }
 
-    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been
-    /// said.
+    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
     bool open(const std::string &name, bool force, const RecordingReader &source) {
+        constexpr int kCreate = O_WRONLY | O_CREAT | O_CLOEXEC;
         struct stat from {}, to {};
-        name_ = name;
         const bool known = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0;
-        if (known && from.st_dev == to.st_dev && from.st_ino == to.st_ino) {
-            complain(name, "is the recording itself");
-            return false;
-        }
-        fd_.reset(::open(name.c_str(), kCreate | O_EXCL, 0600));  // as private as a recording
-        begun_ = static_cast<bool>(fd_);
-        if (!fd_ && force) fd_.reset(::open(name.c_str(), kCreate, 0600));
-        if (!fd_) complain_errno(name);
+        const bool same = known && from.st_dev == to.st_dev && from.st_ino == to.st_ino;
+        name_ = name;
+        if (!same) fd_.reset(::open(name.c_str(), kCreate | (force ? O_TRUNC : O_EXCL), 0600));  // as a recording is
+        if (same) complain(name, "is the recording itself");
+        else if (!fd_) complain_errno(name);
         return static_cast<bool>(fd_);
     }
 
-    /// What an existing file held goes now, and not before everything else is known to be well.
-    Output begin() {
-        begun_ = true;
-        [[maybe_unused]] const int ignored = ::ftruncate(fd_.get(), 0);  // a pipe or a device has nothing to lose
-        return {fd_.get(), name_};
-    }
-
-    void keep() { begun_ = false; }
+    [[nodiscard]] Output out() const { return {fd_.get(), name_}; }
+    void keep() { kept_ = true; }
 
 private:
-    static constexpr int kCreate = O_WRONLY | O_CREAT | O_CLOEXEC;
-
     Fd fd_;
     std::string name_;
-    bool begun_ = false;
+    bool kept_ = false;
 };
 
 /// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
@@ -4368,152 +4346,138 @@ std::string convert_header(const Header &header, int version) {
     return to.text();
 }
 
-/// What is converted, and how far it is.
-struct Conversion {
-    const Options &options;
-    RecordingReader &recording;
-    Output &out, &timing;
-    Micros last = 0;       // the time of the last event written
-    std::string status{};  // of the `x` event
-    std::optional<Transcript> text{};
+enum class FileType { v2, v3, raw, txt, ttyrec, script };
+constexpr std::array<std::string_view, 6> kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
+
+/// Writes the events of a recording as a file of another type.
+class Converter {
+public:
+    Converter(const Options &options, const Header &header, Output &out, Output &timing)
+        : type_(static_cast<FileType>(std::ranges::find(kTypes, options.type) - kTypes.begin())), header_(header),
+          out_(out), timing_(timing),
+          text_(out, header, options.times ? std::optional<std::int64_t>(0) : std::nullopt) {  // events have dates
+        if (type_ == FileType::v2 || type_ == FileType::v3) begin_cast();
+        if (type_ == FileType::script) begin_script();
+    }
+
+    /// False, when nothing more can be written.
+    bool put(const Event &event) {
+        switch (type_) {
+        case FileType::v2:
+        case FileType::v3: put_in_cast(event); break;
+        case FileType::raw: out_.put(event.output ? event.bytes : ""); break;
+        case FileType::txt: text_.feed(event); break;
+        case FileType::ttyrec: put_in_ttyrec(event); break;
+        case FileType::script: put_in_script(event); break;
+        }
+        return out_.put("");
+    }
+
+    /// Writes what stands at the end, and says how many events were left out.
+    void end(const std::string &name) {
+        if (type_ == FileType::txt) text_.finish();
+        if (type_ == FileType::script) {
+            put_in_timing("DURATION", format_seconds(last_));
+            put_in_timing("EXIT_CODE", status_);
+            timing_.flush();
+        }
+        std::string list;
+        for (const auto &[kind, count] : lost_) {
+            list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
+        }
+        if (list.empty()) return;
+        complain(name, "events that " + std::string(kTypes[static_cast<std::size_t>(type_)]) + " cannot hold: " + list);
+    }
+
+private:
+    void begin_cast() {
+        const int version = type_ == FileType::v2 ? 2 : 3;
+        out_.put((header_.version == version ? header_.text : convert_header(header_, version)) + "\n");
+    }
+
+    void put_in_cast(const Event &event) {
+        const Micros start = type_ == FileType::v3 ? std::exchange(last_, event.time) : 0;
+        out_.put("[" + format_seconds(event.time - start));
+        out_.put(event.tail.substr(0, event.tail.rfind(']') + 1));
+        out_.put("\n");
+    }
+
+    /// Before each piece of output stand its time (seconds since 1970, microseconds) and its length, 32 bits each, the
+    /// least significant byte first.
+    void put_in_ttyrec(const Event &event) {
+        const Micros time = std::max<std::int64_t>(header_.timestamp, 0) * kSecond + event.time;
+        std::string head;
+        if (!event.output) return count_lost(event, "imr");
+        for (const Micros word : {time / kSecond, time % kSecond, static_cast<Micros>(event.bytes.size())}) {
+            for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
+        }
+        out_.put(head);
+        out_.put(event.bytes);
+    }
+
+    /// util-linux's script: the output with a line before it, and in `timing_` for each piece the time since the last
+    /// one and its length (script(1), advanced format).
+    void begin_script() {
+        std::string date = format_date(std::max<std::int64_t>(header_.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
+        date.insert(date.size() - 2, ":");
+        put_in_timing("START_TIME", date);
+        put_in_timing("TERM", header_.term);
+        put_in_timing("COLUMNS", std::to_string(header_.columns));
+        put_in_timing("LINES", std::to_string(header_.rows));
+        put_in_timing("COMMAND", header_.command);
+        out_.put("Script started on " + date + " [COMMAND=\"" + printable(header_.command) + "\"]\n");
+    }
+
+    /// A line of the timing's head or foot.
+    void put_in_timing(std::string_view name, const std::string &value) {
+        if (!value.empty()) timing_.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
+    }
+
+    /// An empty piece, which scriptreplay takes for an error, is left out.
+    void put_in_script(const Event &event) {
+        const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
+        const std::string since = " " + format_seconds(event.time - last_) + " ";
+        if (event.kind == 'x') status_ = event.bytes;
+        if (!size && (!event.output || event.bytes.empty())) return count_lost(event, "im");
+        last_ = event.time;
+        if (size) {
+            const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
+            timing_.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
+        } else {
+            timing_.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+            out_.put(event.bytes);
+        }
+    }
+
+    /// `kinds`: those that a user would miss.
+    void count_lost(const Event &event, std::string_view kinds) {
+        const bool is_size = event.kind != 'r' || parse_size(event.bytes);
+        if (is_size && kinds.find(event.kind) != std::string_view::npos) ++lost_[event.kind];
+    }
+
+    const FileType type_;
+    const Header &header_;
+    Output &out_, &timing_;
+    Transcript text_;
+    Micros last_ = 0;     // the time of the last event written
+    std::string status_;  // of the `x` event
+    std::map<char, std::uint64_t> lost_;
 };
-
-/// A type of file. `put` gives false when nothing more can be written.
-struct FileType {
-    std::string_view name;
-    std::string_view lost;  // kinds of events that it has no place for, and a user would miss
-    void (*begin)(Conversion &);
-    bool (*put)(Conversion &, const Event &);
-    void (*end)(Conversion &);
-};
-
-void do_nothing(Conversion & /*conversion*/) {}
-
-template <int version> void begin_cast(Conversion &c) {
-    const Header &header = c.recording.header();
-    c.out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
-}
-
-template <int version> bool put_in_cast(Conversion &c, const Event &event) {
-    std::string_view tail = event.tail;
-    tail = tail.substr(0, tail.rfind(']') + 1);
-    c.out.put("[" + format_seconds(version == 3 ? event.time - c.last : event.time));
-    c.last = event.time;
-    return c.out.put(tail) && c.out.put("\n");
-}
-
-bool put_raw(Conversion &c, const Event &event) { return c.out.put(event.output ? event.bytes : ""); }
-
-/// The dates of lines come from the events.
-void begin_text(Conversion &c) {
-    c.text.emplace(c.out, c.recording.header(), c.options.times ? std::optional<std::int64_t>(0) : std::nullopt);
-}
-
-bool put_text(Conversion &c, const Event &event) {
-    c.text->feed(event);
-    return c.out.put("");
-}
-
-void end_text(Conversion &c) { c.text->finish(); }
-
-/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each,
-/// the least significant byte first.
-bool put_in_ttyrec(Conversion &c, const Event &event) {
-    const Micros time = std::max<std::int64_t>(c.recording.header().timestamp, 0) * kSecond + event.time;
-    std::string head;
-    if (!event.output) return true;
-    for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
-                            std::uint64_t{event.bytes.size()}}) {
-        for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
-    }
-    return c.out.put(head) && c.out.put(event.bytes);
-}
-
-/// A line of the head or the foot of a script's timing.
-void put_in_timing(Conversion &c, std::string_view name, const std::string &value) {
-    if (!value.empty()) c.timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
-}
-
-/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last
-/// one and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left
-/// out.
-void begin_script(Conversion &c) {
-    const Header &header = c.recording.header();
-    std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
-    date.insert(date.size() - 2, ":");
-    put_in_timing(c, "START_TIME", date);
-    put_in_timing(c, "TERM", header.term);
-    put_in_timing(c, "COLUMNS", std::to_string(header.columns));
-    put_in_timing(c, "LINES", std::to_string(header.rows));
-    put_in_timing(c, "COMMAND", header.command);
-    c.out.put("Script started on " + date + " [COMMAND=\"" + printable(header.command) + "\"]\n");
-}
-
-bool put_in_script(Conversion &c, const Event &event) {
-    const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
-    const std::string since = " " + format_seconds(event.time - c.last) + " ";
-    if (event.kind == 'x') c.status = event.bytes;
-    if (event.output && !event.bytes.empty()) {
-        c.timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
-    } else if (size) {
-        const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
-        c.timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
-    } else {
-        return true;
-    }
-    c.last = event.time;
-    return !event.output || c.out.put(event.bytes);
-}
-
-void end_script(Conversion &c) {
-    put_in_timing(c, "DURATION", format_seconds(c.last));
-    put_in_timing(c, "EXIT_CODE", c.status);
-    c.timing.flush();
-}
-
-constexpr std::array kTypes{
-    FileType{"v2", "", begin_cast<2>, put_in_cast<2>, do_nothing},
-    FileType{"v3", "", begin_cast<3>, put_in_cast<3>, do_nothing},
-    FileType{"raw", "", do_nothing, put_raw, do_nothing},
-    FileType{"txt", "", begin_text, put_text, end_text},
-    FileType{"ttyrec", "imr", do_nothing, put_in_ttyrec, do_nothing},
-    FileType{"script", "im", begin_script, put_in_script, end_script}};
-
-/// Says how many events of which kinds were left out.
-void complain_lost(const std::string &name, const FileType &type, const std::array<std::uint64_t, 256> &counts) {
-    std::string list;
-    for (const char kind : type.lost) {
-        const std::uint64_t count = counts[static_cast<unsigned char>(kind)];
-        if (count > 0) list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
-    }
-    if (!list.empty()) complain(name, "events that " + std::string(type.name) + " cannot hold: " + list);
-}
-
-Got convert_all(const FileType &type, Conversion &c) {
-    std::array<std::uint64_t, 256> counts{};
-    if (c.recording.header().version == 0) return Got::end;  // torn there, which has been said
-    type.begin(c);
-    const Got got = for_each_event(c.recording, c.out, [&](const Event &event) {
-        const bool is_empty = event.output || (event.kind == 'r' && !parse_size(event.bytes));
-        counts[static_cast<unsigned char>(event.kind)] += is_empty ? 0 : 1;
-        return type.put(c, event);
-    });
-    type.end(c);
-    complain_lost(c.recording.name(), type, counts);
-    return got;
-}
 
 int convert(const Options &options) {
     RecordingReader recording;
     NewFile file, timing_file;
     const bool named = options.out != "-", timed = options.type == "script";
     if (!recording.open(options.files[0])) return 1;
-    if (timed && !timing_file.open(options.out + ".timing", options.force, recording)) return 1;
     if (named && !file.open(options.out, options.force, recording)) return 1;
-    Output out = named ? file.begin() : Output(STDOUT_FILENO, "standard output");
-    Output timing = timed ? timing_file.begin() : Output(-1, "");
-    Conversion conversion{.options = options, .recording = recording, .out = out, .timing = timing};
-    const Got got = convert_all(*std::ranges::find(kTypes, options.type, &FileType::name), conversion);
+    if (timed && !timing_file.open(options.out + ".timing", options.force, recording)) return 1;
+    Output out = named ? file.out() : Output(STDOUT_FILENO, "standard output"), timing = timing_file.out();
+    Got got = Got::end;
+    if (recording.header().version != 0) {  // it is torn else, which has been said
+        Converter converter(options, recording.header(), out, timing);
+        got = for_each_event(recording, out, [&](const Event &event) { return converter.put(event); });
+        converter.end(recording.name());
+    }
     const int status = std::max(finish(recording, out, got), timing.status());
     if (status == 0) {
         file.keep();
@@ -5011,7 +4975,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 't':
         if (command.run == play || command.run == screen) return set(options.start, parse_decimal(value));
         [[fallthrough]];
-    default: options.type = value; return std::ranges::find(kTypes, options.type, &FileType::name) != kTypes.end();
+    default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
     }
 }
 
