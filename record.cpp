@@ -70,6 +70,7 @@
 #include <regex.h>
 #include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
@@ -543,6 +544,9 @@ std::string format_seconds(Micros time) {
 /// The members of a JSON object: their names, and their values as they stand in it.
 class Object {
 public:
+    using Member = std::pair<std::string, std::string>;
+    using Members = std::vector<Member>;
+
     Object() = default;
     explicit Object(std::string_view text) {
         std::vector<char> room;
@@ -569,9 +573,10 @@ public:
         if (known != members_.end()) known->second = std::move(value);
         else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
     }
-    void add(const Object &others) {
-        for (const auto &[key, value] : others.members_) add(key, value);
+    void add(const Members &others) {
+        for (const auto &[key, value] : others) add(key, value);
     }
+    [[nodiscard]] const Members &members() const { return members_; }
 
     [[nodiscard]] std::string value(std::string_view key) const {
         const auto known = std::ranges::find(members_, key, &Member::first);
@@ -610,8 +615,7 @@ public:
     }
 
 private:
-    using Member = std::pair<std::string, std::string>;
-    std::vector<Member> members_;
+    Members members_;
 };
 
 // === 3. The recording ================================================================================================
@@ -837,22 +841,20 @@ struct SessionRecording {
     }
 };
 
-/// Takes the name apart from its end, for a session's name may hold dashes, and even such a time.
+/// The time is looked for at the end, for a session's name may hold dashes, and even such a time.
 std::optional<SessionRecording> parse_recording_name(const std::string &path) {
-    constexpr std::string_view kLike = "-00000000T000000Z", kEnd = ".cast";
-    std::string_view name = path;
-    name.remove_prefix(path.rfind('/') + 1);  // npos + 1 is 0
-    if (!name.ends_with(kEnd)) return std::nullopt;
-    name.remove_suffix(kEnd.size());
-    const std::size_t dash = std::min(name.rfind('-'), name.size());
-    const auto number = dash < name.size() ? parse_number(name.substr(dash + 1)) : std::nullopt;
-    if (number) name = name.substr(0, dash);
-    if (name.size() <= kLike.size()) return std::nullopt;
-    const std::string_view time = name.substr(name.size() - kLike.size());
-    const auto alike = [](char c, char like) { return like == '0' ? c >= '0' && c <= '9' : c == like; };
-    if (!std::ranges::equal(time, kLike, alike)) return std::nullopt;
-    name.remove_suffix(kLike.size());
-    return SessionRecording{std::string(time), number.value_or(1), std::string(name), path};
+    static const regex_t like = [] {
+        regex_t compiled;
+        ::regcomp(&compiled, "([^/]+)-([0-9]{8}T[0-9]{6}Z)(-([0-9]+))?\\.cast$", REG_EXTENDED);
+        return compiled;
+    }();
+    std::array<regmatch_t, 5> parts{};
+    if (::regexec(&like, path.c_str(), parts.size(), parts.data(), 0) != 0) return std::nullopt;
+    const auto part = [&](std::size_t i) {
+        return path.substr(static_cast<std::size_t>(parts[i].rm_so), static_cast<std::size_t>(parts[i].rm_eo - parts[i].rm_so));
+    };
+    const auto number = parts[4].rm_so < 0 ? 1 : parse_number(part(4));
+    return number ? std::optional(SessionRecording{part(2), *number, part(1), path}) : std::nullopt;
 }
 
 /// All recordings of named sessions, the newest first.
@@ -878,67 +880,20 @@ std::string find_recording(const std::string &name) {
     return newest == all.end() ? name : newest->path;
 }
 
-/// Takes the events of a recording apart, one after the other.
-class EventParser {
+/// Reads a recording, event by event. Where a pipe has nothing yet, `next` gives `wait`. With `follow`, the end of
+/// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
+class RecordingReader {
 public:
-    /// What one event leaves to the next.
-    struct State {
+    /// Before some line: what it takes to go on there.
+    struct Place {
+        off_t offset = 0;
+        long line = 0;         // the number of the line before
         Micros time = 0;       // of the last event
         Micros start = 0;      // the time of day, since 1970, when the recording's time was 0
         bool covered = false;  // the `o` event for which the last `b` event stands is still to come
         bool exited = false;   // the last event was an `x`
     };
 
-    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
-    /// call.
-    const char *parse(std::string_view text, int version, Event &event) {
-        Json json(text, room_);
-        Micros time = 0;
-        std::string_view kind;
-        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
-        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.expect(',', kComma) && json.string(kind) && json.expect(',', kComma);
-        event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
-        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
-        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
-        if (version == 2) state_.time = std::max(state_.time, time);
-        else state_.time = std::min(state_.time + time, kForever);
-        event.time = state_.time;
-        const auto date = event.kind == 't' ? parse_decimal(event.bytes) : std::nullopt;
-        if (date) state_.start = *date - event.time;
-        event.date = state_.start + event.time;
-        state_.exited = event.kind == 'x';
-        return nullptr;
-    }
-
-    static constexpr char kComma[] = "a comma is missing";
-
-    [[nodiscard]] const State &state() const { return state_; }
-    void go_to(const State &state) { state_ = state; }
-
-private:
-    bool read_data(Json &json, Event &event) {
-        event.bytes = {};
-        event.output = event.kind == 'b' || (event.kind == 'o' && !state_.covered);
-        if (event.kind == '?') return json.skip_list();
-        if (!json.string(event.bytes)) return false;
-        if (event.kind == 'o') state_.covered = false;
-        if (event.kind != 'b') return true;
-        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
-        event.bytes = exact_;
-        state_.covered = true;
-        return true;
-    }
-
-    State state_;
-    std::vector<char> room_;  // for strings that are decoded
-    std::string exact_;       // what the last `b` event held
-};
-
-/// Reads a recording, event by event. Where a pipe has nothing yet, `next` gives `wait`. With `follow`, the end of
-/// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
-class RecordingReader {
-public:
     /// FILE as it stands on a command line: see find_recording().
     bool open(const std::string &name, bool follow = false) {
         path_ = find_recording(name);
@@ -963,14 +918,14 @@ public:
     bool rewind() {
         window_.rewind();
         torn_ = writer_gone_ = false;
-        line_ = 0;
+        at_ = Place();
         Got got = read_header();
         for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
             if (got == Got::anew) window_.rewind();
             ::poll(nullptr, 0, kPollMillis);
         }
         if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
-        parser_.go_to({.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond});
+        at_.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond;
         return got != Got::bad;
     }
 
@@ -978,11 +933,14 @@ public:
         while (header_.version != 0) {
             std::string_view text;
             const Got got = take_line(text);
-            if (got == Got::anew) return start_anew();
+            if (got == Got::anew) {
+                complain(name_, "was truncated: it is read from its beginning again");
+                return rewind() ? Got::anew : Got::bad;
+            }
             if (got != Got::some) return got;
             const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
-            const char *const why = parser_.parse(text, header_.version, event);
+            const char *const why = parse(text, event);
             if (why == nullptr) return Got::some;
             if (!torn_) return complain_here(why);
         }
@@ -1002,17 +960,14 @@ public:
         return take_line(line);
     }
 
-    /// The next event, when `next` begins with it.
-    struct Place {
-        off_t offset = 0;
-        long line = 0;
-        EventParser::State state;
-    };
-    [[nodiscard]] Place place() const { return {window_.tell(), line_, parser_.state()}; }
+    [[nodiscard]] Place place() const {
+        Place place = at_;
+        place.offset = window_.tell();
+        return place;
+    }
     void go_to(const Place &place) {
         window_.seek(place.offset);
-        line_ = place.line;
-        parser_.go_to(place.state);
+        at_ = place;
         torn_ = writer_gone_ = false;
     }
 
@@ -1033,25 +988,57 @@ public:
 
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
     [[nodiscard]] bool died() const {
-        return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
+        return writer_gone_ && !at_.exited && header_.pid != 0 && window_.seekable();
     }
 
     /// Says what is wrong at the present line.
     [[nodiscard]] Got complain_here(std::string_view why) const {
-        complain(name_ + ":" + std::to_string(std::max(line_, 1L)), why);
+        complain(name_ + ":" + std::to_string(std::max(at_.line, 1L)), why);
         return Got::bad;
     }
 
 private:
-    /// Whether there may be more to come. A shim is seen by its lock; other writers cannot be seen.
-    [[nodiscard]] bool is_written() const {
-        if (parser_.state().exited) return false;
-        return header_.pid != 0 ? writer().has_value() : window_.seekable();
+    static constexpr char kComma[] = "a comma is missing";
+
+    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
+    /// call.
+    const char *parse(std::string_view text, Event &event) {
+        Json json(text, room_);
+        Micros time = 0;
+        std::string_view kind;
+        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
+        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
+        bool good = json.expect(',', kComma) && json.string(kind) && json.expect(',', kComma);
+        event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
+        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
+        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
+        if (header_.version == 2) at_.time = std::max(at_.time, time);
+        else at_.time = std::min(at_.time + time, kForever);
+        event.time = at_.time;
+        const auto date = event.kind == 't' ? parse_decimal(event.bytes) : std::nullopt;
+        if (date) at_.start = *date - event.time;
+        event.date = at_.start + event.time;
+        at_.exited = event.kind == 'x';
+        return nullptr;
     }
 
-    Got start_anew() {
-        complain(name_, "was truncated: it is read from its beginning again");
-        return rewind() ? Got::anew : Got::bad;
+    bool read_data(Json &json, Event &event) {
+        event.bytes = {};
+        event.output = event.kind == 'b' || (event.kind == 'o' && !at_.covered);
+        if (event.kind == '?') return json.skip_list();
+        if (!json.string(event.bytes)) return false;
+        if (event.kind == 'o') at_.covered = false;
+        if (event.kind != 'b') return true;
+        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
+        event.bytes = exact_;
+        at_.covered = true;
+        return true;
+    }
+
+    /// Whether there may be more to come. A shim is seen by its lock; other writers cannot be seen.
+    [[nodiscard]] bool is_written() const {
+        if (at_.exited) return false;
+        return header_.pid != 0 ? writer().has_value() : window_.seekable();
     }
 
     /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to
@@ -1070,7 +1057,7 @@ private:
     }
 
     Got complain_reading() {
-        ++line_;
+        ++at_.line;
         if (errno == EMSGSIZE) return complain_here("a line is longer than 64 MiB");
         complain_errno(name_);
         return Got::bad;
@@ -1080,14 +1067,14 @@ private:
         Got got = Got::some;
         for (std::size_t seen = 0; got == Got::some; got = more()) {
             if (!window_.take_line(text, seen)) continue;
-            ++line_;
+            ++at_.line;
             return Got::some;
         }
         torn_ = got == Got::end;
         if (!torn_ || window_.rest().empty() || needs_newlines_) return got;
         text = window_.rest();
         window_.drop(text.size());
-        ++line_;
+        ++at_.line;
         return Got::some;
     }
 
@@ -1128,7 +1115,7 @@ private:
             return key == "stdout" ? read_delays(json, events.emplace()) : header_.members.read_member(json, key);
         });
         if (!is_whole || !json.end()) {
-            line_ = 1 + static_cast<long>(std::count(std::as_const(text).data(), json.failed_at(), '\n'));
+            at_.line = 1 + static_cast<long>(std::count(std::as_const(text).data(), json.failed_at(), '\n'));
             return complain_here(json.why());
         }
         torn_ = false;
@@ -1146,13 +1133,13 @@ private:
             std::string_view text;
             const bool good = json.expect('[', "an event is not an array") && json.number(delay) &&
                               (delay >= 0 || json.fail("a time is negative")) &&
-                              json.expect(',', EventParser::kComma) &&
+                              json.expect(',', kComma) &&
                               (json.next_is('"') || json.fail("a string is missing")) && json.raw(text) &&
                               json.expect(']', "an event is not closed");
             if (!good) return false;
             events.append("[" + format_seconds(delay) + ", \"o\", ").append(text).append("]\n");
         } while (json.accept(','));
-        return json.expect(']', EventParser::kComma);
+        return json.expect(']', kComma);
     }
 
     Got check_header() {
@@ -1164,9 +1151,9 @@ private:
     bool follow_ = false, needs_newlines_ = false;
     FileWindow window_;
     Header header_;
-    EventParser parser_;
-    std::vector<char> room_;    // for strings of the header
-    long line_ = 0;             // the present line
+    Place at_;  // but its offset
+    std::vector<char> room_;    // for strings that are decoded
+    std::string exact_;         // what the last `b` event held
     bool torn_ = false;         // the present line has no newline, and the file ends there
     bool writer_gone_ = false;  // nobody writes the file any more
 };
@@ -4178,9 +4165,9 @@ int play(const Options &options) {
 
 class Transcript {
 public:
-    /// With `start` (seconds since 1970), each line stands behind the time of day when it was changed last.
-    Transcript(Output &out, const Header &header, std::optional<std::int64_t> start)
-        : out_(out), start_(start), model_(model_for(header)) {
+    /// With `times`, each line stands behind the time of day when it was changed last.
+    Transcript(Output &out, const Header &header, bool times)
+        : out_(out), times_(times), model_(model_for(header)) {
         model_.watch([this](Model::Change change, const Row *row) { heed(change, row); });
     }
 
@@ -4236,7 +4223,7 @@ private:
         constexpr std::size_t kLongest = 1 << 20;
         line_ += model_.text_of(row);
         if (row.wrapped && line_.size() < kLongest) return;
-        if (start_) out_.put(format_date(*start_ + row.time / kSecond, kDate) + " ");
+        if (times_) out_.put(format_date(row.time / kSecond, kDate) + " ");
         out_.put(line_);
         out_.put("\n");
         line_.clear();
@@ -4268,7 +4255,7 @@ private:
     }
 
     Output &out_;
-    std::optional<std::int64_t> start_;
+    const bool times_;
     Page page_, main_;  // what is shown; what is not, while that is the alternate screen
     Model model_;
     std::string line_;  // a wrapped one, so far
@@ -4319,30 +4306,25 @@ private:
 std::string convert_header(const Header &header, int version) {
     const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
     const std::string type = header.term.empty() ? "" : json_quote(header.term);
-    Object from = header.members, to;
-    Object term(from.take("term")), env;
+    Object from = header.members, to, env;
+    Object term(from.take("term"));
     const std::string theme = from.take("theme") + term.take("theme");  // the one or the other
     for (const std::string_view known : {"version", "width", "height"}) from.take(known);
     for (const std::string_view known : {"cols", "rows", "type"}) term.take(known);
     to.add("version", std::to_string(version));
     if (version == 3) {
         Object whole;
-        whole.add("cols", columns);
-        whole.add("rows", rows);
-        whole.add("type", type);
-        whole.add(term);
+        whole.add({{"cols", columns}, {"rows", rows}, {"type", type}});
+        whole.add(term.members());
         whole.add("theme", theme);
         to.add("term", whole.text());
     } else {
-        to.add("width", columns);
-        to.add("height", rows);
-        to.add("theme", theme);
-        to.add("term", term.text());
+        to.add({{"width", columns}, {"height", rows}, {"theme", theme}, {"term", term.text()}});
         env.add("TERM", type);
-        env.add(Object(from.value("env")));
+        env.add(Object(from.value("env")).members());
         from.add("env", env.text());
     }
-    to.add(from);
+    to.add(from.members());
     return to.text();
 }
 
@@ -4354,8 +4336,7 @@ class Converter {
 public:
     Converter(const Options &options, const Header &header, Output &out, Output &timing)
         : type_(static_cast<FileType>(std::ranges::find(kTypes, options.type) - kTypes.begin())), header_(header),
-          out_(out), timing_(timing),
-          text_(out, header, options.times ? std::optional<std::int64_t>(0) : std::nullopt) {  // events have dates
+          out_(out), timing_(timing), text_(out, header, options.times) {
         if (type_ == FileType::v2 || type_ == FileType::v3) begin_cast();
         if (type_ == FileType::script) begin_script();
     }
@@ -4490,6 +4471,7 @@ int convert(const Options &options) {
 // The model is fed up to the end of the recording, or to some time, and says what it looks like then.
 
 constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that a model keeps
+constexpr std::size_t kLongestRegex = 4096;       // regcomp(3) of glibc recurses for each parenthesis
 
 std::optional<Model> model_at(const Options &options, Micros until) {
     RecordingReader recording;
@@ -4534,16 +4516,15 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
     Event event;
     for (bool is_now = false;;) {
         const Got got = recording.next(event);
-        if (got == Got::anew) model = model_for(recording.header());
-        if (got == Got::bad) return 1;
-        resize(model, got == Got::some ? event : Event());
-        if (got == Got::some && event.output) model.feed(event.bytes);
-        const bool is_new = got == Got::some ? is_now : !is_now;
+        const bool is_new = got == Got::some || !is_now;
         is_now = is_now || got == Got::wait || got == Got::end;
-        if (is_new && has_row(model, wanted)) return put_screen(model, options.colours);
+        if (got == Got::anew) model = model_for(recording.header());
+        if (got == Got::some) resize(model, event);
+        if (got == Got::some && event.output) model.feed(event.bytes);
+        if (is_now && is_new && has_row(model, wanted)) return put_screen(model, options.colours);
+        if (got == Got::bad || (got == Got::wait && !pause_for_more(recording, out))) return 1;
         if (got == Got::end && recording.died()) finish(recording, out, got);
         if (got == Got::end || (is_now && now_micros() >= end)) break;
-        if (got == Got::wait && !pause_for_more(recording, out)) return 1;
     }
     const std::string when = now_micros() >= end ? "in that time" : "before the session ended";
     complain(recording.name(), "no row like " + std::string(options.until) + " " + when);
@@ -4679,9 +4660,9 @@ private:
 
     /// Reads on from `place`. What continues the noted part of the recording is noted, too.
     bool feed_model(RecordingReader &reader, std::uint64_t end, Place &place) {
-        const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.state.covered); };
+        const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.covered); };
         Event event;
-        place.line.state.covered = between_;
+        place.line.covered = between_;
         const bool noted = &reader == &recording_ && where(place) == where(noted_);
         if (noted) place = noted_;
         start(reader, place, end);
@@ -4694,7 +4675,7 @@ private:
             model_->feed(event.bytes);
             fed_ += event.bytes.size();
         }
-        between_ = place.line.state.covered;
+        between_ = place.line.covered;
         return got == Got::end;
     }
 
@@ -4742,18 +4723,11 @@ private:
 
 /// Reads one question: 1, 0 when the shim has gone, -1 for what is none.
 int read_question(PastMessage &message) {
-    auto *const bytes = reinterpret_cast<char *>(&message);
-    std::size_t got = 0;
-    while (got < sizeof message) {
-        const ssize_t n = ::read(STDIN_FILENO, bytes + got, sizeof message - got);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return got == 0 ? 0 : -1;
-        got += static_cast<std::size_t>(n);
-    }
+    const ssize_t n = ::recv(STDIN_FILENO, &message, sizeof message, MSG_WAITALL);
     const bool kind_known = message.kind >= PastKind::read && message.kind < PastKind::cannot;
-    const bool file_known = message.file == kRecordingFd || message.file == kTailFd;
-    const bool good = kind_known && message.protocol == kPastProtocol && message.length == 0;
-    return good && (file_known || message.kind != PastKind::read) ? 1 : -1;
+    const bool file_known = message.file == kRecordingFd || message.file == kTailFd || message.kind != PastKind::read;
+    const bool good = kind_known && file_known && message.protocol == kPastProtocol && message.length == 0;
+    return n == 0 ? 0 : good && n == ssize_t{sizeof message} ? 1 : -1;
 }
 
 int serve(const Options &options) {
@@ -4873,8 +4847,8 @@ constexpr char kScreenHelp[] =
     "\n"
     "  -e, --escapes         with colours and other renditions, as escape sequences\n"
     "  -t, --start TIME      the screen at TIME, in seconds\n"
-    "  -u, --until REGEX     wait until a row matches REGEX, a POSIX extended regular expression; exit with\n"
-    "                        status 1 if the session ends before\n"
+    "  -u, --until REGEX     wait until a row matches REGEX, a POSIX extended regular expression of 4096\n"
+    "                        bytes at most; exit with status 1 if the session ends before\n"
     "  -w, --within SECONDS  wait no longer than SECONDS, then exit with status 1\n"
     "\n"
     "The screen is looked at as it is now, then after each output. The terminal's echo of a command is on the\n"
@@ -4891,9 +4865,8 @@ constexpr char kPaintHelp[] =
 
 constexpr char kServeHelp[] =
     "Usage: record serve [-H SIZE]\n"
-    "Answers a shim's questions about the past of its session. Standard input is a socket, for questions and\n"
-    "answers; descriptor 3 is the recording, and descriptor 4 a file with the lines that the recording does\n"
-    "not hold.\n"
+    "Answers a shim's questions about the past of its session: standard input is the socket, descriptor 3 the\n"
+    "recording, and descriptor 4 a file with what the recording does not hold.\n"
     "\n"
     "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
@@ -4903,27 +4876,26 @@ constexpr std::array kOptions{
     option{"follow", no_argument, nullptr, 'f'},      option{"speed", required_argument, nullptr, 's'},
     option{"idle", required_argument, nullptr, 'i'},  option{"start", required_argument, nullptr, 't'},
     option{"from", required_argument, nullptr, 'F'},  option{"to", required_argument, nullptr, 'T'},
-    option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
     option{"force", no_argument, nullptr, 'W'},       option{"loop", no_argument, nullptr, 'l'},
-    option{"pause-on-markers", no_argument, nullptr, 'm'}, option{"history", required_argument, nullptr, 'H'},
-    option{"escapes", no_argument, nullptr, 'e'},
     option{"until", required_argument, nullptr, 'u'}, option{"within", required_argument, nullptr, 'w'},
-    option{"times", no_argument, nullptr, 'D'},
-    option{nullptr, 0, nullptr, 0}};
+    option{"json", no_argument, nullptr, 'J'},        option{"history", required_argument, nullptr, 'H'},
+    option{"escapes", no_argument, nullptr, 'e'},     option{"pause-on-markers", no_argument, nullptr, 'm'},
+    option{"times", no_argument, nullptr, 'D'},       option{nullptr, 0, nullptr, 0}};
 
 struct Command {
     std::string_view name;
     int (*run)(const Options &);
     std::string_view letters;  // its options
+    std::size_t least, most;   // how many FILEs it takes
     const char *help;
 };
 
 constexpr std::array kCommands{
-    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFT", kCatHelp},
-    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
-    Command{"screen", screen, "hVetuw", kScreenHelp}, Command{"paint", paint, "hVH", kPaintHelp},
-    Command{"serve", serve, "hVH", kServeHelp}};
+    Command{"play", play, "hVfsitlm", 1, 1, kPlayHelp}, Command{"cat", cat, "hVfFT", 1, SIZE_MAX, kCatHelp},
+    Command{"info", info, "hVJ", 0, SIZE_MAX, kInfoHelp}, Command{"convert", convert, "hVtKoWD", 1, 1, kConvertHelp},
+    Command{"screen", screen, "hVetuw", 1, 1, kScreenHelp}, Command{"paint", paint, "hVH", 1, 1, kPaintHelp},
+    Command{"serve", serve, "hVH", 0, 0, kServeHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
@@ -4944,11 +4916,6 @@ std::optional<std::uint64_t> parse_history(std::string_view text) {
     return std::min(*number << shift, kMostHistory);
 }
 
-/// The options without a value.
-constexpr std::array<std::pair<int, bool Options::*>, 7> kFlags{
-    {{'f', &Options::follow}, {'J', &Options::json}, {'W', &Options::force},
-     {'l', &Options::loop}, {'m', &Options::pause_on_markers}, {'e', &Options::colours}, {'D', &Options::times}}};
-
 /// Keeps what an option's value was found to mean; false if that is nothing.
 template <typename Kept, typename Value> bool set(Kept &kept, const std::optional<Value> &value) {
     if (value) kept = *value;
@@ -4957,12 +4924,14 @@ template <typename Kept, typename Value> bool set(Kept &kept, const std::optiona
 
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
-    const auto flag = std::ranges::find(kFlags, letter, &std::pair<int, bool Options::*>::first);
-    if (flag != kFlags.end()) {
-        options.*(flag->second) = true;
-        return true;
-    }
     switch (letter) {
+    case 'f': return options.follow = true;
+    case 'J': return options.json = true;
+    case 'W': return options.force = true;
+    case 'l': return options.loop = true;
+    case 'm': return options.pause_on_markers = true;
+    case 'e': return options.colours = true;
+    case 'D': return options.times = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
     case 's':
@@ -4998,13 +4967,12 @@ int run_command(const Command &command, int argc, char **argv) {
         if (!set) return complain_usage(name, std::string(optarg) + " is no value for it");
     }
     options.files.assign(argv + optind, argv + argc);
-    if (command.run == serve && !options.files.empty()) return complain_usage("serve", "takes no FILE");
-    if (options.files.empty() && command.run != info && command.run != serve) {
-        return complain_usage(command.name, "a FILE is missing");
-    }
-    const bool one = command.run != info && command.run != cat;
-    if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
+    if (options.files.size() < command.least) return complain_usage(command.name, "a FILE is missing");
+    if (options.files.size() > command.most) return complain_usage(command.name, "too many FILEs");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
+    if (options.until != nullptr && std::strlen(options.until) > kLongestRegex) {
+        return complain_usage("-u", "the expression is longer than 4096 bytes");
+    }
     if (options.until != nullptr && options.start > 0) return complain_usage("-u", "excludes -t");
     if (options.within < kForever && options.until == nullptr) return complain_usage("-w", "wants -u REGEX");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");
