@@ -649,10 +649,7 @@ public:
     [[nodiscard]] bool seekable() const { return start_ >= 0; }
     [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
     /// Whether the file has become shorter than what was read of it.
-    [[nodiscard]] bool is_truncated() const {
-        struct stat file {};
-        return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
-    }
+    [[nodiscard]] bool is_truncated() const { return seekable() && size() < static_cast<std::uint64_t>(next_); }
     /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is
     /// gone.
     [[nodiscard]] bool has_more() const {
@@ -3440,42 +3437,26 @@ std::vector<Fact> facts_of(const Summary &s) {
         {"events", std::to_string(s.events), "events", std::to_string(s.events)}};
 }
 
-std::string describe_in_block(const std::vector<Fact> &facts) {
-    std::string block;
+/// A block, or a JSON object.
+std::string describe(const std::vector<Fact> &facts, bool json) {
+    std::string text;
     for (const Fact &fact : facts) {
-        if (fact.label.empty() || fact.text.empty()) continue;
-        block.append(fact.label).append(":").append(12 - fact.label.size(), ' ').append(fact.text).append("\n");
-    }
-    return block;
-}
-
-std::string describe_in_json(const std::vector<Fact> &facts) {
-    std::string object;
-    for (const Fact &fact : facts) {
-        object.append(object.empty() ? "{\"" : ", \"").append(fact.key).append("\": ").append(fact.json);
-    }
-    return object + "}\n";
-}
-
-using Cells = std::vector<std::string>;
-
-/// The cells of a line: the file with all that there is room for in a line; or, of a `session`, what fits a
-/// terminal.
-Cells describe_in_line(const Summary &s, bool session) {
-    const std::string title = printable(s.header.command.empty() ? s.header.title : s.header.command);
-    if (!session) {
-        Cells cells;
-        const std::vector<Fact> facts = facts_of(s);
-        for (const std::string_view label : {"state", "started", "last output", "size", "output", "length"}) {
-            cells.push_back(std::ranges::find(facts, label, &Fact::label)->text);
+        if (json) {
+            text.append(text.empty() ? "{\"" : ", \"").append(fact.key).append("\": ").append(fact.json);
+        } else if (!fact.label.empty() && !fact.text.empty()) {
+            text.append(fact.label).append(":").append(12 - fact.label.size(), ' ').append(fact.text).append("\n");
         }
-        cells.insert(cells.end(), {printable(s.name), title});
-        return cells;
     }
+    return text + (json ? "}\n" : "");
+}
+
+/// The cells of a line. The state of a named session is said in short: attach lists its pid and its address.
+std::array<std::string, 6> describe_in_line(const Summary &s, bool session) {
     const std::string ended = s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
-    return {s.writer ? "running" : ended, parse_recording_name(s.name)->session,
+    return {!session ? describe_state(s) : s.writer ? "running" : ended,
+            session ? parse_recording_name(s.name)->session : printable(s.name),
             format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size),
-            title};
+            printable(s.header.command.empty() ? s.header.title : s.header.command)};
 }
 
 /// `text` in at most `columns` of a terminal: what does not fit is cut off.
@@ -3492,44 +3473,39 @@ std::string fit(const std::string &text, std::size_t columns) {
     return text;
 }
 
-/// How wide a line may be: as the terminal is, and elsewhere as it likes.
-std::size_t output_columns() {
+/// Writes a line for each, with the columns below each other; numbers stand to the right. The lines of sessions fit the
+/// terminal, if there is one, and a cell that is longer than 20 characters pushes only its own line.
+void put_table(const std::vector<Summary> &all, bool sessions, Output &out) {
+    const std::size_t widest = sessions ? 20 : SIZE_MAX;
     winsize size{};
-    if (::isatty(STDOUT_FILENO) == 0) return SIZE_MAX;
-    return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-/// Writes lines of cells, the columns below each other; a cell that is longer than `widest` pushes only its own
-/// line. Those that end in what is counted, right before the file and the command, stand to the right.
-void put_table(const std::vector<Cells> &lines, std::size_t widest, std::size_t columns, Output &out) {
-    std::vector<std::size_t> widths;
-    for (const Cells &cells : lines) {
-        widths.resize(cells.size());
-        const auto wider = [widest](std::size_t width, const std::string &cell) {
-            return std::max(width, std::min(cell.size(), widest));
-        };
-        std::ranges::transform(widths, cells, widths.begin(), wider);
-    }
-    for (const Cells &cells : lines) {
-        std::string line;
-        for (std::size_t i = 0; i < cells.size(); ++i) {
-            const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
-            const bool last = i + 1 == cells.size(), right = i >= 3 && i < 6;
-            line.append(right && !last ? blanks : "").append(cells[i]);
-            if (!last) line.append(right ? "" : blanks).append("  ");
+    const bool fits = sessions && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    std::vector<std::array<std::string, 6>> lines;
+    std::array<std::size_t, 6> widths{};
+    for (const Summary &summary : all) {
+        lines.push_back(describe_in_line(summary, sessions));
+        for (std::size_t i = 0; i < widths.size(); ++i) {
+            widths[i] = std::max(widths[i], std::min(lines.back()[i].size(), widest));
         }
-        out.put(fit(line, columns) + "\n");
+    }
+    for (const auto &cells : lines) {
+        std::string line;
+        for (std::size_t i = 0; i + 1 < cells.size(); ++i) {
+            const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
+            const bool right = i == 3 || i == 4;
+            line.append(right ? blanks + cells[i] : cells[i] + blanks).append("  ");
+        }
+        line += cells.back();
+        out.put((fits ? fit(line, size.ws_col) : line) + "\n");
     }
 }
 
 /// A block for one file, and lines for several, the running ones first; or JSON, a line each. Without files, a
-/// line for each recording of a named session, with the command last: at a terminal, what does not fit is cut off.
+/// line for each recording of a named session.
 int info(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
     const bool sessions = options.files.empty();
     std::vector<std::string> files(options.files.begin(), options.files.end());
     std::vector<Summary> all;
-    std::vector<Cells> lines;
     int status = 0;
     for (const SessionRecording &recording : sessions ? session_recordings() : std::vector<SessionRecording>()) {
         files.push_back(recording.path);
@@ -3541,12 +3517,8 @@ int info(const Options &options) {
     }
     const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
     std::ranges::stable_sort(all, std::less{}, rank);
-    for (const Summary &summary : all) {
-        if (options.json) out.put(describe_in_json(facts_of(summary)));
-        else if (options.files.size() == 1) out.put(describe_in_block(facts_of(summary)));
-        else lines.push_back(describe_in_line(summary, sessions));
-    }
-    put_table(lines, sessions ? 20 : SIZE_MAX, sessions ? output_columns() : SIZE_MAX, out);
+    if (!options.json && options.files.size() != 1) put_table(all, sessions, out);
+    else for (const Summary &summary : all) out.put(describe(facts_of(summary), options.json));
     out.flush();
     return std::max(status, out.status());
 }
@@ -4812,10 +4784,9 @@ constexpr char kCatHelp[] =
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
     "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of\n"
-    "events. Several files are a line each, running sessions first: state, start, last output, window size,\n"
-    "bytes of output, length, file, command. Without FILE, lists the recordings of all named sessions, running\n"
-    "ones first, then the newest: state (with the exit status), name, start, length (hours, minutes, seconds),\n"
-    "size of the file, command. At a terminal, lines are cut to its width.\n"
+    "events. Several files, or without FILE the recordings of all named sessions, are a line each, running\n"
+    "ones first, then the newest: state, name, start, length (hours, minutes, seconds), size of the file,\n"
+    "command. At a terminal, the lines of sessions are cut to its width.\n"
     "\n"
     "      --json        write a JSON object a line, for scripts\n";
 
