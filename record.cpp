@@ -363,8 +363,6 @@ public:
         return at_ < end_ && *at_ == c;
     }
 
-    bool next_is_number() { return next_is('-') || (at_ < end_ && *at_ >= '0' && *at_ <= '9'); }
-
     /// Takes `c` if it is next; it need not be.
     bool accept(char c) {
         const bool next = next_is(c);
@@ -421,7 +419,14 @@ public:
             ++at_;
             if (!digits(scaled, exponent, true)) return false;
         }
-        if (at_ < end_ && (*at_ | 0x20) == 'e' && !read_exponent(exponent)) return false;
+        if (at_ < end_ && (*at_ | 0x20) == 'e') {
+            std::uint64_t power = 0;
+            int ignored = 0;
+            const bool is_small = ++at_ < end_ && *at_ == '-';
+            if (is_small || (at_ < end_ && *at_ == '+')) ++at_;
+            if (!digits(power, ignored, false)) return false;
+            exponent += static_cast<int>(std::min<std::uint64_t>(power, 1000)) * (is_small ? -1 : 1);
+        }
         for (; exponent > 0 && scaled != 0 && scaled < kForever; --exponent) scaled *= 10;
         for (; exponent < 0 && scaled != 0; ++exponent) scaled = exponent == -1 ? (scaled + 5) / 10 : scaled / 10;
         value = static_cast<Micros>(std::min<std::uint64_t>(scaled, kForever)) * (minus ? -1 : 1);
@@ -468,13 +473,12 @@ public:
             std::string_view text;
             return string(text);
         }
-        if (next_is_number()) return number(ignored);
         for (const std::string_view word : {"true", "false", "null"}) {
             if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(word)) continue;
             at_ += word.size();
             return true;
         }
-        return fail("a value is missing");
+        return number(ignored);
     }
 
 private:
@@ -491,16 +495,6 @@ private:
         return at_ > first || fail("a digit is missing");
     }
 
-    bool read_exponent(int &exponent) {
-        const bool minus = ++at_ < end_ && *at_ == '-';
-        if (at_ < end_ && (*at_ == '-' || *at_ == '+')) ++at_;
-        std::uint64_t power = 0;
-        int ignored = 0;
-        if (!digits(power, ignored, false)) return false;
-        exponent += static_cast<int>(std::min<std::uint64_t>(power, 1000)) * (minus ? -1 : 1);
-        return true;
-    }
-
     const char *at_;
     const char *end_;
     const char *why_ = nullptr, *failed_at_ = nullptr;
@@ -513,8 +507,7 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
     Json json(whole, room);
     Micros value = 0;
-    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
-    return value;
+    return json.number(value) && json.end() && value >= 0 ? std::optional(value) : std::nullopt;
 }
 
 std::string json_quote(std::string_view text) {
@@ -1038,7 +1031,7 @@ private:
         return header_.pid != 0 ? writer().has_value() : window_.seekable();
     }
 
-    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to
+    /// Reads more of the file. That the writer is gone is asked *before* the last attempt to
     /// read: what it wrote between our last read and its end is then still found.
     Got more() {
         while (true) {
@@ -1118,7 +1111,6 @@ private:
         torn_ = false;
         window_.hold(events.value_or(""));
         const Got got = check_header();
-        if (header_.version > 1) return complain_here("the header is longer than a line");
         return got == Got::bad || events ? got : complain_here("a version 1 without \"stdout\"");
     }
 
@@ -3280,9 +3272,10 @@ bool pause_for_more(const RecordingReader &recording, const Output &out, int mil
 /// more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
+    const int millis = recording.window().seekable() ? kPollMillis : -1;
     while (true) {
         const Got got = recording.next(event);
-        const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out);
+        const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out, millis);
         if (!waits && got != Got::anew && (got != Got::some || !visit(event))) return got;
     }
 }
