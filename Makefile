@@ -69,7 +69,7 @@ test: all
 	@tests/setup.sh
 	@PTYME_BUILD=$(abspath $(BUILD)) tests/run.sh $(TESTS)
 
-# ... longer than the suite: N minutes of random clients; recordings in a real web player; fuzzing; the peers side by side.
+# ... longer than the suite: N minutes of random clients; recordings in a real web player; fuzzing.
 SOAK_MINUTES ?= 10
 soak: all
 	@tests/setup.sh

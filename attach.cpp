@@ -15,10 +15,10 @@
 // program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
 // on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode                          5  whose server it is, and connecting   9  a push
-//   2  signals                           6  the copy loop                       10  the command line
-//   3  the wire                          7  what a session says of itself       11  first to last
-//   4  what comes from the terminal      8  starting and ending sessions
+//   1  raw mode                   5  whose server it is, and connecting   9  the command line
+//   2  signals                    6  the copy loop                       10  from first to last
+//   3  the wire                   7  what a session says of itself
+//   4  what the terminal sends    8  starting and ending sessions
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); numbers have 16 bits, in network order:
@@ -31,7 +31,7 @@
 //     taken     FF FF 'o' 'k'                                to one that pushes, ends it, or wants to be alone
 //     told      FF FF 't' 't'  LENGTH LINES                  to who asks what the session is: `name: value` lines
 //
-// Exit status: kUsage in section 10 lists them. When signal n ends attach, attach dies of it.
+// Exit status: kUsage in section 9 lists them. When signal n ends attach, attach dies of it.
 //
 // Read beside it: termios(3), ioctl_tty(2), pselect(2), signal(7), console_codes(4), credentials(7), sock_diag(7),
 // XTerm Control Sequences ("ctlseqs"), and the description of kitty's keyboard protocol.
@@ -79,11 +79,9 @@
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
-#include <linux/sockios.h>  // SIOCOUTQ
 #endif
 #if defined(PORTABLE)  // make PORTABLE=1: as on a system that has none of it
 #undef SCM_CREDENTIALS
-#undef SIOCOUTQ
 #undef SOCK_DIAG_BY_FAMILY
 #endif
 
@@ -290,7 +288,6 @@ std::string records_folder() {
 //
 //   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder alone
 //                tells that a session is ours
-//   SIOCOUTQ     Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else `attach -p` waits without an end
 //   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
 //   /proc        Linux. Else `shim` is looked for beside argv[0] and on PATH
 //   SIGPWR, SIGRTMIN  where there are such signals, they end attach as SIGTERM does
@@ -336,20 +333,6 @@ Server unix_server([[maybe_unused]] int fd) {
     ::getpeereid(fd, &server.user, &group);
 #endif
     return server;
-}
-
-/// Bytes that the kernel still has for the other end, or -1 when it does not tell.
-int unsent_bytes([[maybe_unused]] int fd) {
-    int bytes = -1;
-#if defined(SIOCOUTQ)
-    if (::ioctl(fd, SIOCOUTQ, &bytes) != 0) return -1;
-#elif defined(FIONWRITE)
-    if (::ioctl(fd, FIONWRITE, &bytes) != 0) return -1;
-#elif defined(SO_NWRITE)
-    socklen_t length = sizeof bytes;
-    if (::getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) != 0) return -1;
-#endif
-    return bytes;
 }
 
 // >>> the owner of a TCP socket: the same in shim.cpp and attach.cpp
@@ -435,7 +418,7 @@ constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
 constexpr int kNoKey = -1;  // no key detaches
 constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
 
-/// What the command line asks for: section 10 reads it.
+/// What the command line asks for: section 9 reads it.
 struct Options {
     std::string address{};          // as the user wrote it
     std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
@@ -652,7 +635,9 @@ private:
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
 class UserTerminal {
 public:
-    UserTerminal() {
+    /// `pipes`: what stands there is taken for pipes, whatever it is.
+    explicit UserTerminal(bool pipes)
+        : has_keys_(!pipes && ::isatty(STDIN_FILENO) == 1), has_screen_(!pipes && ::isatty(STDOUT_FILENO) == 1) {
         const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
         if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
         if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
@@ -718,8 +703,7 @@ private:
         }
     }
 
-    bool has_keys_ = ::isatty(STDIN_FILENO) == 1;
-    bool has_screen_ = ::isatty(STDOUT_FILENO) == 1;
+    bool has_keys_, has_screen_;  // standard input, standard output is a terminal
     bool entered_ = false;       // between enter_raw_mode() and restore()
     bool has_settings_ = false;  // settings_ are what standard input had before
     termios settings_{};
@@ -1299,7 +1283,8 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 //
 // After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
 // screen there. What was typed before must come before what is typed then. So the first connection becomes a push
-// (section 9): the shim answers when the terminal has all of it, and only then is anything typed into the second.
+// (attach -p): the shim answers when the program's terminal has all of it, and only then is anything typed into the
+// second. (A write to a socket tells only that the kernel has the bytes.)
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
@@ -1308,7 +1293,7 @@ constexpr milliseconds kAnew{1000};            // for a second connection to be 
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 
 /// Why the copying has ended.
-enum class End { none, detached, evicted, ended, lost, no_output, signal };
+enum class End { none, detached, evicted, ended, taken, lost, no_output, signal };
 
 class Relay {
 public:
@@ -1369,7 +1354,8 @@ public:
     /// Whether we came to a session that was just ending: when the listener closes, the kernel resets connections
     /// that it has not accepted (listen(2)). Nothing is lost then, and another session can begin.
     [[nodiscard]] bool has_come_too_late() const {
-        return end_ == End::lost && !has_copied_ && !options_.raw && ended_ - began_ < kFarewell;
+        const bool is_quiet = !has_copied_ && ended_ - began_ < kFarewell;
+        return end_ == End::lost && is_quiet && !options_.raw && !options_.push;
     }
 
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
@@ -1387,9 +1373,11 @@ public:
             complain_errno("standard output");
             return kExitNotAttached;
         case End::signal: obey_default(g_ending); return 128 + g_ending;
+        case End::taken: return 0;
         case End::none:
         case End::lost: break;
         }
+        if (options_.push) fail(kExitLost, address, "the session did not take all of the input");
         const bool was_in = !has_come_too_late();
         say(options_.quiet, was_in ? "connection to " + address + " lost"
                                    : address + ": its shim does not let this user in, or the session has ended");
@@ -1447,6 +1435,7 @@ private:
         if (n > 0) {
             has_copied_ = true;
             to_screen_.append(bytes, static_cast<std::size_t>(n));
+            if (options_.push) read_answer();
             return;
         }
         receiving_ = sending_ = input_open_ = anew_ = false;
@@ -1454,7 +1443,13 @@ private:
         if (end_ != End::none) return;
         ended_ = Clock::now();
         end_ = End::lost;
-        if (!options_.raw) read_farewell();
+        if (!options_.raw && !options_.push) read_farewell();
+    }
+
+    /// Of what comes while we push only the shim's word counts that the program's terminal has all of the input.
+    void read_answer() {
+        to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size()));
+        if (!sending_ && to_screen_ == kTaken) end_ = End::taken;
     }
 
     /// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
@@ -1510,7 +1505,7 @@ private:
         case End::detached: return to_shim_.empty();
         case End::evicted:
         case End::ended:
-        case End::lost: return to_screen_.empty();
+        case End::lost: return showable() == 0;
         default: return true;
         }
     }
@@ -1527,11 +1522,13 @@ private:
     /// What the shim is told first: the window's size, or what the output is when no window is followed.
     [[nodiscard]] std::string hello() const {
         if (has_window_) return window_change(window_size());
+        if (options_.push) return hello_without_window(HelloKind::push);
         return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
     }
 
     /// How much of the buffer may go to the screen now: not what may be a goodbye.
     [[nodiscard]] std::size_t showable() const {
+        if (options_.push) return 0;
         const bool may_end = receiving_ && !options_.raw;
         return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
     }
@@ -1950,72 +1947,7 @@ int end_session(const std::string &self, Options &options) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 9. A push: attach -p
-//
-// A write to a socket tells that the kernel has the bytes, not that the shim has. So the shim answers when the
-// terminal has all of the input. Only then has nothing been lost.
-// ----------------------------------------------------------------------------------------------------------------
-
-constexpr milliseconds kStall{10000};  // for the shim to take some more
-constexpr milliseconds kLook{5};       // how often the kernel is asked how much is left
-
-/// Sends the hello and standard input up to its end, then the end of file. Whether the connection lasted so long.
-bool send_input(const Options &options, int socket) {
-    std::string to_shim = options.raw ? "" : hello_without_window(HelloKind::push);
-    char bytes[kBufferBytes];
-    for (bool more = true; more || !to_shim.empty();) {
-        const short wanted = to_shim.empty() ? POLLIN : POLLIN | POLLOUT;
-        pollfd ready[] = {{.fd = more && to_shim.empty() ? STDIN_FILENO : -1, .events = POLLIN, .revents = 0},
-                          {.fd = socket, .events = wanted, .revents = 0}};
-        ::poll(ready, 2, -1);
-        if (ready[0].revents != 0) {
-            const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-            if (n > 0) to_shim.assign(bytes, static_cast<std::size_t>(n));
-            else more = is_transient(n);
-        }
-        if (!to_shim.empty()) {
-            const ssize_t n = ::send(socket, to_shim.data(), to_shim.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-            if (n > 0) to_shim.erase(0, static_cast<std::size_t>(n));
-            else if (!is_transient(n)) return false;
-        }
-        if (ready[1].revents == 0) continue;
-        const ssize_t n = ::recv(socket, bytes, sizeof bytes, MSG_DONTWAIT);  // what comes so early is no answer
-        if (n <= 0 && !is_transient(n)) return false;
-    }
-    return ::shutdown(socket, SHUT_WR) == 0;
-}
-
-/// Waits for the answer as long as the kernel still gets rid of some of the input, for a program that reads slowly
-/// holds up the whole queue. A server that is no shim (-R) gives no answer; then an empty queue must do.
-bool is_answered(const Options &options, int socket) {
-    std::string answer;
-    int unsent = INT_MAX;
-    for (auto end = Clock::now() + kStall; Clock::now() < end;) {
-        const int now_unsent = unsent_bytes(socket);  // tcp(7): the shutdown counts as one more
-        if (now_unsent < unsent || now_unsent < 0) end = Clock::now() + kStall;
-        unsent = now_unsent;
-        if (options.raw && unsent <= 0) return true;
-        pollfd ready{.fd = socket, .events = POLLIN, .revents = 0};
-        if (::poll(&ready, 1, static_cast<int>(kLook.count())) != 1) continue;
-        char bytes[4096];
-        const ssize_t n = ::recv(socket, bytes, sizeof bytes, MSG_DONTWAIT);
-        if (n <= 0 && !is_transient(n)) return false;
-        if (n > 0) answer.append(bytes, static_cast<std::size_t>(n));
-        if (!options.raw && answer.ends_with(kTaken)) return true;
-        answer.erase(0, answer.size() - std::min(answer.size(), kTaken.size()));
-    }
-    return false;
-}
-
-/// Signals need no care here: the terminal has not been touched, so they end or stop attach as any program.
-int push(const Options &options, const Fd &socket) {
-    if (send_input(options, socket.get()) && is_answered(options, socket.get())) return 0;
-    complain(options.address, "the session did not take all of the input");
-    return kExitLost;
-}
-
-// ----------------------------------------------------------------------------------------------------------------
-// 10. The command line
+// 9. The command line
 //
 // getopt_long(3) with a '+' stops at the first word that is no option: PROGRAM, behind ADDRESS, keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
@@ -2091,7 +2023,8 @@ Options parse_command_line(int argc, char **argv) {
     const auto next = [&] { return ::getopt_long(argc, argv, "+e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
-    if (options.push && options.read_only) fail(kExitUsage, "--push", "does not go with --read-only");
+    if (options.push && (options.read_only || options.raw))
+        fail(kExitUsage, "--push", "goes with neither -r nor -R");
     if (options.alone && (options.push || options.raw))
         fail(kExitUsage, "--detach-others", "goes with neither -p nor -R");
     if (argc <= 1) return options;
@@ -2103,7 +2036,7 @@ Options parse_command_line(int argc, char **argv) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 11. From the first call to the last words
+// 10. From the first call to the last words
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
@@ -2138,8 +2071,7 @@ int main(int argc, char **argv) {
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
     if (options.kill) return end_session(argv[0], options);
-    if (options.push) return push(options, connect_or_fail(argv[0], options).socket);
-    UserTerminal terminal;
+    UserTerminal terminal(options.push);
     const Relay first = attach(argv[0], options, terminal);
     if (!first.has_come_too_late()) return first.report();
     unblock_signals();  // to connect may take long

@@ -190,24 +190,26 @@ public:
         return written;
     }
 
+    /// Past the buffer: how many of the bytes one write(2) has taken, 0 where it had no room; nothing when the
+    /// descriptor is closed.
+    std::optional<std::size_t> write_some(std::string_view bytes) {
+        const ssize_t n = closed_ ? 0 : ::write(fd_, bytes.data(), bytes.size());
+        if (n < 0 && errno != EAGAIN && errno != EINTR) close();
+        return closed_ ? std::nullopt : std::optional(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    }
+
 private:
     static constexpr std::size_t kRoom = 64 << 10;
 
+    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
     bool write_all(std::string_view bytes) {
+        pollfd room{.fd = fd_, .events = POLLOUT, .revents = 0};
         while (!bytes.empty() && !closed_) {
-            const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-            if (n >= 0) bytes.remove_prefix(static_cast<std::size_t>(n));
-            else if (errno == EAGAIN) wait_until_writable();
-            else if (errno != EINTR) close();
+            const std::size_t taken = write_some(bytes).value_or(0);
+            if (taken == 0 && !closed_) ::poll(&room, 1, -1);
+            bytes.remove_prefix(taken);
         }
         return !closed_;
-    }
-
-    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file,
-    /// open(2).
-    void wait_until_writable() const {
-        pollfd ready{.fd = fd_, .events = POLLOUT, .revents = 0};
-        ::poll(&ready, 1, -1);
     }
 
     void close() {
@@ -464,6 +466,15 @@ public:
         return true;
     }
 
+    /// Any value at all, as it stands in the text.
+    bool raw(std::string_view &value) {
+        skip_space();
+        const char *const start = at_;
+        if (!skip()) return false;
+        value = {start, static_cast<std::size_t>(at_ - start)};
+        return true;
+    }
+
     /// Any value at all: checked, and forgotten.
     bool skip(int depth = 0) {
         Micros ignored = 0;
@@ -523,6 +534,104 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     return value;
 }
 
+std::string json_quote(std::string_view text) {
+    std::string quoted = "\"";
+    while (!text.empty()) {
+        const std::size_t length = utf8_length(text.data(), text.data() + text.size());
+        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
+        text.remove_prefix(character.size());
+        std::array<char, 8> escape{};
+        const char32_t code = length > 0 ? decode_utf8(character.data(), length) : 0xFFFD;
+        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
+        if (character == "\"" || character == "\\") quoted += '\\';
+        if (shown_length(character) > 0) quoted += character;
+        else quoted += escape.data();  // what is not shown is in the basic plane
+    }
+    return quoted + '"';
+}
+
+/// Seconds, with six decimals: what stands in a recording.
+std::string format_seconds(Micros time) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%lld.%06lld", static_cast<long long>(time / kSecond),
+                  static_cast<long long>(time % kSecond));
+    return text.data();
+}
+
+/// The members of a JSON object: their names, and their values as they stand in it.
+class Object {
+public:
+    Object() = default;
+    explicit Object(std::string_view text) {
+        std::vector<char> room;
+        Json json(text, room);
+        read(json);
+    }
+
+    /// False at what is no object; the members before that are kept.
+    bool read(Json &json) {
+        return json.object([&](const std::string &key) { return read_member(json, key); });
+    }
+
+    bool read_member(Json &json, const std::string &key) {
+        std::string_view value;
+        if (!json.raw(value)) return false;
+        add(key, std::string(value));
+        return true;
+    }
+
+    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
+    void add(std::string key, std::string value) {
+        std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        const auto known = std::ranges::find(members_, key, &Member::first);
+        if (known != members_.end()) known->second = std::move(value);
+        else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
+    }
+    void add(const Object &others) {
+        for (const auto &[key, value] : others.members_) add(key, value);
+    }
+
+    [[nodiscard]] std::string value(std::string_view key) const {
+        const auto known = std::ranges::find(members_, key, &Member::first);
+        return known != members_.end() ? known->second : "";
+    }
+
+    /// What a string holds; nothing, where the value is of another type.
+    [[nodiscard]] std::string string(std::string_view key) const {
+        std::vector<char> room;
+        std::string_view text;
+        Json(value(key), room).string(text);
+        return std::string(text);
+    }
+
+    /// A number, in millionths.
+    [[nodiscard]] std::optional<Micros> number(std::string_view key) const {
+        std::vector<char> room;
+        Micros number = 0;
+        return Json(value(key), room).number(number) ? std::optional(number) : std::nullopt;
+    }
+
+    /// Gives the value of a member, or nothing, and removes it.
+    std::string take(std::string_view key) {
+        std::string taken = value(key);
+        std::erase_if(members_, [key](const Member &member) { return member.first == key; });
+        return taken;
+    }
+
+    /// Nothing, if it has no members.
+    [[nodiscard]] std::string text() const {
+        std::string text;
+        for (const auto &[key, value] : members_) {
+            text.append(text.empty() ? "{" : ", ").append(json_quote(key)).append(": ").append(value);
+        }
+        return text + (text.empty() ? "" : "}");
+    }
+
+private:
+    using Member = std::pair<std::string, std::string>;
+    std::vector<Member> members_;
+};
+
 // === 3. The recording ================================================================================================
 // A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole.
 // A recording that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
@@ -532,26 +641,21 @@ std::optional<Micros> parse_decimal(std::string_view text) {
 /// which).
 enum class Got { some, wait, anew, end, bad };
 
-/// The descriptor that the name of a file means: "-" is standard input, /dev/fd/3 number 3. Not every system has
-/// that folder (FreeBSD's ends at 2, fd(4)), and where it opens the file anew, as on Linux, we need not.
-std::optional<int> open_descriptor(std::string_view name) {
-    constexpr std::string_view kFolder = "/dev/fd/";
-    if (name == "-") return STDIN_FILENO;
-    const auto number = name.starts_with(kFolder) ? parse_number(name.substr(kFolder.size())) : std::nullopt;
-    return number && *number <= INT_MAX ? std::optional(static_cast<int>(*number)) : std::nullopt;
-}
-
 /// The part of a file that is in memory: 256 KiB, or more for a longer line.
 class FileWindow {
 public:
-    bool open(const char *name) {
-        const bool standard_input = std::string_view(name) == "-";
-        const auto given = open_descriptor(name);
-        constexpr int kAbove = 10;  // the numbers that another program may have given us
-        constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
-        fd_.reset(given ? ::fcntl(*given, F_DUPFD_CLOEXEC, kAbove) : ::open(name, kFlags));
-        const off_t here = fd_ ? ::lseek(fd_.get(), 0, SEEK_CUR) : -1;
-        start_ = standard_input ? here : std::min<off_t>(here, 0);  // a /dev/fd/3 may share its writer's
+    /// "-" is standard input, from where it stands.
+    bool open(const std::string &name) {
+        if (name != "-") return adopt(::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+        const bool is_open = adopt(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
+        if (seekable()) start_ = ::lseek(fd(), 0, SEEK_CUR);
+        return is_open;
+    }
+
+    /// Reads this descriptor from now on, and will close it.
+    bool adopt(int fd) {
+        fd_.reset(fd);
+        if (fd_ && ::lseek(fd, 0, SEEK_CUR) >= 0) start_ = 0;
         return static_cast<bool>(fd_);
     }
 
@@ -586,25 +690,41 @@ public:
         drop(newline + 1);
         return true;
     }
-    void rewind() { seek(start_); }
-
-    void seek(off_t place) {
-        begin_ = end_ = 0;
-        next_ = place;
+    void rewind() {
+        is_held_ = false;
+        seek(start_);
     }
 
-    /// Reads some more: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
+    void seek(off_t place) {
+        begin_ = is_held_ ? static_cast<std::size_t>(place) : end_;
+        if (!is_held_) next_ = place;
+    }
+
+    /// From now on, the file ends there.
+    void end_at(off_t place) { limit_ = place; }
+
+    /// From now on, this is the file.
+    void hold(std::string_view text) {
+        buffer_.assign(text.begin(), text.end());
+        begin_ = 0;
+        end_ = text.size();
+        next_ = static_cast<off_t>(end_);
+        is_held_ = true;
+    }
+
+    /// Reads on: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
     /// already).
     int fill(std::size_t most) {
+        if (is_held_) return 0;
         std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
         end_ -= std::exchange(begin_, 0);
         if (end_ >= most) {
             errno = EMSGSIZE;
             return -1;
         }
-        if (end_ == buffer_.size()) buffer_.resize(2 * end_);
+        if (end_ == buffer_.size()) buffer_.resize(std::max(2 * end_, kRoom));
         char *const at = buffer_.data() + end_;
-        const std::size_t room = buffer_.size() - end_;
+        const std::size_t room = std::min(buffer_.size() - end_, static_cast<std::size_t>(limit_ - next_));
         ssize_t n;
         do n = seekable() ? ::pread(fd(), at, room, next_) : ::read(fd(), at, room);
         while (n < 0 && errno == EINTR && g_signal == 0);
@@ -615,15 +735,22 @@ public:
     }
 
 private:
+    static constexpr std::size_t kRoom = 256 << 10;
+
     Fd fd_;
     off_t start_ = -1;  // of the recording in the file; -1 for a pipe
     off_t next_ = 0;    // the next byte to read
-    std::vector<char> buffer_ = std::vector<char>(256 << 10);
+    off_t limit_ = std::numeric_limits<off_t>::max();
+    bool is_held_ = false;  // nothing is read any more
+    std::vector<char> buffer_;
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
+constexpr int kMostSize = 65535;  // columns or rows
+
 struct Header {
-    std::string text;  // as it stands in the file; of v1 the whole document
+    std::string text;  // its line in the file; of v1 nothing
+    Object members;    // but v1's events
     int version = 0;   // 0: there is none
     int columns = -1, rows = -1;
     std::int64_t timestamp = -1;  // seconds since 1970
@@ -660,67 +787,38 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     return true;
 }
 
-/// A whole number in [low, high]; anything else is an error, for the reason `why`.
-bool read_whole(Json &json, int &into, int low, int high, const char *why) {
-    Micros value = 0;
-    if (!json.next_is_number()) return json.fail(why);
-    if (!json.number(value)) return false;
-    if (value % kSecond != 0 || value / kSecond < low || value / kSecond > high) return json.fail(why);
-    into = static_cast<int>(value / kSecond);
+/// The member `key`, if there is one: a whole number up to `most`, also as a string, as r-lib's asciicast once wrote
+/// sizes. False for anything else.
+bool read_whole(const Object &object, std::string_view key, int most, int &into) {
+    if (object.value(key).empty()) return true;
+    const auto number = object.number(key);
+    const Micros whole = number && *number % kSecond == 0 ? *number / kSecond : -1;
+    const auto given = parse_number(object.string(key)).value_or(static_cast<std::uint64_t>(whole));
+    if (given > static_cast<std::uint64_t>(most)) return false;
+    into = static_cast<int>(given);
     return true;
 }
 
-/// Columns or rows; r-lib's asciicast once wrote them as strings.
-bool read_size(Json &json, int &into) {
-    constexpr int kMost = 65535;
-    static constexpr char kWhy[] = "the size is not a whole number from 0 to 65535";
-    std::string_view text;
-    if (!json.next_is('"')) return read_whole(json, into, 0, kMost, kWhy);
-    if (!json.string(text)) return false;
-    const auto number = parse_number(text);
-    if (!number || *number > kMost) return json.fail(kWhy);
-    into = static_cast<int>(*number);
-    return true;
-}
-
-/// A string, if there is one: where it matters little, another type is let pass.
-bool read_text(Json &json, std::string &into) {
-    std::string_view text;
-    if (!json.next_is('"')) return json.skip();
-    if (!json.string(text)) return false;
-    into = text;
-    return true;
-}
-
-/// A number likewise, in millionths.
-bool read_number(Json &json, Micros &into) { return json.next_is_number() ? json.number(into) : json.skip(); }
-
-/// A member of an object in the header; `path` is "object.member".
-bool read_inner(Json &json, Header &header, const std::string &path) {
-    if (path == "term.cols") return read_size(json, header.columns);
-    if (path == "term.rows") return read_size(json, header.rows);
-    if (path == "term.type" || path == "env.TERM") return read_text(json, header.term);
-    if (path == "shim.address") return read_text(json, header.address);
-    if (path != "shim.pid") return json.skip();
-    return read_whole(json, header.pid, 0, INT_MAX, "the pid is not a number");
-}
-
-bool read_member(Json &json, Header &header, const std::string &key) {
-    if (key == "version") return read_whole(json, header.version, 1, 3, "the version is not 1, 2 or 3");
-    if (key == "width") return read_size(json, header.columns);
-    if (key == "height") return read_size(json, header.rows);
-    if (key == "command") return read_text(json, header.command);
-    if (key == "title") return read_text(json, header.title);
-    if (key == "idle_time_limit") return read_number(json, header.idle_limit);
-    if (key == "timestamp") {
-        Micros time = -kSecond;
-        const bool taken = read_number(json, time);
-        header.timestamp = time / kSecond;
-        return taken;
-    }
-    const bool known = (key == "term" || key == "env" || key == "shim") && json.next_is('{');
-    if (!known) return json.skip();
-    return json.object([&](const std::string &inner) { return read_inner(json, header, key + "." + inner); });
+/// Fills in what the members say; gives what is wrong with them, or nothing. Where it matters little, a value of
+/// another type is let pass.
+const char *understand(Header &header) {
+    const Object &all = header.members;
+    const Object term(all.value("term")), env(all.value("env")), shim(all.value("shim"));
+    header.command = all.string("command");
+    header.title = all.string("title");
+    header.address = shim.string("address");
+    header.term = term.value("type").empty() ? env.string("TERM") : term.string("type");
+    header.idle_limit = all.number("idle_time_limit").value_or(-1);
+    header.timestamp = all.number("timestamp").value_or(-kSecond) / kSecond;
+    if (!read_whole(all, "version", 3, header.version)) return "the version is not 1, 2 or 3";
+    if (header.version == 0) return "the header has no version";
+    const bool is_size = read_whole(all, "width", kMostSize, header.columns) &&
+                         read_whole(all, "height", kMostSize, header.rows) &&
+                         read_whole(term, "cols", kMostSize, header.columns) &&
+                         read_whole(term, "rows", kMostSize, header.rows);
+    if (!is_size) return "the size is not a whole number from 0 to 65535";
+    if (header.columns < 0 || header.rows < 0) return "the header has no size";
+    return read_whole(shim, "pid", INT_MAX, header.pid) ? nullptr : "the pid is not a number";
 }
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
@@ -803,16 +901,15 @@ public:
         bool exited = false;   // the last event was an `x`
     };
 
-    /// `[time, "kind", "text"]`, or `[delay, "text"]` in v1: gives what is wrong with it, or nothing. What `event`
-    /// shows lives until the next call.
+    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
+    /// call.
     const char *parse(std::string_view text, int version, Event &event) {
         Json json(text, room_);
         Micros time = 0;
-        std::string_view kind = "o";
+        std::string_view kind;
         if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
         event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.expect(',', "a comma is missing");
-        if (version != 1) good = good && json.string(kind) && json.expect(',', "a comma is missing");
+        bool good = json.expect(',', kComma) && json.string(kind) && json.expect(',', kComma);
         event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
         good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
         if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
@@ -825,6 +922,8 @@ public:
         state_.exited = event.kind == 'x';
         return nullptr;
     }
+
+    static constexpr char kComma[] = "a comma is missing";
 
     [[nodiscard]] const State &state() const { return state_; }
     void go_to(const State &state) { state_ = state; }
@@ -848,8 +947,8 @@ private:
     std::string exact_;       // what the last `b` event held
 };
 
-/// Reads a recording, event by event. With `follow`, the end of the file is the end only after an `x` event, or
-/// when a shim that wrote it is dead; until then `next` gives `wait` there.
+/// Reads a recording, event by event. Where a pipe has nothing yet, `next` gives `wait`. With `follow`, the end of
+/// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
 class RecordingReader {
 public:
     /// FILE as it stands on a command line: see find_recording().
@@ -857,11 +956,19 @@ public:
         path_ = find_recording(name);
         name_ = path_ == "-" ? "standard input" : path_;
         follow_ = follow;
-        if (window_.open(path_.c_str())) return rewind();
+        if (window_.open(path_)) return rewind();
         const bool could_be_session = errno == ENOENT && !name.empty() && name.find('/') == std::string::npos;
         if (!could_be_session) complain_errno(name_);
         else complain(name, "no such file, nor a recording of a session of that name in " + records_folder());
         return false;
+    }
+
+    /// Reads only lines of version 2, each with its newline, in the file that is open there.
+    void adopt(int fd) {
+        window_.adopt(fd);
+        needs_newlines_ = true;
+        name_ = "descriptor " + std::to_string(fd);
+        header_.version = 2;
     }
 
     /// Begins again, with the header.
@@ -882,14 +989,13 @@ public:
     Got next(Event &event) {
         while (header_.version != 0) {
             std::string_view text;
-            const Got got = header_.version == 1 ? take_element(text) : take_line(text);
+            const Got got = take_line(text);
             if (got == Got::anew) return start_anew();
             if (got != Got::some) return got;
             const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
             const char *const why = parser_.parse(text, header_.version, event);
             if (why == nullptr) return Got::some;
-            if (header_.version == 1) line_ = line_of(text.data());
             if (!torn_) return complain_here(why);
         }
         return Got::end;
@@ -897,18 +1003,15 @@ public:
 
     /// Goes on with the first whole line of the last MiB, if times there need nothing before them.
     void jump_to_tail() {
-        const std::uint64_t size = window_.size();
-        const off_t offset = static_cast<off_t>(size) - (1 << 20);
-        std::string_view rest_of_line;
-        if (header_.version != 2 || offset <= window_.tell()) return;
-        window_.seek(offset);
-        take_line(rest_of_line);
+        const off_t offset = static_cast<off_t>(window_.size()) - (1 << 20);
+        if (header_.version == 2 && offset > window_.tell()) skip_line(offset);
     }
 
-    /// Where `next` goes on: the offset in the file.
-    [[nodiscard]] off_t tell() const {
-        if (header_.version != 1) return window_.tell();
-        return element_ < elements_.size() ? elements_[element_].data() - header_.text.data() : window_.tell();
+    /// Goes on behind the line that stands at the offset; `end`, if it does not end in the file.
+    Got skip_line(off_t offset) {
+        std::string_view line;
+        window_.seek(offset);
+        return take_line(line);
     }
 
     /// The next event, when `next` begins with it.
@@ -917,25 +1020,18 @@ public:
         long line = 0;
         EventParser::State state;
     };
-    [[nodiscard]] std::optional<Place> place() const {
-        return window_.seekable() ? std::optional(Place{tell(), line_, parser_.state()}) : std::nullopt;
-    }
-    void go_back(const Place &place) {
-        const auto offset_of = [&](std::string_view element) { return element.data() - header_.text.data(); };
-        const auto element = std::ranges::lower_bound(elements_, place.offset, std::less{}, offset_of);
-        element_ = static_cast<std::size_t>(element - elements_.begin());
-        if (header_.version != 1) window_.seek(place.offset);
+    [[nodiscard]] Place place() const { return {window_.tell(), line_, parser_.state()}; }
+    void go_to(const Place &place) {
+        window_.seek(place.offset);
         line_ = place.line;
         parser_.go_to(place.state);
         torn_ = writer_gone_ = false;
     }
 
-    /// From now on `next` gives `wait` where it would have to wait for a pipe.
-    void do_not_wait() { waits_ = false; }
-
     [[nodiscard]] const Header &header() const { return header_; }
     [[nodiscard]] const std::string &name() const { return name_; }  // for messages
     [[nodiscard]] const std::string &path() const { return path_; }
+    [[nodiscard]] FileWindow &window() { return window_; }
     [[nodiscard]] const FileWindow &window() const { return window_; }
 
     /// The process that writes the file now: 0 for one that cannot be seen from here (another container's).
@@ -950,12 +1046,6 @@ public:
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
     [[nodiscard]] bool died() const {
         return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
-    }
-
-    /// Whether `next` might have to wait for a slow pipe: before that, what the reader of our output could have
-    /// already must be written out.
-    [[nodiscard]] bool might_block() const {
-        return !window_.seekable() && window_.rest().find('\n') == std::string_view::npos;
     }
 
     /// Says what is wrong at the present line.
@@ -980,11 +1070,11 @@ private:
     /// read: what it wrote between our last read and its end is then still found.
     Got more() {
         while (true) {
-            if (!waits_ && !window_.has_more()) return Got::wait;
+            if (!window_.has_more()) return Got::wait;
             const int n = window_.fill(kMostLine);
             if (n > 0) return Got::some;
             if (n < 0) return complain_reading();
-            if (!follow_ || writer_gone_) return Got::end;
+            if (!follow_ || writer_gone_ || header_.version == 1) return Got::end;
             if (window_.is_truncated()) return Got::anew;
             if (is_written()) return Got::wait;
             writer_gone_ = true;
@@ -1006,16 +1096,10 @@ private:
             return Got::some;
         }
         torn_ = got == Got::end;
-        if (!torn_ || window_.rest().empty()) return got;
+        if (!torn_ || window_.rest().empty() || needs_newlines_) return got;
         text = window_.rest();
         window_.drop(text.size());
         ++line_;
-        return Got::some;
-    }
-
-    Got take_element(std::string_view &text) {
-        if (element_ == elements_.size()) return Got::end;
-        text = elements_[element_++];
         return Got::some;
     }
 
@@ -1032,16 +1116,16 @@ private:
         }
         header_.text = line;
         Json json(header_.text, room_);
-        const bool closed = json.object([&](const std::string &key) { return read_member(json, header_, key); });
-        if (header_.version < 2 && (closed || !torn_ || header_.version == 1)) return read_document();
-        if (closed && !json.end()) return complain_here("something stands behind the header on its line");
-        if (closed) return check_header();
-        if (!torn_) return complain_here(std::string("the header: ") + json.why());
+        const bool is_closed = header_.members.read(json);
+        const auto version = header_.members.number("version");
+        if (version == kSecond || !(is_closed || version || torn_)) return read_document();
+        if (is_closed && json.end()) return check_header();
+        if (is_closed || !torn_) return complain_here(std::string("the header: ") + json.why());
         header_ = Header();
         return Got::end;
     }
 
-    /// v1: its "stdout" is an array of events.
+    /// v1: the events become lines as in v3, and those are read from then on.
     Got read_document() {
         std::string text = std::move(header_.text) + (torn_ ? "" : "\n");
         int n = 0;
@@ -1049,62 +1133,54 @@ private:
         while (n > 0);
         if (n < 0) return complain_reading();
         text += window_.rest();
-        window_.drop(window_.rest().size());
+        Json json(text, room_);
+        std::optional<std::string> events;
         header_ = Header();
-        header_.text = std::move(text);
-        elements_.clear();
-        element_ = 0;
-        torn_ = false;
-        Json json(header_.text, room_);
-        bool has_events = false;
-        const bool whole = json.object([&](const std::string &key) {
-            if (key != "stdout") return read_member(json, header_, key);
-            has_events = true;
-            return read_elements(json);
+        const bool is_whole = json.object([&](const std::string &key) {
+            return key == "stdout" ? read_delays(json, events.emplace()) : header_.members.read_member(json, key);
         });
-        line_ = 1;
-        if (header_.version > 1) return complain_here("the header is longer than a line");
-        if (!whole || !json.end()) {
-            line_ = line_of(json.failed_at());
+        if (!is_whole || !json.end()) {
+            line_ = 1 + static_cast<long>(std::count(std::as_const(text).data(), json.failed_at(), '\n'));
             return complain_here(json.why());
         }
-        if (header_.version == 1 && !has_events) return complain_here("a version 1 without \"stdout\"");
-        return check_header();
+        torn_ = false;
+        window_.hold(events.value_or(""));
+        const Got got = check_header();
+        if (header_.version > 1) return complain_here("the header is longer than a line");
+        return got == Got::bad || events ? got : complain_here("a version 1 without \"stdout\"");
     }
 
-    bool read_elements(Json &json) {
+    static bool read_delays(Json &json, std::string &events) {
         if (!json.expect('[', "\"stdout\" is not an array")) return false;
         if (json.accept(']')) return true;
         do {
-            json.skip_space();
-            const char *const start = json.at();
-            if (!json.skip()) return false;
-            elements_.emplace_back(start, static_cast<std::size_t>(json.at() - start));
+            Micros delay = 0;
+            std::string_view text;
+            const bool good = json.expect('[', "an event is not an array") && json.number(delay) &&
+                              (delay >= 0 || json.fail("a time is negative")) &&
+                              json.expect(',', EventParser::kComma) &&
+                              (json.next_is('"') || json.fail("a string is missing")) && json.raw(text) &&
+                              json.expect(']', "an event is not closed");
+            if (!good) return false;
+            events.append("[" + format_seconds(delay) + ", \"o\", ").append(text).append("]\n");
         } while (json.accept(','));
-        return json.expect(']', "a comma is missing");
+        return json.expect(']', EventParser::kComma);
     }
 
-    [[nodiscard]] long line_of(const char *place) const {
-        return 1 + static_cast<long>(std::count(header_.text.data(), place, '\n'));
-    }
-
-    [[nodiscard]] Got check_header() const {
-        if (header_.version == 0) return complain_here("the header has no version");
-        if (header_.columns < 0 || header_.rows < 0) return complain_here("the header has no size");
-        return Got::some;
+    Got check_header() {
+        const char *const why = understand(header_);
+        return why != nullptr ? complain_here(why) : Got::some;
     }
 
     std::string path_, name_;
-    bool follow_ = false, waits_ = true;
+    bool follow_ = false, needs_newlines_ = false;
     FileWindow window_;
     Header header_;
     EventParser parser_;
-    std::vector<char> room_;                  // for strings of the header
-    std::vector<std::string_view> elements_;  // v1: its events, in header_.text
-    std::size_t element_ = 0;                 // ... the next one
-    long line_ = 0;                           // the present line
-    bool torn_ = false;                       // the present line has no newline, and the file ends there
-    bool writer_gone_ = false;                // nobody writes the file any more
+    std::vector<char> room_;    // for strings of the header
+    long line_ = 0;             // the present line
+    bool torn_ = false;         // the present line has no newline, and the file ends there
+    bool writer_gone_ = false;  // nobody writes the file any more
 };
 
 /// Columns and rows, as an `r` event has them.
@@ -1112,7 +1188,7 @@ std::optional<std::pair<int, int>> parse_size(std::string_view text) {
     const std::size_t x = std::min(text.find('x'), text.size());
     const auto columns = parse_number(text.substr(0, x));
     const auto rows = parse_number(text.substr(std::min(x + 1, text.size())));
-    if (!columns || !rows || *columns > 65535 || *rows > 65535) return std::nullopt;
+    if (!columns || !rows || *columns > kMostSize || *rows > kMostSize) return std::nullopt;
     return std::pair(static_cast<int>(*columns), static_cast<int>(*rows));
 }
 
@@ -3218,10 +3294,13 @@ struct Options {
     Micros within = kForever;
 };
 
-/// Waits for a moment, and less if nobody reads our output any more: then false.
-bool pause_for_more(const Output &out) {
-    pollfd closed{.fd = out.fd(), .events = 0, .revents = 0};  // errors and hang-ups are told always
-    return ::poll(&closed, 1, kPollMillis) <= 0 || (closed.revents & (POLLERR | POLLHUP)) == 0;
+/// Waits until a pipe has more of the recording, a moment at most; and less if nobody reads our output any more: then
+/// false.
+bool pause_for_more(const RecordingReader &recording, const Output &out, int millis = kPollMillis) {
+    const int pipe = recording.window().seekable() ? -1 : recording.window().fd();
+    std::array<pollfd, 2> both{{{.fd = pipe, .events = POLLIN, .revents = 0}, {.fd = out.fd(), .events = 0, .revents = 0}}};
+    ::poll(both.data(), both.size(), millis);  // errors and hang-ups are told always
+    return (both[1].revents & (POLLERR | POLLHUP)) == 0;
 }
 
 /// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
@@ -3229,13 +3308,10 @@ bool pause_for_more(const Output &out) {
 /// more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
-    Got got = Got::some;
     while (true) {
-        if (recording.might_block() && !out.flush()) return got;
-        got = recording.next(event);
-        const bool go_on =
-            got == Got::some ? visit(event) : got == Got::wait && out.flush() && pause_for_more(out);
-        if (!go_on && got != Got::anew) return got;
+        const Got got = recording.next(event);
+        const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out);
+        if (!waits && got != Got::anew && (got != Got::some || !visit(event))) return got;
     }
 }
 
@@ -3289,58 +3365,32 @@ struct Summary {
 };
 
 /// Reads all of the recording, or its last MiB, which is enough to know its length and its status.
-Got read_events(RecordingReader &recording, Summary &summary, bool all) {
-    Event event;
+Got read_events(RecordingReader &recording, Output &out, Summary &summary, bool all) {
     if (!all) recording.jump_to_tail();
-    Got got = recording.next(event);
-    for (; got == Got::some; got = recording.next(event)) {
+    return for_each_event(recording, out, [&](const Event &event) {
         summary.events += event.kind == 'b' ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
         else if (event.kind != '?') summary.status.clear();  // somebody has appended to it
-        if (!event.output) continue;
+        if (!event.output) return true;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
         if (event.date > event.time) summary.last_date = event.date / kSecond;
-    }
-    return got;
+        return true;
+    });
 }
 
-bool summarize(const std::string &file, Summary &summary, bool all = true) {
+bool summarize(const std::string &file, Output &out, Summary &summary, bool all = true) {
     RecordingReader recording;
     if (!recording.open(file)) return false;
-    Got got = read_events(recording, summary, all);
+    Got got = read_events(recording, out, summary, all);
     const bool not_found = !all && got == Got::end && summary.events == 0;
-    if (not_found && recording.rewind()) got = read_events(recording, summary, true);
+    if (not_found && recording.rewind()) got = read_events(recording, out, summary, true);
     summary.name = recording.name();
     summary.header = recording.header();
     summary.size = recording.window().size();
     if (summary.status.empty()) summary.writer = recording.writer();  // after that, it only sees to its clients
     return got != Got::bad;
-}
-
-std::string json_quote(std::string_view text) {
-    std::string quoted = "\"";
-    while (!text.empty()) {
-        const std::size_t length = utf8_length(text.data(), text.data() + text.size());
-        const std::string_view character = text.substr(0, std::max<std::size_t>(length, 1));
-        text.remove_prefix(character.size());
-        std::array<char, 8> escape{};
-        const char32_t code = length > 0 ? decode_utf8(character.data(), length) : 0xFFFD;
-        std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
-        if (character == "\"" || character == "\\") quoted += '\\';
-        if (shown_length(character) > 0) quoted += character;
-        else quoted += escape.data();  // what is not shown is in the basic plane
-    }
-    return quoted + '"';
-}
-
-/// Seconds, with six decimals: what stands in a recording.
-std::string format_seconds(Micros time) {
-    std::array<char, 32> text{};
-    std::snprintf(text.data(), text.size(), "%lld.%06lld", static_cast<long long>(time / kSecond),
-                  static_cast<long long>(time % kSecond));
-    return text.data();
 }
 
 std::string format_date(std::int64_t seconds, const char *format) {
@@ -3511,7 +3561,7 @@ int info(const Options &options) {
     }
     for (const std::string &file : files) {
         Summary summary;
-        if (!summarize(file, summary, !sessions || options.json)) status = 1;
+        if (!summarize(file, out, summary, !sessions || options.json)) status = 1;
         else all.push_back(std::move(summary));
     }
     const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
@@ -3541,6 +3591,7 @@ int info(const Options &options) {
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
+constexpr Micros kLongestWait = 3600 * kSecond;                       // for a key
 constexpr Micros kMarkerSlack = kSecond;  // so long after a marker, `[` goes to the one before
 constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
 constexpr std::size_t kStateHistory = 16 << 10;               // ... and of the lines above the screen in one
@@ -3564,24 +3615,23 @@ Micros now_micros() {
 volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
 
-/// The terminal in raw mode: its keys, and writing to it without being held up. Without one, only time passes
-/// here.
+/// Standard output, and the keys of its terminal in raw mode; writing there is never held up. When it is no
+/// terminal, there are no keys.
 class UserTerminal {
 public:
-    UserTerminal() = default;
+    UserTerminal() {
+        if (!is_terminal_) return;
+        keys_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
+        if (!keys_ || ::tcgetattr(keys_.get(), &saved_) != 0) keys_.reset();
+        for (const int number : kSignals) handle(number);
+        enter();
+    }
     UserTerminal(const UserTerminal &) = delete;
     UserTerminal &operator=(const UserTerminal &) = delete;
     ~UserTerminal() { leave(); }
 
-    void open() {
-        keys_.reset(::isatty(STDIN_FILENO) != 0 ? ::dup(STDIN_FILENO) : ::open("/dev/tty", O_RDONLY | O_CLOEXEC));
-        if (!keys_ || ::tcgetattr(keys_.get(), &saved_) != 0) keys_.reset();
-        const char *const name = ::ttyname(STDOUT_FILENO);  // O_NONBLOCK of our own: the shell shares that of fd 1
-        if (name != nullptr) screen_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-        if (!screen_) screen_.reset(::dup(STDOUT_FILENO));
-        for (const int number : kSignals) handle(number);
-        enter();
-    }
+    [[nodiscard]] bool is_terminal() const { return is_terminal_; }
+    [[nodiscard]] Output &out() { return out_; }
 
     void enter() const {
         if (!keys_) return;
@@ -3596,14 +3646,14 @@ public:
 
     [[nodiscard]] std::optional<winsize> size() const {
         winsize size{};
-        const bool known = screen_ && ::ioctl(screen_.get(), TIOCGWINSZ, &size) == 0;
+        const bool known = ::ioctl(screen_.get(), TIOCGWINSZ, &size) == 0;
         return known && size.ws_col > 0 && size.ws_row > 0 ? std::optional(size) : std::nullopt;
     }
 
-    /// Waits for keys, at most `micros` (for ever if negative); or, with `for_room`, until something can be
-    /// written; or until `input` has something to read. Gives the keys; a signal is one, and a terminal that is
-    /// gone is `q`. Signals are let in only here: one that came just before a wait would else not end it.
-    std::string_view wait(Micros micros, bool for_room = false, int input = -1) {
+    /// Waits for keys, at most `micros`; or, with `for_room`, until something can be written; or until `input` has
+    /// something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`. Signals are let in
+    /// only here: one that came just before a wait would else not end it.
+    std::string_view wait(Micros micros, bool for_room, int input) {
         sigset_t blocked, before;
         fd_set readable, writable;
         sigemptyset(&blocked);  // without ::, for it may be a macro
@@ -3615,10 +3665,9 @@ public:
         if (input >= 0) FD_SET(input, &readable);
         if (for_room) FD_SET(screen_.get(), &writable);
         const timespec limit{.tv_sec = micros / kSecond, .tv_nsec = micros % kSecond * 1000};
-        const timespec *const most = micros < 0 ? nullptr : &limit;
         const int count = std::max({keys_.get(), input, screen_.get()}) + 1;
         const bool told = g_signal != 0 || g_stop != 0 || g_repaint != 0;
-        const int ready = told ? -1 : ::pselect(count, &readable, &writable, nullptr, most, &before);
+        const int ready = told ? -1 : ::pselect(count, &readable, &writable, nullptr, &limit, &before);
         ::sigprocmask(SIG_SETMASK, &before, nullptr);
         if (g_signal != 0) return {&kCtrlC, 1};
         if (std::exchange(g_stop, 0) != 0) return {&kStop, 1};
@@ -3628,22 +3677,15 @@ public:
         return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
     }
 
-    /// How much of the beginning of `bytes` the terminal has taken; nothing if it is gone.
-    [[nodiscard]] std::optional<std::size_t> write(std::string_view bytes) const {
-        const ssize_t n = ::write(screen_.get(), bytes.data(), bytes.size());
-        if (n >= 0) return static_cast<std::size_t>(n);
-        return errno == EAGAIN || errno == EINTR ? std::optional<std::size_t>(0) : std::nullopt;
-    }
-
     /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them,
     /// what it has not taken yet is taken back.
-    [[nodiscard]] bool part(std::string_view bytes) const {
+    [[nodiscard]] bool part(std::string_view bytes) {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
             const bool stuck = ::poll(&room, 1, kPartingMillis) == 0;
             if (stuck && std::exchange(flushed, true)) return false;
             if (stuck) ::tcflush(screen_.get(), TCOFLUSH);
-            const auto taken = write(stuck ? kCancel : bytes);
+            const auto taken = out_.write_some(stuck ? kCancel : bytes);
             if (!taken) return false;
             if (!stuck) bytes.remove_prefix(*taken);
         }
@@ -3652,7 +3694,7 @@ public:
 
     /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so
     /// now. It answers in order: behind its answer to one more question, for its status (DSR), there is none.
-    void discard_answers(bool has_answered) const {
+    void discard_answers(bool has_answered) {
         constexpr std::string_view kStatus = "\x1B[5n", kReady = "\x1B[0n";
         const Micros end = now_micros() + kAnswerMillis * 1000;
         std::string heard;
@@ -3681,6 +3723,13 @@ public:
     static constexpr std::string_view kCancel = "\x18";  // ends a sequence that was cut short
 
 private:
+    /// With an O_NONBLOCK of our own: the shell shares that of descriptor 1.
+    static int open_screen() {
+        const char *const name = ::ttyname(STDOUT_FILENO);
+        const int fd = name != nullptr ? ::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+        return fd >= 0 ? fd : ::dup(STDOUT_FILENO);
+    }
+
     static void handle(int number) {
         struct sigaction action {};
         action.sa_handler = [](int which) {
@@ -3691,7 +3740,10 @@ private:
         ::sigaction(number, &action, nullptr);  // no SA_RESTART: a read(2) that waits ends too
     }
 
-    Fd keys_, screen_;
+    const bool is_terminal_ = ::isatty(STDOUT_FILENO) != 0;
+    const Fd screen_{open_screen()};
+    Output out_{screen_.get(), "standard output"};
+    Fd keys_;
     termios saved_{};
     std::array<char, 64> typed_{};
 };
@@ -3744,30 +3796,29 @@ struct Timeline {
     }
 };
 
+/// Shows the events of a recording, one after the other. In a jump, which has a `target_`, they go to the model
+/// alone; else to the terminal, and to the model as far as the terminal has taken them.
 class Player {
 public:
-    Player(const Options &options, RecordingReader &recording, Output &out)
-        : recording_(recording), out_(out), at_terminal_(::isatty(STDOUT_FILENO) != 0), options_(options),
-          start_(options.start), speed_(options.speed), base_time_(now_micros()) {
-        if (const Micros limit = recording.header().idle_limit; limit > 0) timeline_.idle = limit;
+    Player(const Options &options, RecordingReader &recording) : options_(options), recording_(recording) {
+        const Micros limit = recording.header().idle_limit;
+        if (limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
-        if (at_terminal_) terminal_.open();
-        if (at_terminal_) recording_.do_not_wait();
-        model_ = fresh_model();
+        keep_start();
         if (start_ > 0) begin_jump(kForever);
     }
 
+    /// Plays to the end, or until a key or a signal quits; gives what reading gave last.
     Got run() {
-        Event event;
-        while (next_ != Next::quit) {
-            const Got got = recording_.next(event);
-            next_ = Next::show;
-            live_ = got == Got::wait;
-            if (got == Got::some) show(event);
-            else if (got == Got::wait) await_more();
-            else if (got == Got::anew) begin_again();
-            else if (got == Got::bad || !end_round()) return got;
-            if (got == Got::some && next_ == Next::show) keep_state();
+        while (!quit_) {
+            if (!unwritten_.empty()) write_some();
+            else if (next_ != Next::event) {
+                const Got got = read_event();
+                if (got == Got::end || got == Got::bad) return got;
+            } else if (target_ && at_ > *target_) arrive();
+            else if (!target_ && pace_ != Pace::steps && at_ > position()) wait_for_event();
+            else show();
+            press_typed();
         }
         return Got::end;
     }
@@ -3776,41 +3827,43 @@ public:
     [[nodiscard]] std::pair<int, int> largest() const { return largest_; }
 
     /// Leaves the terminal as it was found, with a prompt's place under what is shown.
-    void restore() {
-        out_.flush();
-        if (!at_terminal_) return;
-        part();
+    Output &restore() {
+        part(quit_);
         terminal_.leave();
+        return terminal_.out();
     }
 
 private:
-    enum class Next { show, again, quit };  // show the event; it is not the next one any more; leave
+    enum class Next { unread, event, none };   // what `event_` is; none: all that there is has been shown
+    enum class Pace { runs, stands, steps };   // steps: stands, but the next event is shown
 
     /// Where one can go on from: the place in the recording, and what a terminal must have been told by then.
     struct State {
         RecordingReader::Place place;
         Timeline timeline;
-        Micros shown;
-        int columns, rows;
         std::string paint;
     };
 
-    void quit() { next_ = Next::quit; }
-
     // --- the clock
 
+    /// Our clock. Where everything has been shown of a session that is followed, it stands at the last event.
     [[nodiscard]] Micros position() const {
-        if (target_) return *target_ < kForever ? *target_ : shown_;
-        if (paused_) return base_;
+        if (pace_ != Pace::runs) return base_;
+        if (is_live()) return timeline_.at;
         const auto passed = static_cast<double>(now_micros() - base_time_) * static_cast<double>(speed_) / kSecond;
         return base_ + static_cast<Micros>(std::min(passed, static_cast<double>(kForever)));
     }
 
-    [[nodiscard]] Micros here() const { return live_ ? shown_ : position(); }
+    [[nodiscard]] bool is_live() const { return next_ == Next::none && options_.follow; }
 
     void set_clock(Micros position) {
         base_ = position;
         base_time_ = now_micros();
+    }
+
+    void set_pace(Pace pace) {
+        set_clock(position());
+        pace_ = pace;
     }
 
     void set_speed(Micros speed) {
@@ -3820,331 +3873,280 @@ private:
 
     // --- events
 
-    void show(const Event &event) {
-        const Micros at = timeline_.at_of(event.time);
-        if (is_time_for_keys(event)) obey_keys(0, at);
-        if (next_ != Next::show) return;
-        if (start_ > 0 && event.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
-        if (!at_terminal_) resize(model_, event);
-        if (const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt) {
+    /// Reads what is shown next. Gives `end` only when nothing is left to be done there.
+    Got read_event() {
+        keep_state();
+        const bool was_live = is_live();
+        const Got got = recording_.next(event_);
+        next_ = got == Got::some ? Next::event : got == Got::wait ? Next::none : Next::unread;
+        if (got == Got::some) prepare(was_live);
+        if (got == Got::anew) {
+            keep_start();
+            begin_again(target_.value_or(0));
+        }
+        if (got != Got::wait && got != Got::end) return got;
+        if (pace_ == Pace::steps) pace_ = Pace::stands;
+        if (target_) arrive();
+        if (!unwritten_.empty() || !typed_.empty()) return Got::wait;
+        if (got == Got::wait) return wait_for_more();
+        if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return got;
+        hear(kLeastRound);
+        if (typed_.empty()) begin_again(0);
+        return Got::wait;
+    }
+
+    /// Finds out when the event is due. What comes from a live session is due when it comes.
+    void prepare(bool was_live) {
+        at_ = timeline_.at_of(event_.time);
+        count_work(event_);
+        if (start_ > 0 && event_.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
+        if (was_live && pace_ == Pace::runs) set_clock(at_);
+        if (!terminal_.is_terminal()) resize(model_, event_);
+        if (const auto size = event_.kind == 'r' ? parse_size(event_.bytes) : std::nullopt) {
             largest_ = {std::max(largest_.first, size->first), std::max(largest_.second, size->second)};
         }
-        const bool pauses = event.kind == 'm' && options_.pause_on_markers;
-        if (!is_seen(event) && !pauses) return;
-        if (at_edge_) set_clock(std::max(position(), at));
-        wait_for(at);
-        stepping_ = false;
-        if (next_ != Next::show) return;
-        if (pauses && !target_) pause(at);
-        if (!is_seen(event)) return;
-        timeline_.advance(event.time);
-        shown_ = at;
-        if (event.output) put(event.bytes);
+        if (!is_seen(event_) && !is_pause(event_)) next_ = Next::unread;
     }
 
     static bool is_seen(const Event &event) { return event.output || event.kind == 'x'; }
+    [[nodiscard]] bool is_pause(const Event &event) const { return event.kind == 'm' && options_.pause_on_markers; }
 
-    bool is_time_for_keys(const Event &event) {
-        work_ += event.tail.size();
-        return work_ > kWorkBetweenKeys;
+    void wait_for_event() {
+        const double left = static_cast<double>(at_ - position()) * kSecond / static_cast<double>(speed_);
+        hear(pace_ == Pace::runs ? static_cast<Micros>(std::min(left, double{kLongestWait})) + 1 : kLongestWait);
     }
 
-    /// Until our clock has come to `at`; or on the way to some place behind it, where nothing is shown.
-    void wait_for(Micros at) {
-        while (next_ == Next::show && !(target_ && at <= *target_)) {
-            if (target_) arrive();
-            press_typed(at);
-            if (target_ || next_ != Next::show) continue;
-            if (at <= position()) return;
-            if (!out_.flush()) return quit();
-            const double left = static_cast<double>(at - position()) * kSecond / static_cast<double>(speed_);
-            obey_keys(paused_ ? -1 : static_cast<Micros>(std::clamp(left, 0.0, 3600.0 * kSecond)) + 1, at);
-        }
-    }
-
-    void pause(Micros at) {
-        set_clock(at);
-        paused_ = true;
-        at_edge_ = false;
-    }
-
-    /// Output, to the model as far as the terminal has got it, too; on the way to some place, to the model alone. Stops
-    /// early when a key jumps back or quits.
-    void put(std::string_view bytes) {
-        if (!at_terminal_ && !target_) return out_.put(bytes) ? void() : quit();
-        while (!bytes.empty() && next_ == Next::show) {
-            std::string_view piece = bytes.substr(0, target_ ? kWorkBetweenKeys : kPiece);
-            if (!target_) piece = piece.substr(0, put_some(piece));
-            model_.feed(piece);
-            bytes.remove_prefix(piece.size());
-            if (!bytes.empty() && !target_) press_typed(timeline_.at);
-        }
-    }
-
-    /// Writes what the terminal has room for, or takes keys; gives how much it was.
-    std::size_t put_some(std::string_view bytes) {
-        read_keys(-1, true);
-        if (next_ != Next::show || target_) return 0;
-        const auto taken = terminal_.write(bytes);
-        if (!taken) quit();
-        may_ask_ = may_ask_ || bytes.find_first_of(kAsking) != std::string_view::npos;
-        at_prompt_ = false;
-        return taken.value_or(0);
-    }
-
-    /// All that there is has been shown; more may come, from a writer that lives or from a slow pipe.
-    void await_more() {
-        stepping_ = false;
-        at_edge_ = at_edge_ || target_;
-        arrive();
-        press_typed(shown_);
-        if (next_ != Next::show || target_) return;
-        if (!at_terminal_) return out_.flush() && pause_for_more(out_) ? void() : quit();
+    /// More may come, from a writer that lives or from a slow pipe.
+    Got wait_for_more() {
         const FileWindow &window = recording_.window();
-        obey_keys(kPollMillis * 1000, shown_, false, window.seekable() ? -1 : window.fd());
+        if (window.seekable()) hear(kPollMillis * 1000);
+        else hear(kLongestWait, false, window.fd());
+        quit_ = quit_ || !pause_for_more(recording_, terminal_.out(), 0);
+        return Got::wait;
     }
 
-    /// At the end of the recording: whether there is more to be played.
-    bool end_round() {
-        stepping_ = false;
-        do {
-            arrive();
-            press_typed(shown_);
-        } while (target_ && next_ == Next::show);
-        if (next_ != Next::show) return true;
-        if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return false;
-        obey_keys(kLeastRound, shown_);
-        if (next_ != Next::show || target_) return true;
-        begin_again();
-        return recording_.rewind();
+    /// The event is due, or lies on the way of a jump.
+    void show() {
+        next_ = Next::unread;
+        if (!target_ && (is_pause(event_) || pace_ == Pace::steps)) {
+            set_clock(at_);
+            pace_ = Pace::stands;
+        }
+        if (!is_seen(event_)) return;
+        timeline_.advance(event_.time);
+        if (!event_.output) return;
+        if (target_) return model_.feed(event_.bytes);
+        undo_.reset();
+        unwritten_ = event_.bytes;
+    }
+
+    /// Writes what the terminal has room for, and hears keys while it has none.
+    void write_some() {
+        constexpr std::size_t kPiece = 4096;                         // between two looks at keys
+        constexpr std::string_view kAsking = "\x1B\x05\xC2";         // begin a question: ESC, ENQ, 8-bit CSI
+        hear(kLongestWait, true);
+        if (quit_) return;
+        const auto taken = terminal_.out().write_some(unwritten_.substr(0, kPiece));
+        const std::string_view piece = unwritten_.substr(0, taken.value_or(0));
+        quit_ = quit_ || !taken;
+        unwritten_.remove_prefix(piece.size());
+        if (!undo_) model_.feed(piece);
+        if (!undo_) may_ask_ = may_ask_ || piece.find_first_of(kAsking) != std::string_view::npos;
+        if (unwritten_.empty() && !target_) undo_.reset();
     }
 
     // --- jumps
 
+    /// At a terminal, what can be seen there counts.
     [[nodiscard]] Model fresh_model() const {
-        if (const auto size = terminal_.size()) return {size->ws_col, size->ws_row};  // what can be seen counts
-        return model_for(recording_.header());
+        const auto size = terminal_.size();
+        return size ? Model(size->ws_col, size->ws_row) : model_for(recording_.header());
     }
 
     /// From here on nothing is shown that stands before `target`.
     void begin_jump(Micros target) {
-        if (!undo_) undo_ = model_.undo();
+        if (!undo_) {
+            undo_ = model_.undo() + kScreenIsWiped;
+            model_.feed(unwritten_);
+        }
+        unwritten_ = {};
         target_ = target;
-        at_edge_ = false;
     }
 
-    /// The end of a jump, if there is one: paints, and the clock goes on from there.
+    /// The end of a jump: the clock goes on from there. Quitting or Ctrl-Z may end the painting early: what it has
+    /// left on by then is taken back with the rest.
     void arrive() {
-        if (!target_) return;
-        set_clock(position());
+        set_clock(*target_ < kForever ? *target_ : timeline_.at);
         target_.reset();
         start_ = 0;
-        paint();
-    }
-
-    /// Quitting or Ctrl-Z may end this early; what it has left on by then is taken back with the rest.
-    void paint() {
-        const std::string bytes = *undo_ + (at_prompt_ ? "" : kScreenIsWiped) + model_.paint(0);
-        if (!at_terminal_) {
-            out_.put(bytes);
-            at_prompt_ = false;
-            return undo_.reset();
-        }
-        std::string_view rest = bytes;
-        undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo();
-        while (!rest.empty() && next_ == Next::show && !target_) rest.remove_prefix(put_some(rest));
-        if (rest.empty()) undo_.reset();
+        painting_ = *undo_ + model_.paint(0);
+        undo_ = std::string(UserTerminal::kCancel) + kSoftReset + model_.undo() + kScreenIsWiped;
+        unwritten_ = painting_;
     }
 
     void seek(Micros target) {
         target = std::clamp<Micros>(target, 0, kForever);
-        const bool back = target < shown_;
+        const bool back = target < timeline_.at;
         if (back && !recording_.window().seekable()) return;  // a pipe cannot be read again
         begin_jump(target);
-        start_ = 0;
-        auto known = std::ranges::upper_bound(states_, target, std::less{}, &State::shown);
-        if (known != states_.begin() && (back || std::prev(known)->place.offset > recording_.tell())) {
-            go_to(*std::prev(known));
-        } else if (back) {
-            begin_again();
-            if (!recording_.rewind()) quit();
-        }
+        const auto at = [](const State &state) { return state.timeline.at; };
+        const State &known = *std::prev(std::ranges::upper_bound(states_, target, std::less{}, at));
+        if (back || known.place.offset > recording_.window().tell()) go_on_from(known);
     }
 
-    void go_to(const State &state) {
-        next_ = Next::again;
-        recording_.go_back(state.place);
+    void go_on_from(const State &state) {
+        next_ = Next::unread;
+        recording_.go_to(state.place);
         timeline_ = state.timeline;
-        shown_ = state.shown;
-        live_ = false;
-        model_ = Model(state.columns, state.rows);
+        model_ = fresh_model();
         model_.feed(state.paint);
     }
 
-    /// The next event is the recording's first one.
-    void begin_again() {
-        begin_jump(target_.value_or(0));
-        next_ = Next::again;
-        timeline_ = {.idle = timeline_.idle};
-        shown_ = 0;
-        live_ = false;
-        model_ = fresh_model();
+    void begin_again(Micros target) {
+        begin_jump(target);
+        go_on_from(states_.front());
+    }
+
+    void keep_start() {
+        states_.assign(1, State{recording_.place(), {.idle = timeline_.idle}, ""});
+        interval_ = kFirstInterval;
     }
 
     /// Remembers the state now and then, ever less often in a recording that is long.
     void keep_state() {
-        const auto place = recording_.place();
-        const off_t last = states_.empty() ? 0 : states_.back().place.offset;
-        if (!at_terminal_ || !place || place->offset < last + interval_) return;
-        const std::string paint = model_.paint(kStateHistory);
-        states_.push_back({*place, timeline_, shown_, model_.columns(), model_.rows(), paint});
+        const bool due = recording_.window().tell() >= states_.back().place.offset + interval_;
+        if (!due || !terminal_.is_terminal() || !recording_.window().seekable()) return;
+        states_.push_back({recording_.place(), timeline_, model_.paint(kStateHistory)});
         std::size_t kept = 0, index = 0;
         for (const State &state : states_) kept += state.paint.size();
         if (kept < kMostKept) return;
-        std::erase_if(states_, [&](const State &) { return index++ % 2 == 0; });
+        std::erase_if(states_, [&](const State &) { return index++ % 2 == 1; });  // never the first one
         interval_ *= 2;
     }
 
-    // --- places
-
-    /// Reads the recording once more, and calls visit(event, at) for each event, until that gives false or a key
-    /// quits.
-    template <typename Visit> void scan(Visit &&visit) {
-        RecordingReader ahead;
+    /// To the first marker after where we are, or to the last one before; stays if there is none. The recording is
+    /// read once more for that.
+    void seek_marker(bool forth) {
+        const Micros here = position(), before = here - (pace_ == Pace::runs ? kMarkerSlack : 0);
+        RecordingReader reader;
         Timeline timeline{.idle = timeline_.idle};
         Event event;
-        if (!recording_.window().seekable() || !ahead.open(recording_.path())) return;
-        while (next_ != Next::quit && ahead.next(event) == Got::some) {
-            if (is_time_for_keys(event)) read_keys(0);
+        std::optional<Micros> found;
+        if (!recording_.window().seekable() || !reader.open(recording_.path())) return;
+        while (!quit_ && reader.next(event) == Got::some) {
             const Micros at = timeline.at_of(event.time);
-            if (!visit(event, at)) return;
+            count_work(event);
+            if (forth ? found.has_value() : at >= before) break;
+            if (event.kind == 'm' && (!forth || at > here)) found = at;
             if (is_seen(event)) timeline.advance(event.time);
         }
-    }
-
-    /// To the first marker after `here`, or to the last one before; stays if there is none.
-    void seek_marker(bool forth) {
-        const Micros before = here() - (paused_ ? 0 : kMarkerSlack), after = here();
-        std::optional<Micros> found;
-        scan([&](const Event &event, Micros at) {
-            const bool wanted = event.kind == 'm' && (forth ? at > after : at < before);
-            if (wanted) found = at;
-            return forth ? !wanted : at < before;
-        });
-        if (found && next_ != Next::quit) seek(*found);
+        if (found) seek(*found);
     }
 
     // --- keys
 
-    /// Waits for keys, as UserTerminal::wait() does, and obeys them. The event that is waited for comes at `next`.
-    void obey_keys(Micros most, Micros next, bool for_room = false, int input = -1) {
-        read_keys(most, for_room, input);
-        press_typed(next);
-    }
-
-    /// Those that leave are obeyed at once, the others kept.
-    void read_keys(Micros most, bool for_room = false, int input = -1) {
+    /// Waits for keys, as UserTerminal::wait() does. Those that leave are obeyed at once, the others kept.
+    void hear(Micros most, bool for_room = false, int input = -1) {
         constexpr std::size_t kMostTyped = 1024;
         work_ = 0;
         reader_.cut(terminal_.wait(most, for_room, input), [this](char key) {
             if (key == kCtrlC && g_signal == 0) g_signal = SIGINT;
-            if (key == kCtrlC || key == 'q') quit();
+            if (key == kCtrlC || key == 'q') quit_ = true;
             else if (key == kCtrlZ || key == kStop) stop(key == kCtrlZ);
             else if (typed_.size() < kMostTyped) typed_ += key;
         });
     }
 
+    /// Looks for keys after so much work.
+    void count_work(const Event &event) {
+        work_ += event.tail.size();
+        if (work_ > kWorkBetweenKeys) hear(0);
+    }
+
     /// A key behind one that jumps or steps waits until we are there.
-    void press_typed(Micros next) {
-        while (!typed_.empty() && next_ == Next::show && !target_ && !stepping_) {
+    void press_typed() {
+        const auto is_there = [this] { return !target_ && pace_ != Pace::steps && (!undo_ || unwritten_.empty()); };
+        while (!typed_.empty() && is_there()) {
             const char key = typed_[0];
             typed_.erase(0, 1);
-            press(key, next);
+            press(key);
         }
     }
 
-    void press(char key, Micros next) {
-        if (key == kLeft || key == kRight) seek(here() + (key == kLeft ? -kStep : kStep));
-        if (key == ']' || key == '[') seek_marker(key == ']');
-        if (key == '.') {
-            pause(next);
-            stepping_ = true;
+    void press(char key) {
+        switch (key) {
+        case kLeft: return seek(position() - kStep);
+        case kRight: return seek(position() + kStep);
+        case ']':
+        case '[': return seek_marker(key == ']');
+        case '.': return set_pace(Pace::steps);
+        case ' ': return set_pace(pace_ == Pace::runs ? Pace::stands : Pace::runs);
+        case '+':
+        case '=': return set_speed(speed_ * 2);
+        case '-': return set_speed(speed_ / 2);
+        case '\f':
+        case kRepaint: return repaint();
+        default: return;
         }
-        if (key == ' ' && paused_) {
-            set_clock(here());
-            paused_ = false;
-        } else if (key == ' ') {
-            pause(here());
-        }
-        if (key == '+' || key == '=') set_speed(speed_ * 2);
-        if (key == '-') set_speed(speed_ / 2);
-        if (key == kRepaint || key == '\f') repaint();
     }
 
     /// After a stop, or at another size. A terminal that has one now is told all anew.
     void repaint() {
         terminal_.enter();
-        begin_jump(here());
+        begin_jump(position());
         const auto size = terminal_.size();
         if (!size || (size->ws_col == model_.columns() && size->ws_row == model_.rows())) return;
         model_.resize(size->ws_col, size->ws_row);
-        states_.clear();
+        states_.resize(1);
         interval_ = kFirstInterval;
     }
 
     /// As job control wants it. The clock stands still meanwhile.
     void stop(bool by_key) {
-        begin_jump(here());
-        part();
+        part(true);
+        begin_jump(target_.value_or(position()));
         terminal_.stop(by_key);
         undo_ = "";
-        at_prompt_ = true;
     }
 
-    /// Plain text has asked nothing.
-    void part() const {
-        if (terminal_.part(parting_words()) && may_ask_) terminal_.discard_answers(reader_.has_answers());
-    }
-
-    /// Takes back what is on; and when the end was not reached, makes room for a prompt under what is shown.
-    [[nodiscard]] std::string parting_words() const {
-        const bool early = next_ == Next::quit || target_;
-        const bool in_line = !model_.alternate() && model_.cursor().column > 0;
-        return (undo_ ? *undo_ : model_.undo()) + (early && in_line ? "\r\n" : "") + (early ? "\x1B[J" : "");
+    /// Takes back what is on, and with `room`, makes room for a prompt under what is shown. Plain text has asked the
+    /// terminal nothing.
+    void part(bool room) {
+        if (!terminal_.is_terminal()) return;
+        const bool in_line = !undo_ && !model_.alternate() && model_.cursor().column > 0;
+        std::string words = undo_ ? *undo_ : model_.undo();
+        if (room) words.append(in_line ? "\r\n" : "").append("\x1B[J");
+        if (terminal_.part(words) && may_ask_) terminal_.discard_answers(reader_.has_answers());
     }
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
-    static constexpr std::string_view kAsking = "\x1B\x05\xC2";   // begin a question: ESC, ENQ, 8-bit CSI
-    static constexpr std::size_t kPiece = 4096;                   // bytes for the terminal between two looks at keys
-    static constexpr off_t kFirstInterval = 1 << 20;            // of the file, between states that are kept
-    static constexpr Micros kLeastRound = kSecond / 10;         // or a recording without time would loop like mad
+    static constexpr off_t kFirstInterval = 1 << 20;    // of the file, between states that are kept
+    static constexpr Micros kLeastRound = kSecond / 10;  // or a recording without time would loop like mad
 
-    RecordingReader &recording_;
-    Output &out_;
-    UserTerminal terminal_;
-    const bool at_terminal_;  // the output goes to one
     const Options &options_;
+    RecordingReader &recording_;
+    UserTerminal terminal_;
     KeyReader reader_;
-    std::string typed_;  // keys that wait
-    Model model_{1, 1};
-    std::vector<State> states_;
-    off_t interval_ = kFirstInterval;
-    std::optional<std::string> undo_;  // in a jump: what takes back what the terminal shows
-    bool at_prompt_ = true;            // the terminal shows nothing of ours
-    bool may_ask_ = false;             // what it was told might hold questions
-    Timeline timeline_;
-    Micros start_;                  // in the recording's own time; 0 once it was found
-    std::optional<Micros> target_;  // everything up to there is for the model alone
-    Micros shown_ = 0;              // the last event shown
-    Micros speed_;
-    Micros base_ = 0, base_time_;  // our clock stood at base_ at the real time base_time_
-    Next next_ = Next::show;
-    std::pair<int, int> largest_;
-    bool paused_ = false;
-    bool stepping_ = false;  // to the event that is the next one
-    bool live_ = false;      // everything that is there has been shown
-    bool at_edge_ = false;   // ... by a jump: what comes is shown when it comes
+    std::string typed_;    // keys that wait
     std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
+    bool quit_ = false;
+    Event event_;
+    Next next_ = Next::unread;
+    Micros at_ = 0;  // when `event_` is to be shown
+    Timeline timeline_;
+    Pace pace_ = Pace::runs;
+    Micros base_ = 0, base_time_ = now_micros();  // our clock stood at base_ at the real time base_time_
+    Micros speed_ = options_.speed;
+    std::optional<Micros> target_;  // in a jump: everything up to there is for the model alone
+    Micros start_ = options_.start;  // ... as the command line says it, in the recording's own time; 0 once it was found
+    Model model_ = fresh_model();
+    std::optional<std::string> undo_ = "";  // what wipes the terminal, when it does not show what the model does
+    std::string painting_;
+    std::string_view unwritten_;  // the rest of it, or else of the event
+    bool may_ask_ = false;        // what was written might hold questions
+    std::vector<State> states_;   // the first is the beginning
+    off_t interval_ = kFirstInterval;
+    std::pair<int, int> largest_;
 };
 
 /// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than
@@ -4163,10 +4165,9 @@ int play(const Options &options) {
     if (!recording.open(options.files[0], options.follow)) return 1;
     const Header &header = recording.header();
     const bool said = compare_sizes(recording, header.columns, header.rows);
-    Output out(STDOUT_FILENO, "standard output");
-    Player player(options, recording, out);
+    Player player(options, recording);
     const Got got = player.run();
-    player.restore();
+    Output &out = player.restore();
     if (!said) compare_sizes(recording, player.largest().first, player.largest().second);
     const int status = finish(recording, out, got);
     if (g_signal != 0) {  // end as the signal would have ended us: our parent may want to know
@@ -4335,66 +4336,15 @@ private:
     bool begun_ = false;
 };
 
-/// The members of a JSON object: their names, and their values as they stand in it.
-class Object {
-public:
-    explicit Object(std::string_view text = {}) {
-        std::vector<char> room;
-        Json json(text, room);
-        json.object([&](const std::string &key) {
-            json.skip_space();
-            const char *const start = json.at();
-            const bool good = json.skip();
-            if (good) add(key, std::string(start, json.at()));
-            return good;
-        });
-    }
-
-    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
-    void add(std::string key, std::string value) {
-        std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
-        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
-        if (known != members_.end()) known->second = std::move(value);
-        else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
-    }
-    void add(const Object &others) {
-        for (const auto &[key, value] : others.members_) add(key, value);
-    }
-
-    [[nodiscard]] std::string value(std::string_view key) const {
-        const auto known = std::ranges::find(members_, key, &std::pair<std::string, std::string>::first);
-        return known != members_.end() ? known->second : "";
-    }
-
-    /// Gives the value of a member, or nothing, and removes it.
-    std::string take(std::string_view key) {
-        std::string taken = value(key);
-        std::erase_if(members_, [key](const auto &member) { return member.first == key; });
-        return taken;
-    }
-
-    /// Nothing, if it has no members.
-    [[nodiscard]] std::string text() const {
-        std::string text;
-        for (const auto &[key, value] : members_) {
-            text.append(text.empty() ? "{" : ", ").append(json_quote(key)).append(": ").append(value);
-        }
-        return text + (text.empty() ? "" : "}");
-    }
-
-private:
-    std::vector<std::pair<std::string, std::string>> members_;
-};
-
 /// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
 /// "term". What else v3 knows of it stands in a "term" of v2 too, which its readers pass over.
 std::string convert_header(const Header &header, int version) {
     const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
     const std::string type = header.term.empty() ? "" : json_quote(header.term);
-    Object from(header.text), to;
+    Object from = header.members, to;
     Object term(from.take("term")), env;
     const std::string theme = from.take("theme") + term.take("theme");  // the one or the other
-    for (const std::string_view known : {"version", "width", "height", "stdout"}) from.take(known);
+    for (const std::string_view known : {"version", "width", "height"}) from.take(known);
     for (const std::string_view known : {"cols", "rows", "type"}) term.take(known);
     to.add("version", std::to_string(version));
     if (version == 3) {
@@ -4449,9 +4399,7 @@ template <int version> bool put_in_cast(Conversion &c, const Event &event) {
     tail = tail.substr(0, tail.rfind(']') + 1);
     c.out.put("[" + format_seconds(version == 3 ? event.time - c.last : event.time));
     c.last = event.time;
-    if (c.recording.header().version != 1) return c.out.put(tail) && c.out.put("\n");
-    tail = tail.substr(tail.find('"'));
-    return c.out.put(", \"o\", ") && c.out.put(tail.substr(0, tail.rfind('"') + 1)) && c.out.put("]\n");
+    return c.out.put(tail) && c.out.put("\n");
 }
 
 bool put_raw(Conversion &c, const Event &event) { return c.out.put(event.output ? event.bytes : ""); }
@@ -4583,12 +4531,13 @@ std::optional<Model> model_at(const Options &options, Micros until) {
     RecordingReader recording;
     if (!recording.open(options.files[0]) || recording.header().version == 0) return std::nullopt;
     Model model = model_for(recording.header(), options.history);
-    Event event;
-    Got got = recording.next(event);
-    for (; got == Got::some && event.time <= until; got = recording.next(event)) {
+    Output out(STDOUT_FILENO, "standard output");
+    const Got got = for_each_event(recording, out, [&](const Event &event) {
+        if (event.time > until) return false;
         resize(model, event);
         if (event.output) model.feed(event.bytes);
-    }
+        return true;
+    });
     return got == Got::bad ? std::nullopt : std::optional(std::move(model));
 }
 
@@ -4617,7 +4566,6 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
     Output out(STDOUT_FILENO, "standard output");
     const Micros end = now_micros() + options.within;
     if (!recording.open(options.files[0], true) || recording.header().version == 0) return 1;
-    recording.do_not_wait();
     Model model = model_for(recording.header());
     Event event;
     for (bool is_now = false;;) {
@@ -4631,7 +4579,7 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
         if (is_new && has_row(model, wanted)) return put_screen(model, options.colours);
         if (got == Got::end && recording.died()) finish(recording, out, got);
         if (got == Got::end || (is_now && now_micros() >= end)) break;
-        if (got == Got::wait && !pause_for_more(out)) return 1;
+        if (got == Got::wait && !pause_for_more(recording, out)) return 1;
     }
     const std::string when = now_micros() >= end ? "in that time" : "before the session ended";
     complain(recording.name(), "no row like " + std::string(options.until) + " " + when);
@@ -4690,16 +4638,15 @@ struct PastMessage {
 };
 // <<< questions about the past
 
-constexpr std::uint64_t kMostScan = 64 << 20;     // bytes of the recording in one search for a place
-constexpr std::uint64_t kNoteEvery = 1 << 20;     // bytes of output between two notes of places
-constexpr std::size_t kMostCursors = 1024;
+constexpr off_t kMostScan = 64 << 20;              // bytes of the recording in one search for a place
+constexpr std::uint64_t kNoteEvery = 256 << 10;    // bytes of output between two notes of places
 
 /// The helper's knowledge: the model, and where in the recording the bytes of the output stand.
 class Past {
 public:
     explicit Past(std::uint64_t history) : history_(history) {
-        recording_.open(("/dev/fd/" + std::to_string(kRecordingFd)).c_str());
-        tail_.open(("/dev/fd/" + std::to_string(kTailFd)).c_str());
+        recording_.adopt(kRecordingFd);
+        tail_.adopt(kTailFd);
     }
 
     /// Makes the header of the answer from the question; gives the bytes behind it.
@@ -4717,85 +4664,74 @@ public:
     }
 
 private:
-    enum class Taken { line, none, failed };  // none: none ends before the given offset
-
-    /// Before some line of the recording.
+    /// Before some line of a file.
     struct Place {
-        std::uint64_t offset = 0;
+        RecordingReader::Place line{};
         std::uint64_t position = 0;  // of the output
-        bool covered = false;        // the line is the `o` of a `b` before it
     };
 
-    /// The next line, if it ends at the offset `end` or before.
-    static Taken take_line(FileWindow &window, std::uint64_t end, std::string_view &line) {
-        std::size_t seen = 0;
-        const auto begin = static_cast<std::uint64_t>(window.tell());
-        while (!window.take_line(line, seen)) {
-            if (begin + seen >= end) return Taken::none;
-            if (window.fill(kMostLine) <= 0) return Taken::failed;
-        }
-        if (static_cast<std::uint64_t>(window.tell()) <= end) return Taken::line;
-        window.seek(static_cast<off_t>(begin));
-        return Taken::none;
+    /// The next event is the one at `place`, which comes to stand behind a header. Lines that end behind the offset
+    /// `end` are not read.
+    void start(RecordingReader &reader, Place &place, std::uint64_t end) {
+        reader.window().end_at(static_cast<off_t>(end));
+        reader.go_to(place.line);
+        const bool is_header = &reader == &recording_ && place.line.offset == 0;
+        if (is_header && reader.skip_line(0) == Got::some) place.line = reader.place();
     }
 
-    /// Reads the event at `place`, and moves it on. An event of the kind '?' stands for a line that holds none.
-    Taken step(FileWindow &window, std::uint64_t end, Place &place, Event &event) {
-        std::string_view line;
+    /// Reads the event at `place`, and moves it on.
+    static Got step(RecordingReader &reader, Place &place, Event &event) {
         event = Event();
-        const Taken taken = take_line(window, end, line);
-        if (taken != Taken::line) return taken;
-        const bool is_header = &window == &recording_ && place.offset == 0;
-        const bool is_blank = line.find_first_not_of(" \t\r") == std::string_view::npos;
-        if (!is_header && !is_blank && parser_.parse(line, 2, event) != nullptr) return Taken::failed;
-        place.offset = static_cast<std::uint64_t>(window.tell());
+        const Got got = reader.next(event);
+        place.line = reader.place();
         place.position += event.output ? event.bytes.size() : 0;
-        place.covered = parser_.state().covered;
-        return Taken::line;
+        return got;
     }
 
     bool read(PastMessage &message) {
-        FileWindow &window = message.file == kTailFd ? tail_ : recording_;
-        if (!window.seekable() || window.size() < message.to || message.to < message.from) return false;
+        RecordingReader &reader = message.file == kTailFd ? tail_ : recording_;
+        const FileWindow &file = reader.window();
+        if (!file.seekable() || file.size() < message.to || message.to < message.from) return false;
         const std::uint64_t end = std::min(message.to, message.from + kMostRead);
-        Place place{.offset = message.from};
-        window.seek(static_cast<off_t>(place.offset));
-        if (!model_ && place.offset > 0) {
-            std::string_view rest_of_line;  // nothing, when a line begins there
-            window.seek(static_cast<off_t>(place.offset) - 1);
-            const Taken taken = take_line(window, end, rest_of_line);
-            if (taken == Taken::none) message.to = std::exchange(message.from, 0);
-            if (taken != Taken::line) return taken == Taken::none;
-            place.offset = static_cast<std::uint64_t>(window.tell());
+        Place place;
+        place.line.offset = static_cast<off_t>(message.from);
+        if (!model_ && message.from > 0) {
+            reader.window().end_at(static_cast<off_t>(end));
+            const Got got = reader.skip_line(place.line.offset - 1);  // only the newline, when a line begins there
+            if (got == Got::end) message.to = std::exchange(message.from, 0);
+            if (got != Got::some) return got == Got::end;
+            place.line = reader.place();
         }
         if (!model_) {
             model_.emplace(message.columns, message.rows, history_);
             fed_ = 0;
         }
-        const Taken last = feed_model(window, end, place);
-        message.to = place.offset;
-        if (last != Taken::failed) message.from = fed_;
+        const bool good = feed_model(reader, end, place);
+        message.to = static_cast<std::uint64_t>(place.line.offset);
+        if (good) message.from = fed_;
         else model_.reset();  // it has some of the lines, and nobody knows which
-        return last != Taken::failed;
+        return good;
     }
 
     /// Reads on from `place`. What continues the noted part of the recording is noted, too.
-    Taken feed_model(FileWindow &window, std::uint64_t end, Place &place) {
-        parser_.go_to({.covered = between_});
-        place.covered = between_;
-        const bool noted = &window == &recording_ && place.offset == noted_.offset && between_ == noted_.covered;
-        if (noted) place = noted_;
+    bool feed_model(RecordingReader &reader, std::uint64_t end, Place &place) {
+        const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.state.covered); };
         Event event;
-        Taken taken = step(window, end, place, event);
-        for (; taken == Taken::line; taken = step(window, end, place, event)) {
+        place.line.state.covered = between_;
+        const bool noted = &reader == &recording_ && where(place) == where(noted_);
+        if (noted) place = noted_;
+        start(reader, place, end);
+        if (noted) note(place);
+        Got got = step(reader, place, event);
+        for (; got == Got::some; got = step(reader, place, event)) {
             if (noted) note(place);
             resize(*model_, event);
             if (!event.output) continue;
             model_->feed(event.bytes);
             fed_ += event.bytes.size();
         }
-        between_ = place.covered;
-        return taken;
+        between_ = place.line.state.covered;
+        return got == Got::end;
     }
 
     bool paint(const PastMessage &message, std::string &bytes) const {
@@ -4810,49 +4746,34 @@ private:
 
     bool find_bytes(const PastMessage &message, std::string &bytes) {
         const std::uint64_t from = message.from, to = std::min(message.to, from + kMostBytes);
-        Place place = place_before(message.client, from), next = place;
-        const std::uint64_t most = place.offset + kMostScan;
-        Taken taken = Taken::line;
+        const auto behind = std::ranges::upper_bound(notes_, from, std::less{}, &Place::position);
+        Place place = noted_.position <= from ? noted_ : *std::prev(behind);
+        const off_t most = place.line.offset + kMostScan;
         Event event;
         if (from >= to) return false;
-        recording_.seek(static_cast<off_t>(place.offset));
-        parser_.go_to({.covered = place.covered});
-        while (place.position < to && place.offset < most && taken == Taken::line) {
+        start(recording_, place, INT64_MAX);
+        while (place.position < to && place.line.offset < most) {
             const std::uint64_t position = place.position;
-            taken = step(recording_, UINT64_MAX, place, event);
-            if (taken != Taken::line) break;
+            if (step(recording_, place, event) != Got::some) return !bytes.empty();
             note(place);
             bytes += clip(event.output ? event.bytes : "", position, from, to);
-            if (place.position <= to) next = place;
         }
-        if (cursors_.size() >= kMostCursors) cursors_.clear();
-        cursors_[message.client] = next;
-        return taken == Taken::line || !bytes.empty();
-    }
-
-    /// The nearest known place for who wants the output from `position` on.
-    [[nodiscard]] Place place_before(std::uint64_t client, std::uint64_t position) const {
-        const Place noted = *std::prev(std::ranges::upper_bound(notes_, position, std::less{}, &Place::position));
-        const auto cursor = cursors_.find(client);
-        if (cursor == cursors_.end() || cursor->second.position > position) return noted;
-        return cursor->second.offset > noted.offset ? cursor->second : noted;
+        return true;
     }
 
     void note(const Place &place) {
-        if (place.offset <= noted_.offset) return;
+        if (place.line.offset <= noted_.line.offset) return;
         noted_ = place;
         if (place.position >= notes_.back().position + kNoteEvery) notes_.push_back(place);
     }
 
     const std::uint64_t history_;
-    FileWindow recording_, tail_;
-    EventParser parser_;
+    RecordingReader recording_, tail_;
     std::optional<Model> model_;
     std::uint64_t fed_ = 0;             // bytes of output, since the model was made
     bool between_ = false;              // the model has a `b`, and its `o` is the next line
-    std::vector<Place> notes_{Place()};  // one for each MiB of output
-    Place noted_;                       // up to there
-    std::map<std::uint64_t, Place> cursors_;  // where clients go on, which are given the output piece by piece
+    std::vector<Place> notes_{Place()};  // ever so often in the output
+    Place noted_;                        // up to there
 };
 
 /// Reads one question: 1, 0 when the shim has gone, -1 for what is none.

@@ -79,22 +79,21 @@
 // here is asked for by the macros that headers define, not by a system's name where that can be:
 //
 //   openpty(3)      its header has three names
-//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes away a byte, not a character
+//   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes a byte, not a character
 //   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
-//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file alone keeps others out
-//   sock_diag(7)    Linux. Else nobody tells whose the other end of a TCP connection is: any user of this machine can
-//                   come in at a port. Names and paths are safe there. A client at a port that half closes and then
-//                   goes away is noticed when there is something to send to it
-//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at a
-//                   time, and is owed more than its socket holds when the session ends, may be given up too early; and
-//                   one that does not close its end is waited for for 5 s
+//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, only the mode of the socket's file keeps others out
+//   sock_diag(7)    Linux. Else the kernel does not tell whose the other end of a TCP connection is: any user of this
+//                   machine can come in at a port, though not at a name or a path. A client at a port that half
+//                   closes and then goes away is noticed when there is something to send to it
+//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at
+//                   a time, and is owed more than its socket holds when the session ends, may be given up too early;
+//                   and the shim waits 5 s for a client that does not close its end
 //   EAGAIN          Linux gives it for connect(2) to a Unix-domain socket whose queue is full. BSD and macOS give
-//                   ECONNREFUSED, as for a socket that nobody listens at: there a shim that has been stopped for so long
-//                   that its queue filled up loses its socket to the next one of its name (SIGUSR2 makes it anew)
-//   close_range(2)  Linux, FreeBSD; NetBSD and OpenBSD have calls of their own. Else a loop: a descriptor that stands
-//                   above 65,535 stays open
-//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program that
-//                   is to end gets both SIGTERM and SIGHUP, though it has a handler for one
+//                   ECONNREFUSED, as for a socket without a listener: there a shim that is stopped until its queue is
+//                   full loses its socket to the next shim of its name (SIGUSR2 makes it anew)
+//   close_range(2)  Linux, FreeBSD. Else a loop: a descriptor above 65,535 stays open
+//   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program
+//                   that is to end gets both SIGTERM and SIGHUP, though it may handle just one of them
 #if __has_include(<pty.h>)
 #include <pty.h>  // openpty: Linux
 #elif __has_include(<libutil.h>)
@@ -208,6 +207,7 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC: never steps, whatever happens to the time of day
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using namespace std::string_view_literals;
 
 constexpr int kExitUsage = 2, kExitFailed = 125, kExitCannotExecute = 126, kExitNotFound = 127;
 constexpr std::uint64_t kUnlimited = UINT64_MAX;
@@ -254,10 +254,12 @@ std::string count_of(std::uint64_t n, const char *what) {
 // /dev/tty again. So the end of a session is the program's exit (SIGCHLD); what the master still holds is read
 // after it, to EIO, which is the end of the output and no more. (We want the bytes alone, so not TIOCPKT's packet
 // mode, in which each read begins with a byte that tells of flow control and flushes.)
+//
+// The section grew from the part of its name in tests/tour/small3.cpp, a shim in 300 lines.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// In a child: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits our
-/// ignored SIGPIPE would not end by `| head`. Async-signal-safe.
+/// For a child of ours: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits
+/// our ignored SIGPIPE would not end by `| head`.
 void reset_signals() {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
@@ -275,7 +277,7 @@ struct Ending {
     [[nodiscard]] int status() const { return signal != 0 ? 128 + signal : code; }
 };
 
-/// Of what wait(2) gives.
+/// The ending that wait(2) tells.
 Ending ending_of(int wait_status) {
     if (WIFSIGNALED(wait_status)) return {.signal = WTERMSIG(wait_status)};
     return {.code = WEXITSTATUS(wait_status)};
@@ -284,10 +286,10 @@ Ending ending_of(int wait_status) {
 /// 126 or 127 for an errno of exec, as shells and env(1) have it.
 int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCannotExecute; }
 
-/// The child's side of fork(2), up to the exec. (The shim has one thread, so that its child may call what it
-/// likes: only children of processes with several are restricted to async-signal-safe functions, POSIX says of
-/// fork.) An exec that fails says why through `report` (an errno; the pipe closes by itself when the exec
-/// succeeds), or on the terminal when there is no pipe.
+/// The child's side of fork(2), up to the exec. (It may call any function, as the shim has one thread: POSIX
+/// restricts only the children of processes with several threads to async-signal-safe ones.) When the exec fails,
+/// its errno goes through the pipe `report`, which an exec closes, or its reason to the terminal when there is no
+/// pipe.
 ///
 /// setsid(2) comes first, as TIOCSCTTY takes the leader of a session that has no controlling terminal yet, and no
 /// other process (ioctl_tty(2)); and setsid(2) itself refuses the leader of a process group, which a child of
@@ -305,7 +307,7 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
     ::_exit(exec_status(error));
 }
 
-/// Whether the process has a handler for the signal: proc(5), SigCgt. Where the system does not tell, no.
+/// Whether the process has a handler for the signal: proc(5), SigCgt. False where the system does not tell.
 bool catches(pid_t pid, int number) {
     const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
     const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
@@ -336,7 +338,9 @@ bool same_window(const winsize &a, const winsize &b) { return std::memcmp(&a, &b
 bool same_grid(const winsize &a, const winsize &b) { return a.ws_row == b.ws_row && a.ws_col == b.ws_col; }
 
 /// `80x24`: columns, then rows.
-std::string to_text(const winsize &size) { return std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row); }
+std::string to_text(const winsize &size) {
+    return std::to_string(size.ws_col) + "x" + std::to_string(size.ws_row);
+}
 
 class Pty {
 public:
@@ -351,7 +355,7 @@ public:
         master_.reset(close_on_exec(master));
         slave_.reset(close_on_exec(slave));
         set_nonblocking(master);
-#if defined(IUTF8)  // the kernel's settings, but that Backspace on an edited line takes a whole character: termios(3)
+#if defined(IUTF8)  // the kernel's settings, but Backspace on an edited line takes a whole character: termios(3)
         termios own{};
         if (!settings && ::tcgetattr(slave, &own) == 0) {
             own.c_iflag |= IUTF8;
@@ -371,12 +375,10 @@ public:
         if (wait_for_exec && ::pipe(report.data()) != 0) return kExitFailed;
         const Fd reading(close_on_exec(report[0]));
         Fd writing(close_on_exec(report[1]));
-        pid_ = ::fork();
-        if (pid_ == 0) become_program(slave_.get(), writing.get(), argv);
-        if (pid_ < 0) {
-            pid_ = 0;
-            return kExitFailed;
-        }
+        const pid_t pid = ::fork();
+        if (pid == 0) become_program(slave_.get(), writing.get(), argv);
+        if (pid < 0) return kExitFailed;
+        pid_ = pid;
         writing.reset();
         int error = 0;
         if (!wait_for_exec || ::read(reading.get(), &error, sizeof error) <= 0) return 0;
@@ -500,30 +502,30 @@ struct Sequence {
     std::size_t length;  // bytes: of the character; of the longest part that could begin one; of what is there
 };
 
-/// What stands at `at` (before `end`), where a byte of 0x80 or over is.
-inline Sequence utf8_sequence(const unsigned char *at, const unsigned char *end) {
-    const unsigned char lead = *at;
+/// What `bytes` begin with, the first of which is 0x80 or over.
+inline Sequence utf8_sequence(std::string_view bytes) {
+    const auto lead = static_cast<unsigned char>(bytes[0]);
     if (lead < 0xC2 || lead > 0xF4) return {Sequence::Kind::broken, 1};
     const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
     unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     for (std::size_t i = 1; i < length; ++i, low = 0x80, high = 0xBF) {
-        if (at + i == end) return {Sequence::Kind::cut, i};
-        if (at[i] < low || at[i] > high) return {Sequence::Kind::broken, i};
+        if (i == bytes.size()) return {Sequence::Kind::cut, i};
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        if (byte < low || byte > high) return {Sequence::Kind::broken, i};
     }
     return {Sequence::Kind::whole, length};
 }
 
+/// How many bytes at the end of `bytes` begin a character whose last ones are not there.
 std::size_t cut_tail(std::string_view bytes) {
-    const auto *end = reinterpret_cast<const unsigned char *>(bytes.data()) + bytes.size();
-    for (std::size_t back = 1; back <= kMostCut && back <= bytes.size(); ++back) {
-        if ((end[-static_cast<std::ptrdiff_t>(back)] & 0xC0) == 0x80) continue;  // in the middle of a character
-        if (end[-static_cast<std::ptrdiff_t>(back)] < 0x80) return 0;
-        return utf8_sequence(end - back, end).kind == Sequence::Kind::cut ? back : 0;
+    for (std::size_t back = 1; back <= std::min(kMostCut, bytes.size()); ++back) {
+        const std::string_view last = bytes.substr(bytes.size() - back);
+        const bool is_lead = static_cast<unsigned char>(last[0]) >= 0xC0;
+        if (is_lead && utf8_sequence(last).kind == Sequence::Kind::cut) return back;
     }
     return 0;
 }
-
 
 /// Reads of the master, each behind the first bytes of a character that the read before it has cut.
 class Reading {
@@ -558,8 +560,9 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 3. JSON
 //
-// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): what is not UTF-8 becomes U+FFFD. In a
-// flood this is most of what the shim does, so plain text goes through it eight bytes at a time.
+// A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): bytes that are not UTF-8 become U+FFFD. In
+// a flood the encoder is most of what the shim does, so plain text goes through it eight bytes at a time. It grew
+// from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
@@ -568,7 +571,7 @@ constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
 /// number of eight bytes, each byte that is none of these gets its highest bit set: Mycroft's test for a zero
 /// byte, (x - 01..01) & ~x & 80..80, and its sister for bytes below 0x20. A borrow may set a bit too many behind
 /// the first, never before it.
-inline std::size_t plain_of_eight(const unsigned char *at) {
+inline std::size_t plain_of_eight(const char *at) {
     constexpr std::uint64_t kOnes = 0x0101010101010101, kHighest = 0x8080808080808080;
     std::uint64_t bytes = 0;
     std::memcpy(&bytes, at, sizeof bytes);
@@ -578,37 +581,16 @@ inline std::size_t plain_of_eight(const unsigned char *at) {
     };
     const std::uint64_t control = (bytes - kOnes * 0x20) & ~bytes;
     const std::uint64_t special = (control | equal('"') | equal('\\') | bytes) & kHighest;
-    if (special == 0) return 8;
-    if constexpr (std::endian::native != std::endian::little) return 0;  // the caller's path byte by byte
+    if (special != 0 && std::endian::native != std::endian::little) return 0;  // the caller's path byte by byte
     return static_cast<std::size_t>(std::countr_zero(special)) / 8;
 }
-
-/// A byte of ASCII as it stands in a JSON string.
-struct Escape {
-    std::array<char, 7> text{};
-    std::uint8_t length = 0;
-};
-
-constexpr std::array<Escape, 128> make_escapes() {
-    constexpr std::string_view kLetters = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu", kHex = "0123456789abcdef";
-    std::array<Escape, 128> escapes{};
-    for (unsigned c = 0; c < escapes.size(); ++c) {
-        const char letter = c < 0x20 ? kLetters[c] : static_cast<char>(c);
-        if (c >= 0x20 && c != '"' && c != '\\') escapes[c] = {.text = {letter}, .length = 1};
-        else if (letter != 'u') escapes[c] = {.text = {'\\', letter}, .length = 2};
-        else escapes[c] = {.text = {'\\', 'u', '0', '0', kHex[c >> 4], kHex[c & 15]}, .length = 6};
-    }
-    return escapes;
-}
-
-constexpr std::array<Escape, 128> kEscapes = make_escapes();
 
 /// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 16;
 /// bytes that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Copies are of a
 /// fixed size, one instruction, though fewer bytes may count: what comes next is written over the rest.
 char *encode_json(std::string_view in, char *out, bool &exact) {
-    const auto *at = reinterpret_cast<const unsigned char *>(in.data());
-    const auto *const end = at + in.size();
+    constexpr char kLetters[] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu", kHex[] = "0123456789abcdef";
+    const char *at = in.data(), *const end = at + in.size();
     while (at < end) {
         if (end - at >= 8) {
             std::memcpy(out, at, 8);
@@ -617,16 +599,20 @@ char *encode_json(std::string_view in, char *out, bool &exact) {
             out += plain;
             if (plain == 8) continue;
         }
-        if (*at < 0x80) {
-            const Escape &escape = kEscapes[*at++];
-            std::memcpy(out, &escape, sizeof escape);
-            out += escape.length;
+        const auto byte = static_cast<unsigned char>(*at);
+        if (byte < 0x80) {
+            const char letter = byte < 0x20 ? kLetters[byte] : *at;
+            if (byte < 0x20 || byte == '"' || byte == '\\') *out++ = '\\';
+            *out++ = letter;
+            if (byte < 0x20 && letter == 'u')
+                for (const char c : {'0', '0', kHex[byte >> 4], kHex[byte & 15]}) *out++ = c;
+            ++at;
             continue;
         }
-        const Sequence sequence = utf8_sequence(at, end);
+        const Sequence sequence = utf8_sequence({at, end});
         const bool whole = sequence.kind == Sequence::Kind::whole;
         const std::size_t length = whole ? sequence.length : 3;
-        std::memcpy(out, whole ? reinterpret_cast<const char *>(at) : "\xEF\xBF\xBD", length);
+        std::memcpy(out, whole ? at : "\xEF\xBF\xBD", length);
         out += length;
         at += sequence.length;
         exact = exact && whole;
@@ -659,14 +645,17 @@ char *encode_base64(std::string_view in, char *out) {
 //
 // asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with
 // one write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a
-// client saw is in the file. (A power loss may take the last half minute: fsync(2) for each turn would cost more
-// than all else.) When a write falls short (disk full, file size limit), the rest of the line is kept and finished
-// when writing works again; what is printed meanwhile is counted and told by a marker.
+// client saw is in the file. A power loss may take the last half minute, as the kernel writes pages out when they
+// are so old: fsync(2) for each turn would cost more than all else. A write may fall short (disk full, file size
+// limit): then append() keeps the rest of its lines, and finishes them when writing works again. What the program
+// prints meanwhile is lost; a marker tells how many bytes.
 //
 // The helper of the next section reads the lines of a session as one stream, whose offsets only grow. The stream
 // is the file; from the first commit on that the file does not hold as a whole (-n, at its limit, a full disk) it
-// is the tail: an unlinked file with lines of the same kind, whose beginning is cut away when it has been read. So
+// is the tail: an unlinked file with lines of the same kind, which is cut to nothing when it has been read. So
 // an offset of the stream names one byte for ever, and only place_of() turns it into one of a file.
+//
+// The section grew from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
@@ -681,15 +670,6 @@ Fd unlinked_file() {
     close_on_exec(fd.get());
     return fd;
 #endif
-}
-
-/// The descriptors that a helper gets as 0, 3 and 4 are none of these here, so that its dup2(2) overwrites none.
-constexpr int kFirstOfOurs = 5;
-
-/// The descriptor `fd`, or the same open file at kFirstOfOurs or above: to be called while descriptors are left.
-Fd moved_up(Fd fd) {
-    if (!fd || fd.get() >= kFirstOfOurs) return fd;
-    return Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstOfOurs));
 }
 
 // >>> questions about the past: the same in shim.cpp and record.cpp
@@ -739,21 +719,18 @@ class Recorder {
 public:
     static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
 
-    Recorder() = default;
-    Recorder(const Recorder &) = delete;
-    Recorder &operator=(const Recorder &) = delete;
     ~Recorder() {
         if (file_ && !kept_) ::unlink(path_.c_str());
     }
 
-    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that we live.
+    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that the shim lives.
     /// `limit` is in bytes of file. False with errno when that fails.
     ///
-    /// The lock is one of fcntl(2), for which F_GETLK tells who has it, and which a fork does not inherit: one of
-    /// flock(2) belongs to the open file, and the helper would hold it, too. The price: it goes as soon as this
+    /// The lock is one of fcntl(2): F_GETLK tells the process that holds it, and a child does not inherit it. (One
+    /// of flock(2) belongs to the open file, so the helper would hold it, too.) The price: it goes as soon as this
     /// process closes any descriptor of the file, so the file is opened here and nowhere else.
     bool open(const std::string &path, const std::string &header, std::uint64_t limit) {
-        file_ = moved_up(Fd(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600))));
+        file_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));
         if (!file_) return false;
         path_ = path;
         limit_ = limit;
@@ -769,7 +746,7 @@ public:
 
     /// Makes the tail, for what the file will not hold; without a file that is everything.
     void open_tail() {
-        tail_ = moved_up(unlinked_file());
+        tail_ = unlinked_file();
         in_tail_ = !file_;
     }
 
@@ -799,7 +776,7 @@ public:
     void end(int status) {
         event('x', std::to_string(status));
         commit();
-        if (file_ && full_ && rest_.empty()) write_line('x', std::to_string(status));
+        if (full_) append(own_line('x', std::to_string(status)));
     }
 
     /// Writes the events since the last call.
@@ -811,7 +788,7 @@ public:
             if (!whole && !std::exchange(in_tail_, true)) tail_base_ = tail_begins_ = end_.offset;
             if (in_tail_ && tail_) write_to_tail(lines);
         }
-        end_ = {.offset = end_.offset + lines.size(), .position = position_};  // output that nothing records counts too
+        end_ = {.offset = end_.offset + lines.size(), .position = position_};  // with output that nothing records
         used_ = 0;
     }
 
@@ -836,19 +813,10 @@ public:
     /// How many bytes of file the tail takes.
     [[nodiscard]] std::uint64_t tail_bytes() const { return in_tail_ && tail_ ? end_.offset - tail_base_ : 0; }
 
-    /// Cuts away what stands in the tail before `offset`, the beginning of a line: the rest moves to the front.
-    void cut_tail(std::uint64_t offset) {
-        std::array<char, 64 << 10> bytes;
-        std::uint64_t done = 0;
-        for (std::uint64_t from = offset - tail_base_, rest = end_.offset - offset; done < rest;) {
-            const std::size_t most = std::min<std::uint64_t>(bytes.size(), rest - done);
-            const ssize_t n = ::pread(tail_.get(), bytes.data(), most, static_cast<off_t>(from + done));
-            if (n <= 0 || ::pwrite(tail_.get(), bytes.data(), std::size_t(n), static_cast<off_t>(done)) != n)
-                return tail_.reset();
-            done += static_cast<std::uint64_t>(n);
-        }
-        if (::ftruncate(tail_.get(), static_cast<off_t>(done)) != 0) return tail_.reset();
-        tail_base_ = offset;
+    /// Cuts the tail to nothing: the model has read all of it.
+    void clear_tail() {
+        if (::ftruncate(tail_.get(), 0) != 0) tail_.reset();
+        tail_base_ = end_.offset;
     }
 
     /// Whether every byte of output from position `from` on is in the file, so that the helper can give it.
@@ -856,7 +824,7 @@ public:
         return file_ && rest_.empty() && !full_ && from >= gap_end_;
     }
     /// Where the output's position `at` is in the file, counted in bytes of output.
-    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - missing_total_; }
+    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - lost_in_all_; }
 
 private:
     [[nodiscard]] bool is_written() const { return file_ || tail_; }
@@ -881,13 +849,15 @@ private:
         if (std::abs(ahead - ahead_) <= 1000000) return;
         ahead_ = ahead;
         std::array<char, 64> text{};
-        std::snprintf(text.data(), text.size(), "%lld.%06lld", (time_ + ahead) / 1000000, (time_ + ahead) % 1000000);
+        const long long now = time_ + ahead;
+        std::snprintf(text.data(), text.size(), "%lld.%06lld", now / 1000000, now % 1000000);
         add('t', text.data());
     }
 
     /// Begins an event at time_ and makes `room` bytes for its text; gives where the text goes.
     char *open_event(char code, std::size_t room) {
-        if (lines_.size() < used_ + room + 64) lines_.resize(used_ + room + 64);  // 64: what stands around the text
+        const std::size_t most = used_ + room + 64;  // 64: what stands around the text
+        if (lines_.size() < most) lines_.resize(most);
         if (used_ == 0) first_time_ = time_;
         char *at = lines_.data() + used_;
         return at + std::snprintf(at, 64, R"([%lld.%06lld, "%c", ")", time_ / 1000000, time_ % 1000000, code);
@@ -905,39 +875,41 @@ private:
         return exact;
     }
 
-    /// A line straight into the file, before those that wait: a marker, or its last one.
-    void write_line(char code, std::string_view text) {
+    /// A line for the file alone: a marker, or the last line. It stands before those that wait.
+    [[nodiscard]] std::string own_line(char code, std::string_view text) const {
         const long long time = used_ > 0 ? first_time_ : elapsed();
         std::array<char, 64> begin{};
         std::snprintf(begin.data(), begin.size(), R"([%lld.%06lld, "%c", )", time / 1000000, time % 1000000, code);
-        file_bytes_ += write_some(file_.get(), begin.data() + json_string(text) + "]\n");
+        return begin.data() + json_string(text) + "]\n";
     }
 
-    /// Lines, which hold `output` bytes of output, into the file: all of them, or what it takes now; none, but a
-    /// marker, when they would take the file over its limit. Gives whether the file has all of them.
-    bool write_to_file(std::string_view lines, std::uint64_t output) {
-        if (full_ || (!rest_.empty() && !finish_rest(output))) return false;
-        full_ = limit_ != kUnlimited && file_bytes_ + lines.size() + kReserve > limit_;
-        if (full_) write_line('m', "shim: recording stopped at its limit");
-        if (full_) return false;
+    /// Writes what the file is still owed and then `lines`, and keeps what the file does not take. Gives whether it
+    /// has taken all.
+    bool append(std::string_view lines) {
+        if (!rest_.empty()) lines = rest_.append(lines);
         const std::size_t written = write_some(file_.get(), lines);
-        rest_ = lines.substr(written);
         file_bytes_ += written;
+        rest_ = std::string(lines.substr(written));
         return rest_.empty();
     }
 
-    /// Finishes the line that the last write has left torn. False while the file takes nothing: then these
-    /// `output` bytes are missing too. Else says how many are.
-    bool finish_rest(std::uint64_t output) {
-        const std::size_t written = write_some(file_.get(), rest_);
-        file_bytes_ += written;
-        rest_.erase(0, written);
-        if (!rest_.empty()) missing_ += output;
-        if (!rest_.empty() || missing_ == 0) return rest_.empty();
-        missing_total_ += missing_;
-        gap_end_ = end_.position;
-        write_line('m', "shim: " + std::to_string(std::exchange(missing_, 0)) + " bytes missing");
-        return true;
+    /// Writes lines, which hold `output` bytes of output, to the file. They are lost when the file has not taken
+    /// all that came before, or when they would take it over its limit. Gives whether the file has all of them.
+    bool write_to_file(std::string_view lines, std::uint64_t output) {
+        if (full_) return false;
+        if (!rest_.empty() && !append("")) {
+            lost_ += output;
+            return false;
+        }
+        if (lost_ > 0) {
+            rest_ = own_line('m', "shim: " + std::to_string(lost_) + " bytes missing");
+            lost_in_all_ += std::exchange(lost_, 0);
+            gap_end_ = end_.position;
+        }
+        full_ = limit_ != kUnlimited && file_bytes_ + rest_.size() + lines.size() + kReserve > limit_;
+        if (!full_) return append(lines);
+        append(own_line('m', "shim: recording stopped at its limit"));
+        return false;
     }
 
     void write_to_tail(std::string_view lines) {
@@ -958,9 +930,9 @@ private:
     std::uint64_t limit_ = kUnlimited;
     bool full_ = false;                 // --max-record has been reached
     std::string rest_;                  // what the last write left over: the file ends in the middle of a line
-    std::uint64_t missing_ = 0;         // output bytes since then
-    std::uint64_t missing_total_ = 0;
-    std::uint64_t gap_end_ = 0;         // the position after the last byte that is missing
+    std::uint64_t lost_ = 0;            // output bytes since then
+    std::uint64_t lost_in_all_ = 0;     // but for these
+    std::uint64_t gap_end_ = 0;         // the position after the last byte that was lost
     // the stream
     Place end_;
     Fd tail_;
@@ -990,7 +962,6 @@ private:
 constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that are read before a client comes late
 constexpr std::uint64_t kReadAhead = 8 << 20;        // and once a helper runs, so many: the next one waits less
 constexpr std::uint64_t kTailKept = 4 << 20;         // bytes of a tail that need not be cut
-constexpr std::uint64_t kTailRest = 1 << 20;         // and that are worth copying when the rest is cut
 constexpr std::uint64_t kTailMost = 64 << 20;        // at this size the program waits for the model
 constexpr std::uint64_t kMostPast = 64 << 20;        // bytes of answers that clients still have to get
 constexpr seconds kHelperPause{60};                  // between two starts of a helper
@@ -1011,8 +982,9 @@ public:
     Past(const Past &) = delete;
     Past &operator=(const Past &) = delete;
     ~Past() {
+        const pid_t pid = pid_;
         stop();
-        if (reaped_late_ > 0) ::waitpid(reaped_late_, nullptr, 0);
+        if (pid > 0) ::waitpid(pid, nullptr, 0);
     }
 
     /// Gets ready to start `program` (the path of `record`; "": there is none), which will keep `history` bytes of
@@ -1040,9 +1012,34 @@ public:
 
     /// Starts the helper, with the files of `recorder`; the window was `first_size` at the beginning of the
     /// stream, and is `size` now. False when that fails.
-    bool start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now);
-    /// Ends the helper at once. The next one gets a socket pair of its own: this one may hold half an answer.
-    void stop();
+    bool start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now) {
+        started_ = now;
+        const std::uint64_t first = recorder.start_of_stream().value_or(0), end = recorder.end_of_stream().offset;
+        read_to_ = begin_ = end - first <= 2 * kMostBehind ? first : end - kMostBehind;
+        size_ = begin_ == 0 ? first_size : size;
+        before_model_.reset();
+        if (begin_ == 0) before_model_ = 0;
+        model_.reset();
+        const std::string history = history_ == kUnlimited ? "all" : std::to_string(history_);
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            ::dup2(helpers_.get(), STDIN_FILENO);  // none of these is in the way of another: Session::start()
+            ::dup2(helpers_.get(), STDOUT_FILENO);
+            ::dup2(recorder.file(), kRecordingFd);  // without a file (-1) nothing: what is there closes by itself
+            ::dup2(recorder.tail(), kTailFd);
+            reset_signals();  // but for those of keyboards and service managers, which mean the session:
+            for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
+            ::execl(program_.c_str(), "record", "serve", "-H", history.c_str(), static_cast<char *>(nullptr));
+            ::_exit(kExitNotFound);
+        }
+        pid_ = std::max(pid, 0);
+        return pid > 0;
+    }
+    /// Ends the helper at once; its end is collected like that of any child.
+    void stop() {
+        if (pid_ > 0) ::kill(pid_, SIGKILL);
+        ended(pid_);
+    }
     /// The recording cannot be read: there will be no helper any more.
     void give_up() {
         unreadable_ = true;
@@ -1052,9 +1049,26 @@ public:
     [[nodiscard]] Clock::time_point next_start(Clock::time_point now) const {
         return started_ ? std::max(now, *started_ + kHelperPause) : now;
     }
-    /// The helper `pid` has ended by itself, and has been reaped.
-    void ended(pid_t pid);
+    /// The process `pid` has ended. When it is the helper, the next one gets a socket pair of its own: this one may
+    /// hold half an answer.
+    void ended(pid_t pid) {
+        if (pid != pid_ || pid <= 0) return;
+        pid_ = 0;
+        is_asked_ = false;
+        received_.clear();
+        own_.reset();  // two descriptors are free for the next two
+        helpers_.reset();
+        connect();
+    }
 
+    /// Whether a paint shows more than the ring's bytes would: the model begins with the session, or has at least as
+    /// much to read. Not so when a part of the stream is lost, or when a helper has died and the tail was cut before.
+    [[nodiscard]] bool knows_enough(const Recorder &recorder) const {
+        const auto start = recorder.start_of_stream();
+        if (!start) return false;
+        const std::uint64_t begin = is_running() ? begin_ : *start;
+        return begin == 0 || recorder.end_of_stream().offset - begin >= kRingBytes;
+    }
     /// The place of the stream up to which the model has read; none while its position in the output is not known.
     [[nodiscard]] std::optional<Place> model() const { return model_; }
     /// Bytes of the stream that the model has not read.
@@ -1063,7 +1077,13 @@ public:
     }
 
     // The questions; one at a time, while the helper runs.
-    void ask_read(const Recorder &recorder);
+    void ask_read(const Recorder &recorder) {
+        asked_end_ = recorder.end_of_stream();
+        asked_range_ = recorder.place_of(read_to_);
+        asked_range_.end = std::min(asked_range_.end, asked_range_.offset + kMostRead);
+        ask({.kind = PastKind::read, .from = asked_range_.offset, .to = asked_range_.end,
+             .file = static_cast<std::uint32_t>(asked_range_.file), .columns = size_.ws_col, .rows = size_.ws_row});
+    }
     void ask_paint(std::uint64_t history, bool had_bytes) {
         ask({.kind = PastKind::paint, .from = history, .to = had_bytes ? 1U : 0U});
     }
@@ -1073,13 +1093,30 @@ public:
 
     /// Reads what has come. Gives an answer that is whole; of `read`, the model's place has moved on. What is no
     /// answer is the helper's end.
-    std::optional<PastAnswer> receive();
-
-    /// When the helper, which is asked, is to be looked at again.
-    [[nodiscard]] std::optional<Clock::time_point> next_look(Clock::time_point now) const {
-        if (!is_asked_) return std::nullopt;
-        return now + kHelperTurn;
+    std::optional<PastAnswer> receive() {
+        std::array<char, 256 << 10> bytes;
+        const ssize_t n = ::recv(own_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
+        if (n < 0 && would_block()) return std::nullopt;
+        received_.append(bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+        PastMessage head;
+        const bool has_head = received_.size() >= sizeof head;
+        if (has_head) std::memcpy(&head, received_.data(), sizeof head);
+        if (n <= 0 || (has_head && !is_answer(head))) stop();
+        if (received_.size() < sizeof head + head.length) return std::nullopt;
+        is_asked_ = false;
+        received_.erase(0, sizeof head);
+        PastAnswer answer{.head = head, .bytes = std::make_shared<const std::string>(std::move(received_))};
+        received_ = {};
+        if (head.length > 0) given_.emplace_back(answer.bytes);
+        if (head.kind == PastKind::read) {
+            read_to_ += head.to - asked_range_.offset;
+            if (read_to_ == asked_end_.offset) before_model_ = asked_end_.position - head.from;
+            model_.reset();
+            if (before_model_) model_ = Place{.offset = read_to_, .position = *before_model_ + head.from};
+        }
+        return answer;
     }
+
     /// A turn of the loop took `time`. A helper that has been asked for kHelperGrace without one answer is ended;
     /// a turn counts as kHelperTurn at most, as the machine may have slept. Gives whether it was.
     bool is_stuck_after(Clock::duration time) {
@@ -1101,8 +1138,8 @@ private:
     bool connect() {
         std::array<int, 2> ends{};
         if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) return false;
-        own_ = moved_up(Fd(close_on_exec(ends[0])));
-        helpers_ = moved_up(Fd(close_on_exec(ends[1])));
+        own_.reset(close_on_exec(ends[0]));
+        helpers_.reset(close_on_exec(ends[1]));
         return own_ && helpers_;
     }
 
@@ -1114,20 +1151,24 @@ private:
         if (n != static_cast<ssize_t>(sizeof question)) stop();
     }
 
+    /// Whether what has been received, which begins with `head`, is an answer to the question or a part of one.
     [[nodiscard]] bool is_answer(const PastMessage &head) const {
-        const bool fits = head.kind == question_.kind || head.kind == PastKind::cannot;
+        const bool fits = is_asked_ && (head.kind == question_.kind || head.kind == PastKind::cannot);
         const std::uint64_t most = head.kind == PastKind::bytes ? kMostBytes : kMostAnswer;
-        return head.protocol == kPastProtocol && fits && head.length <= most;
+        const bool reads_on = head.to > asked_range_.offset && head.to <= asked_range_.end &&
+                              head.from <= asked_end_.position;
+        return head.protocol == kPastProtocol && fits && head.length <= most &&
+               received_.size() <= sizeof head + head.length && (head.kind != PastKind::read || reads_on);
     }
 
     std::string program_;
     std::uint64_t history_ = 0;
     Fd own_, helpers_;                           // the socket pair: our end, and the helper's
     pid_t pid_ = 0;
-    pid_t reaped_late_ = 0;                      // killed, and perhaps not reaped yet
     bool unreadable_ = false;                    // the helper could not read the recording
     std::optional<Clock::time_point> started_;   // the last helper
     winsize size_{};                             // of the window where the model begins
+    std::uint64_t begin_ = 0;                    // the offset of the stream from which on the model reads
     std::uint64_t read_to_ = 0;                  // the offset of the stream up to which the model has read
     std::optional<std::uint64_t> before_model_;  // bytes of output before those that the model was fed
     std::optional<Place> model_;
@@ -1140,110 +1181,17 @@ private:
     std::vector<std::weak_ptr<const std::string>> given_;
 };
 
-bool Past::start(const Recorder &recorder, const winsize &first_size, const winsize &size, Clock::time_point now) {
-    started_ = now;
-    const std::uint64_t first = recorder.start_of_stream().value_or(0), end = recorder.end_of_stream().offset;
-    read_to_ = end - first <= 2 * kMostBehind ? first : end - kMostBehind;
-    size_ = read_to_ == 0 ? first_size : size;
-    before_model_.reset();
-    if (read_to_ == 0) before_model_ = 0;
-    model_.reset();
-    std::string history = std::to_string(history_);
-    std::array<char *, 5> argv = {};
-    std::array<std::string, 4> words = {"record", "serve", "-H", history_ == kUnlimited ? "all" : history};
-    for (std::size_t i = 0; i < words.size(); ++i) argv[i] = words[i].data();
-    const pid_t pid = ::fork();
-    if (pid < 0) return false;
-    if (pid == 0) {
-        ::dup2(helpers_.get(), STDIN_FILENO);  // none of these is in the way of another: moved_up()
-        ::dup2(helpers_.get(), STDOUT_FILENO);
-        if (recorder.file() >= 0) ::dup2(recorder.file(), kRecordingFd);
-        else ::close(kRecordingFd);
-        if (recorder.tail() >= 0) ::dup2(recorder.tail(), kTailFd);
-        else ::close(kTailFd);
-        reset_signals();  // but for those of keyboards and service managers, which mean the session:
-        for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
-        ::execv(program_.c_str(), argv.data());
-        ::_exit(kExitNotFound);
-    }
-    pid_ = pid;
-    return true;
-}
-
-void Past::stop() {
-    if (pid_ > 0) {
-        ::kill(pid_, SIGKILL);
-        reaped_late_ = pid_;
-    }
-    ended(pid_);
-}
-
-void Past::ended(pid_t pid) {
-    if (pid == reaped_late_ && pid != pid_) reaped_late_ = 0;
-    if (pid != pid_ || pid <= 0) return;
-    pid_ = 0;
-    is_asked_ = false;
-    received_.clear();
-    model_.reset();
-    own_.reset();  // two descriptors are free for the next two
-    helpers_.reset();
-    connect();
-}
-
-void Past::ask_read(const Recorder &recorder) {
-    asked_end_ = recorder.end_of_stream();
-    asked_range_ = recorder.place_of(read_to_);
-    asked_range_.end = std::min(asked_range_.end, asked_range_.offset + kMostRead);
-    ask({.kind = PastKind::read, .from = asked_range_.offset, .to = asked_range_.end,
-         .file = static_cast<std::uint32_t>(asked_range_.file), .columns = size_.ws_col, .rows = size_.ws_row});
-}
-
-std::optional<PastAnswer> Past::receive() {
-    std::array<char, 256 << 10> bytes;
-    const ssize_t n = ::recv(own_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
-    if (n < 0 && would_block()) return std::nullopt;
-    if (n <= 0) {
-        stop();
-        return std::nullopt;
-    }
-    received_.append(bytes.data(), static_cast<std::size_t>(n));
-    PastMessage head;
-    if (received_.size() < sizeof head) return std::nullopt;
-    std::memcpy(&head, received_.data(), sizeof head);
-    const bool too_much = received_.size() > sizeof head + head.length;
-    const bool in_range = head.to > asked_range_.offset && head.to <= asked_range_.end &&
-                          head.from <= asked_end_.position;
-    const bool reads_on = head.kind != PastKind::read || in_range;
-    if (!is_asked_ || !is_answer(head) || too_much || !reads_on) {
-        stop();
-        return std::nullopt;
-    }
-    if (received_.size() < sizeof head + head.length) return std::nullopt;
-    is_asked_ = false;
-    received_.erase(0, sizeof head);
-    PastAnswer answer{.head = head, .bytes = std::make_shared<const std::string>(std::move(received_))};
-    received_ = {};
-    if (head.length > 0) given_.emplace_back(answer.bytes);
-    if (head.kind == PastKind::read) {
-        read_to_ += head.to - asked_range_.offset;
-        if (read_to_ == asked_end_.offset) before_model_ = asked_end_.position - head.from;
-        model_.reset();
-        if (before_model_) model_ = Place{.offset = read_to_, .position = *before_model_ + head.from};
-    }
-    return answer;
-}
-
 // ----------------------------------------------------------------------------------------------------------------
 // 6. What a client says
 //
 // Bytes for the program, but for messages in a connection that begins with one, the hello. They come in pieces of
 // any size. FF is no byte of UTF-8, so that typed text never looks like a message:
 //
-//   FF FF 's' 's'  rows, columns, x pixels, y pixels     16 bits each: the window, at first and whenever it changes.
-//                  Rows and columns 0: a client without a window. The x pixels say what it has come for (Purpose), and
-//                  all that follows is for the program
-//   FF FF 'a' 'a'  length (16 bits), bytes               an answer: what the client's terminal sent by itself
-//   FF FF 'n' 'n'  length (16 bits), bytes               noise: the same of focus and mouse, which no program asked for
+//   FF FF 's' 's'  rows, columns, x pixels, y pixels   16 bits each: the window, at first and whenever it changes.
+//                  Rows and columns 0: a client without a window. The x pixels say what it has come for (Purpose),
+//                  and all that follows is for the program
+//   FF FF 'a' 'a'  length (16 bits), bytes             an answer: what the client's terminal sent by itself
+//   FF FF 'n' 'n'  length (16 bits), bytes             noise: focus and mouse reports, which no program asked for
 //
 // The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to
 // a loopback port, and every line of an HTTP request would be a line typed into a shell.
@@ -1255,17 +1203,16 @@ constexpr std::size_t kMagicBytes = 4, kLengthBytes = 2;  // of any message; of 
 constexpr milliseconds kOpeningGrace{200};                // how long undecided first bytes wait for more
 constexpr std::size_t kOpeningBytes = 8 << 10;            // and how many of them at most
 
-/// What the first bytes of a connection are. `undecided`: more could make it a hello (`incomplete`) or foreign.
+/// What the first bytes of a connection are: `plain` for the program, a whole or an `incomplete` hello, or another
+/// protocol's. `undecided`: with more bytes they could be another protocol's.
 enum class Opening { plain, hello, incomplete, undecided, foreign };
 
 /// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods
 /// with an absolute path need no version: a browser sends nothing else, and a person at a shell does not.
 Opening classify_http(std::string_view bytes) {
-    constexpr std::array<std::string_view, 9> kMethods = {"GET ",     "POST ",    "HEAD ",  "PUT ",  "DELETE ",
-                                                          "OPTIONS ", "CONNECT ", "TRACE ", "PATCH "};
-    for (const std::string_view method : kMethods)
-        if (bytes.starts_with(method) && bytes.size() > method.size() && bytes[method.size()] == '/')
-            return Opening::foreign;
+    constexpr std::array kRequests = {"GET /", "POST /", "HEAD /", "PUT /", "DELETE /", "OPTIONS /", "PATCH /"};
+    for (const char *request : kRequests)
+        if (bytes.starts_with(request)) return Opening::foreign;
     const auto is_token = [](char c) { return c > ' ' && c < 0x7F; };
     std::size_t at = 0;
     for (int word = 0; word < 2; ++word) {
@@ -1281,46 +1228,46 @@ Opening classify_http(std::string_view bytes) {
     return kVersionName.starts_with(rest) ? Opening::undecided : Opening::plain;
 }
 
-/// Whether `bytes` begin a TLS handshake record (RFC 8446, section 5.1: 22, 3, 0..4, length, client hello) or a
-/// STUN message (RFC 8489, section 5: type, length, magic cookie; over TCP perhaps behind a length of its own, RFC
-/// 4571).
-Opening classify_binary(std::string_view bytes) {
-    constexpr std::string_view kCookie = "\x21\x12\xA4\x42";
-    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
-    if (byte(0) == 0x16) {
-        if (bytes.size() > 1 && byte(1) != 3) return Opening::plain;
-        if (bytes.size() > 2 && byte(2) > 4) return Opening::plain;
-        if (bytes.size() < 6) return Opening::undecided;
-        return byte(5) == 1 ? Opening::foreign : Opening::plain;
+/// How a message of a binary protocol begins: the least and the greatest value of each byte.
+struct BinaryOpening {
+    std::string_view least, most;
+};
+constexpr std::array kBinaryOpenings = {
+    // TLS, a client's hello (RFC 8446, section 5.1); STUN (RFC 8489, section 5), and behind a length (RFC 4571)
+    BinaryOpening{"\x16\3\0\0\0\1"sv, "\x16\3\4\xFF\xFF\1"sv},
+    BinaryOpening{"\0\0\0\0\x21\x12\xA4\x42"sv, "\1\xFF\xFF\xFF\x21\x12\xA4\x42"sv},
+    BinaryOpening{"\0\0\0\0\0\0\x21\x12\xA4\x42"sv, "\1\xFF\1\xFF\xFF\xFF\x21\x12\xA4\x42"sv},
+};
+
+Opening classify_binary(std::string_view bytes, const BinaryOpening &opening) {
+    for (std::size_t i = 0; i < std::min(bytes.size(), opening.least.size()); ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        if (byte < std::uint8_t(opening.least[i]) || byte > std::uint8_t(opening.most[i])) return Opening::plain;
     }
-    if (byte(0) >= 0x40) return Opening::plain;
-    if (bytes.size() >= 8 && bytes.substr(4, 4) == kCookie) return Opening::foreign;
-    if (bytes.size() >= 10 && bytes.substr(6, 4) == kCookie) return Opening::foreign;
-    return byte(0) < 2 && bytes.size() < 10 ? Opening::undecided : Opening::plain;
+    return bytes.size() < opening.least.size() ? Opening::undecided : Opening::foreign;
 }
 
 Opening classify(std::string_view bytes) {
     if (bytes.starts_with(kHelloMagic)) return bytes.size() < kHelloBytes ? Opening::incomplete : Opening::hello;
     if (kHelloMagic.starts_with(bytes)) return Opening::incomplete;
-    const Opening binary = classify_binary(bytes), http = classify_http(bytes);
-    if (binary == Opening::foreign || http == Opening::foreign) return Opening::foreign;
-    return binary == Opening::undecided ? binary : http;
+    Opening worst = classify_http(bytes);
+    for (const BinaryOpening &one : kBinaryOpenings) worst = std::max(worst, classify_binary(bytes, one));
+    return worst;
 }
 
-winsize parse_window_change(std::string_view message) {
-    const auto number = [&](std::size_t at) {
-        return static_cast<unsigned short>(std::uint8_t(message[at]) << 8 | std::uint8_t(message[at + 1]));
-    };
-    return {.ws_row = number(4), .ws_col = number(6), .ws_xpixel = number(8), .ws_ypixel = number(10)};
+/// 16 bits in network order.
+std::uint16_t number_at(std::string_view message, std::size_t at) {
+    return static_cast<std::uint16_t>(std::uint8_t(message[at]) << 8 | std::uint8_t(message[at + 1]));
 }
 
-/// What a client has come for. The first three show it the output on a terminal, pipe on something else.
+/// What a client has come for: those up to `copy` for the output.
 enum class Purpose {
     unknown,  // it has said nothing yet
     raw,      // nc, or the original's client: a terminal, as far as we know
     window,   // a terminal that has a window
     watch,    // one that only watches                       x pixels 1
     pipe,     // a pipe or a file: every byte counts         x pixels 0, and those without a meaning
+    copy,     // it is our own cat(1), which copies the output to standard output
     push,     // it brings input and leaves                  x pixels 2
     end,      // the session is to end                       x pixels 3
     tell,     // it asks what this session is                x pixels 4
@@ -1346,6 +1293,8 @@ struct Said {
 /// the beginning of one message: 64 KiB.
 class ClientInput {
 public:
+    explicit ClientInput(Purpose purpose) : purpose_(purpose) {}
+
     /// Takes what has been received; appends what it comes to, in the order in which it was sent.
     void feed(std::string_view bytes, std::vector<Said> &said) {
         if (purpose_ == Purpose::foreign) return;
@@ -1412,15 +1361,13 @@ private:
     /// How long the message is that `bytes` begin with: more than there are of them when it is cut, 0 when it is
     /// none.
     static std::size_t message_length(std::string_view bytes) {
-        const std::string_view magic = bytes.substr(0, kMagicBytes);
-        if (magic == kHelloMagic) return kHelloBytes;
-        if (magic == kAnswerMagic || magic == kNoiseMagic) {
-            const std::size_t head = kMagicBytes + kLengthBytes;
-            if (bytes.size() < head) return head;
-            return head + (std::size_t{std::uint8_t(bytes[4])} << 8 | std::uint8_t(bytes[5]));
+        constexpr std::size_t kHead = kMagicBytes + kLengthBytes;
+        for (const std::string_view magic : {kHelloMagic, kAnswerMagic, kNoiseMagic}) {
+            if (!magic.starts_with(bytes.substr(0, kMagicBytes))) continue;
+            if (magic == kHelloMagic) return kHelloBytes;
+            if (bytes.size() < kHead) return kHead;
+            return kHead + number_at(bytes, kMagicBytes);
         }
-        for (const std::string_view whole : {kHelloMagic, kAnswerMagic, kNoiseMagic})
-            if (whole.starts_with(magic)) return kMagicBytes;
         return 0;
     }
 
@@ -1431,30 +1378,34 @@ private:
                             .bytes = std::string(message.substr(kMagicBytes + kLengthBytes))});
             return;
         }
-        const winsize window = parse_window_change(message);
+        const winsize window = {.ws_row = number_at(message, 4), .ws_col = number_at(message, 6),
+                                .ws_xpixel = number_at(message, 8), .ws_ypixel = number_at(message, 10)};
         if (window.ws_row == 0 && window.ws_col == 0) purpose_ = purpose_of(window);
         else if (window.ws_row != 0 && window.ws_col != 0) said.push_back({Said::Kind::window, {}, window});
     }
 
-    Purpose purpose_ = Purpose::unknown;
+    Purpose purpose_;
     std::string held_;  // what could not be told yet
 };
 
 // ----------------------------------------------------------------------------------------------------------------
 // 7. A client
 //
-// A client owns its socket, and is two machines: what it is sent, and what it says. The session asks both, and
-// decides.
+// A client owns its socket, and is two machines: what it is sent (Output), and what it says (Input). The session
+// asks both, and decides. What a client is sent:
 //
-//                 its hello has come,                the helper has            all of it
-//                 or 200 ms went by                  answered                  is sent
-//     undecided ──────────────────────────► asked ──────────────────► past ───────────────► live ──┐
-//         │                                   ▲ ▲                                            ▲  │  │
-//         │ it needs nothing of the past      │ └──── it has fallen out of the ring ─────────┼──┘  │
-//         └───────────────────────────────────┼──────────────────────────────────────────────┘     │
-//                                             └── a pipe: the piece is sent, and there is more     │
-//                                                                                                  │
-//     any ── last words: goodbye, its dismissal, what it asked for ──► leaving ──► gone  ◄─────────┘
+//                 its hello has come,          the helper has           all of it
+//                 or 200 ms went by            answered                 is sent
+//     undecided ────────────────────► asked ─────────────────► past ───────────────► live
+//        │  │                          ▲                                              ▲ │
+//        │  │                          └──────── it has fallen out of the ring ───────┼─┘
+//        │  └─── it needs nothing of the past ────────────────────────────────────────┘
+//        └─────► silent: it came to push, to end the session, to ask something
+//
+//     any of these ───► leaving: goodbye, or its answer ───► gone        (its receiving side is closed: deaf)
+//
+// A pipe's past comes in pieces: behind each it is live, falls out of the ring if there is more, and is asked for
+// anew.
 //
 // A send(2) may take a part: then the cursor, or what is left of the past, stands in the middle, and select(2)
 // tells when there is room for more. All sends are here: send_past(), send_live(), send_last_words().
@@ -1493,6 +1444,7 @@ public:
         live,       // the ring's bytes, from `cursor_` on
         leaving,    // its last words, and then the close, when the kernel has delivered all
         deaf,       // nothing more, as it has closed its receiving side; what it sent before is still read
+        gone,       // its connection is closed
     };
     /// What it says.
     enum class Input {
@@ -1500,12 +1452,12 @@ public:
         discarded,  // is read and thrown away: a viewer's; or it came after the program's end
         ended,      // nothing more will come
     };
-    enum class Received { nothing, something, end, failure };
-
-    /// `position`: where the output stands now. `viewer`: it came in at the viewers' address.
-    Client(std::uint64_t id, Fd socket, bool viewer, std::uint64_t position, Clock::time_point now)
-        : id_(id), socket_(std::move(socket)), input_(viewer ? Input::discarded : Input::typing), cursor_(position),
-          came_(now), progress_(now) {
+    /// `position`: where the output stands now. `is_viewer`: what the client types is discarded, and it may not act
+    /// on the session.
+    Client(std::uint64_t id, Fd socket, bool is_viewer, std::uint64_t position, Clock::time_point now,
+           Purpose purpose = Purpose::unknown)
+        : id_(id), socket_(std::move(socket)), is_viewer_(is_viewer), said_(purpose),
+          input_(is_viewer ? Input::discarded : Input::typing), cursor_(position), came_(now), progress_(now) {
         // A send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to 4 MiB
         // (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be
         // seen.
@@ -1517,8 +1469,7 @@ public:
 
     /// The client that copies the output from its first byte on to our standard output.
     static Client copier(std::uint64_t id, Fd socket, Clock::time_point now) {
-        Client client(id, std::move(socket), true, 0, now);
-        client.is_copier_ = true;
+        Client client(id, std::move(socket), true, 0, now, Purpose::copy);
         client.output_ = Output::live;
         return client;
     }
@@ -1526,37 +1477,38 @@ public:
     // Who it is.
     [[nodiscard]] std::uint64_t id() const { return id_; }
     [[nodiscard]] int fd() const { return socket_.get(); }
-    [[nodiscard]] bool is_open() const { return static_cast<bool>(socket_); }
-    [[nodiscard]] bool is_copier() const { return is_copier_; }
+    [[nodiscard]] bool is_open() const { return output_ != Output::gone; }
+    [[nodiscard]] bool is_viewer() const { return is_viewer_; }
     [[nodiscard]] Purpose purpose() const { return said_.purpose(); }
     [[nodiscard]] bool is_a(Purpose purpose) const { return said_.purpose() == purpose; }
     /// Whether the output goes to a terminal, as far as we know; else each byte counts.
-    [[nodiscard]] bool has_terminal() const { return !is_copier_ && !is_a(Purpose::pipe); }
+    [[nodiscard]] bool has_terminal() const { return !is_a(Purpose::copy) && !is_a(Purpose::pipe); }
+    /// Whether it has come to see the output; else for one thing, and then it leaves.
+    [[nodiscard]] bool shows_output() const { return purpose() <= Purpose::copy; }
     /// Whether it counts as a client: an end, a tell and an alone only have something to ask.
     [[nodiscard]] bool counts() const {
-        return is_open() && !is_copier_ && !is_a(Purpose::end) && !is_a(Purpose::tell) && !is_a(Purpose::alone);
+        return is_open() && !is_a(Purpose::copy) && (shows_output() || is_a(Purpose::push));
     }
     /// When it is known for what it has come: its hello told, or it has had the time.
     [[nodiscard]] Clock::time_point known_at() const {
-        return is_a(Purpose::unknown) && !is_copier_ ? came_ + kOpeningGrace : came_;
+        return is_a(Purpose::unknown) ? came_ + kOpeningGrace : came_;
     }
 
     // What it says.
     [[nodiscard]] Input input() const { return input_; }
     [[nodiscard]] bool is_typing() const { return input_ == Input::typing; }
-    [[nodiscard]] bool has_room_for_input() const { return !is_typing() || typed_.size() < kTypedBytes; }
-    /// Reads once what it has sent; appends what that comes to.
-    Received receive(std::vector<Said> &said, Clock::time_point now) {
+    [[nodiscard]] bool has_room_for_input() const { return typed_.size() < kTypedBytes; }
+    /// Reads once what it has sent; appends what that comes to. Gives what recv(2) gives.
+    ssize_t receive(std::vector<Said> &said, Clock::time_point now) {
         std::array<char, kTypedBytes> bytes;
         const std::size_t room = bytes.size() - std::min(typed_.size(), bytes.size() - 1);
         const ssize_t n = ::recv(fd(), bytes.data(), room, MSG_DONTWAIT);
-        if (n < 0) return would_block() ? Received::nothing : Received::failure;
-        if (n == 0) return Received::end;
+        if (n <= 0) return n;
         if (!spoke_) spoke_ = now;
         const Purpose before = purpose();
         said_.feed({bytes.data(), static_cast<std::size_t>(n)}, said);
         if (purpose() != before) hear_purpose(now);
-        return Received::something;
+        return n;
     }
     /// When what it said last is not the beginning of anything, but typed; none when nothing waits for that.
     [[nodiscard]] std::optional<Clock::time_point> settles_at() const {
@@ -1602,48 +1554,40 @@ public:
     /// Its past is to be made. A terminal is painted as it stands at `offset` of the stream or later, a pipe gets
     /// the bytes from its cursor on.
     void ask(std::uint64_t offset, Clock::time_point now) {
-        output_ = Output::asked;
+        enter(Output::asked, now);
         asked_at_ = offset;
         asked_since_ = now;
-        is_blocked_ = false;
     }
     /// The paint is to show more than what stands before `offset`.
     void ask_behind(std::uint64_t offset) { asked_at_ = offset + 1; }
     /// A piece of the past, behind which it goes on at `position`.
     void give_past(Bytes bytes, std::uint64_t position, Clock::time_point now) {
-        output_ = Output::past;
+        enter(Output::past, now);
         past_ = std::move(bytes);
         past_sent_ = begins_at_line_ ? past_->find('\n') + 1 : 0;  // (none: npos + 1 is 0)
         begins_at_line_ = false;
         cursor_ = position;
-        progress_ = now;
     }
     /// Goes on from `position` of the ring.
     void go_live(std::uint64_t position, Clock::time_point now) {
-        output_ = Output::live;
+        enter(Output::live, now);
         cursor_ = position;
-        progress_ = now;
-        is_blocked_ = false;
     }
     /// The bytes that it is to get from `position` on begin in the middle of a line, which is to be left out.
     void begin_at_line(std::uint64_t position) {
         cursor_ = position;
         begins_at_line_ = position > 0;
     }
-    void stay_silent() { output_ = Output::silent; }
     /// It takes nothing more; what it has sent before is still to be read.
-    void go_deaf() {
-        output_ = Output::deaf;
-        is_blocked_ = false;
+    void go_deaf(Clock::time_point now) {
+        enter(Output::deaf, now);
         window_ = {};
     }
     /// Is sent `words` and then nothing more: it is gone when they are delivered, or after `most`.
     void leave(std::string words, Clock::time_point now, std::optional<seconds> most = std::nullopt) {
-        output_ = Output::leaving;
+        enter(Output::leaving, now);
         words_ = std::move(words);
-        is_blocked_ = false;
         if (most) leave_by_ = now + *most;
-        progress_ = now;
     }
     /// What a push, an end and an alone are told, at once: it fits into a socket's buffer that has had nothing
     /// else.
@@ -1672,7 +1616,7 @@ public:
     /// Whether it took nothing for so long that it is dropped, at the end of the session.
     [[nodiscard]] bool is_stuck(Clock::time_point now) const {
         if (leave_by_ && now >= *leave_by_) return true;
-        return !is_copier_ && !is(Output::asked) && now - progress_ > kTakesNothing;
+        return !is_a(Purpose::copy) && !is(Output::asked) && now - progress_ > kTakesNothing;
     }
     /// Whether all of its last words are with the other end.
     [[nodiscard]] bool is_delivered() const {
@@ -1680,25 +1624,31 @@ public:
     }
     void reset_progress(Clock::time_point now) { progress_ = now; }
     [[nodiscard]] bool wants_goodbye() const {
-        return !is_copier_ && !is_a(Purpose::unknown) && !is_a(Purpose::raw) && !is_a(Purpose::tell);
+        return !is_a(Purpose::unknown) && !is_a(Purpose::raw) && !is_a(Purpose::copy) && !is_a(Purpose::tell);
     }
 
     void close() {
+        output_ = Output::gone;
         socket_.reset();
         past_.reset();
         window_ = {};
     }
 
 private:
+    void enter(Output output, Clock::time_point now) {
+        output_ = output;
+        is_blocked_ = false;
+        progress_ = now;
+    }
+
     /// Its first bytes may come late, when it has been taken for a raw client: then it is what they say after all.
     /// What it has had as a terminal it has had; a terminal is painted anew, at its size.
     void hear_purpose(Clock::time_point now) {
+        if (is(Output::leaving)) return;
         const bool is_late = now >= came_ + kOpeningGrace;
-        const bool asks = is_a(Purpose::push) || !counts();
-        if (asks && !is(Output::leaving)) output_ = Output::silent;
         const bool was_painted = is_a(Purpose::window) && (is(Output::live) || is(Output::past));
-        if (asks) return;
-        if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked))) output_ = Output::undecided;
+        if (!shows_output()) output_ = Output::silent;
+        else if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked))) output_ = Output::undecided;
     }
 
     /// Sends, and keeps account. Gives how many bytes were taken.
@@ -1708,17 +1658,13 @@ private:
         message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(count);
         const ssize_t n = ::sendmsg(fd(), &message, MSG_DONTWAIT);
         if (n < 0 && !would_block() && errno != ENOBUFS) {
-            go_deaf();
+            go_deaf(now);
             return 0;
         }
         const auto sent = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
         if (sent > 0) had_bytes_ = true;
         if (sent > 0 || !is_blocked_) progress_ = now;
         is_blocked_ = sent < length;
-        if (is_blocked_ && sent > 0) {
-            unsent_ = unsent_bytes(fd());
-            looked_ = now;
-        }
         return sent;
     }
 
@@ -1729,7 +1675,7 @@ private:
         }
         if (!is(Output::past) || past_sent_ < past_->size()) return;
         past_.reset();
-        output_ = Output::live;
+        enter(Output::live, now);
     }
 
     void send_live(const Ring &ring, Clock::time_point now) {
@@ -1753,7 +1699,7 @@ private:
 
     std::uint64_t id_;
     Fd socket_;
-    bool is_copier_ = false;
+    bool is_viewer_;
     ClientInput said_;
     Input input_;
     std::string typed_;            // for the program, while the queue has no room for it
@@ -1786,6 +1732,8 @@ private:
 // A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
 // accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask
 // at bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
+//
+// The section grew from the part of its name in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 // >>> session names: the same in shim.cpp and attach.cpp
@@ -1914,7 +1862,8 @@ bool is_loopback(const SocketAddress &address) {
 
 /// The address as a user would write it: `127.0.0.1:43210`, `[::1]:43210`, or the path.
 std::string to_text(const SocketAddress &address) {
-    if (address.storage.ss_family == AF_UNIX) return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
+    if (address.storage.ss_family == AF_UNIX)
+        return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
     std::array<char, NI_MAXHOST> host{};
     std::array<char, NI_MAXSERV> port{};
     ::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
@@ -1942,9 +1891,9 @@ bool lock_folder(int folder) {
     return true;
 }
 
-/// Removes the stale socket file at the address, if there is one: nobody listens at it. Gives what else stands
-/// there, or "". Only a socket is ever taken for stale, never another file.
-std::string clear_stale(const sockaddr_un &address) {
+/// Removes the stale socket file at the address, if there is one: no process listens at it. Gives what else stands
+/// there, or ""; `text` is what the user calls it. Only a socket is ever taken for stale, never another file.
+std::string clear_stale(const sockaddr_un &address, const std::string &text) {
     struct stat file{};
     if (::lstat(address.sun_path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
     if (!S_ISSOCK(file.st_mode)) return "a file that is no socket stands there";
@@ -1952,32 +1901,31 @@ std::string clear_stale(const sockaddr_un &address) {
     set_nonblocking(probe.get());  // connect(2) would wait for one who listens and does not accept
     const auto *where = reinterpret_cast<const sockaddr *>(&address);
     const bool answers = ::connect(probe.get(), where, sizeof address) == 0 || errno == EAGAIN;
-    if (answers) return "a session runs there: attach ";
-    if (errno != ECONNREFUSED) return std::string("a socket stands there, and may be in use: ") + std::strerror(errno);
-    return ::unlink(address.sun_path) == 0 ? "" : std::string("a stale socket stands there: ") + std::strerror(errno);
+    if (answers) return "a session runs there: attach " + text;
+    const bool is_stale = errno == ECONNREFUSED;
+    if (is_stale && ::unlink(address.sun_path) == 0) return "";
+    return std::string(is_stale ? "a stale socket stands there: " : "a socket stands there, and may be in use: ") +
+           std::strerror(errno);
 }
 
 class Listener {
 public:
-    Listener() = default;
-    Listener(const Listener &) = delete;
-    Listener &operator=(const Listener &) = delete;
     ~Listener() { close(); }
 
     /// Listens at ADDRESS, which its user calls `text` and which has been resolved. Gives 0, or with a message the
     /// exit status.
     int open(const std::string &text, const Resolved &found, bool allow_remote) {
         std::string why = found.why;
-        for (const SocketAddress &address : found.addresses) {
-            if (allow_remote || is_loopback(address)) continue;
-            complain(text, "not a loopback address: anybody who reaches it would own the terminal (see --allow-remote)");
+        const bool is_local = std::all_of(found.addresses.begin(), found.addresses.end(), is_loopback);
+        if (!is_local && !allow_remote) {
+            complain(text, "not a loopback address: anybody who reaches it would own the terminal "
+                           "(see --allow-remote)");
             return kExitFailed;
         }
         for (const SocketAddress &address : found.addresses) {
             why = listen_at(text, address);
             if (why.empty()) return 0;
         }
-        if (why.ends_with(": attach ")) why += text;
         complain(text, why);
         return found.malformed ? kExitUsage : kExitFailed;
     }
@@ -1988,11 +1936,8 @@ public:
         struct stat file{};
         if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
         const std::string text = is_session_name(name_) ? name_ : path_;  // a session's folder may be gone, too
-        Listener fresh;
-        if (fresh.open(text, resolve(text, true), false) != 0) return;
-        std::swap(fd_, fresh.fd_);
-        std::swap(file_, fresh.file_);
-        fresh.path_.clear();  // the new file is ours now
+        Fd before = std::move(fd_);
+        if (open(text, resolve(text, true), false) != 0) fd_ = std::move(before);
     }
 
     /// Stops listening, and removes the socket file if it is still ours.
@@ -2007,11 +1952,10 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] bool is_tcp() const { return is_open() && path_.empty(); }
-    [[nodiscard]] const std::string &name() const { return name_; }  // the address, as it came to be
-    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }  // good from any folder
-    [[nodiscard]] std::string label() const {                        // what stands for it in a file's name
-        return name_.substr(name_.find_last_of("/:") + 1);
-    }
+    /// The address, as it came to be; as it is good from any folder; and what stands for it in a file's name.
+    [[nodiscard]] const std::string &name() const { return name_; }
+    [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }
+    [[nodiscard]] std::string label() const { return name_.substr(name_.find_last_of("/:") + 1); }
 
 private:
     /// Gives why not, or "".
@@ -2021,7 +1965,7 @@ private:
         if (!fd_) return std::strerror(errno);
         set_nonblocking(fd_.get());
         if (address.storage.ss_family == AF_UNIX)
-            return listen_at_path(*reinterpret_cast<const sockaddr_un *>(address.get()));
+            return listen_at_path(*reinterpret_cast<const sockaddr_un *>(address.get()), text);
         const int on = 1;
         ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
         if (::bind(fd_.get(), address.get(), address.length) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0)
@@ -2032,21 +1976,21 @@ private:
         return "";
     }
 
-    std::string listen_at_path(const sockaddr_un &address) {
+    std::string listen_at_path(const sockaddr_un &address, const std::string &text) {
         const std::string path = address.sun_path;
         const std::string folder = path.substr(0, path.rfind('/') + 1);
         const Fd lock(close_on_exec(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)));
         // Two shims must not both find it stale, and one remove the other's fresh socket.
         if (!lock_folder(lock.get())) return "another process holds a lock on its folder (flock)";
-        if (std::string why = clear_stale(address); !why.empty()) return why;
+        if (std::string why = clear_stale(address, text); !why.empty()) return why;
         const mode_t before = ::umask(0177);
         const int result = ::bind(fd_.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address);
         ::umask(before);
         if (result != 0 && errno == EACCES) return "no permission to make a socket in its folder";
         if (result != 0 || ::lstat(path.c_str(), &file_) != 0) return std::strerror(errno);
         path_ = absolute(path);
-        const bool listens = ::listen(fd_.get(), SOMAXCONN) == 0;  // while the lock is held: until then it looks stale
-        return listens ? "" : std::strerror(errno);
+        // While the lock is held: a socket that nobody listens at looks stale.
+        return ::listen(fd_.get(), SOMAXCONN) == 0 ? "" : std::strerror(errno);
     }
 
     Fd fd_;
@@ -2136,41 +2080,29 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress & = {}) { ret
 #endif
 // <<< the owner of a TCP socket
 
-/// The process at the other end of a Unix-domain socket, and the question that the kernel answers it to.
-struct UnixPeer {
-    bool is_ours = false;
+/// The other end of a connection, and how the kernel was asked about it.
+struct Peer {
+    enum class Answer { admitted, refused, gone };  // gone: no process holds it any more
+    Answer answer = Answer::gone;
     std::string text;
-    const char *question;
+    const char *question = "";
 };
 
-UnixPeer unix_peer([[maybe_unused]] int fd) {
+Peer unix_peer([[maybe_unused]] int fd) {
+    const auto answer = [](bool admitted) { return admitted ? Peer::Answer::admitted : Peer::Answer::refused; };
 #if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
     ucred peer{};
     socklen_t length = sizeof peer;
     const bool known = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0;
-    return {known && is_ours(peer.uid), "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid),
-            "SO_PEERCRED, unix(7)"};
+    const std::string text = "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
+    return {answer(known && is_ours(peer.uid)), text, "SO_PEERCRED, unix(7)"};
 #elif defined(PORTABLE)
-    return {true, "it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
+    return {answer(true), "it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
 #else
     uid_t user = 0;
     gid_t group = 0;
-    return {::getpeereid(fd, &user, &group) == 0 && is_ours(user), "the user there", "getpeereid(3)"};
+    return {answer(::getpeereid(fd, &user, &group) == 0 && is_ours(user)), "the user there", "getpeereid(3)"};
 #endif
-}
-
-/// Both ends of a connection: what getsockname(2) and getpeername(2) say.
-struct Ends {
-    SocketAddress own{.storage = {}, .length = sizeof(sockaddr_storage)};
-    SocketAddress peer{.storage = {}, .length = sizeof(sockaddr_storage)};
-    bool known = false;
-};
-
-Ends ends_of(int fd) {
-    Ends ends;
-    ends.known = ::getsockname(fd, reinterpret_cast<sockaddr *>(&ends.own.storage), &ends.own.length) == 0 &&
-                 ::getpeername(fd, reinterpret_cast<sockaddr *>(&ends.peer.storage), &ends.peer.length) == 0;
-    return ends;
 }
 
 class Gate {
@@ -2184,15 +2116,22 @@ public:
         return !kHasTcpTable || static_cast<bool>(table_);
     }
 
-    /// Whether the client behind `fd` may come in.
-    [[nodiscard]] bool admits(int fd) const {
-        const Ends ends = ends_of(fd);
-        if (!ends.known) return false;  // it has gone already
-        if (ends.own.storage.ss_family == AF_UNIX) return unix_peer(fd).is_ours;
-        if (!kHasTcpTable) return true;  // the loopback interface is the wall
-        const TcpOwner owner = tcp_owner(table_.get(), ends.peer, ends.own);
-        if (owner.is_found()) return owner.inode != 0 && is_ours(owner.user);
-        return owner.is_absent() && allow_remote_;
+    /// Whether the client at the other end of `fd` may come in.
+    [[nodiscard]] Peer peer_of(int fd) const {
+        SocketAddress own{.storage = {}, .length = sizeof(sockaddr_storage)}, other = own;
+        if (::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length) != 0 ||
+            ::getpeername(fd, reinterpret_cast<sockaddr *>(&other.storage), &other.length) != 0)
+            return {};
+        if (own.storage.ss_family == AF_UNIX) return unix_peer(fd);
+        if (!kHasTcpTable)  // the loopback interface is the wall
+            return {Peer::Answer::admitted, "it cannot say who comes to a port", "accept(2)"};
+        const TcpOwner owner = tcp_owner(table_.get(), other, own);
+        Peer peer{Peer::Answer::refused, "the owner of the socket at the other end", "sock_diag(7)"};
+        const bool is_gone = owner.is_found() ? owner.inode == 0 : owner.is_absent() && !allow_remote_;
+        if (is_gone) peer.answer = Peer::Answer::gone;
+        else if (owner.is_absent()) peer.answer = Peer::Answer::admitted;
+        else if (owner.is_found() && is_ours(owner.user)) peer.answer = Peer::Answer::admitted;
+        return peer;
     }
 
     /// Whether no process holds the other end any more, though it said only that it will send nothing
@@ -2200,11 +2139,7 @@ public:
     [[nodiscard]] bool has_left(int fd) const {
         pollfd entry{.fd = fd, .events = 0, .revents = 0};
         if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
-        const Ends ends = ends_of(fd);
-        if (!ends.known) return true;
-        if (ends.own.storage.ss_family == AF_UNIX || !kHasTcpTable) return false;
-        const TcpOwner owner = tcp_owner(table_.get(), ends.peer, ends.own);
-        return owner.is_found() ? owner.inode == 0 : owner.is_absent() && !allow_remote_;
+        return peer_of(fd).answer == Peer::Answer::gone;
     }
 
 private:
@@ -2215,32 +2150,32 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 10. The narrator
 //
-// Tells on standard error what happens on the terminal while it happens, for those who learn: a line an event,
-// indented by who acts. The session's texts stand where the thing happens; here are those about the line
-// discipline. The narrator looks, and changes nothing: a standard error that takes nothing costs lines, and makes
-// the session wait for none.
+// Tells on standard error what happens on the terminal while it happens, for people who learn: a line for each
+// event, indented by who acts. The session's texts stand where the thing happens; here are those about the line
+// discipline. The narrator changes nothing: when standard error takes no more, lines are left out, and the session
+// does not wait.
 //
-// The kernel does not tell when a program changes its pty. The narrator looks once a turn and before each write to
-// the master, so that a key is explained by the settings that it meets; a change and its opposite between two
-// looks are not seen.
+// The kernel does not tell when a program changes its terminal. The narrator looks once a turn and before each
+// write to the master, so that a key is explained by the settings that it meets. It misses a change that is undone
+// between two looks.
 // ----------------------------------------------------------------------------------------------------------------
 
 enum class Actor { shim, kernel, program, client };
 
 /// A flag of struct termios, and what it means to have it or not.
-struct SettingText {
+struct Setting {
     tcflag_t termios::*field;
     tcflag_t flag;
     const char *name, *on, *off;
 };
 
-constexpr std::array kSettingTexts = {
-    SettingText{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
-    SettingText{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
-    SettingText{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
-    SettingText{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
-    SettingText{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
-    SettingText{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
+constexpr std::array kSettings = {
+    Setting{&termios::c_lflag, ICANON, "ICANON", "input is kept until Enter", "each byte is passed on at once"},
+    Setting{&termios::c_lflag, ECHO, "ECHO", "the kernel shows what is typed", "it does not show what is typed"},
+    Setting{&termios::c_lflag, ISIG, "ISIG", "Ctrl-C makes a signal", "Ctrl-C is a byte like others"},
+    Setting{&termios::c_iflag, ICRNL, "ICRNL", "Enter's CR becomes NL", "Enter's CR stays CR"},
+    Setting{&termios::c_iflag, IXON, "IXON", "Ctrl-S stops output", "Ctrl-S is a byte like others"},
+    Setting{&termios::c_oflag, OPOST, "OPOST", "NL is shown as CR NL", "output is passed as it is"},
 };
 
 /// A control character that the line discipline itself acts on.
@@ -2264,19 +2199,18 @@ constexpr std::array kSpecialKeys = {
     SpecialKey{VSTART, &termios::c_iflag, IXON, "VSTART", "lets output go on"},
 };
 
-/// Bytes as a person reads them: 'ls\r', at most 40 of them, and no control characters (of 8 bits neither).
+/// Bytes as a person reads them: 'ls\r', at most 40 of them.
 std::string quoted(std::string_view bytes) {
-    const std::string_view first = bytes.substr(0, 40);
-    std::string text = "'";
-    for (const char c : first.substr(0, first.size() - (first == bytes ? 0 : cut_tail(first)))) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '\r' || c == '\n' || c == '\t' || c == '\x1B')
-            text += c == '\r' ? "\\r" : c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\e";
-        else if (byte < 0x20 || byte == 0x7F) text.append({'^', static_cast<char>(c ^ 0x40)});
-        else if (byte >= 0x80 && byte < 0xA0 && (text.back() == '\xC2' || (text.back() & 0x80) == 0)) text.back() = '?';
+    constexpr std::string_view kNamed = "\r\n\t\x1B", kNames = "rnte";
+    std::string text;
+    for (const char c : bytes.substr(0, 40)) {
+        const std::size_t named = kNamed.find(c);
+        const bool is_control = static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+        if (named != std::string_view::npos) text.append({'\\', kNames[named]});
+        else if (is_control) text.append({'^', static_cast<char>(c ^ 0x40)});
         else text += c;
     }
-    return text + (first == bytes ? "'" : "'...");
+    return "'" + printable(text) + (bytes.size() > 40 ? "'..." : "'");
 }
 
 /// Whether a password is being read, it seems: lines that the kernel does not show.
@@ -2296,14 +2230,13 @@ public:
     [[nodiscard]] bool is_on() const { return on_; }
 
     /// One line: who does what, and in which manual page it stands.
-    void tell(Actor actor, const std::string &what, const char *page = "") {
+    void tell(Actor actor, const std::string &what, const std::string &page = "") {
         if (!on_) return;
         write_out();
         if (!line_.empty()) return void(++missed_);
-        constexpr std::array kNames = {"shim", "  kernel", "    program", "      client"};
+        constexpr std::array kNames = {"shim: ", "  kernel: ", "    program: ", "      client: "};
         if (missed_ > 0) line_ = "(" + count_of(std::exchange(missed_, 0), "line") + " left out)\n";
-        line_ += kNames[static_cast<std::size_t>(actor)] + std::string(": ") + what;
-        line_ += *page == '\0' ? "\n" : std::string("  [") + page + "]\n";
+        line_ += kNames[static_cast<std::size_t>(actor)] + what + (page.empty() ? "\n" : "  [" + page + "]\n");
         write_out();
     }
     /// What the shim does with the client behind the descriptor `socket`.
@@ -2315,14 +2248,14 @@ public:
     void typed_by(int socket, const Pty &pty, std::string_view bytes) {
         if (!on_ || bytes.empty()) return;
         look(pty);
-        tell(Actor::client, std::to_string(socket) + " types " +
-                                (is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes)));
+        const std::string text = is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes);
+        tell(Actor::client, std::to_string(socket) + " types " + text);
     }
 
     /// `bytes` that clients typed are in the master now, and the kernel does with them what the settings said that
     /// look() saw just before.
     void explain_typed(const Pty &pty, std::string_view bytes) {
-        if (!on_ || bytes.empty()) return;
+        if (!on_) return;
         termios now = settings_;
         ::tcgetattr(pty.slave(), &now);
         const bool secret = is_secret(settings_) || is_secret(now);  // it may have become one in between
@@ -2341,14 +2274,13 @@ public:
     /// Looks whether settings or the foreground group have changed, and tells it.
     void look(const Pty &pty) {
         termios now;
-        if (!on_ || pty.slave() < 0 || ::tcgetattr(pty.slave(), &now) != 0) return;
+        if (!on_ || ::tcgetattr(pty.slave(), &now) != 0) return;
         write_out();
         std::string changes;
-        for (const SettingText &text : kSettingTexts) {
-            const bool is = (now.*text.field & text.flag) != 0, was = (settings_.*text.field & text.flag) != 0;
+        for (const auto &[field, flag, name, on, off] : kSettings) {
+            const bool is = (now.*field & flag) != 0, was = (settings_.*field & flag) != 0;
             if (is == was) continue;
-            changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + text.name + ": ";
-            changes += is ? text.on : text.off;
+            changes += (changes.empty() ? "" : "; ") + std::string(is ? "" : "-") + name + ": " + (is ? on : off);
         }
         settings_ = now;
         const tcflag_t mode = now.c_lflag & (ICANON | ECHO | ISIG);
@@ -2358,7 +2290,12 @@ public:
         else if (mode == ISIG) meaning = " (a shell's own line editing?)";
         if (!changes.empty())
             tell(Actor::program, "changes the terminal's settings: " + changes + meaning, "tcsetattr(3)");
-        look_at_foreground(::tcgetpgrp(pty.master()));
+        const pid_t group = ::tcgetpgrp(pty.master()), before = foreground_;
+        if (group <= 0 || group == before) return;
+        foreground_ = group;
+        const char *how = before < 0 ? ", its own, is in the foreground" : " is in the foreground now";
+        tell(Actor::program, "process group " + std::to_string(group) + how +
+                                 ": only that may read, and Ctrl-C is for it", "tcsetpgrp(3), credentials(7)");
     }
 
     /// From now on changes are told against these settings: those of a new terminal.
@@ -2372,16 +2309,6 @@ private:
         if (n > 0) line_.erase(0, static_cast<std::size_t>(n));
     }
 
-    void look_at_foreground(pid_t group) {
-        const pid_t before = foreground_;
-        if (group <= 0 || std::exchange(foreground_, group) == group) return;
-        const bool first = before < 0;
-        tell(Actor::program, "process group " + std::to_string(group) +
-                                 (first ? ", its own, is in the foreground" : " is in the foreground now") +
-                                 ": only that may read, and Ctrl-C is for it",
-             first ? "ioctl_tty(2)" : "tcsetpgrp(3), credentials(7)");
-    }
-
     /// What the line discipline does at this byte; null for most.
     [[nodiscard]] const SpecialKey *special_key(unsigned char byte) const {
         for (const SpecialKey &key : kSpecialKeys) {
@@ -2393,13 +2320,14 @@ private:
     }
 
     void explain_key(const SpecialKey &key, char byte) {
-        const std::string name = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
-        if (key.flag != ISIG) return tell(Actor::kernel, name, "termios(3)");
-        const bool flush = (settings_.c_lflag & NOFLSH) == 0;
-        tell(Actor::kernel, name + " to process group " + std::to_string(foreground_) +
-                                ", the one in the foreground; no byte is passed on" +
-                                (flush ? ", and what is unread is thrown away (no NOFLSH)" : ""),
-             "termios(3), signal(7)");
+        std::string text = quoted({&byte, 1}) + " is " + key.name + ": " + key.what;
+        const bool is_signal = key.flag == ISIG;
+        if (is_signal) {
+            text += " to process group " + std::to_string(foreground_) +
+                    ", the one in the foreground; no byte is passed on";
+            if ((settings_.c_lflag & NOFLSH) == 0) text += ", and what is unread is thrown away (no NOFLSH)";
+        }
+        tell(Actor::kernel, text, is_signal ? "termios(3), signal(7)" : "termios(3)");
     }
 
     void explain_plain(std::string_view bytes, bool secret) {
@@ -2408,12 +2336,12 @@ private:
         const bool ends = lines && end > 0;
         const std::string_view part = bytes.substr(0, ends ? end : bytes.size());
         if (part.empty()) return;
-        const char *then = ", and passed on at once (no ICANON)";
-        if (lines) then = ends ? ", and the line is complete: the program may read it (ICANON)"
-                               : ", and kept until Enter (ICANON)";
-        tell(Actor::kernel, (secret ? count_of(part.size(), "secret byte") : quoted(part)) +
-                                (echo ? ": echoed, so the master gives it back (ECHO)" : ": not echoed (no ECHO)") + then,
-             "termios(3)");
+        std::string text = secret ? count_of(part.size(), "secret byte") : quoted(part);
+        text += echo ? ": echoed, so the master gives it back (ECHO)" : ": not echoed (no ECHO)";
+        if (!lines) text += ", and passed on at once (no ICANON)";
+        else if (ends) text += ", and the line is complete: the program may read it (ICANON)";
+        else text += ", and kept until Enter (ICANON)";
+        tell(Actor::kernel, text, "termios(3)");
         explain_plain(bytes.substr(part.size()), secret);
     }
 
@@ -2474,7 +2402,7 @@ constexpr milliseconds kLookTick{50};            // with --explain: how often we
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
 constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed something
-constexpr std::size_t kToldCommand = 32 << 10;   // of the command, in the answer to a *tell*: it has 64 KiB in all
+constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, each 4 at most there
 constexpr seconds kDismissGrace{1};              // for a client to take that it is dismissed
 constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
@@ -2577,12 +2505,12 @@ public:
                 FD_ZERO(&readable);
                 FD_ZERO(&writable);
             }
-            const Clock::duration slept = Clock::now() - std::exchange(now_, Clock::now());
+            const Clock::duration turn = Clock::now() - std::exchange(now_, Clock::now());
 
             // Dispatch: signals, what is due, new clients, clients -> program, program -> recording and ring. In
             // this order: a client that has connected before the program printed gets that as live bytes.
             handle_signals();
-            handle_timers(slept);
+            handle_timers(turn);
             for (Listener *listener : {&listener_, &view_listener_})
                 if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
             // NOLINTNEXTLINE(modernize-loop-convert): an *end* of a waiting session lets clients in, and they grow
@@ -2644,7 +2572,7 @@ private:
     }
 
     void handle_signals() {
-        if (std::exchange(g_signals.mark, 0) != 0) recorder_.event('m', "");
+        if (std::exchange(g_signals.mark, 0) != 0 && !is_over()) recorder_.event('m', "");
         if (std::exchange(g_signals.renew, 0) != 0) renew_sockets();
         if (std::exchange(g_signals.child, 0) != 0) reap();
         if (std::exchange(g_signals.hang_up, 0) != 0) hang_up();
@@ -2652,12 +2580,10 @@ private:
         if (phase_ == Phase::running) narrator_.look(pty_);
     }
 
-    /// Does what is due by the clock. `slept`: how long the last turn took.
-    void handle_timers(Clock::duration slept) {
+    /// Does what is due by the clock. `turn`: how long the last turn took, its wait included.
+    void handle_timers(Clock::duration turn) {
         const auto take = [this](Timers::When &when) {
-            const bool due = Timers::due(when, now_);
-            if (due) when.reset();
-            return due;
+            return Timers::due(when, now_) && std::exchange(when, std::nullopt);
         };
         if (take(timers_.cut)) publish_reading(true);
         take(timers_.accept);
@@ -2666,7 +2592,7 @@ private:
         if (take(timers_.over)) drop_all();
         take(timers_.look);
         if (Timers::due(start_time(), now_)) start_program();
-        if (past_.is_stuck_after(slept)) {
+        if (past_.is_stuck_after(turn)) {
             narrator_.tell(Actor::shim, "ends the helper, which does not answer", "kill(2)");
             past_.stop();
             lose_helper();
@@ -2685,17 +2611,18 @@ private:
         client.look_at_progress(now_);
         if (leaves && (client.is_delivered() || client.is_stuck(now_))) return drop(client);
         if (client.is_typing() && !is_heard(client) && gate_.has_left(client.fd())) {
-            client.go_deaf();  // what it sent is still read
+            client.go_deaf(now_);  // what it sent is still read
             follow_window();
         }
     }
 
     /// When the loop is to turn though nothing happens.
     void set_look_timer() {
-        timers_.look = past_.next_look(now_);
+        timers_.look.reset();
         const auto look_at = [this](Clock::time_point when) {
             timers_.look = std::min(when, timers_.look.value_or(when));
         };
+        if (past_.is_asked()) look_at(now_ + kHelperTurn);
         if (narrator_.is_on()) look_at(now_ + kLookTick);
         if (const auto start = start_time()) look_at(*start);
         const bool waits = is_running() && must_wait();
@@ -2747,9 +2674,8 @@ private:
         ring_.append(bytes);
         if (!narrator_.is_on()) return;
         narrator_.tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") +
-                                        ") from the master, " +
-                                        (recorder_.has_file() ? "records it, then shows it to " : "shows it to ") +
-                                        count_of(clients_.size(), "client"));
+                                        ") from the master, " + (recorder_.has_file() ? "records it, then " : "") +
+                                        "shows it to " + count_of(clients_.size(), "client"));
     }
 
     /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the
@@ -2764,21 +2690,26 @@ private:
 
     // --- pace: how fast the program may print ---
 
+    /// Whether the helper can give the output's bytes from `position` on, now or when it is started anew.
+    [[nodiscard]] bool can_give_bytes(std::uint64_t position) const {
+        return past_.is_possible() && recorder_.holds_from(position);
+    }
+
     /// Whether a client that falls out of the ring could be given later what it missed.
     [[nodiscard]] bool can_bring_up(const Client &client) const {
-        if (!past_.is_possible()) return false;
-        if (client.has_terminal()) return recorder_.start_of_stream().has_value();
-        return recorder_.holds_from(ring_.tail());
+        if (!client.has_terminal()) return can_give_bytes(ring_.tail());
+        return past_.is_possible() && recorder_.start_of_stream();
     }
 
     /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard
-    /// output is waited for without a limit, as in a pipeline, when nothing could bring it up later.
+    /// output has one, too; when nothing could bring it up later, the program waits for it as in a pipeline.
     [[nodiscard]] bool paces(const Client &client) const {
-        const bool may = client.is_open() && (client.is_typing() || client.is_copier());
-        const bool follows = client.is(Output::live) || client.is(Output::past);
-        if (!may || !follows) return false;
-        const bool waits = client.is_blocked() || client.cursor() < ring_.tail();
-        return !waits || client.makes_progress(now_) || (client.is_copier() && !can_bring_up(client));
+        const bool is_copy = client.is_a(Purpose::copy);
+        if (!client.is(Output::live) && !client.is(Output::past)) return false;
+        if (!client.is_typing() && !is_copy) return false;
+        if (is_copy && !can_bring_up(client)) return true;
+        const bool is_owed = client.is_blocked() || client.cursor() < ring_.tail();
+        return !is_owed || client.makes_progress(now_);
     }
 
     /// The position that paces the program: that of the fastest client, as the others can be brought up; but no
@@ -2797,7 +2728,7 @@ private:
     /// for the model, when the tail has grown too large.
     [[nodiscard]] bool must_wait() const {
         for (const Client &client : clients_)
-            if (client.is_open() && client.is(Output::asked) && client.has_terminal() && client.is_typing() &&
+            if (client.is(Output::asked) && client.has_terminal() && client.is_typing() &&
                 now_ - client.asked_since() < kPaceGrace)
                 return true;
         if (recorder_.tail_bytes() > kTailMost && past_.is_running()) return true;
@@ -2806,7 +2737,7 @@ private:
     }
 
     void tell_pace(bool waits) {
-        if (!narrator_.is_on() || std::exchange(told_pace_, waits) == waits) return;
+        if (std::exchange(told_pace_, waits) == waits) return;
         const char *what = "reads the master again: a client that takes nothing for a second paces nobody";
         if (waits) what = "reads the master no more while the client that paces the program is behind: when the "
                           "kernel's buffer is full, the program's write(2) waits";
@@ -2827,19 +2758,18 @@ private:
         if (is_over() && done) say_goodbye(client);
     }
 
-    /// A client's first state, as soon as its hello tells what it shows the output on (section 7 of the contract):
-    /// a terminal is painted; a pipe or a file, for which every byte counts, gets the last bytes as they were. A
-    /// client that came before the first byte needs nothing.
+    /// A client's first state, as soon as its hello tells what it shows the output on: a terminal is painted; a pipe
+    /// or a file, for which every byte counts, gets the last bytes as they were. A client that came before the first
+    /// byte needs nothing.
     void decide(Client &client) {
-        if (client.is_a(Purpose::push)) return client.stay_silent();
-        const bool knows_all = client.cursor() == 0 && !client.had_bytes();
-        const bool needs_nothing = knows_all || options_.history == 0;
-        if (needs_nothing) return client.go_live(client.cursor(), now_);
+        const std::uint64_t at = client.cursor();
+        const bool knows_all = at == 0 && !client.had_bytes();
+        if (knows_all || options_.history == 0) return client.go_live(at, now_);
         if (now_ < client.known_at()) return;
         if (client.has_terminal()) return ask_for_paint(client);
-        const std::uint64_t first = client.cursor() - std::min(options_.history, client.cursor());
-        if (client.had_bytes() || first >= ring_.tail() || !can_give_bytes(first))
-            return client.go_live(client.had_bytes() ? client.cursor() : start_in_ring(client.cursor()), now_);
+        if (client.had_bytes()) return client.go_live(at, now_);
+        const std::uint64_t first = at - std::min(options_.history, at);
+        if (first >= ring_.tail() || !can_give_bytes(first)) return client.go_live(start_in_ring(at), now_);
         client.begin_at_line(first);
         client.ask(0, now_);
     }
@@ -2857,15 +2787,10 @@ private:
     }
 
     void ask_for_paint(Client &client) {
-        if (!past_.is_available(now_, is_over()) || !recorder_.start_of_stream())
+        if (!past_.is_available(now_, is_over()) || !past_.knows_enough(recorder_))
             return client.go_live(start_in_ring(ring_.head()), now_);
         narrator_.tell_client(client.fd(), "is to see a past on its terminal: the helper paints it");
         client.ask(recorder_.end_of_stream().offset, now_);
-    }
-
-    /// Whether the helper can give the output's bytes from `position` on, now or when it is started anew.
-    [[nodiscard]] bool can_give_bytes(std::uint64_t position) const {
-        return past_.is_possible() && recorder_.holds_from(position);
     }
 
     /// Where the ring's bytes begin that a client which goes on at `position` is sent.
@@ -2894,7 +2819,7 @@ private:
         if (past_.is_asked()) return;
         const Client *terminal = nullptr, *pipe = nullptr;
         for (const Client &client : clients_) {
-            if (!client.is_open() || !client.is(Output::asked)) continue;
+            if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) {
                 if (terminal == nullptr || client.asked_at() < terminal->asked_at()) terminal = &client;
             } else if (pipe == nullptr || (pipe->id() <= last_pipe_ && client.id() > last_pipe_)) {
@@ -2906,10 +2831,11 @@ private:
         const bool starts = recorder_.end_of_stream().offset >= kMostBehind && recorder_.start_of_stream();
         if (terminal == nullptr && pipe == nullptr && !reads_on && (past_.is_running() || !starts)) return;
         if (!past_.is_running() && !start_helper()) return;
-        trim_tail();
+        if (terminal != nullptr && !past_.knows_enough(recorder_)) return lose_helper();
+        if (recorder_.tail_bytes() > kTailKept && past_.behind(recorder_) == 0) recorder_.clear_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
-        // In a flood the model's place may have left the ring already: better painted, and asked for anew, than never.
+        // In a flood the model's place may have left the ring already: then the terminal is painted once more.
         const bool can_paint = terminal != nullptr && model && model->offset >= terminal->asked_at();
         const bool behind = past_.behind(recorder_) > 0;
         if (can_paint) {
@@ -2920,6 +2846,7 @@ private:
             last_pipe_ = pipe->id();
             past_.ask_bytes(pipe->id(), recorder_.to_file(pipe->cursor()), recorder_.to_file(ring_.head()));
         }
+        if (!past_.is_running()) lose_helper();  // it has died before it could be asked
     }
 
     /// False when no helper can be had now: then terminals get the ring's bytes, and pipes wait for the next one.
@@ -2933,18 +2860,12 @@ private:
     /// There is no helper, and there may be none for a minute.
     void lose_helper() {
         for (Client &client : clients_) {
-            if (!client.is_open() || !client.is(Output::asked)) continue;
+            if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) client.go_live(start_in_ring(ring_.head()), now_);
             else if (is_over() || !can_give_bytes(client.cursor())) drop(client);
+            client.send(ring_, now_);  // in this turn: nothing else may happen for long
         }
-        if (recorder_.tail_bytes() > kTailMost) recorder_.cut_tail(recorder_.end_of_stream().offset);
-    }
-
-    /// Cuts the tail when the model has read it, but for a rest that is worth copying.
-    void trim_tail() {
-        const std::uint64_t behind = past_.behind(recorder_);
-        if (recorder_.tail_bytes() < kTailKept || behind > kTailRest || behind >= recorder_.tail_bytes()) return;
-        recorder_.cut_tail(recorder_.end_of_stream().offset - behind);
+        if (recorder_.tail_bytes() > kTailMost) recorder_.clear_tail();
     }
 
     /// Takes what the helper has said. A paint is for all that wait for one of its kind.
@@ -2960,7 +2881,7 @@ private:
             return lose_helper();
         }
         for (Client &client : clients_) {
-            if (!client.is_open() || !client.is(Output::asked)) continue;
+            if (!client.is(Output::asked)) continue;
             if (question.kind == PastKind::paint) {
                 const bool fits = client.has_terminal() && client.had_bytes() == (question.to != 0);
                 if (fits && client.asked_at() <= past_.model()->offset)
@@ -2979,44 +2900,27 @@ private:
     void read_client(Client &client) {
         std::vector<Said> said;
         const Purpose before = client.purpose();
-        switch (client.receive(said, now_)) {
-        case Client::Received::nothing: return;
-        case Client::Received::failure: return drop(client);
-        case Client::Received::end: return hear_end(client);
-        case Client::Received::something: break;
-        }
-        if (client.purpose() != before && !hear_purpose(client)) return;
+        const ssize_t n = client.receive(said, now_);
+        if (n < 0 && would_block()) return;
+        if (n < 0) return drop(client);
+        if (n == 0) return hear_end(client);
         hear(client, said);
+        if (client.purpose() != before) hear_purpose(client);
     }
 
-    /// The client's hello has come. False when that is all that it had to say.
-    bool hear_purpose(Client &client) {
-        const bool viewer = client.input() == Client::Input::discarded && !is_over();
-        switch (client.purpose()) {
-        case Purpose::foreign: drop(client); return false;
-        case Purpose::push:
-            if (viewer) drop(client);
-            return !viewer;
-        case Purpose::tell:
-            client.discard_input();
-            client.leave(description(), now_, kTakesNothing);
-            return false;
-        case Purpose::end:
-            client.discard_input();
-            if (viewer) {
-                drop(client);
-            } else {
-                client.acknowledge();
-                end(SIGTERM);
-            }
-            return false;
-        case Purpose::alone:
-            client.discard_input();
-            if (viewer) drop(client);
-            else dismiss_others(client);
-            return false;
-        default: return true;
-        }
+    /// The client's hello has come. One that wants something of the session gets it at once, but not from the
+    /// viewers' address.
+    void hear_purpose(Client &client) {
+        if (client.is(Output::leaving)) return;
+        const bool only_looks = client.shows_output() || client.is_a(Purpose::tell);
+        if (client.is_a(Purpose::foreign) || (client.is_viewer() && !only_looks)) return drop(client);
+        if (client.counts()) return;
+        client.discard_input();
+        if (client.is_a(Purpose::tell)) client.leave(description(), now_, kTakesNothing);
+        if (client.is_a(Purpose::alone)) dismiss_others(client);
+        if (!client.is_a(Purpose::end)) return;
+        client.acknowledge();
+        end(SIGTERM);
     }
 
     /// What the client has said, in the order in which it said it.
@@ -3048,9 +2952,10 @@ private:
     /// nothing.
     void hear_window(Client &client, const winsize &window) {
         if (!client.is_typing() || client.is(Output::deaf)) return;
-        tell_window(client, window);
-        const bool comes = client.window().ws_row == 0;
-        client.set_window(comes && same_grid(window, pty_.size()) ? pty_.size() : window);
+        const bool comes = client.window().ws_row == 0, same = same_grid(window, pty_.size());
+        narrator_.tell(Actor::client, std::to_string(client.fd()) + " has a window of " + to_text(window) +
+                                          (same ? ", as the terminal has: the program is not disturbed" : ""));
+        client.set_window(comes && same ? pty_.size() : window);
         client.set_active(++activity_);
         follow_window();
     }
@@ -3103,7 +3008,7 @@ private:
     [[nodiscard]] const Client *leader() const {
         const Client *leader = nullptr;
         for (const Client &client : clients_)
-            if (client.is_open() && client.can_lead())
+            if (client.can_lead())
                 if (leader == nullptr || client.activity() > leader->activity()) leader = &client;
         return leader;
     }
@@ -3116,24 +3021,16 @@ private:
         if (!same_grid(first->window(), pty_.size())) {
             recorder_.event('r', to_text(first->window()));
             for (Client &client : clients_)  // a paint that has not begun is to be made behind this event
-                if (client.is_open() && client.is(Output::asked) && client.has_terminal())
+                if (client.is(Output::asked) && client.has_terminal())
                     client.ask_behind(recorder_.end_of_stream().offset);
         }
         pty_.resize(first->window());
-        if (!narrator_.is_on()) return;
         narrator_.tell(Actor::shim, "sets the window to " + to_text(pty_.size()), "TIOCSWINSZ, ioctl_tty(2)");
         const pid_t group = ::tcgetpgrp(pty_.master());
-        narrator_.tell(Actor::kernel, group > 0 ? "it was another size: SIGWINCH to process group " +
-                                                      std::to_string(group) + ", the one in the foreground"
-                                                : "nobody is in the foreground yet: no SIGWINCH",
+        const std::string text = "it was another size: SIGWINCH to process group " + std::to_string(group) +
+                                 ", the one in the foreground";
+        narrator_.tell(Actor::kernel, group > 0 ? text : "nobody is in the foreground yet: no SIGWINCH",
                        "ioctl_tty(2), signal(7)");
-    }
-
-    void tell_window(const Client &client, const winsize &window) {
-        if (!narrator_.is_on()) return;
-        const bool same = same_grid(window, pty_.size());
-        narrator_.tell(Actor::client, std::to_string(client.fd()) + " has a window of " + to_text(window) +
-                                          (same ? ", as the terminal has: the program is not disturbed" : ""));
     }
 
     // --- clients come and go ---
@@ -3154,19 +3051,16 @@ private:
             if (!socket && (errno == ECONNABORTED || errno == EINTR)) continue;
             if (!socket && !would_block()) timers_.accept = now_ + kAcceptPause;
             if (!socket) return;
-            const bool admitted = socket.get() < FD_SETSIZE && gate_.admits(socket.get());
-            tell_arrival(socket.get(), admitted);
+            const Peer peer = gate_.peer_of(socket.get());
+            const bool admitted = socket.get() < FD_SETSIZE && peer.answer == Peer::Answer::admitted;
+            tell_arrival(socket.get(), peer, admitted);
             if (!admitted) continue;
             clients_.emplace_back(++last_id_, std::move(socket), &listener == &view_listener_, ring_.head(), now_);
             read_client(clients_.back());  // its hello, when that is there: nothing is decided about it before
         }
     }
 
-    void tell_arrival(int socket, bool admitted) {
-        if (!narrator_.is_on()) return;
-        UnixPeer peer{.text = "the owner of the socket at the other end", .question = "sock_diag(7)"};
-        if (ends_of(socket).own.storage.ss_family == AF_UNIX) peer = unix_peer(socket);
-        else if (!kHasTcpTable) peer = {.text = "who comes to a port, it cannot say", .question = "accept(2)"};
+    void tell_arrival(int socket, const Peer &peer, bool admitted) {
         narrator_.tell(Actor::client, std::to_string(socket) + " connects: so the shim calls it, by its descriptor",
                        "accept(2)");
         narrator_.tell(Actor::shim, "asks the kernel who that is: " + peer.text + ": " +
@@ -3213,8 +3107,8 @@ private:
         });
         const std::string &name = is_session_name(listener_.name()) ? listener_.name() : listener_.address();
         std::string text = "name: " + printable(name) + "\npid: " + std::to_string(::getpid()) +
-                           "\nsince: " + std::to_string(since_) + "\ncommand: " +
-                           printable(command_).substr(0, kToldCommand) +
+                           "\nsince: " + std::to_string(since_) +
+                           "\ncommand: " + printable(command_.substr(0, kToldCommand)) +
                            "\nrecording: " + printable(recorder_.path()) + "\nsize: " + to_text(pty_.size()) +
                            "\nclients: " + std::to_string(count) + "\nhost: " + printable(host.data()) +
                            "\ntty: " + std::to_string(pty_.device()) + "\n";
@@ -3254,15 +3148,14 @@ private:
     }
 
     void tell_start() {
-        if (!narrator_.is_on()) return;
         narrator_.tell(Actor::shim, "forks; the child is process " + std::to_string(pty_.pid()), "fork(2)");
-        narrator_.tell(Actor::program, "setsid: a session and process group of its own, without a controlling terminal",
-                       "setsid(2)");
-        narrator_.tell(Actor::program, "TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach "
-                                       "it", "ioctl_tty(2)");
-        narrator_.tell(Actor::program, "dup2: the slave is its standard input, output and error", "dup2(2)");
-        narrator_.tell(Actor::program, std::string("execvp ") + options_.program[0] + ": isatty(3) says yes to it",
-                       "exec(3)");
+        const auto tell = [this](const std::string &what, const char *page) {
+            narrator_.tell(Actor::program, what, page);
+        };
+        tell("setsid: a session and process group of its own, without a controlling terminal", "setsid(2)");
+        tell("TIOCSCTTY: the slave is its controlling terminal now: Ctrl-C and hang-ups reach it", "ioctl_tty(2)");
+        tell("dup2: the slave is its standard input, output and error", "dup2(2)");
+        tell(std::string("execvp ") + options_.program[0] + ": isatty(3) says yes to it", "exec(3)");
     }
 
     /// The program has the caller's folder; the daemon, which lives for long, keeps no file system busy
@@ -3316,12 +3209,11 @@ private:
     }
 
     void tell_drained(int error) {
-        if (!narrator_.is_on()) return;
-        std::string what = std::string("the master gives no more: ") + std::strerror(error);
-        if (error == EIO) what = "the master gives no more: EIO, no process has the slave open";
-        if (error == 0) what = "the master gives no more: end of file, no process has the slave open";
-        if (error == EAGAIN) what += ", another process still has the slave open";
-        narrator_.tell(Actor::kernel, what, "pty(7)");
+        const std::string why = error == EIO ? "EIO" : error == 0 ? "end of file" : std::strerror(error);
+        const bool is_open = error == EAGAIN;
+        narrator_.tell(Actor::kernel, "the master gives no more: " + why +
+                                          (is_open ? ", another process still has the slave open"
+                                                   : ", no process has the slave open"), "pty(7)");
     }
 
     /// SIGTERM, SIGINT or SIGQUIT, or an *end*: the program is asked to end, and has the grace for it. The next
@@ -3330,9 +3222,9 @@ private:
     void end(int number) {
         const bool again = timers_.over.has_value();
         const seconds grace = again ? seconds(0) : options_.grace;
-        if (is_over() && again) return drop_all();
         timers_.over = now_ + grace + kOverGrace;
         if (phase_ == Phase::waiting) return program_ended({.signal = number});
+        if (is_over() && again) drop_all();
         if (is_over()) return;
         narrator_.tell(Actor::shim, again ? "waits no longer: SIGKILL" : "asks for the end: SIGTERM or SIGHUP", "kill(2)");
         if (!again) pty_.ask_to_end();
@@ -3396,6 +3288,8 @@ private:
 
 // ----------------------------------------------------------------------------------------------------------------
 // 12. The command line
+//
+// Options end at ADDRESS (the + for getopt_long(3)), so that PROGRAM keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr char kUsage[] =
@@ -3404,8 +3298,8 @@ constexpr char kUsage[] =
     "ADDRESS: a session's NAME (letters, digits, . _ - @), PORT (on the loopback interface; 0: any free one),\n"
     "HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
     "\n"
-    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder;\n"
-    "                             of a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
+    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder; of\n"
+    "                             a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
     "  -n, --no-record            no recording\n"
     "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
     "  -m, --max-record SIZE      stop recording there; the session goes on\n"
@@ -3413,21 +3307,21 @@ constexpr char kUsage[] =
     "  -H, --history SIZE|all|none  how much scrollback a client that attaches late is sent (default: 64K)\n"
     "  -w, --wait                 start PROGRAM when the first client is there\n"
     "  -v, --view ADDRESS         listen there too, for people who only watch: what they type is discarded\n"
-    "  -f, --foreground           stay in the foreground and end as PROGRAM does; standard output gets what PROGRAM\n"
-    "                             prints, unless it is a terminal; the readiness line goes to standard error\n"
+    "  -f, --foreground           stay in the foreground and end as PROGRAM does; standard output gets what\n"
+    "                             PROGRAM prints, unless it is a terminal; the readiness line goes to standard error\n"
     "  -q, --quiet                no readiness line\n"
     "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
     "      --explain              tell on standard error what happens on the terminal (implies -f)\n"
-    "      --allow-remote         allow an ADDRESS that is not loopback: anybody who reaches it owns the terminal\n"
+    "      --allow-remote         allow an ADDRESS that is not loopback: anyone who reaches it owns the terminal\n"
     "  -h, --help                 show this\n"
     "  -V, --version              show the version\n"
     "\n"
     "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that is\n"
-    "all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal up.\n"
-    "SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it has been removed.\n"
-    "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not start,\n"
-    "126 PROGRAM cannot be executed, 127 it was not found.\n";
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that\n"
+    "is all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal\n"
+    "up. SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it has been removed.\n"
+    "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not\n"
+    "start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
 
 /// `64K`, `10M`, `2G` or a plain number of bytes; nothing when it is not that, or over 64 bits.
 std::optional<std::uint64_t> parse_size(std::string_view text) {
@@ -3443,65 +3337,56 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
     return *number * unit;
 }
 
-/// `80x24`: columns, then rows, 1 to 65535 each as in struct winsize; false when it is not that.
-bool parse_window(std::string_view text, winsize &size) {
+/// `80x24`: columns, then rows, 1 to 65535 each as in struct winsize; nothing when it is not that.
+std::optional<winsize> parse_window(std::string_view text) {
     const std::size_t x = text.find('x');
-    if (x == std::string_view::npos) return false;
+    if (x == std::string_view::npos) return std::nullopt;
     const auto cols = parse_number(text.substr(0, x)), rows = parse_number(text.substr(x + 1));
-    if (!cols || !rows || *cols < 1 || *cols > 65535 || *rows < 1 || *rows > 65535) return false;
-    size.ws_col = static_cast<unsigned short>(*cols);
-    size.ws_row = static_cast<unsigned short>(*rows);
-    return true;
+    if (!cols || !rows || *cols < 1 || *cols > 65535 || *rows < 1 || *rows > 65535) return std::nullopt;
+    return winsize{.ws_row = static_cast<unsigned short>(*rows), .ws_col = static_cast<unsigned short>(*cols),
+                   .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-/// `text` as a number of seconds up to a day; false with a message when it is not that.
-bool parse_grace(const std::string &text, seconds &grace) {
-    const auto number = parse_number(text);
-    if (!number || *number > 86400) {
-        complain("--grace", "'" + text + "' is not a number of seconds (0 to 86400)");
-        return false;
-    }
-    grace = seconds(*number);
-    return true;
-}
-
-/// Takes one option with its value (null when it has none) into `options`; false with a message when it is wrong.
-bool set_option(int option, const char *value, Options &options) {
-    const std::string text = value != nullptr ? value : "";
-    const auto size_into = [&text](const char *name, std::uint64_t &target) {
+/// Takes one option with its value (null when it has none) into `options`. Gives "", or what is wrong with it.
+std::string set_option(int option, const char *value, Options &options) {
+    const std::string text = value != nullptr ? value : "", quoted = "'" + text + "' is not ";
+    const auto size_into = [&](std::uint64_t &target) {
         const auto size = parse_size(text);
         if (size) target = *size;
-        else complain(name, "'" + text + "' is not a SIZE (a number of bytes, or one with K, M or G)");
-        return size.has_value();
+        return size ? "" : quoted + "a SIZE (a number of bytes, or one with K, M or G)";
     };
     switch (option) {
     case 'r':
         options.record = true;
         options.record_file = text;
-        if (text.empty()) complain("--record", "the name of a file is missing");
-        return !text.empty();
-    case 'n': options.record = false; return true;
-    case 'i': options.record_input = true; return true;
-    case 'm': return size_into("--max-record", options.max_record);
+        return text.empty() ? "the name of a file is missing" : "";
+    case 'n': options.record = false; break;
+    case 'i': options.record_input = true; break;
+    case 'm': return size_into(options.max_record);
     case 's':
-        if (parse_window(text, options.size)) return true;
-        complain("--size", "'" + text + "' is not COLSxROWS (1x1 to 65535x65535)");
-        return false;
+        if (const auto size = parse_window(text)) options.size = *size;
+        else return quoted + "COLSxROWS (1x1 to 65535x65535)";
+        break;
     case 'H':
-        if (text == "all" || text == "none") options.history = text == "all" ? kUnlimited : 0;
-        else return size_into("--history", options.history);
-        return true;
-    case 'w': options.wait = true; return true;
+        if (text != "all" && text != "none") return size_into(options.history);
+        options.history = text == "all" ? kUnlimited : 0;
+        break;
+    case 'w': options.wait = true; break;
     case 'v':
         options.view = text;
-        if (text.empty()) complain("--view", "an address is missing");
-        return !text.empty();
-    case 'f': options.foreground = true; return true;
-    case 'q': options.quiet = true; return true;
-    case 'E': options.explain = options.foreground = true; return true;
-    case 'g': return parse_grace(text, options.grace);
-    default: options.allow_remote = true; return true;
+        return text.empty() ? "an address is missing" : "";
+    case 'f': options.foreground = true; break;
+    case 'q': options.quiet = true; break;
+    case 'E': options.explain = options.foreground = true; break;
+    case 'g': {
+        const std::uint64_t number = parse_number(text).value_or(kUnlimited);
+        if (number > 86400) return quoted + "a number of seconds (0 to 86400)";
+        options.grace = seconds(number);
+        break;
     }
+    default: options.allow_remote = true;
+    }
+    return "";
 }
 
 /// Reads the command line into `options`. Gives an exit status when there is nothing more to do: after a usage
@@ -3514,26 +3399,28 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
         {"wait", no_argument, nullptr, 'w'},             {"view", required_argument, nullptr, 'v'},
         {"foreground", no_argument, nullptr, 'f'},       {"quiet", no_argument, nullptr, 'q'},
         {"grace", required_argument, nullptr, 'g'},      {"explain", no_argument, nullptr, 'E'},
-        {"allow-remote", no_argument, nullptr, 'R'},
-        {"help", no_argument, nullptr, 'h'},             {"version", no_argument, nullptr, 'V'},
-        {nullptr, 0, nullptr, 0},
+        {"allow-remote", no_argument, nullptr, 'R'},     {"help", no_argument, nullptr, 'h'},
+        {"version", no_argument, nullptr, 'V'},          {nullptr, 0, nullptr, 0},
     };
     opterr = 0;  // our own messages, in our own form
     for (;;) {
         const int option = ::getopt_long(argc, argv, "+:r:nim:s:H:wv:fqg:hV", kLong, nullptr);
         if (option == -1) break;
-        if (option == 'h' || option == 'V') {
-            if (option == 'h') std::fputs(kUsage, stdout);
-            else std::printf("%s %s\n", kProgram, kVersion);
-            return std::fflush(stdout) == 0 ? 0 : kExitFailed;
-        }
+        if (option == 'h') std::fputs(kUsage, stdout);
+        if (option == 'V') std::printf("%s %s\n", kProgram, kVersion);
+        if (option == 'h' || option == 'V') return std::fflush(stdout) == 0 ? 0 : kExitFailed;
         if (option == '?' || option == ':') {
-            const std::string word = argv[std::min(optind, argc) - 1];  // musl goes on over a value that is missing
+            const std::string word = argv[std::min(optind, argc) - 1];  // musl counts a value that is missing
             const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
-            complain(name, option == ':' ? "a value is missing" : "unknown option, or its value is missing (see shim --help)");
+            complain(name, option == ':' ? "a value is missing"
+                                         : "unknown option, or its value is missing (see shim --help)");
             return kExitUsage;
         }
-        if (!set_option(option, optarg, options)) return kExitUsage;
+        const std::string fault = set_option(option, optarg, options);
+        if (fault.empty()) continue;
+        const auto is_it = [option](const auto &one) { return one.val == option; };
+        complain(std::string("--") + std::find_if(std::begin(kLong), std::end(kLong), is_it)->name, fault);
+        return kExitUsage;
     }
     if (argc - optind < 2) {
         complain("usage", "shim [OPTION]... ADDRESS PROGRAM [ARG]... (see shim --help)");
@@ -3554,6 +3441,8 @@ std::optional<int> parse_command_line(int argc, char **argv, Options &options) {
 // The daemon is forked first and does all the work that can fail, with the caller's standard error still open; the
 // caller waits for its readiness line on a socket pair, or for its end. A lock taken before the fork would not
 // survive it.
+//
+// The section grew from the part of its name in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// Whether execve(2) would take `file`; if not, errno says why.
@@ -3599,20 +3488,15 @@ std::optional<termios> first_settings() {
     return std::nullopt;
 }
 
-/// This program's file, with its whole path; "" where the kernel does not tell.
-std::string own_file() {
-    std::array<char, PATH_MAX> path{};
-    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size() - 1);
-    return n > 0 ? path.data() : "";
-}
-
 /// `record` in the folder of this program, which was started as `self_name`; or "".
 std::string find_record(const std::string &self_name) {
     std::array<char, PATH_MAX> path{};
-    std::string self = own_file();
-    if (self.empty() && ::realpath(find_executable(self_name).c_str(), path.data()) != nullptr) self = path.data();
-    const std::string record = self.substr(0, self.rfind('/') + 1) + "record";
-    return !self.empty() && ::access(record.c_str(), X_OK) == 0 ? record : "";
+    const std::string link = std::string(kProc) + "/self/exe";  // where the kernel tells
+    if (::readlink(link.c_str(), path.data(), path.size() - 1) < 0 &&
+        ::realpath(find_executable(self_name).c_str(), path.data()) == nullptr)
+        return "";
+    const std::string self = path.data(), record = self.substr(0, self.rfind('/') + 1) + "record";
+    return ::access(record.c_str(), X_OK) == 0 ? record : "";
 }
 
 std::string utc_now() {
@@ -3628,14 +3512,13 @@ std::string shell_quoted(char **argv) {
     constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
     std::string line;
     for (; *argv != nullptr; ++argv) {
-        const std::string_view word = *argv;
-        if (!line.empty()) line += ' ';
-        if (!word.empty() && word.find_first_not_of(kSafe) == std::string_view::npos) line += word;
-        else {
-            line += '\'';
-            for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
-            line += '\'';
+        std::string word = *argv;
+        if (word.empty() || word.find_first_not_of(kSafe) != std::string::npos) {
+            for (std::size_t at = word.find('\''); at != std::string::npos; at = word.find('\'', at + 4))
+                word.insert(at, "'\\'");
+            word = "'" + word + "'";
         }
+        line += (line.empty() ? "" : " ") + word;
     }
     return line;
 }
@@ -3645,11 +3528,12 @@ std::string header_line(const std::string &command, const winsize &size, const s
         const char *value = std::getenv(name);
         return json_string(value != nullptr ? value : "");
     };
-    return R"({"version": 2, "width": )" + std::to_string(size.ws_col) +
-           R"(, "height": )" + std::to_string(size.ws_row) + R"(, "timestamp": )" + std::to_string(std::time(nullptr)) +
-           R"(, "command": )" + json_string(command) +
+    const std::string cols = std::to_string(size.ws_col), rows = std::to_string(size.ws_row);
+    return R"({"version": 2, "width": )" + cols + R"(, "height": )" + rows +
+           R"(, "timestamp": )" + std::to_string(std::time(nullptr)) + R"(, "command": )" + json_string(command) +
            R"(, "env": {"TERM": )" + variable("TERM") + R"(, "SHELL": )" + variable("SHELL") +
-           R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) + "}}\n";
+           R"(}, "shim": {"pid": )" + std::to_string(::getpid()) + R"(, "address": )" + json_string(address) +
+           "}}\n";
 }
 
 /// Makes a folder with those that it is in, for its user alone. False with errno.
@@ -3727,6 +3611,7 @@ int Session::start(const Options &options, int caller) {
     since_ = std::time(nullptr);
     command_ = shell_quoted(options.program);
     first_window_ = options.size.ws_row != 0 ? options.size : first_window();
+    // The listener and the socket pair are open: the numbers of the recording and the tail are above kTailFd.
     if (options.record) status = open_recording(header_line(command_, first_window_, listener_.address()));
     if (status != 0) return status;
     if (past_.is_possible()) recorder_.open_tail();
@@ -3753,18 +3638,17 @@ void Session::set_environment() const {
 }
 
 void Session::tell_terminal() {
-    if (!narrator_.is_on()) return;
     std::array<char, PATH_MAX> name{};
     ::ttyname_r(pty_.slave(), name.data(), name.size());
-    narrator_.tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is "
-                                "descriptor " + std::to_string(pty_.master()) + ", the slave is " + name.data(),
+    narrator_.tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master "
+                                "is descriptor " + std::to_string(pty_.master()) + ", the slave is " + name.data(),
                    "openpty(3), pty(7)");
     narrator_.know_settings(pty_);
 }
 
 std::string Session::readiness() const {
-    return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) + ", " +
-           (recorder_.has_file() ? "recording " + recording_name_ : "not recording") +
+    return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) +
+           (recorder_.has_file() ? ", recording " + recording_name_ : ", not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
@@ -3780,20 +3664,17 @@ std::string Session::readiness() const {
 }
 
 bool Session::copy_output() {
-    std::array<int, 2> ends{};
-    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
-        complain_errno("socketpair");
-        return false;
-    }
+    std::array<int, 2> ends = {-1, -1};
+    const bool paired = ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0;
     Fd own(close_on_exec(ends[0]));
     const Fd others(close_on_exec(ends[1]));
-    copier_ = ::fork();
-    if (copier_ == 0) become_copier(others.get());
-    if (copier_ < 0) {
-        copier_ = 0;
-        complain_errno("fork");
+    const pid_t copier = paired ? ::fork() : -1;
+    if (copier == 0) become_copier(others.get());
+    if (copier < 0) {
+        complain_errno(paired ? "fork" : "socketpair");
         return false;
     }
+    copier_ = copier;
     clients_.push_back(Client::copier(++last_id_, std::move(own), now_));
     return true;
 }
@@ -3802,10 +3683,6 @@ bool Session::copy_output() {
 void close_from(int first) {
 #if defined(SYS_close_range)  // the system call: not every C library has a function for it
     if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
-#elif defined(F_CLOSEM)  // NetBSD
-    if (::fcntl(first, F_CLOSEM) == 0) return;
-#elif defined(__OpenBSD__)
-    if (::closefrom(first) == 0) return;
 #endif
     constexpr long kMost = 65536;  // there may be no limit, or one that takes minutes
     const long limit = ::sysconf(_SC_OPEN_MAX);
@@ -3828,14 +3705,11 @@ bool close_inherited() {
 /// The caller's part, which ends with the status that the start has earned: passes the daemon's readiness line on,
 /// and tells the daemon so.
 [[noreturn]] void await_daemon(pid_t daemon, int from_daemon, bool quiet) {
-    std::array<char, 4096> bytes;
-    std::string line;
-    for (ssize_t n = 1; n > 0;) {
-        n = ::read(from_daemon, bytes.data(), bytes.size());
-        line.append(bytes.data(), static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
-    }
-    if (!line.empty()) {
-        [[maybe_unused]] const ssize_t n = quiet ? 0 : ::write(STDOUT_FILENO, line.data(), line.size());
+    std::array<char, 4 * PATH_MAX> line;
+    const ssize_t length = ::recv(from_daemon, line.data(), line.size(), MSG_WAITALL);  // up to its end
+    if (length > 0) {
+        const auto size = static_cast<std::size_t>(length);
+        [[maybe_unused]] const ssize_t n = quiet ? 0 : ::write(STDOUT_FILENO, line.data(), size);
         ::_exit(::write(from_daemon, "", 1) == 1 ? 0 : kExitFailed);
     }
     int wait_status = 0;
@@ -3847,20 +3721,19 @@ bool close_inherited() {
 ///
 /// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of
 /// what the books have a daemon do besides (daemon(3), daemon(7)):
-///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a terminal
-///     may get it for its controlling one (POSIX, section 11.1.3). Here openpty(3) alone opens one, with O_NOCTTY;
+///   * no second fork: it would only make the daemon no leader of its session, because a leader that opens a
+///     terminal may get it for its controlling one (POSIX, section 11.1.3). Here only openpty(3) opens one, with
+///     O_NOCTTY;
 ///   * chdir(2) to / comes later, when the program has started in the caller's folder: leave_folder();
 ///   * umask(2) stays, as the program inherits it: each file of ours is given its mode;
-///   * the standard streams go to /dev/null at the end of the start, which reports its errors there: release_caller().
+///   * the standard streams go to /dev/null at the end of the start, which reports its errors there:
+///     release_caller().
 Fd fork_daemon(bool quiet) {
     std::array<int, 2> ends{};
-    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) != 0) {
-        complain_errno("socketpair");
-        ::_exit(kExitFailed);
-    }
-    const pid_t daemon = ::fork();
+    const bool paired = ::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()) == 0;
+    const pid_t daemon = paired ? ::fork() : -1;
     if (daemon < 0) {
-        complain_errno("fork");
+        complain_errno(paired ? "fork" : "socketpair");
         ::_exit(kExitFailed);
     }
     ::close(ends[daemon == 0 ? 0 : 1]);

@@ -69,13 +69,11 @@ def test_detach_key_leaves_the_program_running(pty):
     terminal.wait_output(b'READY')
     terminal.send(b'a')
     terminal.wait_output(b'<61>')
-    terminal.send(ESCAPE)
-    assert terminal.exit_status() == 0
+    terminal.ends(ESCAPE)
     assert restored(pty) == '[detached from ./a.sock]\n'
     again = pty.attach('./a.sock')
     again.wait_output(b'<61>')
-    again.send(b'Q')
-    assert again.exit_status() == 9
+    again.ends(b'Q', 9)
     assert b'<1c>' not in again.output
 
 
@@ -97,8 +95,7 @@ def test_lost_connection_while_typing_is_254(pty, server):
     server.connection.sendall(b'READY')
     terminal.wait_output(b'READY')
     server.connection.close()
-    terminal.send(b'typed')
-    assert terminal.exit_status() == 254
+    terminal.ends(b'typed', 254)
     assert restored(pty) == '[connection to ./fake.sock lost]\n'
 
 
@@ -106,8 +103,7 @@ def test_lost_connection_while_typing_is_254(pty, server):
                                      'no-such-host.invalid:1'])
 def test_failing_to_attach_is_255(pty, address):
     """Nobody listens, no such socket, not a socket, no such host: 255 and `attach: ADDRESS: why`."""
-    with open(pty.path('plain'), 'w', encoding='ascii') as f:
-        f.write('no socket')
+    pty.write('plain', 'no socket')
     with socket.create_server(('127.0.0.1', 0)) as listener:
         free = listener.getsockname()[1]
     address = address.format(free=free)
@@ -118,7 +114,7 @@ def test_failing_to_attach_is_255(pty, address):
 
 @pytest.mark.parametrize('arguments', [['-q'], ['-z', '0'], ['--no-such-option', '0'], ['-e'], ['fo o'], ['.foo'],
                                        ['foo:'], ['x' * 65], ['70000'], ['localhost:'],
-                                       [''], ['::1:80'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1 x'],
+                                       [''], ['::1:80'], ['-pR', '1'], ['-e', '', '1'], ['-e', 'abc', '1'], ['-e', '^', '1 x'],
                                        ['/' + 'x' * 200]], ids=lambda a: ' '.join(a)[:20] or 'nothing')
 def test_wrong_usage_is_2(pty, arguments):
     """Usage errors, malformed addresses and escape keys among them: a message on standard error, status 2."""
@@ -189,8 +185,7 @@ def test_terminal_is_raw_while_attached(pty):
     keys = b'\x03\x1a\x11\x13\x04\r\n\x7f\x00'
     terminal.send(keys)
     terminal.wait(lambda t: hex_bytes(t.output) == keys, what='the keys')
-    terminal.send(b'Q')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'Q', 9)
     restored(pty)
 
 
@@ -224,8 +219,7 @@ def test_window_size_goes_out_with_the_attach_and_with_each_resize(pty):
     for rows, cols in ((40, 111), (10, 20)):
         terminal.resize(rows, cols)
         terminal.wait_output(b'{%d %d}' % (rows, cols))
-    terminal.send(b'Q')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'Q', 9)
 
 
 def test_terminal_that_goes_away_ends_attach(pty):
@@ -234,18 +228,14 @@ def test_terminal_that_goes_away_ends_attach(pty):
     terminal = pty.attach('./a.sock')
     terminal.wait_output(b'READY')
     pid = terminal.child.pid
-    process = terminal.child.ptyproc
-    process.fileobj.close()         # the master, and nothing else: the kernel hangs the slave up (pty(7))
-    process.closed, process.fd = True, -1
+    terminal.hang_up()
     wait_until(lambda: not alive(pid), what='the end of attach')
 
 
 def test_stopped_attach_gives_the_terminal_back_and_takes_it_again(pty):
     """SIGTSTP (job control): the shell gets its own settings; after fg the terminal is raw again and the keys go on."""
     hex_shim(pty)
-    environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
-    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=environment)
-    terminal.wait_text('prompt>')
+    terminal = pty.shell()
     terminal.send(f'{ATTACH} ./a.sock\r'.encode())
     terminal.wait_output(b'READY')
     os.kill(child_named(terminal.child.pid, 'attach'), signal.SIGTSTP)
@@ -261,8 +251,7 @@ def test_stopped_attach_gives_the_terminal_back_and_takes_it_again(pty):
     wait_until(lambda: termios.tcgetattr(terminal.child.child_fd)[3] & termios.ISIG, what='the end of the raw mode')
     terminal.wait_output(b'ended with status 9]')
     terminal.wait(lambda t: t.text().rstrip().endswith('prompt>'), what='the prompt')
-    terminal.send(b'exit $?\r')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'exit $?\r', 9)
 
 
 # ---- the detach key
@@ -273,8 +262,7 @@ def test_detach_key_is_found_inside_what_was_read(pty):
     hex_shim(pty)
     terminal = kept_terminal(pty, './a.sock')
     terminal.wait_output(b'READY')
-    terminal.send(b'abc' + ESCAPE + b'def')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'abc' + ESCAPE + b'def')
     client = pty.client(pty.path('a.sock'))
     seen = client.read_until(b'<63>')
     client.send(b'Q')
@@ -291,8 +279,7 @@ def test_escape_sets_another_detach_key(pty, option):
     terminal.wait_output(b'READY')
     terminal.send(ESCAPE)
     terminal.wait_output(b'<1c>')
-    terminal.send(b'\x18')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x18')
 
 
 def test_escape_none_makes_every_key_the_programs(pty):
@@ -302,8 +289,7 @@ def test_escape_none_makes_every_key_the_programs(pty):
     terminal.wait_output(b'READY')
     terminal.send(bytes(range(1, 32)))
     terminal.wait(lambda t: hex_bytes(t.output) == bytes(range(1, 32)), what='the control keys')
-    terminal.send(b'Q')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'Q', 9)
 
 
 # ---- read-only, raw, quiet
@@ -540,8 +526,7 @@ def test_address_with_a_program_begins_a_session_or_comes_back_to_it(pty):
     second.send(b'hello\n')
     second.wait_text('got hello')
     assert f'I am {pid}' in second.text()
-    second.send(b'end\n')
-    assert second.exit_status() == 5
+    second.ends(b'end\n', 5)
     assert '[./a.sock ended with status 5]\n' in restored(pty)
     assert len([name for name in os.listdir(pty.folder) if name.endswith('.cast')]) == 1
 

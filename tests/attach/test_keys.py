@@ -96,8 +96,7 @@ def test_paste_whose_end_is_lost_ends_with_a_second_of_silence(pty):
     terminal.wait(lambda t: hex_bytes(t.output) == b'\x1b[200~a\x1c', what='the paste')
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > 1.1, what='the silence')
-    terminal.send(b'\x1c')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x1c')
 
 
 def test_environment_sets_the_key(pty, monkeypatch):
@@ -106,11 +105,9 @@ def test_environment_sets_the_key(pty, monkeypatch):
     terminal = attached(pty)
     terminal.send(b'\x1c')
     terminal.wait_output(b'<1c>')
-    terminal.send(b'\x18')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x18')
     terminal = attached(pty, '-e', '^Y')
-    terminal.send(b'\x18\x19')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x18\x19')
     monkeypatch.setenv('SHIM_ESCAPE', 'Ctrl-X')
     run = pty.run(ATTACH, './a.sock')
     assert (run.returncode, run.stderr) == (2, "attach: SHIM_ESCAPE: 'Ctrl-X' is not ^X, a character or none\n")
@@ -126,17 +123,14 @@ def test_key_works_while_a_paste_waits_for_a_program_that_does_not_read(pty, key
         terminal.send(b'x' * 1000)
         terminal.feed(0)
     began = time.monotonic()
-    terminal.send(key)
-    assert terminal.exit_status() == 0
+    terminal.ends(key)
     assert time.monotonic() - began < 5
 
 
 def test_what_is_pasted_behind_the_key_does_not_reach_the_shell(pty):
     """The rest of a paste would be commands for the shell that has the terminal next."""
     pty.shim('-n', './a.sock', *program('hex.py'))
-    environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
-    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=environment)
-    terminal.wait_text('prompt>')
+    terminal = pty.shell()
     terminal.send(f'{ATTACH} ./a.sock\r'.encode())
     terminal.wait_output(b'READY')
     terminal.send(b'a\x1c' + b'touch pasted\r' * 1000)

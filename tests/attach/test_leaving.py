@@ -10,7 +10,7 @@ import pytest
 
 from attaching import TAKEN, is_taken, kept_terminal, leave
 from common import program
-from harness import ATTACH, alive, children, goodbye, hello, wait_until
+from harness import ATTACH, alive, children, goodbye, hello, stat_fields, wait_until
 from oracles import Xterm, differences
 from panes import Pane
 from screens import Model
@@ -44,7 +44,7 @@ def screen(terminal, before=b''):
 
 
 def text(shown):
-    return shown.text().rstrip('\n').split('\n')
+    return shown.text().split('\n')
 
 
 @pytest.mark.parametrize('way, message', [('detach', '[detached from ./fake.sock]'),
@@ -135,8 +135,7 @@ def test_output_to_a_pipe_is_told_nothing(pty, server):
     server.connection.sendall(b'\x1b[?1049h' + goodbye(0))
     server.connection.close()
     assert run.wait(10) == 0
-    with open(pty.path('out'), 'rb') as f:
-        assert f.read() == b'\x1b[?1049h'
+    assert pty.read_bytes('out') == b'\x1b[?1049h'
 
 
 # ---- what is on its way
@@ -147,9 +146,7 @@ def test_output_to_a_pipe_is_told_nothing(pty, server):
 def test_reports_on_their_way_do_not_reach_the_shell(pty, server, report):
     """The terminal has sent more than keys: it is asked for its status last, and what comes before the answer is thrown
     away, be it the release of the detach key or a click. What stands behind the answer is the shell's."""
-    environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
-    terminal = pty.terminal('bash', '--norc', '--noprofile', '-i', env=environment)
-    terminal.wait_text('prompt>')
+    terminal = pty.shell()
     terminal.send(f'{ATTACH} ./fake.sock\r'.encode())
     server.accept().read(12)
     server.connection.sendall(b'READY')
@@ -237,8 +234,7 @@ def stop_and_continue(terminal, between=lambda: None):
     """SIGSTOP cannot be caught: attach only learns by SIGCONT that it was stopped."""
     pid = children(terminal.child.pid)[0]
     os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: open(f'/proc/{pid}/stat', encoding='ascii').read().rpartition(')')[2].split()[0] == 'T',
-               what='the stop')
+    wait_until(lambda: stat_fields(pid)[0] == 'T', what='the stop')
     between()
     os.kill(pid, signal.SIGCONT)
 
@@ -310,8 +306,7 @@ def test_what_was_typed_before_a_stop_comes_before_what_is_typed_then(pty, serve
     terminal.send(b'x')
     old.close()
     assert server.read(1) == b'x'
-    terminal.send(b'\x1c')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x1c')
 
 
 def test_detach_key_works_while_the_second_connection_waits(pty, server):
@@ -326,8 +321,7 @@ def test_detach_key_works_while_the_second_connection_waits(pty, server):
         one.setblocking(False)
         one.connect_ex(pty.path('fake.sock'))
     stop_and_continue(terminal)
-    terminal.send(b'\x1c')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x1c')
 
 
 def test_watching_comes_anew_too(pty, server):
@@ -339,8 +333,7 @@ def test_watching_comes_anew_too(pty, server):
     old = server.connection
     stop_and_continue(terminal)
     assert server.accept().read_all() == hello(0, 0, 1) and old.recv(100) == b''
-    terminal.send(b'\x1c')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x1c')
 
 
 @pytest.mark.parametrize('address', ['./a.sock', '0'])

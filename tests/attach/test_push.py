@@ -10,7 +10,7 @@ import pytest
 
 from attaching import piped, start_piped
 from common import NO_WINDOW, program
-from harness import ATTACH, TIMEOUT, children, goodbye, hello, needs_listener_user, needs_queue, wait_until
+from harness import ATTACH, TIMEOUT, children, goodbye, hello, needs_listener_user, wait_until
 from told import DAEMON, Told, as_user, needs_root, open_folder
 
 PUSH = hello(0, 0, 2)
@@ -79,18 +79,6 @@ def test_push_to_another_users_session_is_refused(pty):
         assert run.returncode in (254, 255), run
 
 
-@needs_queue
-@pytest.mark.parametrize('address', ['0', './a.sock'])
-def test_push_to_a_stopped_shim_gives_up_after_a_while(pty, address):
-    """What nobody takes for ten seconds is not waited for any longer; the words may still be taken later: 254."""
-    shim = pty.shim('-n', address, *program('hex.py'))
-    os.kill(shim.pid, signal.SIGSTOP)
-    began = time.monotonic()
-    status, _, said = piped(pty, '-p', shim.address, data=b'words\n')
-    os.kill(shim.pid, signal.SIGCONT)
-    assert (status, said) == (254, f'attach: {shim.address}: {CUT_SHORT}') and 9 < time.monotonic() - began < 20
-
-
 def test_push_is_no_client_that_the_program_notices(pty):
     """Nothing is sent to it, and no window follows it: the others' session is as before."""
     shim = pty.shim('-n', '-s', '99x33', './a.sock', *program('hex.py'))
@@ -98,18 +86,8 @@ def test_push_is_no_client_that_the_program_notices(pty):
     terminal.wait_output(b'{33 99}')
     for _ in range(3):
         assert piped(pty, '-p', './a.sock', data=b'p') == (0, b'', '')
-    terminal.send(b'Q')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'Q', 9)
     assert terminal.output.count(b'{') == 1 and terminal.output.count(b'<70>') == 3 and shim.pid
-
-
-def test_push_raw_takes_an_empty_queue_for_an_answer(pty, server):
-    """-R: no message either way."""
-    process = start_piped(pty, '-p', '-R', './fake.sock')
-    process.stdin.write(b'words\n')
-    process.stdin.close()
-    assert server.accept().read_all() == b'words\n'
-    assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize('address', ['0', './a.sock'])

@@ -145,5 +145,4 @@ def test_stopped_shim_is_attached_to_when_it_goes_on(pty):
     wait_until(lambda: time.monotonic() - began > 0.2, what='some time')
     os.kill(shim.pid, signal.SIGCONT)
     terminal.wait_output(b'READY')
-    terminal.send(b'Q')
-    assert terminal.exit_status() == 9
+    terminal.ends(b'Q', 9)

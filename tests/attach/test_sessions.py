@@ -223,8 +223,7 @@ def test_new_session_is_announced(pty, folder):
     command = ['work', 'sh', '-c', 'echo here; read x; exit 5']
     terminal = kept_terminal(pty, *command)
     terminal.wait_output(b'here')
-    terminal.send(ESCAPE)
-    assert terminal.exit_status() == 0
+    terminal.ends(ESCAPE)
     said = restored(pty)
     assert re.fullmatch(r'\[work: new session, recording \S+\.cast, Ctrl-\\ leaves it\]\n\[detached from work\]\n',
                         said), said
@@ -255,11 +254,12 @@ def test_announcement_may_be_hidden(pty, folder):
 def test_warnings_of_the_shim_are_passed_on(pty, folder):
     """What it says beside its readiness line is for the user."""
     shutil.copy(ATTACH, pty.path('attach'))
-    with open(pty.path('shim'), 'w', encoding='ascii') as script:
-        script.write(f'#!/bin/sh\necho "shim: something is missing" >&2\nexec "{SHIM}" "$@"\n')
+    pty.write('shim', f'#!/bin/sh\necho "shim: something is missing" >&2\nexec "{SHIM}" "$@"\n')
     os.chmod(pty.path('shim'), 0o755)
     run = pty.run(pty.path('attach'), 'work', 'true')
     assert run.returncode == 0 and folder and 'shim: something is missing\n' in run.stderr
+    pty.write('shim', '#!/bin/sh\nkill -KILL $$\n')
+    assert pty.run(pty.path('attach'), 'work', 'true').returncode == 128 + signal.SIGKILL
 
 
 def test_two_that_begin_the_same_session_at_once_share_it(pty, folder):
@@ -415,8 +415,7 @@ def test_messages_say_what_is_and_what_to_do(pty, folder):
         kill_all(pty.shim('-n', name, 'sleep', '1000'))
         assert says(pty, name) == (f'{name}: nobody listens: its shim was killed '
                                    f'(attach {name} PROGRAM starts a session)')
-    with open(pty.path('a.cast'), 'w', encoding='ascii') as f:
-        f.write('{"version": 2}\n')
+    pty.write('a.cast', '{"version": 2}\n')
     assert says(pty, './a.cast') == "./a.cast: a file, not a session's socket (record play shows a recording)"
     with socket.create_server(('127.0.0.1', 0)) as listener:
         port = str(listener.getsockname()[1])

@@ -188,6 +188,7 @@ function table_row(line,    cells, n, i, text) {
     for (i = 3; i < n; i++) {
         text = cell(cells[i])
         if (head[i] == "default" && text != "") text = "(default: " text ")"
+        if (i > 3 && head[i] != "default") put(".br")
         if (text != "") put_table_text(text)
     }
 }

@@ -83,8 +83,7 @@ def test_make_install_puts_everything_there_and_uninstall_takes_it_away(tree, va
 @pytest.mark.parametrize('program', PROGRAMS)
 def test_manual_page_has_no_warnings(pty, program):
     """Both readers of such pages have nothing to say about it: groff with all its warnings, and mandoc's linter."""
-    with open(pty.path('page.1'), 'w', encoding='utf-8') as f:
-        f.write(man(pty, program))
+    pty.write('page.1', man(pty, program))
     for reader in (['groff', '-ww', '-man', '-k', '-Tutf8', '-z'], ['mandoc', '-Tlint', '-Wstyle']):
         run = pty.run(*reader, 'page.1')
         assert (run.returncode, run.stdout, run.stderr) == (0, '', '')
@@ -93,8 +92,7 @@ def test_manual_page_has_no_warnings(pty, program):
 @pytest.mark.parametrize('program', PROGRAMS)
 def test_manual_page_says_what_help_says(pty, program):
     """As man(1) shows it: the sections of any page, and each word of --help, of record's commands too."""
-    with open(pty.path('page.1'), 'w', encoding='utf-8') as f:
-        f.write(man(pty, program))
+    pty.write('page.1', man(pty, program))
     shown = pty.run('mandoc', '-Tutf8', '-Owidth=200', 'page.1').stdout
     shown = re.sub('.\b', '', shown)  # bold and underlined characters: printed over others
     titles = re.findall(r'^[A-Z][A-Z ]+$', shown, re.M)
@@ -178,10 +176,8 @@ def sessions(pty):
         os.mkdir(pty.path(folder), 0o700)
     for name in ('work-20261125T100000Z.cast', 'work-20261125T100000Z-2.cast', 'old-20261125T100000Z.cast',
                  'me@home-20261125T100000Z.cast'):
-        with open(pty.path('records/' + name), 'w', encoding='ascii'):
-            pass
-    with open(pty.path('here.cast'), 'w', encoding='ascii'):
-        pass
+        pty.write('records/' + name, '')
+    pty.write('here.cast', '')
     env = {**os.environ, 'SHIM_DIR': pty.path('sessions')}
     for name in ('work', 'me@home', './by.sock'):
         pty.shim('-n', name, 'cat', env=env)

@@ -19,10 +19,8 @@ def kept_terminal(pty, *arguments, **options):
 
 def restored(pty):
     """Asserts that the terminal's settings are what they were; gives what attach said on standard error."""
-    with open(pty.path('before'), encoding='ascii') as before, open(pty.path('after'), encoding='ascii') as after:
-        assert before.read() == after.read(), 'the terminal was not restored'
-    with open(pty.path('said'), encoding='utf-8') as f:
-        return f.read()
+    assert pty.read('before') == pty.read('after'), 'the terminal was not restored'
+    return pty.read('said')
 
 
 def piped(pty, *arguments, data=b'', **options):

@@ -32,7 +32,7 @@ def strict_json(text):
 class Recording:
     """A recording read by the letter of the contract: whatever is not as section 4 says is an assertion error.
 
-    `events` are (time, code, text); `output` is the exact bytes. With `torn`, what follows the last newline is
+    `events` are (time, code, text); `output` is the exact bytes, `parts` those and the markers. With `torn`, what follows the last newline is
     ignored; without, there must be nothing."""
     def __init__(self, path, torn=False):
         with open(path, 'rb') as f:
@@ -40,7 +40,7 @@ class Recording:
         assert torn or tail == b'', f'the last line is torn: {tail[-200:]!r}'
         first, *lines = whole.decode('utf-8').split('\n')
         self.header = strict_json(first)
-        self.events, parts, exact, last = [], [], None, 0.0
+        self.events, self.parts, exact, last = [], [], None, 0.0
         for number, line in enumerate(lines, 2):
             found = LINE.fullmatch(line)
             assert found, f'line {number}: {line[:300]!r}'
@@ -54,10 +54,12 @@ class Recording:
             elif code == 'o':
                 if exact is not None:
                     assert same_but_for_bad_bytes(text, exact), f'line {number}: {text!r} is not {exact!r}'
-                parts.append(text.encode('utf-8') if exact is None else exact)
+                self.parts.append(('o', text.encode('utf-8') if exact is None else exact))
                 exact = None
+            elif code == 'm':
+                self.parts.append(('m', text))
         assert torn or exact is None, 'a b event is the last'
-        self.output = b''.join(parts)
+        self.output = b''.join(data for kind, data in self.parts if kind == 'o')
 
     def of(self, code):
         return [text for _, kind, text in self.events if kind == code]

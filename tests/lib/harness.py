@@ -14,8 +14,9 @@ import subprocess
 import time
 
 import pexpect
-import pyte
 import pytest
+
+from screens import Model
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get('PTYME_BUILD', os.path.join(ROOT, 'build')))
@@ -56,13 +57,23 @@ def wait_until(true, timeout=TIMEOUT, what='the condition'):
         select.select([], [], [], 0.005)
 
 
+def stat_fields(pid):
+    """/proc/PID/stat from the state on: state, ppid, pgrp, session, tty_nr, tpgid, … (proc(5))."""
+    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as f:
+        return f.read().rpartition(')')[2].split()
+
+
 def alive(pid):
     """Whether `pid` is a process and not a zombie."""
     try:
-        with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as f:
-            return f.read().rpartition(')')[2].split()[0] not in 'ZX'
+        return stat_fields(pid)[0] not in 'ZX'
     except OSError:
         return False
+
+
+def cpu_seconds(pid):
+    """User and system time that the process has used."""
+    return sum(map(int, stat_fields(pid)[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
 def children(pid):
@@ -211,26 +222,14 @@ class Client:
         return not self.buffer and not select.select([self.sock], [], [], seconds)[0]
 
 
-class Screen(pyte.Screen):
-    """pyte takes xterm's CSI ? … m (a question of vim's, about keys) for colours, and CSI ? … r (XTRESTORE) for margins,
-    and falls over it."""
-    def set_margins(self, *margins, private=False):
-        if not private:
-            super().set_margins(*margins)
-
-    def select_graphic_rendition(self, *attributes, private=False):
-        if not private:
-            super().select_graphic_rendition(*attributes)
-
-
 class Terminal:
-    """A program on a pexpect pseudoterminal with a pyte screen behind it: what a user would see."""
+    """A program on a pexpect pseudoterminal with a screen behind it (screens.py): what a user would see."""
     def __init__(self, argv, cwd=None, env=None, rows=24, cols=80):
         env = dict(os.environ if env is None else env, TERM='xterm-256color', LC_ALL='C.UTF-8')
         self.child = pexpect.spawn(argv[0], argv[1:], cwd=cwd, env=env, dimensions=(rows, cols), timeout=TIMEOUT)
         self.child.delaybeforesend = None
-        self.screen = Screen(cols, rows)
-        self.stream = pyte.ByteStream(self.screen)
+        self.stream = Model(rows, cols)
+        self.screen = self.stream.screen
         self.output = b''
 
     def feed(self, timeout=0.05):
@@ -262,7 +261,7 @@ class Terminal:
         return self.wait(lambda t: data in t.output, timeout, repr(data))
 
     def text(self):
-        return '\n'.join(line.rstrip() for line in self.screen.display)
+        return self.screen.text() + '\n'
 
     def send(self, data):
         self.child.send(data)
@@ -279,8 +278,22 @@ class Terminal:
         self.child.wait()
         return self.child.exitstatus if self.child.exitstatus is not None else 128 + self.child.signalstatus
 
+    def ends(self, keys, status=0):
+        """Types the keys by which the program ends, with that status."""
+        self.send(keys)
+        assert self.exit_status() == status
+
+    def hang_up(self):
+        """Closes the window: the master goes, and the kernel hangs the slave up (pty(7))."""
+        process = self.child.ptyproc
+        process.fileobj.close()
+        process.closed, process.fd = True, -1
+
     def close(self):
-        self.child.close(force=True)
+        self.hang_up()
+        if self.child.ptyproc.isalive():
+            self.child.kill(signal.SIGKILL)
+            self.child.ptyproc.wait()
 
 
 class Pty:
@@ -290,6 +303,18 @@ class Pty:
 
     def path(self, name):
         return os.path.join(self.folder, name)
+
+    def read_bytes(self, name):
+        with open(self.path(name), 'rb') as file:
+            return file.read()
+
+    def read(self, name):
+        return self.read_bytes(name).decode()
+
+    def write(self, name, data):
+        """Makes the file of that name, of text or bytes."""
+        with open(self.path(name), 'wb') as file:
+            file.write(data if isinstance(data, bytes) else data.encode())
 
     def keep(self, thing, end):
         self.started.append(end)
@@ -314,6 +339,11 @@ class Pty:
     def terminal(self, *argv, **options):
         terminal = Terminal([str(a) for a in argv], **{'cwd': self.folder, **options})
         return self.keep(terminal, terminal.close)
+
+    def shell(self):
+        """An interactive bash at its prompt."""
+        environment = dict(os.environ, PS1='prompt> ', HISTFILE='/dev/null')
+        return self.terminal('bash', '--norc', '--noprofile', '-i', env=environment).wait_text('prompt>')
 
     def attach(self, *argv, **options):
         """attach OPTION... ADDRESS on a terminal of its own."""

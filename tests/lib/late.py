@@ -66,15 +66,20 @@ class Pulled:
         return oracle.state(self.steps, self.size)
 
 
+def take_ready(screens, seconds):
+    """Takes what comes first to any of them, within so many seconds. Whether anything has."""
+    ready = select.select([screen for screen in screens if screen.open], [], [], max(seconds, 0))[0]
+    for screen in ready:
+        screen.take()
+    return bool(ready)
+
+
 def read_quiet(screens, end, quiet=QUIET):
     """Takes what comes to any of them until nothing has come for `quiet` seconds, or it is `end`. Whether it is."""
     last = time.monotonic()
     while True:
         left = min(last + quiet, end) - time.monotonic()
-        ready = select.select([s for s in screens if s.open], [], [], max(left, 0))[0]
-        for screen in ready:
-            screen.take()
-        if ready:
+        if take_ready(screens, left):
             last = time.monotonic()
         elif left <= 0:
             return time.monotonic() < end

@@ -1,10 +1,8 @@
 """The test's side of programs/listener.py: a session whose program logs all input and all sizes."""
 import os
-import select
 
 from common import program
 from harness import wait_until
-from sessions import Watcher
 
 
 class Listener:
@@ -36,22 +34,3 @@ class Listener:
     def sizes(self):
         """Every size that the program was told, in order: ['24x80', ...]."""
         return [e.split()[1] for e in self.events() if e.startswith('size')]
-
-    def watch(self, pty, aware=False, size=(24, 80), reply=None):
-        """A client with a screen: raw, unless `aware`."""
-        watcher = Watcher(self.shim.address, size, aware, reply)
-        return pty.keep(watcher, watcher.close)
-
-
-def listen(pty, *options):
-    """A session, and a raw client that was always there and answers nothing. (The history tells it READY; where the
-    session has none, something is printed until it sees that.)"""
-    listener = Listener(pty, *options)
-    always = listener.watch(pty)
-    while b'READY' not in always.got:
-        if select.select([always], [], [], 0.2)[0]:
-            always.take()
-            always.draw()
-        else:
-            listener.print(b'READY')
-    return listener, always

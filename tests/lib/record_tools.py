@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-import screens
 from harness import BUILD, PYTHON, RECORD, ROOT, TIMEOUT
+from screens import Model
 
 CASTS = os.path.join(ROOT, 'tests', 'casts')
 WRITER = os.path.join(ROOT, 'tests', 'programs', 'writer.py')
@@ -165,33 +165,11 @@ def peak(command, **options):
     return most
 
 
-class Screen(screens.Screen):
-    """The model's screen; of it what a user sees."""
-    def state(self):
-        """Characters with their attributes, and where the cursor stands. Of a blank that is not struck through, say, only
-        the background is seen."""
-        def look(cell):
-            blank = cell.data == ' ' and not (cell.underscore or cell.strikethrough or cell.reverse)
-            return tuple(self.default_char._replace(bg=cell.bg) if blank else cell)
-        cells = [[look(cell) for cell in row] for row in self.cells()]
-        return cells, (min(self.cursor.x, self.columns - 1), self.cursor.y), self.cursor.hidden
-
-    def text(self):
-        return super().text().rstrip('\n')
-
-
-def stream(shown):
-    """What is fed the bytes for that screen."""
-    model = screens.Model()
-    model.screen = shown
-    return model
-
-
 def screen(data, cols=80, rows=24):
     """The screen after these bytes."""
-    shown = Screen(cols, rows)
-    stream(shown).feed(data)
-    return shown
+    model = Model(rows, cols)
+    model.feed(data)
+    return model.screen
 
 
 def screen_at(path, time, cols=80, rows=24):
@@ -220,13 +198,6 @@ class Growing:
         """The writer is gone without an exit event; the kernel drops its lock."""
         self.process.kill()
         self.process.wait()
-
-
-def on_screen(terminal, cols=80, rows=24):
-    """Puts our screen model behind a harness.Terminal."""
-    terminal.screen = Screen(cols, rows)
-    terminal.stream = stream(terminal.screen)
-    return terminal
 
 
 def read_until(stream, wanted, timeout=TIMEOUT):

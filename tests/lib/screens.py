@@ -2,8 +2,7 @@
 
 Debian's pyte (0.8.0) knows neither the alternate screen nor device control strings, takes `CSI > 4 m` for an
 underline, drops lines wrongly in DL, and ignores the line-drawing set in UTF-8 mode. What full-screen programs send,
-and what a late client must be told, is modelled here after xterm's ctlseqs and the VT510 manual; queries are
-recognised and, if a `reply` function is given, answered as a terminal would answer them.
+and what a late client must be told, is modelled here after xterm's ctlseqs and the VT510 manual.
 """
 import codecs
 import copy
@@ -41,10 +40,6 @@ def blank_cell(background):
 
 class Screen(pyte.Screen):
     """pyte's screen, with two buffers, one saved cursor each, line drawing, and every mode kept by number."""
-    def __init__(self, columns, lines, reply=None):
-        self.reply = reply or (lambda data: None)
-        super().__init__(columns, lines)
-
     def reset(self):
         super().reset()
         self.private = {7, 25}                  # DECAWM and DECTCEM are on in a terminal that was just switched on
@@ -247,24 +242,25 @@ class Screen(pyte.Screen):
                 'keypad': self.keypad, 'margins': self.margins and tuple(self.margins), 'charset': self.charset,
                 'sets': ''.join(self.g[:2]), 'style': self.cursor_style}
 
+    def seen(self):
+        """What a user sees of it: characters with their attributes, and where the cursor stands. Of a blank that is not
+        struck through, say, only the background is seen."""
+        def look(cell):
+            blank = cell.data == ' ' and not (cell.underscore or cell.strikethrough or cell.reverse)
+            return tuple(self.default_char._replace(bg=cell.bg) if blank else cell)
+        cells = [[look(cell) for cell in row] for row in self.cells()]
+        return cells, (min(self.cursor.x, self.columns - 1), self.cursor.y), self.cursor.hidden
+
     def text(self):
-        return '\n'.join(''.join(c.data for c in row).rstrip() for row in self.cells())
+        return '\n'.join(''.join(c.data for c in row).rstrip() for row in self.cells()).rstrip('\n')
 
 
 class Model:
-    """Bytes in, screen out. `reply(bytes)` is called with what the terminal would type."""
-    def __init__(self, rows=24, cols=80, reply=None):
-        self.screen = Screen(cols, rows, reply)
+    """Bytes in, screen out."""
+    def __init__(self, rows=24, cols=80):
+        self.screen = Screen(cols, rows)
         self.decoder = codecs.getincrementaldecoder('utf-8')('replace')
         self.rest = ''
-
-    def resized(self, rows, cols):
-        """A copy of it in a window of another size: what the user has who makes the window larger."""
-        other = Model(rows, cols)
-        other.screen, other.rest = copy.deepcopy(self.screen), self.rest
-        other.decoder.setstate(self.decoder.getstate())
-        other.screen.resize(rows, cols)
-        return other
 
     def feed(self, data):
         text = self.skip_scrolled(self.rest + self.decoder.decode(data).translate(EIGHT_BIT))
@@ -298,8 +294,6 @@ class Model:
         return text[cut:]
 
     def control(self, char):
-        if char == '\x05':
-            self.screen.reply(b'answerback')
         method = {'\b': 'backspace', '\t': 'tab', '\n': 'linefeed', '\v': 'linefeed', '\f': 'linefeed',
                   '\r': 'carriage_return', '\x0e': 'shift_out', '\x0f': 'shift_in'}.get(char)
         if method:
@@ -323,8 +317,6 @@ class Model:
         elif not between and final in '=>':
             screen.keypad = final == '='
         elif not between:
-            if final == 'Z':
-                screen.reply(b'\x1b[?62;22c')
             if final == 'E':
                 screen.carriage_return()
             method = {'7': 'save_cursor', '8': 'restore_cursor', 'D': 'index', 'E': 'index', 'M': 'reverse_index',
@@ -333,19 +325,9 @@ class Model:
                 getattr(screen, method)()
 
     def string(self, kind, body):
-        reply = self.screen.reply
-        if kind == ']':
-            number, _, value = body.partition(';')
-            if number in '02' and number:
-                self.screen.title = value
-            elif value.endswith('?') and number in ('4', '5', '10', '11', '12', '17', '19', '52'):
-                reply(f'\x1b]{number};{value[:-1]}rgb:1212/3434/5656\x1b\\'.encode())
-        elif kind == 'P' and body.startswith('$q'):
-            reply(b'\x1bP1$r0m\x1b\\')
-        elif kind == 'P' and body.startswith('+q'):
-            reply(b'\x1bP1+r544e=787465726d\x1b\\')
-        elif kind == '_' and body.startswith('G') and 'a=q' in body:
-            reply(b'\x1b_Gi=31;OK\x1b\\')
+        number, _, value = body.partition(';')
+        if kind == ']' and number in ('0', '2'):
+            self.screen.title = value
 
     def csi(self, body, final=''):
         for char in CONTROL.findall(body):              # controls inside a sequence are obeyed
@@ -358,13 +340,13 @@ class Model:
         if prefix == '?' and final in 'hl' and not between:
             for mode in numbers:
                 self.screen.change_private(mode, final == 'h')
-        elif self.query(prefix, numbers, between, final):
-            pass
+        elif prefix:
+            return                                      # a question, or what a screen does not show
         elif between == '!' and final == 'p':
             self.screen.soft_reset()
         elif between == ' ' and final == 'q':
             self.screen.cursor_style = (numbers or [0])[0]
-        elif not prefix and not between:
+        elif not between:
             self.plain_csi(numbers, final)
 
     def plain_csi(self, numbers, final):
@@ -386,36 +368,6 @@ class Model:
             screen.cursor.x = max([t for t in screen.tabstops if t < screen.cursor.x][-count:], default=0)
         elif final in pyte.Stream.csi and final not in 'cn':
             getattr(screen, pyte.Stream.csi[final])(*numbers[:2])
-
-    def query(self, prefix, numbers, between, final):
-        """Whether it is a question; answered as xterm answers, when there is somebody to tell."""
-        screen, number = self.screen, (numbers or [0])[0]
-        if final == 'c' and not between:
-            screen.reply({'': b'\x1b[?62;22c', '>': b'\x1b[>41;370;0c'}.get(prefix, b'\x1bP!|00000000\x1b\\'))
-        elif final == 'n' and not between and number in (5, 6, 15, 25, 26, 53, 55, 56, 62, 63, 75, 85, 996):
-            at = f'{prefix}{screen.cursor.y + 1};{screen.cursor.x + 1}R'
-            screen.reply(f'\x1b[{at}'.encode() if number == 6 else b'\x1b[0n')
-        elif final == 'p' and between == '$':
-            screen.reply(f'\x1b[{prefix}{number};2$y'.encode())
-        elif final == 'q' and prefix == '>':
-            screen.reply(b'\x1bP>|XTerm(370)\x1b\\')
-        elif final == 'u' and prefix == '?':
-            screen.reply(b'\x1b[?0u')
-        elif final == 'm' and prefix == '?':
-            screen.reply(b'\x1b[>4;0m')
-        elif final == 'x' and not between and not prefix:
-            screen.reply(b'\x1b[2;1;1;128;128;1;0x')
-        elif final == 't' and not between and number in (11, 13, 14, 15, 16, 18, 19, 20, 21):
-            screen.reply(b'\x1b[8;24;80t')
-        elif final == 'w' and between == '$':
-            screen.reply(b'\x1bP1$u\x1b\\')
-        elif final == 'y' and between == '*':
-            screen.reply(b'\x1bP1!~0000\x1b\\')
-        elif final == 'S' and prefix == '?':
-            screen.reply(b'\x1b[?1;0;256S')
-        else:
-            return prefix in '<=>?' and prefix != ''
-        return True
 
 
 def differences(one, other, ignored=()):

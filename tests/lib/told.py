@@ -1,6 +1,5 @@
-"""What the trust tests (issue 3) share: a program that does what the test tells it, a reader of recordings that knows
-nothing of the project's own, and eyes on a process from outside (/proc)."""
-import base64
+"""What the trust tests (issue 3) share: a program that does what the test tells it, and eyes on a process from outside
+(/proc)."""
 import json
 import mmap
 import os
@@ -50,8 +49,7 @@ class Told:
         folder = folder or tempfile.mkdtemp(dir=pty.folder)
         path, script = os.path.join(folder, 'told'), os.path.join(folder, 'told.py')
         shutil.copy(os.path.join(PROGRAMS, 'told.py'), script)
-        with open(path + '.count', 'wb') as count:
-            count.write(bytes(8))
+        pty.write(path + '.count', bytes(8))
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen(1)
@@ -159,36 +157,6 @@ class Drain(threading.Thread):
         return bytes(self.data)
 
 
-class Recording:
-    """A recording read by the rules of section 4 alone: `output` exact, events, markers, whether it ends torn."""
-    def __init__(self, path):
-        with open(path, 'rb') as f:
-            lines = f.read().split(b'\n')
-        self.torn = lines.pop()
-        self.header = json.loads(lines[0])
-        self.events = [json.loads(line) for line in lines[1:]]
-        self.times = [event[0] for event in self.events]
-        self.markers = [event[2] for event in self.events if event[1] == 'm']
-        self.status = next((event[2] for event in self.events if event[1] == 'x'), None)
-        self.output_parts, exact = [], None       # ('o', bytes) and ('m', label), in their order
-        for _, kind, data in self.events:
-            if kind == 'b':
-                exact = base64.b64decode(data, validate=True)
-            elif kind == 'o':
-                self.output_parts.append(('o', data.encode() if exact is None else exact))
-                exact = None
-            elif kind == 'm':
-                self.output_parts.append(('m', data))
-        self.output = b''.join(data for kind, data in self.output_parts if kind == 'o')
-
-
-def cpu_seconds(pid):
-    """User and system time that the process has used."""
-    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as f:
-        fields = f.read().rpartition(')')[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
-
 def resident(pid):
     """The bytes of memory that are the process's own (anonymous pages: not the programs' files)."""
     with open(f'/proc/{pid}/status', encoding='ascii', errors='replace') as f:
@@ -225,8 +193,7 @@ def faulty(pty):
         if off:
             os.unlink(path)
         else:
-            with open(path + '.new', 'w', encoding='ascii') as f:
-                f.write(str(value))
+            pty.write(path + '.new', str(value))
             os.rename(path + '.new', path)
     asan = os.environ.get('ASAN_OPTIONS', '') + ':verify_asan_link_order=0'
     return {**os.environ, 'LD_PRELOAD': library, 'TRUST_FAULTS': folder, 'ASAN_OPTIONS': asan}, fault
@@ -265,8 +232,7 @@ def as_user(uid):
 
 def stranger(pty, uid, address, *words, inside=()):
     """Runs programs/stranger.py as another user, `inside` a command that begins it elsewhere; its answer."""
-    with open(os.path.join(PROGRAMS, 'stranger.py'), encoding='utf-8') as f:
-        source = f.read()
+    source = pty.read(os.path.join(PROGRAMS, 'stranger.py'))
     become = ['setpriv', f'--reuid={uid}', f'--regid={uid}', '--clear-groups']
     done = pty.run(*inside, *become, PYTHON, '-S', '-c', source, address, *words, cwd='/')
     assert done.returncode == 0, (done.stdout, done.stderr)

@@ -4,7 +4,8 @@
     exit               ends at once
     silent             reads what it is asked and answers nothing; `deaf` does not even read
     say HEX            answers the first question with these bytes, and nothing any more
-    slow SECONDS       becomes the real `record` (the link `real` beside it) after that time
+    slow SECONDS       becomes the real `record` (the link `real` beside it) after that time; `held` when the file `go`
+                       is beside it
     die KIND COUNT     passes everything on between the shim and the real `record`, and dies by SIGKILL when COUNT bytes
                        of the first answer of that KIND are out (0: the question has been heard; -1: all bytes)
 """
@@ -63,8 +64,10 @@ elif how == 'say':
     write(bytes.fromhex(words[0]))
     while os.read(0, 1 << 16):
         pass
-elif how == 'slow':
-    select.select([], [], [], float(words[0]))
+elif how in ('slow', 'held'):
+    select.select([], [], [], float(words[0]) if words else 0)
+    while how == 'held' and not os.path.exists(os.path.join(folder, 'go')):
+        select.select([], [], [], 0.01)
     os.execv(real, sys.argv)
 elif how == 'die':
     pass_on(int(words[0]), int(words[1]))

@@ -21,8 +21,7 @@ def through(pty, path, *kinds):
     """FILE converted to the first kind, that to the second, and so on."""
     for n, kind in enumerate(kinds):
         path = write(pty.path(f'{n}.{kind}'), convert(kind, path))
-    with open(path, 'rb') as f:
-        return f.read()
+    return pty.read_bytes(path)
 
 
 def same(one, other):
@@ -61,15 +60,13 @@ def test_v2_to_v3_to_v2_is_exact(pty):
     """Issue 4: `v2 to v3 to v2 is exact, b events included`: header, every event, every microsecond."""
     path = write(pty.path('x.cast'), ours(title='t', idle_time_limit=2.5,
                                           theme={'fg': '#ffffff', 'bg': '#000000', 'palette': '#000000:#111111'}))
-    with open(path, 'rb') as f:
-        same(f.read(), through(pty, path, 'v3', 'v2'))
+    same(pty.read_bytes(path), through(pty, path, 'v3', 'v2'))
 
 
 def test_a_recording_as_the_shim_writes_it_comes_back_to_the_byte(pty):
     """Once through v2, the text of the file is settled: v3 and back does not change one byte of it."""
     settled = write(pty.path('settled.cast'), convert('v2', write(pty.path('x.cast'), ours())))
-    with open(settled, 'rb') as f:
-        whole = f.read()
+    whole = pty.read_bytes(settled)
     assert convert('v2', settled) == whole and through(pty, settled, 'v3', 'v2') == whole
 
 
@@ -78,8 +75,7 @@ def test_golden_recordings_go_through_v3_and_back(pty, path):
     """Also the recordings of other programs keep all that they say."""
     one = convert('v2', path)
     same(one, through(pty, path, 'v3', 'v2'))
-    with open(path, 'rb') as f:
-        before = load(f.read())
+    before = load(pty.read_bytes(path))
     after = load(one)
     assert [(e[1], e[2]) for e in after[1]] == [(e[1], e[2]) for e in before[1]]
     for was, now in zip(before[1], after[1]):
@@ -167,8 +163,7 @@ def test_random_recordings_survive_every_way_round(pty):
                                 if dice.random() < 0.5 else '\u20ac\x1b[m"\\'.encode()) if code == 'o' else
                          event(now / 1e6, code, {'r': '90x30', 'x': '1'}.get(code, '\u00e9\x01"')))
         path = write(pty.path('x.cast'), *lines)
-        with open(path, 'rb') as f:
-            same(f.read(), through(pty, path, 'v3', 'v2'))
+        same(pty.read_bytes(path), through(pty, path, 'v3', 'v2'))
         assert convert('raw', path) == printed(path)
 
 
@@ -216,8 +211,7 @@ def test_script_has_no_empty_piece(pty):
     path = write(pty.path('x.cast'), V2, event(0.5, 'o', ''), event(1.5, 'o', 'a'), event(2, 'o', ''),
                  event(3.25, 'o', 'b'))
     good('convert', '-t', 'script', '-o', pty.path('out'), path)
-    with open(pty.path('out.timing'), encoding='ascii') as f:
-        assert [line for line in f.read().splitlines() if line[0] == 'O'] == ['O 1.500000 1', 'O 1.750000 1']
+    assert [line for line in pty.read('out.timing').splitlines() if line[0] == 'O'] == ['O 1.500000 1', 'O 1.750000 1']
 
 
 @pytest.mark.parametrize(('kind', 'said'), [('ttyrec', '1 i, 2 m, 1 r'), ('script', '1 i, 2 m'), ('raw', ''),
@@ -336,13 +330,11 @@ def test_the_output_file_is_never_overwritten_without_force(pty, kind):
     run = record('convert', '-t', kind, '-o', out, path)
     assert run.returncode == 1 and run.stderr.startswith(f'record: {out}: '.encode()), run
     assert run.stderr.count(b'\n') == 1
-    with open(out, encoding='utf-8') as f:
-        assert f.read() == 'precious'
+    assert pty.read(out) == 'precious'
     fresh = pty.path('fresh')
     assert good('convert', '-t', kind, '-o', fresh, path) == b''
     assert good('convert', '--force', '-t', kind, '-o', out, path) == b''
-    with open(out, 'rb') as f, open(fresh, 'rb') as g:
-        assert f.read() == g.read() != b'precious'
+    assert pty.read_bytes(out) == pty.read_bytes(fresh) != b'precious'
 
 
 def test_both_files_of_a_script_are_looked_at_before_one_is_written(pty):
@@ -351,8 +343,7 @@ def test_both_files_of_a_script_are_looked_at_before_one_is_written(pty):
     write(out + '.timing', 'precious')
     run = record('convert', '-t', 'script', '-o', out, path)
     assert run.returncode == 1 and b'session.timing' in run.stderr and not os.path.exists(out)
-    with open(out + '.timing', encoding='utf-8') as f:
-        assert f.read() == 'precious'
+    assert pty.read(out + '.timing') == 'precious'
     assert record('convert', '-t', 'script', path).returncode == 2
 
 
@@ -361,8 +352,7 @@ def test_an_output_file_holds_what_standard_output_would(pty):
     path = write(pty.path('x.cast'), V2, event(1, 'o', 'a'), event(2, 'x', '0'))
     for kind in ('v2', 'v3', 'raw', 'txt', 'ttyrec'):
         assert good('convert', '-t', kind, '-o', pty.path(kind), path) == b''
-        with open(pty.path(kind), 'rb') as f:
-            assert f.read() == convert(kind, path)
+        assert pty.read_bytes(kind) == convert(kind, path)
 
 
 def test_a_shorter_file_leaves_nothing_of_the_longer_one(pty):
@@ -370,8 +360,7 @@ def test_a_shorter_file_leaves_nothing_of_the_longer_one(pty):
     out = write(pty.path('out'), 'x' * 100000)
     path = write(pty.path('x.cast'), V2, event(1, 'o', 'short'))
     good('convert', '-t', 'raw', '--force', '-o', out, path)
-    with open(out, encoding='utf-8') as f:
-        assert f.read() == 'short'
+    assert pty.read(out) == 'short'
 
 
 def test_a_recording_is_not_destroyed_by_converting_it_onto_itself(pty):
@@ -379,13 +368,11 @@ def test_a_recording_is_not_destroyed_by_converting_it_onto_itself(pty):
     path = write(pty.path('x.cast'), ours())
     os.symlink('x.cast', pty.path('link.cast'))
     os.link(path, pty.path('hard.cast'))
-    with open(path, 'rb') as f:
-        before = f.read()
+    before = pty.read_bytes(path)
     wanted = convert('v3', path)
     for out in (path, pty.path('link.cast'), pty.path('hard.cast')):
         run = record('convert', '-t', 'v3', '--force', '-o', out, path)
-        with open(path, 'rb') as f:
-            after = f.read()
+        after = pty.read_bytes(path)
         assert after in ((before, wanted) if run.returncode == 0 else (before,)), out
         assert run.returncode == 0 or (run.returncode == 1 and run.stderr)
         write(path, before)
@@ -450,5 +437,4 @@ def test_standard_input_streams_through(pty, kind):
 def test_standard_input_gives_what_the_file_gives(pty, kind):
     """A pipe cannot be sought in; the result is the same."""
     path = write(pty.path('x.cast'), ours())
-    with open(path, 'rb') as f:
-        assert convert(kind, '-', input=f.read()) == convert(kind, path)
+    assert convert(kind, '-', input=pty.read_bytes(path)) == convert(kind, path)

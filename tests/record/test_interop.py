@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from harness import RECORD, hello
-from record_tools import (CASTS, casts, chunks, convert, event, good, header, load, on_screen, output, printed,
+from record_tools import (CASTS, casts, chunks, convert, event, good, header, load, output, printed,
                           screen, write)
 
 TEXT = ['\x1b[1;32mgreen\x1b[0m caf\u00e9 \u20ac\r\n'.encode(), b'one\r\ntwo\r\n', b'progress 10%',
@@ -50,13 +50,12 @@ def asciinema_cat(pty, path):
     need('asciinema')
     shown = pty.terminal('/bin/sh', '-c', f'asciinema cat {path} > {pty.path("printed")}', env=environment(pty))
     assert shown.exit_status() == 0, shown.text()
-    with open(pty.path('printed'), 'rb') as f:
-        return f.read()
+    return pty.read_bytes('printed')
 
 
 def on_terminal(pty, *argv, cols=80, rows=24):
     """The screen that a tool leaves on its terminal, and its status."""
-    shown = on_screen(pty.terminal(*argv, cols=cols, rows=rows, env=environment(pty)), cols, rows)
+    shown = pty.terminal(*argv, cols=cols, rows=rows, env=environment(pty))
     return shown.exit_status(), shown.screen.text(), shown.output
 
 
@@ -95,8 +94,7 @@ def test_asciinema_cats_what_convert_wrote(pty, name):
     """asciinema 2.2 knows v2 (and v1): what `convert -t v2` makes of v1, v3 and odd files, it reads."""
     path = os.path.join(CASTS, name)
     out = write(pty.path('out.cast'), good('convert', '-t', 'v2', path))
-    with open(path, 'rb') as f:
-        wanted = ''.join(data for _, code, data in load(f.read())[1] if code == 'o').encode()
+    wanted = ''.join(data for _, code, data in load(pty.read_bytes(path))[1] if code == 'o').encode()
     assert asciinema_cat(pty, out) == wanted
 
 
@@ -179,8 +177,7 @@ def test_attachers_steer_the_replay_with_its_keys(pty):
     one, two = pty.attach(shim.address), pty.client(shim.address, hello(24, 80))
     one.wait_text('here')
     two.read_until(b'here')
-    one.send('q')
-    assert one.exit_status() == 0
+    one.ends('q')
     assert two.read_all().endswith(b'\xff\xffxx\x00')
     shim.wait_gone()
 

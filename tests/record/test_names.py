@@ -10,7 +10,7 @@ import re
 import pytest
 
 from harness import RECORD
-from record_tools import V2, Growing, event, good, header, on_screen, output, record, write
+from record_tools import V2, Growing, event, good, header, output, record, write
 
 TIMES = '20261121T232034Z', '20261121T232035Z', '20261124T034037Z'
 SHIM = {'pid': 4321, 'address': '/tmp/shim-0/work'}
@@ -110,13 +110,12 @@ def test_the_folder_is_where_the_shim_keeps_them(pty, monkeypatch):
 def test_a_new_session_while_one_is_played_changes_nothing(pty, sessions):
     """`]` reads the recording a second time: the same one, though the name means a newer one by now."""
     sessions(f'work-{TIMES[0]}.cast', output(0.01, b'one'), event(50, 'm', ''), output(60, b'two'), output(900, b'.'))
-    shown = on_screen(pty.terminal(RECORD, 'play', 'work'))
+    shown = pty.terminal(RECORD, 'play', 'work')
     shown.wait_text('one')
     sessions(f'work-{TIMES[1]}.cast', event(70, 'm', ''), output(80, b'wrong'))
     shown.send(' ].')
     shown.wait_text('onetwo')
-    shown.send('q')
-    assert shown.exit_status() == 0
+    shown.ends('q')
 
 
 # --- the list of all --------------------------------------------------------------------------------------------------
@@ -152,14 +151,14 @@ def test_the_list_fits_the_terminal_and_is_whole_in_a_pipe(pty, sessions):
     sessions(f'wide-{TIMES[0]}.cast', event(1, 'x', '0'), command='x' + '\u4f60' * 100)
     assert good('info').decode().count(long) == 3
     for columns in (80, 132, 60, 1):
-        shown = on_screen(pty.terminal(RECORD, 'info', cols=columns), columns, 24)
+        shown = pty.terminal(RECORD, 'info', cols=columns)
         assert shown.exit_status() == 0
         lines = shown.output.decode().replace('\r', '').split('\n')[:5]
         widths = [len(line) + line.count('\u4f60') for line in lines]           # each of those takes two columns
         assert all(line.endswith('\u2026') for line in lines), lines
         assert all(width in (columns, columns - 1) for width in widths), lines
         assert columns < 80 or any('sh -c "word' in line for line in lines) and 'x' * 64 in lines[0]
-    shown = on_screen(pty.terminal('/bin/sh', '-c', f'stty cols 0; exec {RECORD} info'))
+    shown = pty.terminal('/bin/sh', '-c', f'stty cols 0; exec {RECORD} info')
     assert shown.exit_status() == 0 and len(shown.output.decode().split('\r\n')[0]) == 80
 
 

@@ -99,8 +99,7 @@ def recording(pty, *events, name='a.cast', width=20, height=6):
 @pytest.mark.parametrize('path', [p for p in casts('.cast') if '-v3' not in p], ids=os.path.basename)
 def test_a_paint_after_reads_in_steps_is_the_paint_of_the_whole(pty, path):
     """However the reads are cut: inside of lines, and between an exact `b` event and its `o`."""
-    with open(path, 'rb') as f:
-        path = write(pty.path(os.path.basename(path)), f.read().rstrip(b'\n'), '\n')
+    path = write(pty.path(os.path.basename(path)), pty.read_bytes(path).rstrip(b'\n'), '\n')
     dice, end = random.Random(os.path.basename(path)), os.path.getsize(path)
     helper, at = Helper(pty, path), 0
     for cut in [*sorted(dice.randrange(end) for _ in range(50)), end]:
@@ -114,8 +113,7 @@ def test_a_torn_line_is_not_read_and_the_answer_says_where_reading_stopped(pty):
     """Read by single bytes: a line counts when its last byte is there. A `b` waits for its `o`, a size is taken."""
     path = recording(pty, output(1, b'one\r\n'), output(2, b'\xff\xfe\xe4\xb8'), event(3, 'r', '30x5'), '\n',
                      output(4, b'\xad two'), event(5, 'i', 'keys'), event(6, 't', '1.5'), event(7, 'x', '0'))
-    with open(path, 'rb') as f:
-        data = f.read()
+    data = pty.read_bytes(path)
     helper, at = Helper(pty, path), 0
     for cut in range(len(data) + 1):
         at = helper.read(at, cut, size=(20, 6))

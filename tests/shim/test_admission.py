@@ -12,8 +12,8 @@ import time
 import pytest
 
 from common import NO_WINDOW
-from harness import PYTHON, SHIM, TIMEOUT, alive, hello, needs_peer_user, needs_tcp_owner, wait_until
-from told import (DAEMON, NOBODY, PROGRAMS, SLACK, Told, as_user, cpu_seconds, descriptors, needs_root, open_folder,
+from harness import PYTHON, SHIM, TIMEOUT, alive, cpu_seconds, hello, needs_peer_user, needs_tcp_owner, wait_until
+from told import (DAEMON, NOBODY, PROGRAMS, SLACK, Told, as_user, descriptors, needs_root, open_folder,
                    programs_for_all, stranger, until_calm)
 
 EVIL = b'touch /tmp/evil\n'
@@ -301,8 +301,7 @@ def test_flood_of_refused_connections_leaves_the_shim_serving(pty, how):
     client = pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(client)
     before = descriptors(told.shim.pid)
-    with open(os.path.join(PROGRAMS, 'stranger.py'), encoding='utf-8') as f:
-        source = f.read()
+    source = pty.read(os.path.join(PROGRAMS, 'stranger.py'))
     words = {'vanish': ['2000', EVIL.hex()], 'reset': ['2000', EVIL.hex()], 'hold': ['900', '1']}[how]
     flood = pty.background(PYTHON, '-S', '-c', source, told.shim.address, how, *words, **as_user(NOBODY), cwd='/')
     slowest = 0.0

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from common import NO_WINDOW, Recording
-from harness import SHIM, alive, children, goodbye, needs_handlers, wait_until
+from harness import SHIM, alive, children, goodbye, needs_handlers, stat_fields, wait_until
 from told import MIB, NOBODY, Drain, Told, as_user, compiled, helpers, needs_root, open_folder, programs_for_all
 
 LOOP = 'echo READY; while :; do read x; done'
@@ -52,8 +52,7 @@ def test_program_without_handlers_ends_by_sigterm(pty):
 
 def sleeps(pid):
     """True when the process waits in a system call, proc_pid_stat(5)."""
-    with open(f'/proc/{pid}/stat', encoding='ascii') as f:
-        return f.read().rsplit(')', 1)[1].split()[0] == 'S'
+    return stat_fields(pid)[0] == 'S'
 
 
 def test_interactive_shell_ends_by_the_hang_up(pty):
@@ -78,8 +77,7 @@ def test_foreground_session_ends_in_order_on_sigquit(pty):
     terminal = pty.terminal(SHIM, '-f', '-r', 'a.cast', './a.sock', 'sh', '-c', 'trap "exit 5" TERM; >ready; ' + LOOP)
     terminal.wait_text('listening on')
     wait_until(lambda: os.path.exists(pty.path('ready')), what='the program')
-    terminal.send('\x1c')
-    assert terminal.exit_status() == 5
+    terminal.ends('\x1c', 5)
     assert sorted(os.listdir(pty.folder)) == ['a.cast', 'ready']
     assert Recording(pty.path('a.cast')).events[-1][1:] == ('x', '5')
 

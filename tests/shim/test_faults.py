@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from common import NO_WINDOW
-from harness import RECORD, SHIM, TIMEOUT, alive, goodbye, hello, needs_peer_state, wait_until
-from told import (MIB, NOBODY, SLACK, Drain, Recording, Told, cpu_seconds, descriptors, faulty, many_descriptors,
+from common import NO_WINDOW, Recording
+from harness import RECORD, SHIM, TIMEOUT, alive, cpu_seconds, goodbye, hello, needs_peer_state, wait_until
+from told import (MIB, NOBODY, SLACK, Drain, Told, descriptors, faulty, many_descriptors,
                    needs_root, open_folder, pattern, programs_for_all, resident, same, small_disk, until_calm)
 
 MISSING = re.compile(r'shim: (\d+) bytes missing')
@@ -27,8 +27,7 @@ def all_but_missing(recording, whole):
     """Asserts that the recording is the whole output but for the gaps, which its markers tell to the byte, in their
     places; gives back how many bytes are missing."""
     at = missing = 0
-    parts = recording.output_parts
-    for kind, data in parts:
+    for kind, data in recording.parts:
         if kind == 'm':
             found = MISSING.fullmatch(data)
             if found:
@@ -45,7 +44,7 @@ def missing_told(told):
     """Makes the program print a little until the recording tells a gap; what it told in markers."""
     def told_now():
         told.prints(b'again\n')
-        return [m for m in Recording(told.shim.recording).markers if MISSING.fullmatch(m)]
+        return [m for m in Recording(told.shim.recording, torn=True).of('m') if MISSING.fullmatch(m)]
     return wait_until(told_now, what='the marker')
 
 
@@ -54,8 +53,7 @@ def test_full_disk_stops_nothing_and_is_told_by_a_marker(pty):
     """With no space left the session goes on; when there is space again, a marker tells how many bytes are missing, and
     the recording goes on behind it."""
     disk = small_disk(pty, MIB)
-    with open(os.path.join(disk, 'filler'), 'wb') as filler:
-        filler.write(bytes(700 << 10))
+    pty.write(os.path.join(disk, 'filler'), bytes(700 << 10))
     told = Told(pty, '-r', os.path.join(disk, 'cast'), pty.path('sock'))
     client = pty.client(told.shim.address, HELLO)
     told.meet_clients(client)
@@ -70,7 +68,7 @@ def test_full_disk_stops_nothing_and_is_told_by_a_marker(pty):
     told.start('exit', 4)
     assert client.read_all() == goodbye(4)
     told.shim.wait_gone()
-    recording = Recording(told.shim.recording)
+    recording = Recording(told.shim.recording, torn=True)
     same(recording.output[:1000], told.output()[:1000])
     cut = told.output()[:len(told.output()) - trailing_gap(recording, told.output())]
     assert all_but_missing(recording, cut) > 0
@@ -78,7 +76,7 @@ def test_full_disk_stops_nothing_and_is_told_by_a_marker(pty):
 
 def trailing_gap(recording, whole):
     """How many bytes at the end stand in no event and no marker: the disk was full to the last."""
-    told = sum(int(found[1]) for found in map(MISSING.fullmatch, recording.markers) if found)
+    told = sum(int(found[1]) for found in map(MISSING.fullmatch, recording.of('m')) if found)
     return len(whole) - told - len(recording.output)
 
 
@@ -87,8 +85,7 @@ def test_client_that_falls_out_after_a_gap_gets_no_wrong_byte(pty):
     """The recording's offsets are not the session's any more once bytes are missing: a client that is caught up after
     that gets its own next bytes or the end of the connection, never others."""
     disk = small_disk(pty, 24 * MIB)
-    with open(os.path.join(disk, 'filler'), 'wb') as filler:
-        filler.write(bytes(23 * MIB + (900 << 10)))
+    pty.write(os.path.join(disk, 'filler'), bytes(23 * MIB + (900 << 10)))
     told = Told(pty, '-r', os.path.join(disk, 'cast'), pty.path('sock'))
     fast, early = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
     told.meet_clients(fast, early)
@@ -151,7 +148,7 @@ def test_file_size_limit_stops_the_recording_only(pty):
     assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
-    assert all_but_missing(recording, told.output()) > MIB and recording.status == '0'
+    assert all_but_missing(recording, told.output()) > MIB and recording.of('x') == ['0']
 
 
 def test_write_error_of_the_recording_is_survived(pty):
@@ -186,7 +183,7 @@ def test_short_writes_are_finished(pty):
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
     same(recording.output, told.output())
-    assert recording.torn == b'' and recording.status == '0'
+    assert recording.of('x') == ['0']
 
 
 def test_recording_whose_folder_is_removed_still_catches_up(pty):
@@ -330,9 +327,8 @@ def test_clock_that_steps_leaves_the_times_in_order(pty):
     assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
-    assert recording.times == sorted(recording.times)
-    assert 0 <= recording.times[0] and recording.times[-1] < time.monotonic() - begun + 5
-    assert '' in recording.markers
+    assert recording.events[-1][0] < time.monotonic() - begun + 5
+    assert '' in recording.of('m')
 
 
 def test_stopped_and_continued_shim_has_lost_nothing(pty):
@@ -358,7 +354,6 @@ def test_stopped_and_continued_shim_has_lost_nothing(pty):
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
     same(recording.output, told.output())
-    assert recording.times == sorted(recording.times)
 
 
 @pytest.mark.parametrize('where', ['0', 'sock'])
@@ -376,7 +371,7 @@ def test_killed_at_any_moment_no_byte_that_a_client_saw_is_missing(pty, where):
         os.kill(shim.pid, signal.SIGKILL)
         seen += client.read_all()
         shim.wait_gone()
-        recording = Recording(shim.recording)
+        recording = Recording(shim.recording, torn=True)
         same(recording.output[:len(seen)], seen)
         done = pty.run(RECORD, 'cat', shim.recording, text=False)
         assert done.returncode == 0 and done.stderr == b''
@@ -396,7 +391,7 @@ def test_program_that_ignores_the_request_to_end_is_killed_after_ten_seconds(pty
     assert 9 < time.monotonic() - begun < 10 + 2 * SLACK
     shim.wait_gone()
     assert not alive(program) and not os.path.exists(pty.path('sock'))
-    assert Recording(shim.recording).status == '137'
+    assert Recording(shim.recording).of('x') == ['137']
 
 
 def test_grandchild_that_prints_for_ever_and_a_client_that_does_not_read(pty):

@@ -195,14 +195,12 @@ def test_sigusr2_leaves_alone_what_stands_there(pty):
     client.read_until(b'1\r\n1\r\n')
     assert os.stat(pty.path('a.sock')).st_ino == before
     os.unlink(pty.path('a.sock'))
-    with open(pty.path('a.sock'), 'w', encoding='ascii') as f:
-        f.write('mine')
+    pty.write('a.sock', 'mine')
     os.kill(shim.pid, signal.SIGUSR2)
     client.send(b'2\n')
     client.read_until(b'2\r\n2\r\n')
     shim.stop()
-    with open(pty.path('a.sock'), encoding='ascii') as f:
-        assert f.read() == 'mine'
+    assert pty.read('a.sock') == 'mine'
 
 
 @pytest.mark.parametrize('options', [['-n'], ['-n', '-w']])

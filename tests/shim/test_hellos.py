@@ -117,6 +117,24 @@ def test_what_is_no_client_starts_no_waiting_program(pty):
     assert not os.path.exists(pty.path('started'))
 
 
+@pytest.mark.parametrize('kind', [END, ALONE], ids=['end', 'alone'])
+def test_viewers_end_nothing_when_the_program_has_ended(pty, kind):
+    """In the farewell a client that is still owed output gets it, whatever viewers ask; and a marker comes too late."""
+    told = Told(pty, '-rcast', '-v', './view', pty.path('sock'))
+    slow = pty.client(told.shim.address, HELLO)
+    told.meet_clients(slow)
+    viewers = [pty.client(pty.path('view')) for _ in range(3)]
+    told.flood(MIB // 2)                        # more than a socket holds, less than the ring
+    told.start('exit', 3)
+    wait_until(lambda: not os.path.exists(told.shim.address), what='the end of the program')
+    for viewer in viewers:
+        viewer.send(kind)
+    os.kill(told.shim.pid, signal.SIGUSR1)
+    same(slow.read_all(), pattern(MIB // 2) + goodbye(3))
+    told.shim.wait_gone()
+    assert [event[1] for event in Recording(told.shim.recording).events][-1] == 'x'
+
+
 @pytest.mark.parametrize('kind', [PUSH, END, ALONE], ids=['push', 'end', 'alone'])
 def test_viewers_are_heard_in_nothing(pty, kind):
     """At a viewer address these are closed without a byte, and nothing happens."""

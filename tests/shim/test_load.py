@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from common import NO_WINDOW
+from common import NO_WINDOW, Recording
 from harness import BUILD, TIMEOUT, hello
-from told import (MIB, SLACK, Drain, Recording, Told, compiled, descriptors, many_descriptors, pattern, resident, same,
+from told import (MIB, SLACK, Drain, Told, compiled, descriptors, many_descriptors, pattern, resident, same,
                    until_calm)
 
 
@@ -19,8 +19,7 @@ def test_a_thousand_clients_are_served_every_byte(pty, option, clients, size):
     told = Told(pty, option, pty.path('sock'))
     before = resident(told.shim.pid)
     told.prints(b'go\n')
-    with open(pty.path('wanted'), 'wb') as wanted:
-        wanted.write(b'go\n' + pattern(size))
+    pty.write('wanted', b'go\n' + pattern(size))
     crowd = pty.background(compiled(pty, 'load'), told.shim.address, clients, pty.path('wanted'), stdout=-1,
                            text=True)
     first = crowd.stdout.readline()

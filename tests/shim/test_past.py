@@ -37,8 +37,7 @@ class Odd:
         self.shim = shutil.copy(SHIM, self.folder)
         os.symlink(RECORD, os.path.join(self.folder, 'real'))
         shutil.copy(os.path.join(PROGRAMS, 'odd_record.py'), os.path.join(self.folder, 'record'))
-        with open(os.path.join(self.folder, 'how'), 'w', encoding='ascii') as f:
-            f.write(how)
+        pty.write(os.path.join(self.folder, 'how'), how)
 
     def pids(self):
         """Of all that have been started, in order."""
@@ -56,8 +55,7 @@ def shown(*parts, size=(24, 80)):
 def printed(pty, *argv, text=PICTURE + LINES):
     """A session that has printed `text` in one go, a second after it began, and then prints each line typed as <line>.
     """
-    with open(pty.path('text'), 'wb') as f:
-        f.write(text)
+    pty.write('text', text)
     script = 'stty raw -echo; sleep 1.1; cat text; stty icrnl opost icanon; >done; while read x; do echo "<$x>"; done'
     shim = pty.shim('-s', '80x24', *argv, pty.path('sock'), 'sh', '-c', script)
     wait_until(lambda: os.path.exists(pty.path('done')), TIMEOUT * 6, 'the last byte')
@@ -107,8 +105,7 @@ def test_forty_clients_at_once_behind_much_output_are_all_painted(pty, option):
 @pytest.mark.parametrize('option', ['-rcast', '-n'])
 def test_late_client_in_a_flood_is_painted_soon_and_goes_on_live(pty, option):
     """300 MB after the start nothing but the last 32 MiB at most is left to be read; the program waits for that."""
-    with open(pty.path('text'), 'wb') as f:
-        f.write(LINES)
+    pty.write('text', LINES)
     shim = pty.shim(option, pty.path('sock'), 'sh', '-c', 'stty raw; for i in `seq 28`; do cat text; done; >far; '
                     'while :; do cat text; done')
     fast = pty.background(ATTACH, '-q', shim.address, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -195,8 +192,7 @@ def test_there_is_one_helper_for_all_and_none_when_nobody_comes_late(pty):
     assert late.read_some()
     [helper] = seen
     assert helpers(told.shim, program) == [helper]
-    with open(f'/proc/{helper}/cmdline', 'rb') as f:
-        assert f.read().split(b'\0')[1] == b'serve'
+    assert pty.read_bytes(f'/proc/{helper}/cmdline').split(b'\0')[1] == b'serve'
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP):
         os.kill(helper, number)
     told.prints(b'\r\nstill there')
@@ -369,13 +365,15 @@ def test_helper_that_answers_nothing_for_5_s_counts_as_dead(pty, how, ends):
 def test_slow_helper_is_waited_for_and_its_answer_serves_all_who_are_there_then(pty):
     """Who resizes before the paint has begun is painted at its size, who leaves is forgotten; nobody is painted twice.
     """
-    odd = Odd(pty, 'slow 1.5')
+    odd = Odd(pty, 'held')
     told = Told(pty, '-rcast', pty.path('sock'), shim=odd.shim)
     told.prints(PICTURE + LINES[:2300 * LINE])
     before = descriptors(told.shim.pid)
     late = [pty.client(told.shim.address, first) for first in (*KINDS, HELLO, HELLO)]
     late[-1].reset()
     late[-2].resize(30, 100)
+    until_calm(lambda: told.tell('size') == '30 100', 'the new size')
+    open(os.path.join(odd.folder, 'go'), 'w').close()
     told.prints(b'<live>')
     got = [client.read_until(b'<live>') for client in late[:-1]]
     for data in got:
@@ -408,6 +406,35 @@ def test_another_helper_is_started_after_a_minute(pty):
         late.close()
 
 
+def test_helper_that_has_nothing_to_read_paints_nothing(pty):
+    """The tail is cut when it has been read, and then the helper is killed: the next one would know nothing of the
+    session, the ring knows its last bytes."""
+    env, fault = faulty(pty)
+    odd = Odd(pty, 'slow 0')
+    told = Told(pty, '-n', pty.path('sock'), shim=odd.shim, env=env)
+    told.flood(6 * MIB)
+    told.prints(PICTURE)
+    for _ in range(2):
+        pty.client(told.shim.address, HELLO).read_until(b'drawn long ago')
+    os.kill(odd.pids()[-1], signal.SIGKILL)
+    wait_until(lambda: not alive(odd.pids()[-1]), what='its end')
+    fault('forward', 61)
+    assert_rings_bytes(pty.client(told.shim.address, HELLO), told.output())
+
+
+def test_terminal_that_waits_when_the_tail_is_lost_gets_the_rings_bytes(pty):
+    """There is no memory for the tail any more (here a limit) while the helper reads for a client."""
+    odd = Odd(pty, 'held')
+    told = Told(pty, '-n', pty.path('sock'), shim=odd.shim,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)))
+    told.flood(MIB // 2)
+    late = pty.client(told.shim.address, HELLO)
+    wait_until(odd.pids, what='the helper')
+    told.flood(3 * MIB)
+    open(os.path.join(odd.folder, 'go'), 'w').close()
+    assert_rings_bytes(late, told.output())
+
+
 @pytest.mark.parametrize('count', [0, 10, 1000, -1])
 def test_pipe_that_is_being_caught_up_when_the_helper_dies_has_no_hole(pty, count):
     """It gets the rest from the next helper, or the end of the connection; the others notice nothing."""
@@ -424,8 +451,7 @@ def test_pipe_that_is_being_caught_up_when_the_helper_dies_has_no_hole(pty, coun
     began = time.monotonic()
     told.meet_clients(fast)
     assert time.monotonic() - began < SOON
-    with open(os.path.join(odd.folder, 'how'), 'w', encoding='ascii') as f:
-        f.write('slow 0')
+    pty.write(os.path.join(odd.folder, 'how'), 'slow 0')
     fault('forward', 61)
     told.meet_clients(fast)
     drain.join(SOON)

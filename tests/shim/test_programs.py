@@ -17,8 +17,7 @@ def shell_environment(**more):
 
 
 def detach(terminal):
-    terminal.send(ESCAPE)
-    assert terminal.exit_status() == 0
+    terminal.ends(ESCAPE)
 
 
 def screen_of(terminal):
@@ -87,8 +86,7 @@ def test_bash_edits_lines_and_job_control_works(pty):
     wait_prompt(terminal, '^C')
     terminal.send(b'echo status=$?\r')
     wait_prompt(terminal, '\nstatus=130\n')
-    terminal.send(b'exit 7\r')
-    assert terminal.exit_status() == 7
+    terminal.ends(b'exit 7\r', 7)
 
 
 # ---- stty
@@ -104,8 +102,7 @@ def test_stty_settings_stay_while_nobody_is_attached(pty):
     detach(first)
     second = pty.attach('./a.sock')
     wait_prompt(second)
-    second.send(b'clear; stty -a | grep -o -e "intr = .." -e "[-]*tostop"; exit\r')
-    assert second.exit_status() == 0
+    second.ends(b'clear; stty -a | grep -o -e "intr = .." -e "[-]*tostop"; exit\r')
     assert b'intr = ^K' in second.output and b'\ntostop' in second.output and b'-tostop' not in second.output
 
 
@@ -139,8 +136,7 @@ def test_file_fills_the_window_after_a_resize_and_after_coming_back(pty, editor)
     detach(second)
     third = pty.attach('./a.sock', rows=24, cols=80)
     third.wait(lambda t: lines_shown(t) == shown)
-    third.send(b':q!\r' if editor is vim else b'q')
-    assert third.exit_status() == 0
+    third.ends(b':q!\r' if editor is vim else b'q')
 
 
 def test_text_typed_in_vim_is_there_after_coming_back(pty):
@@ -155,8 +151,7 @@ def test_text_typed_in_vim_is_there_after_coming_back(pty):
     second.wait_text('köşe first words')
     second.send(b', second words\x1b')
     second.wait_text('köşe first words, second words')
-    second.send(b':wq\r')
-    assert second.exit_status() == 0
+    second.ends(b':wq\r')
     with open(pty.path('file.txt'), encoding='utf-8') as f:
         assert f.readline() == 'köşe first words, second words\n'
 

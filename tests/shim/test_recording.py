@@ -29,8 +29,7 @@ def record_run(pty, *argv, options=()):
 
 def emitted(pty, data):
     """The recording of a program that prints `data` through a raw terminal."""
-    with open(pty.path('bytes'), 'wb') as f:
-        f.write(data)
+    pty.write('bytes', data)
     shim = pty.shim('-r', 'a.cast', '0', *program('emit.py', 'bytes'))
     client = pty.client(shim.address, NO_WINDOW)
     client.read_until(b'READY\r\n')
@@ -185,8 +184,7 @@ def test_output_that_ends_inside_a_character_is_delivered(pty):
 def test_8_mib_of_arbitrary_bytes_are_the_same_everywhere(pty):
     """Through a raw terminal: three clients, the recording and `record cat` hold the same 8 MiB."""
     data = random.Random(8).randbytes(8 << 20)
-    with open(pty.path('bytes'), 'wb') as f:
-        f.write(data)
+    pty.write('bytes', data)
     shim = pty.shim('-r', 'a.cast', '0', *program('emit.py', 'bytes', 1))
     clients = [pty.client(shim.address), pty.client(shim.address, NO_WINDOW), pty.client(shim.address, NO_WINDOW)]
     for client in clients:
@@ -223,8 +221,7 @@ def test_recording_is_private(pty):
 def test_header_is_there_when_the_start_returns(pty):
     """Whoever reads the readiness line can read the recording."""
     shim = pty.shim('-r', 'a.cast', '-w', '0', 'true')
-    with open(shim.recording, encoding='utf-8') as f:
-        lines = f.read().split('\n')
+    lines = pty.read(shim.recording).split('\n')
     assert strict_json(lines[0])['version'] == 2 and lines[1:] == ['']
 
 
@@ -286,7 +283,6 @@ def test_events_and_header_hold_nothing_but_what_players_know(pty):
     client.send(b'Q')
     client.read_all()
     shim.wait_gone()
-    with open(shim.recording, encoding='utf-8') as f:
-        rows = [json.loads(line) for line in f.read().splitlines()[1:]]
+    rows = [json.loads(line) for line in pty.read(shim.recording).splitlines()[1:]]
     assert all(type(row) is list and len(row) == 3 for row in rows)
     assert all(type(row[0]) is float and type(row[1]) is type(row[2]) is str for row in rows)

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from common import NO_WINDOW
-from harness import TIMEOUT, goodbye, hello, needs_queue, wait_until
-from told import (MIB, RING, SLACK, Drain, Recording, Told, descriptors, helpers, open_folder, pattern,
+from common import NO_WINDOW, Recording
+from harness import TIMEOUT, goodbye, hello, needs_queue
+from told import (MIB, RING, SLACK, Drain, Told, descriptors, helpers, open_folder, pattern,
                    programs_for_all, resident, same, until_calm)
 
 AHEAD = RING + MIB          # how far a paced program may run ahead: the ring, and what the kernel's buffers hold

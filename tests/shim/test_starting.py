@@ -10,7 +10,7 @@ import time
 import pytest
 
 from common import (NO_WINDOW, Recording, processes_with, program, read_pid, run_session)
-from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, needs_handlers, wait_until
+from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, needs_handlers, stat_fields, wait_until
 
 STATE = program('state.py')
 HEX = program('hex.py')
@@ -23,12 +23,6 @@ def state_of(pty, *options, address='0', **run):
     return json.loads(output)
 
 
-def stat_fields(pid):
-    """/proc/PID/stat from the state on: state, ppid, pgrp, session, tty_nr, tpgid, … (proc(5))."""
-    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as f:
-        return f.read().rpartition(')')[2].split()
-
-
 # ---- starting
 
 
@@ -38,8 +32,7 @@ def test_start_prints_one_line_and_returns_while_the_program_runs(pty):
     assert shim.run.stderr == '' and shim.run.stdout.count('\n') == 1
     assert re.fullmatch(r'127\.0\.0\.1:[1-9][0-9]*', shim.address)
     assert alive(shim.pid) and alive(shim.program())
-    with open(f'/proc/{shim.program()}/cmdline', 'rb') as f:
-        assert f.read() == b'sleep\x0060\x00'
+    assert pty.read_bytes(f'/proc/{shim.program()}/cmdline') == b'sleep\x0060\x00'
 
 
 def test_recording_is_named_after_the_port_and_the_time_in_the_current_directory(pty):
@@ -155,12 +148,10 @@ def test_allow_remote_listens_everywhere(pty):
 
 def test_existing_recording_is_refused_and_kept(pty):
     """-r FILE is created exclusively: an existing FILE is refused, never overwritten."""
-    with open(pty.path('a.cast'), 'w', encoding='ascii') as f:
-        f.write('precious')
+    pty.write('a.cast', 'precious')
     status, message = failed_start(pty, '-r', 'a.cast', '0', 'sleep', '60')
     assert status == 125 and 'a.cast' in message
-    with open(pty.path('a.cast'), encoding='ascii') as f:
-        assert f.read() == 'precious'
+    assert pty.read('a.cast') == 'precious'
 
 
 def test_recording_through_a_dangling_link_is_refused(pty):
@@ -174,8 +165,7 @@ def test_recording_through_a_dangling_link_is_refused(pty):
                                           ('./folder', 126)])
 def test_program_that_cannot_be_executed_is_126_or_127(pty, options, name, status):
     """exec's failure is reported by the start: 127 when PROGRAM is not found, 126 when it cannot be executed."""
-    with open(pty.path('plain'), 'w', encoding='ascii') as f:
-        f.write('no program')
+    pty.write('plain', 'no program')
     os.mkdir(pty.path('folder'))
     found, message = failed_start(pty, *options, './a.sock', name)
     assert found == status and name in message
@@ -183,16 +173,14 @@ def test_program_that_cannot_be_executed_is_126_or_127(pty, options, name, statu
 
 def test_interpreter_that_is_missing_is_127(pty):
     """execve(2) gives ENOENT for a script whose #! interpreter is missing, though the script is there."""
-    with open(pty.path('script'), 'w', encoding='ascii') as f:
-        f.write('#!/no/such/interpreter\n')
+    pty.write('script', '#!/no/such/interpreter\n')
     os.chmod(pty.path('script'), 0o755)
     assert failed_start(pty, '0', './script')[0] == 127
 
 
 def test_exec_that_fails_after_the_wait_is_told_in_the_session(pty):
     """With --wait the program is looked up at the start; an exec that fails later is output and a status."""
-    with open(pty.path('script'), 'w', encoding='ascii') as f:
-        f.write('#!/no/such/interpreter\n')
+    pty.write('script', '#!/no/such/interpreter\n')
     os.chmod(pty.path('script'), 0o755)
     output, status = run_session(pty, '-r', 'a.cast', '-w', '0', './script')
     assert status == 127
@@ -393,8 +381,7 @@ def test_foreground_ends_on_ctrl_c(pty):
     terminal = pty.terminal(SHIM, '-f', '-n', './a.sock', 'sh', '-c', script)
     terminal.wait_text('listening on')
     wait_until(lambda: os.path.exists(pty.path('ready')), what='the program')
-    terminal.send('\x03')
-    assert terminal.exit_status() == 5
+    terminal.ends('\x03', 5)
     assert os.listdir(pty.folder) == ['ready']
 
 
@@ -512,12 +499,10 @@ def test_stale_socket_is_taken_over(pty):
 
 def test_file_that_is_no_socket_is_not_taken_over(pty):
     """A foreign file at ADDRESS is refused and kept."""
-    with open(pty.path('a.sock'), 'w', encoding='ascii') as f:
-        f.write('precious')
+    pty.write('a.sock', 'precious')
     status, message = failed_start(pty, '-n', './a.sock', 'sleep', '60')
     assert status == 125 and './a.sock' in message
-    with open(pty.path('a.sock'), encoding='ascii') as f:
-        assert f.read() == 'precious'
+    assert pty.read('a.sock') == 'precious'
 
 
 # ---- ending
@@ -616,8 +601,7 @@ def test_master_is_not_in_the_programs_children(pty):
     shim = pty.shim('-r', 'a.cast', '0', 'sleep', '60')
     for number in map(int, os.listdir(f'/proc/{shim.pid}/fd')):
         try:
-            with open(f'/proc/{shim.pid}/fdinfo/{number}', encoding='ascii') as f:
-                flags = int(re.search(r'flags:\s+([0-7]+)', f.read())[1], 8)
+            flags = int(re.search(r'flags:\s+([0-7]+)', pty.read(f'/proc/{shim.pid}/fdinfo/{number}'))[1], 8)
         except FileNotFoundError:               # closed meanwhile, as the socket to the caller is
             continue
         assert number <= 2 or flags & os.O_CLOEXEC, os.readlink(f'/proc/{shim.pid}/fd/{number}')

@@ -37,8 +37,7 @@ def random_bytes(count, seed):
 def test_raw_client_gets_the_bytes_unmodified_and_no_goodbye(pty):
     """shim to client: the bytes that the program printed, and for a raw client nothing after them."""
     everything = bytes(range(256)) * 4 + b'\xff\xffss\0\x18\0\x50\0\0\0\0' + b'\xff\xffxx\0' + b'\r\n\0\xff'
-    with open(pty.path('bytes'), 'wb') as f:
-        f.write(everything)
+    pty.write('bytes', everything)
     shim = pty.shim('-n', '0', *program('emit.py', 'bytes', 3))
     raw, aware = pty.client(shim.address), pty.client(shim.address, NO_WINDOW)
     for client in (raw, aware):

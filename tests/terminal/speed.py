@@ -14,8 +14,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
-from harness import SHIM, Client, hello
-from told import cpu_seconds, helpers
+from harness import SHIM, Client, cpu_seconds, hello
+from told import helpers
 
 KB, MB, TURNS = 1000, 1000 * 1000, 7
 STEP = 40 * MB              # printed before each of the attaches to a long session that pauses: more than is read ahead

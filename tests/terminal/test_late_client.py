@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness import SHIM, TIMEOUT, Shim, hello, wait_until
-from late import Screen, Session, read_quiet
+from late import Screen, Session, read_quiet, take_ready
 from listener import Listener
 from oracles import differences, text_of
 
@@ -40,7 +40,7 @@ class Printer:
         end = time.monotonic() + TIMEOUT
         while wanted not in client.got:
             assert time.monotonic() < end and client.open, f'{wanted!r} did not come; got {client.got[-300:]!r}'
-            read_quiet([self.always, *self.late], end, 0.02)
+            take_ready([self.always, *self.late], 0.1)
 
     def mark(self):
         """Prints something that nobody sees, and that nobody has seen before."""
@@ -58,8 +58,9 @@ class Printer:
         """What the late client's terminal shows otherwise, once both have all."""
         end = time.monotonic() + TIMEOUT
         while True:  # (what is printed before it is painted is in the paint, and cannot be seen)
-            live = self.mark()
-            read_quiet([self.always, *self.late], time.monotonic() + 0.1, 0.03)
+            live, soon = self.mark(), time.monotonic() + 0.1
+            while not (live in late.got and live in self.always.got) and time.monotonic() < soon:
+                take_ready([self.always, *self.late], soon - time.monotonic())
             if live in late.got and live in self.always.got:
                 break
             assert time.monotonic() < end, f'nothing live came; got {late.got[-300:]!r}'
@@ -187,8 +188,7 @@ def test_attach_at_the_same_size_is_not_noticed_by_the_program(pty):
     for _ in range(3):
         terminal = pty.attach(listener.shim.address)
         terminal.wait_output(b'READY')
-        terminal.send(b'\x1c')
-        assert terminal.exit_status() == 0
+        terminal.ends(b'\x1c')
     last = pty.keep(Screen(listener.shim.address), lambda: None)
     read_quiet([last], time.monotonic() + 2, 0.5)
     last.close()

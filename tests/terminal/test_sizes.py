@@ -75,15 +75,18 @@ def test_two_clients_of_different_sizes_take_turns(pty):
 
 
 def test_same_size_again_tells_the_program_nothing(pty):
-    """A client that repeats its size (as some terminals do on every focus change) costs no redraw."""
+    """A client that repeats its size (as some terminals do on every focus change) costs no redraw. That the window has
+    other pixels is told the program, but is no size of the recording."""
     listener = start(pty)
     a = pty.client(listener.shim.address, hello(*A))
     told(listener, A)
     for _ in range(5):
         a.resize(*A)
     nothing_more(listener, a)
-    with open(listener.shim.recording, encoding='utf-8') as f:
-        assert f.read().count('"90x24"') == 1, 'a size is recorded that is none'
+    a.send(hello(*A, 720, 480))
+    told(listener, A)
+    nothing_more(listener, a)
+    assert pty.read(listener.shim.recording).count('"90x24"') == 1, 'a size is recorded that is none'
 
 
 def test_when_the_owner_leaves_the_most_recent_of_those_that_remain_sets_the_size(pty):

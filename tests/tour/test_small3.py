@@ -84,8 +84,7 @@ def test_vi_through_attach(pty, small):
     editor.wait_text('from vi')
     editor.send(b':wq\r')
     session.wait_gone()
-    with open(pty.path('note'), encoding='ascii') as f:
-        assert f.read() == 'from vi\n'
+    assert pty.read('note') == 'from vi\n'
 
 
 def test_two_clients_share_the_terminal(pty, small):
@@ -140,8 +139,7 @@ def test_closed_terminal_is_not_the_end(pty, small):
     client = pty.client(session.address, b'\n')
     client.read_until(b'\r\n')
     assert client.nothing_comes()
-    with open(pty.path('go'), 'w', encoding='ascii'):
-        pass
+    pty.write('go', '')
     assert client.read_all() == b'after\r\n'
 
 
@@ -181,8 +179,7 @@ def test_failed_start_says_why_and_leaves_nothing(pty, built):
     run = pty.run(built, taken, 'cat')
     assert (run.returncode, run.stderr) == (1, f'small3: {taken}: Address already in use\n')
     assert os.listdir(pty.folder) == []
-    with open(pty.path('small3.cast'), 'w', encoding='ascii'):
-        pass
+    pty.write('small3.cast', '')
     run = pty.run(built, '0', 'cat')
     assert (run.returncode, run.stderr) == (1, 'small3: small3.cast: File exists\n')
 

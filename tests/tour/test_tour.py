@@ -28,8 +28,7 @@ def school(pty):
         shutil.copy(os.path.join(HERE, name), pty.path(name))
 
     def write(text):
-        with open(pty.path('01-mine.md'), 'w', encoding='utf-8') as lesson:
-            lesson.write(text)
+        pty.write('01-mine.md', text)
         return pty.path('tour.py')
     return write
 
@@ -114,8 +113,7 @@ def test_tour_at_a_terminal_waits_for_enter(pty, school):
     terminal.send(b'\r')
     terminal.wait(lambda t: t.text().count('Enter goes on') == 2)
     assert '    2' in terminal.text() and '    4' not in terminal.text()
-    terminal.send(b'q\r')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'q\r')
     assert '    4' not in terminal.text()
 
 
@@ -124,8 +122,7 @@ def test_ctrl_c_leaves_the_tour(pty, school):
     terminal = pty.terminal(PYTHON, school('# 1. Mine\n\n    $ shim -n ./s cat\n    ...\n\n## More\n'), env=ENVIRONMENT)
     terminal.wait_text('Enter goes on')
     pid = int(re.search(r'pid (\d+)', terminal.text())[1])
-    terminal.send(b'\x03')
-    assert terminal.exit_status() == 0
+    terminal.ends(b'\x03')
     assert not alive(pid)
 
 
