@@ -3629,7 +3629,11 @@ int Session::start(const Options &options, int caller) {
     if (!is_wanted(caller)) return kExitFailed;
     if (!options.wait) status = pty_.start(options.program, true);
     else if (find_executable(options.program[0]).empty()) status = exec_status(errno);  // its exec comes later
-    if (status != 0) complain_errno(options.program[0]);
+    if (status != 0) {
+        const bool meant_attach = options.address == "attach" && status == kExitNotFound;
+        const std::string hint = "; shim starts programs: to come back to a session, attach " + std::string(options.program[0]);
+        complain(options.program[0], std::strerror(errno) + (meant_attach ? hint : ""));
+    }
     if (status != 0 || options.wait) return status;
     tell_start();
     phase_ = Phase::running;
