@@ -3630,9 +3630,9 @@ int Session::start(const Options &options, int caller) {
     if (!options.wait) status = pty_.start(options.program, true);
     else if (find_executable(options.program[0]).empty()) status = exec_status(errno);  // its exec comes later
     if (status != 0) {
+        const std::string name = options.program[0], why = std::strerror(errno);
         const bool meant_attach = options.address == "attach" && status == kExitNotFound;
-        const std::string hint = "; shim starts programs: to come back to a session, attach " + std::string(options.program[0]);
-        complain(options.program[0], std::strerror(errno) + (meant_attach ? hint : ""));
+        complain(name, meant_attach ? why + "; shim starts programs: to come back to a session, attach " + name : why);
     }
     if (status != 0 || options.wait) return status;
     tell_start();
