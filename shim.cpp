@@ -3632,7 +3632,8 @@ int Session::start(const Options &options, int caller) {
     if (status != 0) {
         const std::string name = options.program[0], why = std::strerror(errno);
         const bool meant_attach = options.address == "attach" && status == kExitNotFound;
-        complain(name, meant_attach ? why + "; shim starts programs: to come back to a session, attach " + name : why);
+        const std::string hint = "; shim starts programs: to come back to a session, attach " + name;
+        complain(name, meant_attach ? why + hint : why);
     }
     if (status != 0 || options.wait) return status;
     tell_start();
