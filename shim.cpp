@@ -1636,8 +1636,8 @@ private:
         const bool is_late = now >= came_ + kOpeningGrace;
         const bool was_painted = is_a(Purpose::window) && (is(Output::live) || is(Output::past));
         if (!shows_output()) output_ = Output::silent;
-        else if (is_late && was_painted) output_ = Output::undecided;
-        else if (is_a(Purpose::pipe) && is(Output::asked)) output_ = Output::undecided;
+        else if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked)))
+            output_ = Output::undecided;
     }
 
     /// Sends, and keeps account. Gives how many bytes were taken.
@@ -3517,7 +3517,7 @@ std::string shell_quoted(char **argv) {
         if (word.empty() || word.find_first_not_of(kSafe) != std::string::npos) {
             for (std::size_t at = word.find('\''); at != std::string::npos; at = word.find('\'', at + 4))
                 word.insert(at, "'\\'");
-            word = "'" + word + "'";
+            word.insert(0, 1, '\'').push_back('\'');
         }
         line += (line.empty() ? "" : " ") + word;
     }
