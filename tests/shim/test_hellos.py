@@ -144,6 +144,23 @@ def test_viewers_are_heard_in_nothing(pty, kind):
     told.meet_clients(window)
 
 
+def test_viewer_does_not_shorten_the_farewell(pty):
+    """Two ENDs at the viewers' address, after the program's end, take no byte from a client that is slow."""
+    told = Told(pty, '-rcast', '-v', './view', pty.path('sock'))
+    slow, window = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, HELLO)
+    told.meet_clients(slow, window)
+    drain = Drain(window, 2 * MIB)
+    told.flood(2 * MIB)
+    drain.wait()
+    viewers = [pty.client(pty.path('view')) for _ in range(2)]
+    told.start('exit', 3)
+    wait_until(lambda: not os.path.exists(pty.path('sock')), what='the farewell')
+    for viewer in viewers:
+        viewer.send(END)
+        viewer.read_all()
+    same(slow.read_all(), pattern(2 * MIB) + goodbye(3))
+
+
 # ---- alone
 
 
