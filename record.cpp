@@ -52,6 +52,7 @@
 #include <cwchar>  // wcwidth, which is POSIX
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -616,10 +617,9 @@ private:
 // record reads a recording forwards, line by line; only version 1, a single JSON document, is read whole. A
 // growing recording ends where its writer is just now: read(2) gives 0 there, and more later.
 
-/// The result of reading: an event; none yet (the recording grows); none, because the file was truncated, and
-/// reading begins again at its first event (a message has said so); the end of the recording; an error (a message
-/// has said which).
-enum class Got { some, wait, anew, end, bad };
+/// The result of reading: an event; none yet (the recording grows); the end of the recording; an error (a message has
+/// said which).
+enum class Got { some, wait, end, bad };
 
 /// The part of a file that is in memory: 256 KiB, or more for a longer line.
 class FileWindow {
@@ -628,19 +628,19 @@ public:
     bool open(const std::string &name) {
         if (name != "-") return adopt(::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
         const bool is_open = adopt(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
-        if (seekable()) start_ = ::lseek(fd(), 0, SEEK_CUR);
+        if (is_seekable_) next_ = ::lseek(fd(), 0, SEEK_CUR);
         return is_open;
     }
 
     /// Reads this descriptor from now on, and will close it.
     bool adopt(int fd) {
         fd_.reset(fd);
-        if (fd_ && ::lseek(fd, 0, SEEK_CUR) >= 0) start_ = 0;
+        is_seekable_ = fd_ && ::lseek(fd, 0, SEEK_CUR) >= 0;
         return static_cast<bool>(fd_);
     }
 
     [[nodiscard]] int fd() const { return fd_.get(); }
-    [[nodiscard]] bool seekable() const { return start_ >= 0; }
+    [[nodiscard]] bool seekable() const { return is_seekable_; }
     [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
     /// Whether the file has become shorter than what was read of it.
     [[nodiscard]] bool is_truncated() const { return seekable() && size() < static_cast<std::uint64_t>(next_); }
@@ -667,11 +667,6 @@ public:
         drop(newline + 1);
         return true;
     }
-    void rewind() {
-        is_held_ = false;
-        seek(start_);
-    }
-
     void seek(off_t place) {
         begin_ = is_held_ ? static_cast<std::size_t>(place) : end_;
         if (!is_held_) next_ = place;
@@ -715,7 +710,7 @@ private:
     static constexpr std::size_t kRoom = 256 << 10;
 
     Fd fd_;
-    off_t start_ = -1;  // of the recording in the file; -1 for a pipe
+    bool is_seekable_ = false;  // it is no pipe
     off_t next_ = 0;    // the next byte to read
     off_t limit_ = std::numeric_limits<off_t>::max();
     bool is_held_ = false;  // the buffer stands for the file
@@ -828,9 +823,7 @@ struct SessionRecording {
     std::string time{};
     std::uint64_t number = 1;
     std::string session{}, path{};
-    bool operator>(const SessionRecording &other) const {  // the newer one is greater
-        return std::tie(time, number, session) > std::tie(other.time, other.number, other.session);
-    }
+    auto operator<=>(const SessionRecording &) const = default;  // the newer one is greater
 };
 
 /// Takes the last time in the name: a session's name may hold dashes, and even such a time.
@@ -891,7 +884,7 @@ public:
         path_ = find_recording(name);
         name_ = path_ == "-" ? "standard input" : path_;
         follow_ = follow;
-        if (window_.open(path_)) return rewind();
+        if (window_.open(path_)) return open_header();
         const bool could_be_session = errno == ENOENT && !name.empty() && name.find('/') == std::string::npos;
         if (!could_be_session) complain_errno(name_);
         else complain(name, "no such file, nor a recording of a session of that name in " + records_folder());
@@ -906,29 +899,10 @@ public:
         header_.version = 2;
     }
 
-    /// Begins again, with the header.
-    bool rewind() {
-        window_.rewind();
-        torn_ = writer_gone_ = false;
-        at_ = Place();
-        Got got = read_header();
-        for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
-            if (got == Got::anew) window_.rewind();
-            ::poll(nullptr, 0, kPollMillis);
-        }
-        if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
-        at_.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond;
-        return got != Got::bad;
-    }
-
     Got next(Event &event) {
         while (header_.version != 0) {
             std::string_view text;
             const Got got = take_line(text);
-            if (got == Got::anew) {
-                complain(name_, "was truncated: it is read from its beginning again");
-                return rewind() ? Got::anew : Got::bad;
-            }
             if (got != Got::some) return got;
             const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
@@ -1042,7 +1016,10 @@ private:
             if (n > 0) return Got::some;
             if (n < 0) return complain_reading();
             if (!follow_ || writer_gone_ || header_.version == 1) return Got::end;
-            if (window_.is_truncated()) return Got::anew;
+            if (window_.is_truncated()) {
+                complain(name_, "was truncated while it was read");
+                return Got::bad;
+            }
             if (is_written()) return Got::wait;
             writer_gone_ = true;
         }
@@ -1068,6 +1045,14 @@ private:
         window_.drop(text.size());
         ++at_.line;
         return Got::some;
+    }
+
+    bool open_header() {
+        Got got = read_header();
+        for (; got == Got::wait && g_signal == 0; got = read_header()) ::poll(nullptr, 0, kPollMillis);
+        if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
+        at_.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond;
+        return got != Got::bad;
     }
 
     /// The header is the first line. A first line that is not a whole JSON object begins a document of version 1,
@@ -3278,7 +3263,7 @@ template <typename Visit> Got for_each_event(RecordingReader &recording, Output 
     while (true) {
         const Got got = recording.next(event);
         const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out, millis);
-        if (!waits && got != Got::anew && (got != Got::some || !visit(event))) return got;
+        if (!waits && (got != Got::some || !visit(event))) return got;
     }
 }
 
@@ -3350,9 +3335,8 @@ Got read_events(RecordingReader &recording, Output &out, Summary &summary, bool 
 bool summarize(const std::string &file, Output &out, Summary &summary, bool all = true) {
     RecordingReader recording;
     if (!recording.open(file)) return false;
-    Got got = read_events(recording, out, summary, all);
-    const bool not_found = !all && got == Got::end && summary.events == 0;
-    if (not_found && recording.rewind()) got = read_events(recording, out, summary, true);
+    const Got got = read_events(recording, out, summary, all);
+    if (!all && got == Got::end && summary.events == 0) return summarize(file, out, summary);
     summary.name = recording.name();
     summary.header = recording.header();
     summary.size = recording.window().size();
@@ -3473,7 +3457,7 @@ std::string fit(const std::string &text, std::size_t columns) {
 void put_table(const std::vector<Summary> &all, bool sessions, Output &out) {
     const std::size_t widest = sessions ? 20 : SIZE_MAX;
     winsize size{};
-    const bool fits = sessions && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    const bool fits = sessions && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
     std::vector<std::array<std::string, 6>> lines;
     std::array<std::size_t, 6> widths{};
     for (const Summary &summary : all) {
@@ -3490,7 +3474,7 @@ void put_table(const std::vector<Summary> &all, bool sessions, Output &out) {
             line.append(right ? blanks + cells[i] : cells[i] + blanks).append("  ");
         }
         line += cells.back();
-        out.put((fits ? fit(line, size.ws_col) : line) + "\n");
+        out.put((fits ? fit(line, size.ws_col > 0 ? size.ws_col : 80) : line) + "\n");
     }
 }
 
@@ -3747,7 +3731,7 @@ public:
         const Micros limit = recording.header().idle_limit;
         if (limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
-        keep_start();
+        states_.push_back({recording_.place(), timeline_, ""});
         if (start_ > 0) begin_jump(kForever);
     }
 
@@ -3823,10 +3807,6 @@ private:
         const Got got = recording_.next(event_);
         next_ = got == Got::some ? Next::event : got == Got::wait ? Next::none : Next::unread;
         if (got == Got::some) prepare(was_live);
-        if (got == Got::anew) {
-            keep_start();
-            begin_again(target_.value_or(0));
-        }
         if (got != Got::wait && got != Got::end) return got;
         if (pace_ == Pace::steps) pace_ = Pace::stands;
         if (target_) arrive();
@@ -3834,7 +3814,8 @@ private:
         if (got == Got::wait) return wait_for_more();
         if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return got;
         hear(kLeastRound);
-        if (typed_.empty()) begin_again(0);
+        if (typed_.empty()) begin_jump(0);
+        if (typed_.empty()) go_on_from(states_.front());
         return Got::wait;
     }
 
@@ -3945,16 +3926,6 @@ private:
         timeline_ = state.timeline;
         model_ = fresh_model();
         model_.feed(state.paint);
-    }
-
-    void begin_again(Micros target) {
-        begin_jump(target);
-        go_on_from(states_.front());
-    }
-
-    void keep_start() {
-        states_.assign(1, State{recording_.place(), {.idle = timeline_.idle}, ""});
-        interval_ = kFirstInterval;
     }
 
     /// Keeps the state now and then, ever less often the longer the recording is.
@@ -4484,7 +4455,6 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
         const Got got = recording.next(event);
         const bool is_new = got == Got::some || !is_now;
         is_now = is_now || got == Got::wait || got == Got::end;
-        if (got == Got::anew) model = model_for(recording.header());
         if (got == Got::some) resize(model, event);
         if (got == Got::some && event.output) model.feed(event.bytes);
         if (is_now && is_new && has_row(model, wanted)) return put_screen(model, options.colours);
@@ -4773,8 +4743,7 @@ constexpr char kCatHelp[] =
     "\n"
     "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the\n"
     "recording is gone: that ends it too, with a message. Other programs hold no lock, so their recordings are\n"
-    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is read again from its start,\n"
-    "with a message.\n";
+    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is an error.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
