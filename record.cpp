@@ -3814,8 +3814,9 @@ private:
         if (got == Got::wait) return wait_for_more();
         if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return got;
         hear(kLeastRound);
-        if (typed_.empty()) begin_jump(0);
-        if (typed_.empty()) go_on_from(states_.front());
+        if (!typed_.empty()) return Got::wait;
+        begin_jump(0);
+        go_on_from(states_.front());
         return Got::wait;
     }
 
@@ -4553,8 +4554,8 @@ private:
 
     /// Makes the event at `place` the next one; moves `place` past a header. Lines that end behind the offset
     /// `end` are not read.
-    void start(RecordingReader &reader, Place &place, std::uint64_t end) {
-        reader.window().end_at(static_cast<off_t>(end));
+    void start(RecordingReader &reader, Place &place, off_t end) {
+        reader.window().end_at(end);
         reader.go_to(place.line);
         const bool is_header = &reader == &recording_ && place.line.offset == 0;
         if (is_header && reader.skip_line(0) == Got::some) place.line = reader.place();
@@ -4573,11 +4574,11 @@ private:
         RecordingReader &reader = message.file == kTailFd ? tail_ : recording_;
         const FileWindow &file = reader.window();
         if (!file.seekable() || file.size() < message.to || message.to < message.from) return false;
-        const std::uint64_t end = std::min(message.to, message.from + kMostRead);
+        const auto end = static_cast<off_t>(std::min(message.to, message.from + kMostRead));
         Place place;
         place.line.offset = static_cast<off_t>(message.from);
         if (!model_ && message.from > 0) {
-            reader.window().end_at(static_cast<off_t>(end));
+            reader.window().end_at(end);
             const Got got = reader.skip_line(place.line.offset - 1);  // only the newline, when a line begins there
             if (got == Got::end) message.to = std::exchange(message.from, 0);
             if (got != Got::some) return got == Got::end;
@@ -4595,7 +4596,7 @@ private:
     }
 
     /// Reads on from `place`. Takes notes where that continues the noted part of the recording.
-    bool feed_model(RecordingReader &reader, std::uint64_t end, Place &place) {
+    bool feed_model(RecordingReader &reader, off_t end, Place &place) {
         const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.covered); };
         Event event;
         place.line.covered = between_;
@@ -4632,7 +4633,7 @@ private:
         const off_t most = place.line.offset + kMostScan;
         Event event;
         if (from >= to) return false;
-        start(recording_, place, INT64_MAX);
+        start(recording_, place, std::numeric_limits<off_t>::max());
         while (place.position < to && place.line.offset < most) {
             const std::uint64_t position = place.position;
             if (step(recording_, place, event) != Got::some) return !bytes.empty();
