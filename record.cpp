@@ -694,7 +694,7 @@ public:
             errno = EMSGSIZE;
             return -1;
         }
-        if (end_ == buffer_.size()) buffer_.resize(std::max(2 * end_, kRoom));
+        if (end_ == buffer_.size()) buffer_.resize(2 * end_);
         char *const at = buffer_.data() + end_;
         const std::size_t room = std::min(buffer_.size() - end_, static_cast<std::size_t>(limit_ - next_));
         ssize_t n;
@@ -707,14 +707,12 @@ public:
     }
 
 private:
-    static constexpr std::size_t kRoom = 256 << 10;
-
     Fd fd_;
     bool is_seekable_ = false;  // it is no pipe
     off_t next_ = 0;    // the next byte to read
     off_t limit_ = std::numeric_limits<off_t>::max();
     bool is_held_ = false;  // the buffer stands for the file
-    std::vector<char> buffer_;
+    std::vector<char> buffer_ = std::vector<char>(256 << 10);
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
