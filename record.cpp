@@ -16,23 +16,24 @@
 //   shim ◄────────────┴───►│ Past ├────────►│ Model ├──────► shim   │ nothing          │
 //          socket pair     └──────┘         └───────┘               └──────────────────┘
 //
-// Every command is a loop over events, and one event is in memory at a time: a recording of a year costs no more
-// than one of a second.
+// Every command is a loop over events, and holds one event in memory at a time: a recording of a year takes no
+// more memory than one of a second.
 //
-// A line of the file is `[time, "kind", "text"]`. What is not UTF-8 cannot stand in JSON, so shim writes such
-// output twice: exact, as base64 in a `b` event, and right after it as the `o` event that other players show. Here
-// the former is the output, and the latter is passed over.
+// A line of the file is `[time, "kind", "text"]`. Bytes that are not UTF-8 cannot stand in JSON, so shim writes
+// such output twice: exactly, as base64 in a `b` event, and right after it as the `o` event that other players
+// show. record takes the `b` event for the output, and passes over that `o` event.
 //
-// The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event.
-// That is no error, and shows nothing. Whether the writer lives is asked of the kernel: it holds a record lock on
-// the file.
+// The writer may be killed at any byte, so the last line may be torn: without a newline, and not a whole event. A
+// torn line is no error, and shows nothing. The kernel knows whether the writer lives: a shim holds a record lock
+// on the file.
 //
 // Sections: 1 bytes out · 2 JSON · 3 the recording · 4 control sequences · 5 rows and lines · 6 the model ·
 // 7 painting · 8 cat · 9 info · 10 play · 11 the screen as text · 12 convert · 13 paint, screen · 14 serve ·
 // 15 the command line
 //
-// Exit status: 0, also when the reader of our output goes away; 1 for a file that cannot be read or written; 2
-// usage. Beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2), termios(3)
+// Exit status: 0, also when the reader of the output goes away; 1 for a file that cannot be read or written; 2 for
+// a usage error. Read beside it: https://docs.asciinema.org/manual/asciicast/v2 and v3, RFC 8259 (JSON), fcntl(2),
+// termios(3)
 
 #include <algorithm>
 #include <array>
@@ -51,6 +52,7 @@
 #include <cwchar>  // wcwidth, which is POSIX
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -162,15 +164,15 @@ using Micros = std::int64_t;  // times of a recording, in microseconds: sums of 
 constexpr Micros kSecond = 1'000'000;
 constexpr Micros kForever = 900'000'000'000 * kSecond;  // no time in a recording is later
 constexpr std::size_t kMostLine = 64 << 20;             // bytes of a line, or of a document of version 1
-constexpr int kPollMillis = 50;                         // how often a growing file is looked at
+constexpr int kPollMillis = 50;                         // between two looks at a growing file
 
-volatile std::sig_atomic_t g_signal = 0;  // the last signal that came, while play has handlers for them
+volatile std::sig_atomic_t g_signal = 0;  // the last signal that play's handlers have caught
 
 // === 1. Bytes out ====================================================================================================
-// write(2) may take less than it was given, and SIGPIPE, which we ignore, becomes EPIPE: our reader has seen
-// enough, which is no error of anybody's.
+// write(2) may take fewer bytes than it was given. record ignores SIGPIPE, so a reader that has seen enough shows
+// as EPIPE, which is no error.
 
-/// A buffer before a descriptor. After a write that failed nothing more is written; `status` is for our exit.
+/// A buffer before a descriptor. After a failed write, it writes nothing more; `status` is the exit status.
 class Output {
 public:
     Output(int fd, std::string name) : fd_(fd), name_(std::move(name)) { buffer_.reserve(kRoom); }
@@ -191,8 +193,8 @@ public:
         return written;
     }
 
-    /// Past the buffer: how many of the bytes one write(2) has taken, 0 where it had no room; nothing when the
-    /// descriptor is closed.
+    /// One write(2) past the buffer: gives the number of bytes taken, 0 where there was no room, and nothing after
+    /// a write that failed.
     std::optional<std::size_t> write_some(std::string_view bytes) {
         const ssize_t n = closed_ ? 0 : ::write(fd_, bytes.data(), bytes.size());
         if (n < 0 && errno != EAGAIN && errno != EINTR) close();
@@ -202,7 +204,7 @@ public:
 private:
     static constexpr std::size_t kRoom = 64 << 10;
 
-    /// Another process that has the file open may have set O_NONBLOCK: that flag belongs to the open file, open(2).
+    /// Waits for room even so: another process may have set O_NONBLOCK, which belongs to the open file, open(2).
     bool write_all(std::string_view bytes) {
         pollfd room{.fd = fd_, .events = POLLOUT, .revents = 0};
         while (!bytes.empty() && !closed_) {
@@ -227,7 +229,7 @@ private:
     int status_ = 0;
 };
 
-/// Writes what was asked for; gives the exit status.
+/// Writes `text` to standard output; gives the exit status.
 int print(std::string_view text) {
     Output out(STDOUT_FILENO, "standard output");
     out.put(text);
@@ -236,8 +238,8 @@ int print(std::string_view text) {
 }
 
 // === 2. JSON =========================================================================================================
-// RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as
-// long as none of them is special, so that reading a recording costs little more than reading its file.
+// RFC 8259, strictly: a reader that guesses hides a broken writer. The reader copies text eight bytes at a time
+// for as long as none of them is special, so that reading a recording costs little more than reading its file.
 
 /// The length of the well-formed UTF-8 sequence that begins at `at` (RFC 3629, section 4), 0 if there is none.
 std::size_t utf8_length(const char *at, const char *end) {
@@ -275,18 +277,18 @@ char *put_utf8(char *out, std::uint32_t code) {
 
 constexpr std::uint64_t kOnes = 0x0101010101010101;  // times a byte: eight of it
 
-/// A mark (the high bit) on the first of eight characters that is a control or not ASCII, perhaps on some after it: a
-/// borrow runs upwards.
+/// Marks (by its high bit) the first of eight characters that is a control or not ASCII. The subtraction's borrow
+/// may mark later ones wrongly.
 constexpr auto mark_unprintable = [](std::uint64_t word) { return (word - kOnes * 0x20) | word | (word + kOnes); };
 
-/// The same for what cannot stand for itself in a JSON string.
+/// The same for a character that cannot stand for itself in a JSON string.
 constexpr auto mark_special = [](std::uint64_t word) {
     const std::uint64_t quote = word ^ (kOnes * '"'), backslash = word ^ (kOnes * '\\');
     return ((quote - kOnes) & ~quote) | ((backslash - kOnes) & ~backslash) | (word - kOnes * 0x20) | word;
 };
 
-/// How many characters `text` begins with of which `mark` marks none. They are copied to `out`, if that is given, eight
-/// at a time: there must be room for seven more.
+/// The number of characters at the beginning of `text` of which `mark` marks none. Copies them to `out`, if given,
+/// eight at a time: `out` needs room for seven more.
 template <typename Mark> inline std::size_t count_unmarked(std::string_view text, Mark mark, char *out = nullptr) {
     std::size_t length = 0;
     for (std::uint64_t word = 0, marks = 0; length < text.size(); length += 8) {
@@ -302,7 +304,7 @@ template <typename Mark> inline std::size_t count_unmarked(std::string_view text
     return std::min(length, text.size());
 }
 
-/// How many characters of printable ASCII `text` begins with.
+/// The number of characters of printable ASCII at the beginning of `text`.
 inline std::size_t plain_length(std::string_view text) { return count_unmarked(text, mark_unprintable); }
 
 /// The number in the four hexadecimal digits at `at`; -1 if there are none.
@@ -335,9 +337,9 @@ const char *decode_escape(const char *&at, const char *end, char *&out) {
     return nullptr;
 }
 
-/// A cursor over one JSON text. Each function takes one thing, after white space; the first that cannot gives
-/// false, as do all after it, and `why` tells. `room` is where decoded strings are put: the views live until the
-/// next one.
+/// A cursor over one JSON text. Each function takes one thing, after white space. The first that fails gives
+/// false, as do all later ones, and `why` gives the reason. Decoded strings stand in `room`: each view lives until
+/// the next one.
 class Json {
 public:
     Json(std::string_view text, std::vector<char> &room)
@@ -363,7 +365,7 @@ public:
         return at_ < end_ && *at_ == c;
     }
 
-    /// Takes `c` if it is next; it need not be.
+    /// Takes `c` if it is next, else nothing.
     bool accept(char c) {
         const bool next = next_is(c);
         at_ += next ? 1 : 0;
@@ -377,8 +379,8 @@ public:
         return why_ == nullptr && (at_ == end_ || fail("there is more after the end"));
     }
 
-    /// The cursor stands in local variables here, for speed: what is written through a `char *` might, for all the
-    /// compiler knows, change any member.
+    /// The cursor stands in local variables here, for speed: for all the compiler knows, a write through a `char
+    /// *` might change any member.
     bool string(std::string_view &text) {
         if (!expect('"', "a string is missing")) return false;
         const std::size_t most = static_cast<std::size_t>(end_ - at_) + 8;  // decoding never makes text longer
@@ -407,7 +409,7 @@ public:
         return true;
     }
 
-    /// A number, in millionths (so that a time is in microseconds), rounded; what is over kForever is kForever.
+    /// A number, in millionths (so that a time is in microseconds), rounded; kForever at most.
     bool number(Micros &value) {
         const bool minus = accept('-');
         const char *const first = at_;
@@ -463,7 +465,7 @@ public:
         return true;
     }
 
-    /// Any value at all: checked, and forgotten.
+    /// Checks any value at all, and forgets it.
     bool skip(int depth = 0) {
         Micros ignored = 0;
         if (depth > kMostDepth) return fail("nested too deep");
@@ -484,7 +486,7 @@ public:
 private:
     static constexpr int kMostDepth = 64;
 
-    /// Decimal digits, one at least; what no longer fits 64 bits only moves the exponent.
+    /// Decimal digits, one at least; a digit that no longer fits 64 bits only moves the exponent.
     bool digits(std::uint64_t &value, int &exponent, bool fraction) {
         const char *const first = at_;
         for (; at_ < end_ && *at_ >= '0' && *at_ <= '9'; ++at_) {
@@ -521,12 +523,12 @@ std::string json_quote(std::string_view text) {
         std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(code));
         if (character == "\"" || character == "\\") quoted += '\\';
         if (shown_length(character) > 0) quoted += character;
-        else quoted += escape.data();  // what is not shown is in the basic plane
+        else quoted += escape.data();  // all unshown characters are in the basic plane
     }
     return quoted + '"';
 }
 
-/// Seconds, with six decimals: what stands in a recording.
+/// Seconds with six decimals, as in a recording.
 std::string format_seconds(Micros time) {
     std::array<char, 32> text{};
     std::snprintf(text.data(), text.size(), "%lld.%06lld", static_cast<long long>(time / kSecond),
@@ -547,7 +549,7 @@ public:
         read(json);
     }
 
-    /// False at what is no object; the members before that are kept.
+    /// False where `json` holds no object; keeps the members before the error.
     bool read(Json &json) {
         return json.object([&](const std::string &key) { return read_member(json, key); });
     }
@@ -559,7 +561,7 @@ public:
         return true;
     }
 
-    /// A member that is there already keeps its place; an empty value adds none. (Those of v1 may stand on many lines.)
+    /// A known member keeps its place; an empty value adds none. (Values of v1 may stand on many lines.)
     void add(std::string key, std::string value) {
         std::ranges::replace_if(value, [](char c) { return c == '\n' || c == '\r'; }, ' ');
         const auto known = std::ranges::find(members_, key, &Member::first);
@@ -576,7 +578,7 @@ public:
         return known != members_.end() ? known->second : "";
     }
 
-    /// What a string holds; nothing, where the value is of another type.
+    /// The text of a string; nothing, where the value is of another type.
     [[nodiscard]] std::string string(std::string_view key) const {
         std::vector<char> room;
         std::string_view text;
@@ -612,13 +614,12 @@ private:
 };
 
 // === 3. The recording ================================================================================================
-// A recording is read forwards only, line by line; one of version 1 is a single JSON document, and is read whole.
-// A recording that is still written ends where its writer is just now: read(2) gives 0 there, and more later.
+// record reads a recording forwards, line by line; only version 1, a single JSON document, is read whole. A
+// growing recording ends where its writer is just now: read(2) gives 0 there, and more later.
 
-/// What reading gave: some event; none yet (of a recording that grows); none, for the file was truncated and is
-/// read from its first event again (a message has said so); the end of the recording; an error (a message has said
-/// which).
-enum class Got { some, wait, anew, end, bad };
+/// The result of reading: an event; none yet (the recording grows); the end of the recording; an error (a message has
+/// said which).
+enum class Got { some, wait, end, bad };
 
 /// The part of a file that is in memory: 256 KiB, or more for a longer line.
 class FileWindow {
@@ -627,23 +628,23 @@ public:
     bool open(const std::string &name) {
         if (name != "-") return adopt(::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
         const bool is_open = adopt(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
-        if (seekable()) start_ = ::lseek(fd(), 0, SEEK_CUR);
+        if (is_seekable_) next_ = ::lseek(fd(), 0, SEEK_CUR);
         return is_open;
     }
 
     /// Reads this descriptor from now on, and will close it.
     bool adopt(int fd) {
         fd_.reset(fd);
-        if (fd_ && ::lseek(fd, 0, SEEK_CUR) >= 0) start_ = 0;
+        is_seekable_ = fd_ && ::lseek(fd, 0, SEEK_CUR) >= 0;
         return static_cast<bool>(fd_);
     }
 
     [[nodiscard]] int fd() const { return fd_.get(); }
-    [[nodiscard]] bool seekable() const { return start_ >= 0; }
+    [[nodiscard]] bool seekable() const { return is_seekable_; }
     [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
     /// Whether the file has become shorter than what was read of it.
     [[nodiscard]] bool is_truncated() const { return seekable() && size() < static_cast<std::uint64_t>(next_); }
-    /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is
+    /// Whether read(2) would return at once: always for a file; for a pipe, when its writer has written or is
     /// gone.
     [[nodiscard]] bool has_more() const {
         pollfd ready{.fd = fd(), .events = POLLIN, .revents = 0};
@@ -656,7 +657,7 @@ public:
     [[nodiscard]] off_t tell() const { return next_ - static_cast<off_t>(end_ - begin_); }
     void drop(std::size_t bytes) { begin_ += bytes; }
 
-    /// Takes the next line, if all of it is in memory; `seen` bytes of it have been looked through, and then more.
+    /// Takes the next line, if all of it is in memory. Its first `seen` bytes hold no newline; moves `seen` on.
     bool take_line(std::string_view &line, std::size_t &seen) {
         const std::string_view held = rest();
         const std::size_t newline = held.find('\n', seen);
@@ -666,20 +667,15 @@ public:
         drop(newline + 1);
         return true;
     }
-    void rewind() {
-        is_held_ = false;
-        seek(start_);
-    }
-
     void seek(off_t place) {
         begin_ = is_held_ ? static_cast<std::size_t>(place) : end_;
         if (!is_held_) next_ = place;
     }
 
-    /// From now on, the file ends there.
+    /// From now on, the file ends at `place`.
     void end_at(off_t place) { limit_ = place; }
 
-    /// From now on, this is the file.
+    /// From now on, `text` stands for the file.
     void hold(std::string_view text) {
         buffer_.assign(text.begin(), text.end());
         begin_ = 0;
@@ -688,7 +684,7 @@ public:
         is_held_ = true;
     }
 
-    /// Reads on: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: `most` bytes are held
+    /// Reads on: 1, or 0 at the end of the file, or -1 with errno (EMSGSIZE: the buffer holds `most` bytes
     /// already).
     int fill(std::size_t most) {
         if (is_held_) return 0;
@@ -698,7 +694,7 @@ public:
             errno = EMSGSIZE;
             return -1;
         }
-        if (end_ == buffer_.size()) buffer_.resize(std::max(2 * end_, kRoom));
+        if (end_ == buffer_.size()) buffer_.resize(2 * end_);
         char *const at = buffer_.data() + end_;
         const std::size_t room = std::min(buffer_.size() - end_, static_cast<std::size_t>(limit_ - next_));
         ssize_t n;
@@ -711,14 +707,12 @@ public:
     }
 
 private:
-    static constexpr std::size_t kRoom = 256 << 10;
-
     Fd fd_;
-    off_t start_ = -1;  // of the recording in the file; -1 for a pipe
+    bool is_seekable_ = false;  // it is no pipe
     off_t next_ = 0;    // the next byte to read
     off_t limit_ = std::numeric_limits<off_t>::max();
-    bool is_held_ = false;  // nothing is read any more
-    std::vector<char> buffer_;
+    bool is_held_ = false;  // the buffer stands for the file
+    std::vector<char> buffer_ = std::vector<char>(256 << 10);
     std::size_t begin_ = 0, end_ = 0;  // what is in the buffer
 };
 
@@ -738,9 +732,9 @@ struct Header {
 struct Event {
     Micros time = 0;         // since the start
     Micros date = 0;         // since 1970
-    char kind = '?';         // o i r m x b t, or ? for one that we do not know
-    bool output = false;     // what the program printed: an `o`, or the `b` that stands for the `o` after it
-    std::string_view bytes;  // what it holds, decoded
+    char kind = '?';         // o i r m x b t, or ? for an unknown one
+    bool output = false;     // printed by the program: an `o`, or the `b` that stands for the `o` after it
+    std::string_view bytes;  // its data, decoded
     std::string_view tail;   // the event as it stands in the file, from the end of the time
 };
 
@@ -750,7 +744,8 @@ bool decode_base64(std::string_view text, std::string &bytes) {
         constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         std::array<std::int8_t, 256> values{};
         values.fill(-1);
-        for (const char c : kDigits) values[static_cast<unsigned char>(c)] = static_cast<std::int8_t>(kDigits.find(c));
+        std::int8_t value = 0;
+        for (const char c : kDigits) values[static_cast<unsigned char>(c)] = value++;
         return values;
     }();
     const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
@@ -758,7 +753,7 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     bytes.resize(text.size() / 4 * 3);
     char *out = bytes.data();
     for (std::size_t i = 0; i < text.size(); i += 4) {
-        std::int32_t bits = 0;  // negative, and stays so, once a value is
+        std::int32_t bits = 0;  // stays negative once a value was
         for (std::size_t k = i; k < i + 4; ++k) {
             bits = bits << 6 | (k < text.size() - padding ? kValues[static_cast<unsigned char>(text[k])] : 0);
         }
@@ -769,8 +764,8 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     return true;
 }
 
-/// The member `key`, if there is one: a whole number up to `most`, also as a string, as r-lib's asciicast once wrote
-/// sizes. False for anything else.
+/// The member `key`, if there is one: a whole number up to `most`, also as a string, as r-lib's asciicast once
+/// wrote sizes. False for anything else.
 bool read_whole(const Object &object, std::string_view key, int most, int &into) {
     if (object.value(key).empty()) return true;
     const auto number = object.number(key);
@@ -781,8 +776,8 @@ bool read_whole(const Object &object, std::string_view key, int most, int &into)
     return true;
 }
 
-/// Fills in what the members say; gives what is wrong with them, or nothing. Where it matters little, a value of
-/// another type is let pass.
+/// Fills in the header from its members; gives what is wrong with them, or nothing. A value of another type is an
+/// error only in a member that record needs.
 const char *understand(Header &header) {
     const Object &all = header.members;
     const Object term(all.value("term")), env(all.value("env")), shim(all.value("shim"));
@@ -826,12 +821,10 @@ struct SessionRecording {
     std::string time{};
     std::uint64_t number = 1;
     std::string session{}, path{};
-    bool operator>(const SessionRecording &other) const {  // the newer one is greater
-        return std::tie(time, number, session) > std::tie(other.time, other.number, other.session);
-    }
+    auto operator<=>(const SessionRecording &) const = default;  // the newer one is greater
 };
 
-/// The time is looked for at the end, for a session's name may hold dashes, and even such a time.
+/// Takes the last time in the name: a session's name may hold dashes, and even such a time.
 std::optional<SessionRecording> parse_recording_name(const std::string &path) {
     static const regex_t like = [] {
         regex_t compiled;
@@ -841,7 +834,7 @@ std::optional<SessionRecording> parse_recording_name(const std::string &path) {
     std::array<regmatch_t, 5> parts{};
     if (::regexec(&like, path.c_str(), parts.size(), parts.data(), 0) != 0) return std::nullopt;
     const auto part = [&](std::size_t i) {
-        return path.substr(static_cast<std::size_t>(parts[i].rm_so), static_cast<std::size_t>(parts[i].rm_eo - parts[i].rm_so));
+        return std::string(path.c_str() + parts[i].rm_so, path.c_str() + parts[i].rm_eo);
     };
     const auto number = parts[4].rm_so < 0 ? 1 : parse_number(part(4));
     return number ? std::optional(SessionRecording{part(2), *number, part(1), path}) : std::nullopt;
@@ -874,7 +867,7 @@ std::string find_recording(const std::string &name) {
 /// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
 class RecordingReader {
 public:
-    /// Before some line: what it takes to go on there.
+    /// A place before some line, with all that reading on from there needs.
     struct Place {
         off_t offset = 0;
         long line = 0;         // the number of the line before
@@ -889,7 +882,7 @@ public:
         path_ = find_recording(name);
         name_ = path_ == "-" ? "standard input" : path_;
         follow_ = follow;
-        if (window_.open(path_)) return rewind();
+        if (window_.open(path_)) return open_header();
         const bool could_be_session = errno == ENOENT && !name.empty() && name.find('/') == std::string::npos;
         if (!could_be_session) complain_errno(name_);
         else complain(name, "no such file, nor a recording of a session of that name in " + records_folder());
@@ -904,29 +897,10 @@ public:
         header_.version = 2;
     }
 
-    /// Begins again, with the header.
-    bool rewind() {
-        window_.rewind();
-        torn_ = writer_gone_ = false;
-        at_ = Place();
-        Got got = read_header();
-        for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
-            if (got == Got::anew) window_.rewind();
-            ::poll(nullptr, 0, kPollMillis);
-        }
-        if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
-        at_.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond;
-        return got != Got::bad;
-    }
-
     Got next(Event &event) {
         while (header_.version != 0) {
             std::string_view text;
             const Got got = take_line(text);
-            if (got == Got::anew) {
-                complain(name_, "was truncated: it is read from its beginning again");
-                return rewind() ? Got::anew : Got::bad;
-            }
             if (got != Got::some) return got;
             const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
@@ -967,7 +941,7 @@ public:
     [[nodiscard]] FileWindow &window() { return window_; }
     [[nodiscard]] const FileWindow &window() const { return window_; }
 
-    /// The process that writes the file now: 0 for one that cannot be seen from here (another container's).
+    /// The process that writes the file now: 0 for one that is not visible from here (another container's).
     [[nodiscard]] std::optional<pid_t> writer() const {
         struct flock lock {};
         lock.l_type = F_WRLCK;
@@ -990,7 +964,7 @@ public:
 private:
     static constexpr char kComma[] = "a comma is missing";
 
-    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
+    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. The views in `event` live until the next
     /// call.
     const char *parse(std::string_view text, Event &event) {
         Json json(text, room_);
@@ -1025,14 +999,14 @@ private:
         return true;
     }
 
-    /// Whether there may be more to come. A shim is seen by its lock; other writers cannot be seen.
+    /// Whether more may come. A shim holds a lock; other writers are not visible.
     [[nodiscard]] bool is_written() const {
         if (at_.exited) return false;
         return header_.pid != 0 ? writer().has_value() : window_.seekable();
     }
 
-    /// Reads more of the file. That the writer is gone is asked *before* the last attempt to
-    /// read: what it wrote between our last read and its end is then still found.
+    /// Reads more of the file. Asks whether the writer is gone *before* the last attempt to read, which then still
+    /// finds what the writer wrote last.
     Got more() {
         while (true) {
             if (!window_.has_more()) return Got::wait;
@@ -1040,7 +1014,10 @@ private:
             if (n > 0) return Got::some;
             if (n < 0) return complain_reading();
             if (!follow_ || writer_gone_ || header_.version == 1) return Got::end;
-            if (window_.is_truncated()) return Got::anew;
+            if (window_.is_truncated()) {
+                complain(name_, "was truncated while it was read");
+                return Got::bad;
+            }
             if (is_written()) return Got::wait;
             writer_gone_ = true;
         }
@@ -1068,8 +1045,16 @@ private:
         return Got::some;
     }
 
-    /// The header is the first line. When that is not the whole JSON object, it can only be the beginning of a
-    /// document of version 1, or the file is torn there.
+    bool open_header() {
+        Got got = read_header();
+        for (; got == Got::wait && g_signal == 0; got = read_header()) ::poll(nullptr, 0, kPollMillis);
+        if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
+        at_.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond;
+        return got != Got::bad;
+    }
+
+    /// The header is the first line. A first line that is not a whole JSON object begins a document of version 1,
+    /// or the file is torn there.
     Got read_header() {
         std::string_view line;
         header_ = Header();
@@ -1090,7 +1075,7 @@ private:
         return Got::end;
     }
 
-    /// v1: the events become lines as in v3, and those are read from then on.
+    /// Turns the events of v1 into lines of v3, which `next` reads from then on.
     Got read_document() {
         std::string text = std::move(header_.text) + (torn_ ? "" : "\n");
         int n = 0;
@@ -1142,9 +1127,9 @@ private:
     Header header_;
     Place at_;  // but its offset
     std::vector<char> room_;    // for strings that are decoded
-    std::string exact_;         // what the last `b` event held
+    std::string exact_;         // the bytes of the last `b` event
     bool torn_ = false;         // the present line has no newline, and the file ends there
-    bool writer_gone_ = false;  // nobody writes the file any more
+    bool writer_gone_ = false;  // no process writes the file any more
 };
 
 /// Columns and rows, as an `r` event has them.
@@ -3241,7 +3226,7 @@ void resize(Model &model, const Event &event) {
 
 // === 8. cat ==========================================================================================================
 
-/// What the command line says; each command looks at its own.
+/// The options of all commands.
 struct Options {
     std::vector<const char *> files;
     bool follow = false, json = false, force = false;
@@ -3258,43 +3243,43 @@ struct Options {
     Micros within = kForever;
 };
 
-/// Waits until a pipe has more of the recording, a moment at most; and less if nobody reads our output any more: then
-/// false.
+/// Waits `millis` for more of the recording, or less, when a pipe has more; false when the reader of `out` is
+/// gone.
 bool pause_for_more(const RecordingReader &recording, const Output &out, int millis = kPollMillis) {
     const int pipe = recording.window().seekable() ? -1 : recording.window().fd();
-    std::array<pollfd, 2> both{{{.fd = pipe, .events = POLLIN, .revents = 0}, {.fd = out.fd(), .events = 0, .revents = 0}}};
-    ::poll(both.data(), both.size(), millis);  // errors and hang-ups are told always
+    std::array<pollfd, 2> both{{{pipe, POLLIN, 0}, {out.fd(), 0, 0}}};
+    ::poll(both.data(), both.size(), millis);  // poll(2) always tells errors and hang-ups
     return (both[1].revents & (POLLERR | POLLHUP)) == 0;
 }
 
-/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; a live recording is
-/// waited for. Gives what reading gave last: `some` or `wait` when visit(), or who reads our output, wanted no
-/// more.
+/// Calls visit(event) for each event, for as long as it gives true and the recording goes on; waits for a live
+/// one. Gives the last result of reading: `some` when visit() wanted no more, `wait` when the reader of `out` is
+/// gone.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
     const int millis = recording.window().seekable() ? kPollMillis : -1;
     while (true) {
         const Got got = recording.next(event);
         const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out, millis);
-        if (!waits && got != Got::anew && (got != Got::some || !visit(event))) return got;
+        if (!waits && (got != Got::some || !visit(event))) return got;
     }
 }
 
-/// The part of `bytes`, which begin at `position` of the output, that lies in [from, to).
+/// The part that lies in [from, to) of `bytes`, which begin at `position` of the output.
 std::string_view clip(std::string_view bytes, std::uint64_t position, std::uint64_t from, std::uint64_t to) {
     if (to - position < bytes.size()) bytes = bytes.substr(0, to - position);
     if (position < from) bytes.remove_prefix(std::min<std::uint64_t>(bytes.size(), from - position));
     return bytes;
 }
 
-/// After a loop over events: writes what is left, and gives the exit status.
+/// After a loop over events: writes the rest of the output, and gives the exit status.
 int finish(const RecordingReader &recording, Output &out, Got got) {
     out.flush();
     if (got == Got::end && recording.died()) complain(recording.name(), "the session died: it has no exit event");
     return got == Got::bad ? 1 : out.status();
 }
 
-/// Writes the part of `file` that is asked for; `position` is that of its first byte, and then of the next file's.
+/// Writes the wanted part of `file`. `position` is that of its first byte in the whole output; moves it on.
 int cat_file(const char *file, const Options &options, Output &out, std::uint64_t &position) {
     RecordingReader recording;
     if (!recording.open(file, options.follow)) return 1;
@@ -3336,7 +3321,7 @@ Got read_events(RecordingReader &recording, Output &out, Summary &summary, bool 
         summary.events += event.kind == 'b' ? 0 : 1;
         summary.length = event.time;
         if (event.kind == 'x') summary.status = event.bytes;
-        else if (event.kind != '?') summary.status.clear();  // somebody has appended to it
+        else if (event.kind != '?') summary.status.clear();  // the session was not over then
         if (!event.output) return true;
         summary.bytes += event.bytes.size();
         summary.last_output = event.time;
@@ -3348,9 +3333,8 @@ Got read_events(RecordingReader &recording, Output &out, Summary &summary, bool 
 bool summarize(const std::string &file, Output &out, Summary &summary, bool all = true) {
     RecordingReader recording;
     if (!recording.open(file)) return false;
-    Got got = read_events(recording, out, summary, all);
-    const bool not_found = !all && got == Got::end && summary.events == 0;
-    if (not_found && recording.rewind()) got = read_events(recording, out, summary, true);
+    const Got got = read_events(recording, out, summary, all);
+    if (!all && got == Got::end && summary.events == 0) return summarize(file, out, summary);
     summary.name = recording.name();
     summary.header = recording.header();
     summary.size = recording.window().size();
@@ -3466,12 +3450,12 @@ std::string fit(const std::string &text, std::size_t columns) {
     return text;
 }
 
-/// Writes a line for each, with the columns below each other; numbers stand to the right. The lines of sessions fit the
-/// terminal, if there is one, and a cell that is longer than 20 characters pushes only its own line.
+/// Writes a line for each, with the columns below each other; numbers stand to the right. The lines of sessions
+/// fit the terminal, if there is one, and a cell that is longer than 20 characters pushes only its own line.
 void put_table(const std::vector<Summary> &all, bool sessions, Output &out) {
     const std::size_t widest = sessions ? 20 : SIZE_MAX;
     winsize size{};
-    const bool fits = sessions && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    const bool fits = sessions && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
     std::vector<std::array<std::string, 6>> lines;
     std::array<std::size_t, 6> widths{};
     for (const Summary &summary : all) {
@@ -3488,7 +3472,7 @@ void put_table(const std::vector<Summary> &all, bool sessions, Output &out) {
             line.append(right ? blanks + cells[i] : cells[i] + blanks).append("  ");
         }
         line += cells.back();
-        out.put((fits ? fit(line, size.ws_col) : line) + "\n");
+        out.put((fits ? fit(line, size.ws_col > 0 ? size.ws_col : 80) : line) + "\n");
     }
 }
 
@@ -3517,30 +3501,31 @@ int info(const Options &options) {
 }
 
 // === 10. play ========================================================================================================
-// Two clocks: the recording's, with long pauses cut short, and ours, which runs at some speed or stands still. An
-// event is shown when the second has reached the first.
+// Two clocks: the recording's, with long pauses cut short, and the player's, which runs at some speed or stands
+// still. The player shows an event when its own clock has reached the event's time.
 //
-// A jump shows nothing of what lies between: the model is fed silently, and the one screen of that time is
-// painted. To jump back, some states of the model are kept, as what they paint, at places that lie ever further
-// apart the longer the recording is (kMostKept in all); the model goes on from the last one before.
+// A jump shows nothing that lies between: it feeds the model silently, and paints the one screen of its target.
+// For jumps back, the player keeps some states of the model, as the bytes that paint them, at places that lie ever
+// further apart the longer the recording is (kMostKept in all); the model goes on from the last state before the
+// target.
 //
-// A person at a terminal must be heard within a moment, whatever the terminal takes: it is written to only as far
-// as it has room, and waiting for room is waiting for keys too. What a recording asks the terminal is asked again,
-// and the answers come in like keys: they are told from keys by their form, and those that come last are waited
-// for at the end.
+// The player obeys a key within a moment, however slow the terminal is: it writes only as much as the terminal has
+// room for, and hears keys while it waits for room. A recording asks the terminal its old questions again, and the
+// terminal's answers come in like keys: the player tells them from keys by their form, and at the end waits for
+// the last ones.
 
 constexpr Micros kSlowest = kSecond / 10, kFastest = 1000 * kSecond;  // speeds, in millionths
 constexpr Micros kStep = 5 * kSecond;                                 // of the arrow keys
 constexpr Micros kLongestWait = 3600 * kSecond;                       // for a key
-constexpr Micros kMarkerSlack = kSecond;  // so long after a marker, `[` goes to the one before
+constexpr Micros kMarkerSlack = kSecond;  // after a marker, in which `[` goes to the one before
 constexpr std::size_t kMostKept = 4 << 20;                            // bytes of all states that are kept
 constexpr std::size_t kStateHistory = 16 << 10;               // ... and of the lines above the screen in one
 constexpr std::size_t kWorkBetweenKeys = 256 << 10;           // bytes of the recording: far less than 10 ms
-constexpr int kPartingMillis = 40;                            // for the terminal to take what takes modes back
+constexpr int kPartingMillis = 40;                            // for the terminal to take the last bytes
 constexpr int kAnswerMillis = 500;                            // ... and to answer: as long as a slow line takes
 
-// What is no key of its own, as bytes that UTF-8, and so a terminal, never sends: the arrows, SIGTSTP, and what
-// makes the screen need painting (SIGCONT, SIGWINCH).
+// Keys of more than one byte, and signals, as bytes that do not occur in UTF-8: the arrows, SIGTSTP, and the
+// signals after which the screen needs painting (SIGCONT, SIGWINCH).
 constexpr char kLeft = '\xF8', kRight = '\xF9', kStop = '\xFA', kRepaint = '\xFB';
 constexpr char kCtrlC = '\x03', kCtrlZ = '\x1A';
 
@@ -3555,8 +3540,8 @@ Micros now_micros() {
 volatile std::sig_atomic_t g_stop = 0;     // SIGTSTP came
 volatile std::sig_atomic_t g_repaint = 0;  // SIGCONT or SIGWINCH came
 
-/// Standard output, and the keys of its terminal in raw mode; writing there is never held up. When it is no
-/// terminal, there are no keys.
+/// Standard output, and the keys of its terminal in raw mode. A write to a terminal does not block. An output that
+/// is no terminal has no keys.
 class UserTerminal {
 public:
     UserTerminal() {
@@ -3590,9 +3575,9 @@ public:
         return known && size.ws_col > 0 && size.ws_row > 0 ? std::optional(size) : std::nullopt;
     }
 
-    /// Waits for keys, at most `micros`; or, with `for_room`, until something can be written; or until `input` has
-    /// something to read. Gives the keys; a signal is one, and a terminal that is gone is `q`. Signals are let in
-    /// only here: one that came just before a wait would else not end it.
+    /// Waits for keys, at most `micros`; or, with `for_room`, until the output has room; or until `input` has
+    /// something to read. Gives the keys; a signal counts as one, and a terminal that is gone as `q`. pselect(2)
+    /// lets signals in: one that came just before the wait ends it too.
     std::string_view wait(Micros micros, bool for_room, int input) {
         sigset_t blocked, before;
         fd_set readable, writable;
@@ -3617,8 +3602,8 @@ public:
         return n > 0 ? std::string_view(typed_.data(), static_cast<std::size_t>(n)) : "q";
     }
 
-    /// Writes the last words; false when the terminal is gone, or takes nothing. Where it is too slow for them,
-    /// what it has not taken yet is taken back.
+    /// Writes the last bytes; false when the terminal is gone, or takes nothing. Where the terminal is too slow,
+    /// discards the output that it has not taken yet.
     [[nodiscard]] bool part(std::string_view bytes) {
         pollfd room{.fd = screen_.get(), .events = POLLOUT, .revents = 0};
         for (bool flushed = false; !bytes.empty();) {
@@ -3632,8 +3617,8 @@ public:
         return true;
     }
 
-    /// Throws away what the terminal has been asked and not answered yet, if it `has_answered` before, or does so
-    /// now. It answers in order: behind its answer to one more question, for its status (DSR), there is none.
+    /// Discards the answers that are still on their way, if the terminal `has_answered` before, or does so now. A
+    /// terminal answers in order: its answer to one more question, for its status (DSR), is the last one.
     void discard_answers(bool has_answered) {
         constexpr std::string_view kStatus = "\x1B[5n", kReady = "\x1B[0n";
         const Micros end = now_micros() + kAnswerMillis * 1000;
@@ -3650,8 +3635,8 @@ public:
         ::tcflush(keys_.get(), TCIFLUSH);
     }
 
-    /// Stops until SIGCONT. If it was Ctrl-Z, so do all that would have had the signal of that key: a shell script
-    /// around us, the rest of a pipeline.
+    /// Stops until SIGCONT. Ctrl-Z stops the whole process group, as outside of raw mode: a shell script around
+    /// the player, the rest of a pipeline.
     void stop(bool by_key) const {
         leave();
         std::signal(SIGTSTP, SIG_DFL);
@@ -3663,7 +3648,7 @@ public:
     static constexpr std::string_view kCancel = "\x18";  // ends a sequence that was cut short
 
 private:
-    /// With an O_NONBLOCK of our own: the shell shares that of descriptor 1.
+    /// A terminal opened anew has an O_NONBLOCK of its own: the shell shares that of descriptor 1.
     static int open_screen() {
         const char *const name = ::ttyname(STDOUT_FILENO);
         const int fd = name != nullptr ? ::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
@@ -3688,8 +3673,8 @@ private:
     std::array<char, 64> typed_{};
 };
 
-/// Finds the keys in what a terminal sends. A sequence is an arrow, or an answer or a report of the terminal: the
-/// letters in it are no keys.
+/// Finds the keys in a terminal's input. A sequence is an arrow, or an answer or a report of the terminal, whose
+/// letters are no keys.
 class KeyReader {
 public:
     /// Calls press(key) for each key in `typed`.
@@ -3722,7 +3707,7 @@ private:
     bool has_answers_ = false;  // some sequence was no arrow
 };
 
-/// The recording's clock, with no pause longer than `idle` between two events that can be seen.
+/// The recording's clock, with no pause longer than `idle` between two visible events.
 struct Timeline {
     Micros idle = kForever;
     Micros last = 0;  // the last one's time in the recording
@@ -3736,19 +3721,19 @@ struct Timeline {
     }
 };
 
-/// Shows the events of a recording, one after the other. In a jump, which has a `target_`, they go to the model
-/// alone; else to the terminal, and to the model as far as the terminal has taken them.
+/// Shows the events of a recording, one after the other. In a jump, which has a `target_`, their output goes to
+/// the model alone; else to the terminal, and to the model as far as the terminal has taken it.
 class Player {
 public:
     Player(const Options &options, RecordingReader &recording) : options_(options), recording_(recording) {
         const Micros limit = recording.header().idle_limit;
         if (limit > 0) timeline_.idle = limit;
         if (options.idle >= 0) timeline_.idle = options.idle;
-        keep_start();
+        states_.push_back({recording_.place(), timeline_, ""});
         if (start_ > 0) begin_jump(kForever);
     }
 
-    /// Plays to the end, or until a key or a signal quits; gives what reading gave last.
+    /// Plays to the end, or until a key or a signal quits. Gives the last result of reading.
     Got run() {
         while (!quit_) {
             if (!unwritten_.empty()) write_some();
@@ -3763,10 +3748,10 @@ public:
         return Got::end;
     }
 
-    /// The largest window that the session has had in what was shown.
+    /// The largest window that the session has had so far.
     [[nodiscard]] std::pair<int, int> largest() const { return largest_; }
 
-    /// Leaves the terminal as it was found, with a prompt's place under what is shown.
+    /// Leaves the terminal as it was before, with room for a prompt under the last line.
     Output &restore() {
         part(quit_);
         terminal_.leave();
@@ -3774,10 +3759,10 @@ public:
     }
 
 private:
-    enum class Next { unread, event, none };   // what `event_` is; none: all that there is has been shown
+    enum class Next { unread, event, none };   // the state of `event_`; none: the recording has no more yet
     enum class Pace { runs, stands, steps };   // steps: stands, but the next event is shown
 
-    /// Where one can go on from: the place in the recording, and what a terminal must have been told by then.
+    /// A state to go on from: the place in the recording, and the bytes that paint the screen of that time.
     struct State {
         RecordingReader::Place place;
         Timeline timeline;
@@ -3786,7 +3771,7 @@ private:
 
     // --- the clock
 
-    /// Our clock. Where everything has been shown of a session that is followed, it stands at the last event.
+    /// The player's clock. At the live end of a session that it follows, it stands at the last event.
     [[nodiscard]] Micros position() const {
         if (pace_ != Pace::runs) return base_;
         if (is_live()) return timeline_.at;
@@ -3813,17 +3798,13 @@ private:
 
     // --- events
 
-    /// Reads what is shown next. Gives `end` only when nothing is left to be done there.
+    /// Reads the next event. Gives `end` only when nothing is left to be done there.
     Got read_event() {
         keep_state();
         const bool was_live = is_live();
         const Got got = recording_.next(event_);
         next_ = got == Got::some ? Next::event : got == Got::wait ? Next::none : Next::unread;
         if (got == Got::some) prepare(was_live);
-        if (got == Got::anew) {
-            keep_start();
-            begin_again(target_.value_or(0));
-        }
         if (got != Got::wait && got != Got::end) return got;
         if (pace_ == Pace::steps) pace_ = Pace::stands;
         if (target_) arrive();
@@ -3831,11 +3812,13 @@ private:
         if (got == Got::wait) return wait_for_more();
         if (!options_.loop || !recording_.window().seekable() || recording_.header().version == 0) return got;
         hear(kLeastRound);
-        if (typed_.empty()) begin_again(0);
+        if (!typed_.empty()) return Got::wait;
+        begin_jump(0);
+        go_on_from(states_.front());
         return Got::wait;
     }
 
-    /// Finds out when the event is due. What comes from a live session is due when it comes.
+    /// Finds out when the event is due. An event of a live session is due when it comes.
     void prepare(bool was_live) {
         at_ = timeline_.at_of(event_.time);
         count_work(event_);
@@ -3849,7 +3832,7 @@ private:
     }
 
     static bool is_seen(const Event &event) { return event.output || event.kind == 'x'; }
-    [[nodiscard]] bool is_pause(const Event &event) const { return event.kind == 'm' && options_.pause_on_markers; }
+    [[nodiscard]] bool is_pause(const Event &e) const { return e.kind == 'm' && options_.pause_on_markers; }
 
     void wait_for_event() {
         const double left = static_cast<double>(at_ - position()) * kSecond / static_cast<double>(speed_);
@@ -3865,7 +3848,7 @@ private:
         return Got::wait;
     }
 
-    /// The event is due, or lies on the way of a jump.
+    /// Shows the event, which is due, or lies on the way of a jump.
     void show() {
         next_ = Next::unread;
         if (!target_ && (is_pause(event_) || pace_ == Pace::steps)) {
@@ -3880,7 +3863,7 @@ private:
         unwritten_ = event_.bytes;
     }
 
-    /// Writes what the terminal has room for, and hears keys while it has none.
+    /// Writes as much as the terminal has room for, and hears keys while it has none.
     void write_some() {
         constexpr std::size_t kPiece = 4096;                         // between two looks at keys
         constexpr std::string_view kAsking = "\x1B\x05\xC2";         // begin a question: ESC, ENQ, 8-bit CSI
@@ -3899,13 +3882,13 @@ private:
 
     // --- jumps
 
-    /// At a terminal, what can be seen there counts.
+    /// A model of the user's terminal, if there is one.
     [[nodiscard]] Model fresh_model() const {
         const auto size = terminal_.size();
         return size ? Model(size->ws_col, size->ws_row) : model_for(recording_.header());
     }
 
-    /// From here on nothing is shown that stands before `target`.
+    /// From here on, the player shows nothing up to `target`.
     void begin_jump(Micros target) {
         if (!undo_) {
             undo_ = model_.undo() + kScreenIsWiped;
@@ -3915,8 +3898,8 @@ private:
         target_ = target;
     }
 
-    /// The end of a jump: the clock goes on from there. Quitting or Ctrl-Z may end the painting early: what it has
-    /// left on by then is taken back with the rest.
+    /// Ends a jump: the clock goes on from its target. A key may end the painting early: `undo_` also undoes a
+    /// part of it.
     void arrive() {
         set_clock(*target_ < kForever ? *target_ : timeline_.at);
         target_.reset();
@@ -3944,17 +3927,7 @@ private:
         model_.feed(state.paint);
     }
 
-    void begin_again(Micros target) {
-        begin_jump(target);
-        go_on_from(states_.front());
-    }
-
-    void keep_start() {
-        states_.assign(1, State{recording_.place(), {.idle = timeline_.idle}, ""});
-        interval_ = kFirstInterval;
-    }
-
-    /// Remembers the state now and then, ever less often in a recording that is long.
+    /// Keeps the state now and then, ever less often the longer the recording is.
     void keep_state() {
         const bool due = recording_.window().tell() >= states_.back().place.offset + interval_;
         if (!due || !terminal_.is_terminal() || !recording_.window().seekable()) return;
@@ -3966,8 +3939,8 @@ private:
         interval_ *= 2;
     }
 
-    /// To the first marker after where we are, or to the last one before; stays if there is none. The recording is
-    /// read once more for that.
+    /// Jumps to the next marker, or to the one before; stays if there is none. Reads the recording once more for
+    /// that.
     void seek_marker(bool forth) {
         const Micros here = position(), before = here - (pace_ == Pace::runs ? kMarkerSlack : 0);
         RecordingReader reader;
@@ -3987,7 +3960,7 @@ private:
 
     // --- keys
 
-    /// Waits for keys, as UserTerminal::wait() does. Those that leave are obeyed at once, the others kept.
+    /// Waits for keys, as UserTerminal::wait() does. Obeys the keys that leave at once, and keeps the others.
     void hear(Micros most, bool for_room = false, int input = -1) {
         constexpr std::size_t kMostTyped = 1024;
         work_ = 0;
@@ -3999,16 +3972,16 @@ private:
         });
     }
 
-    /// Looks for keys after so much work.
+    /// Looks for keys now and then while the player reads.
     void count_work(const Event &event) {
         work_ += event.tail.size();
         if (work_ > kWorkBetweenKeys) hear(0);
     }
 
-    /// A key behind one that jumps or steps waits until we are there.
+    /// A key behind one that jumps or steps waits until that is done.
     void press_typed() {
-        const auto is_there = [this] { return !target_ && pace_ != Pace::steps && (!undo_ || unwritten_.empty()); };
-        while (!typed_.empty() && is_there()) {
+        const auto is_painting = [this] { return target_ || (undo_ && !unwritten_.empty()); };
+        while (!typed_.empty() && pace_ != Pace::steps && !is_painting()) {
             const char key = typed_[0];
             typed_.erase(0, 1);
             press(key);
@@ -4032,7 +4005,7 @@ private:
         }
     }
 
-    /// After a stop, or at another size. A terminal that has one now is told all anew.
+    /// Paints the screen again, after a stop or at another size of the terminal.
     void repaint() {
         terminal_.enter();
         begin_jump(position());
@@ -4043,7 +4016,7 @@ private:
         interval_ = kFirstInterval;
     }
 
-    /// As job control wants it. The clock stands still meanwhile.
+    /// Stops, as job control wants it. The clock stands still meanwhile.
     void stop(bool by_key) {
         part(true);
         begin_jump(target_.value_or(position()));
@@ -4051,7 +4024,7 @@ private:
         undo_ = "";
     }
 
-    /// Takes back what is on, and with `room`, makes room for a prompt under what is shown. Plain text has asked the
+    /// Undoes all modes, and with `room`, makes room for a prompt under the last line. Plain text has asked the
     /// terminal nothing.
     void part(bool room) {
         if (!terminal_.is_terminal()) return;
@@ -4063,36 +4036,35 @@ private:
 
     static constexpr char kSoftReset[] = "\x1B[?1049l\x1B[!p";  // DECSTR: margins, origin, insert, character sets
     static constexpr off_t kFirstInterval = 1 << 20;    // of the file, between states that are kept
-    static constexpr Micros kLeastRound = kSecond / 10;  // or a recording without time would loop like mad
+    static constexpr Micros kLeastRound = kSecond / 10;  // a recording without time would loop at full speed
 
     const Options &options_;
     RecordingReader &recording_;
     UserTerminal terminal_;
     KeyReader reader_;
     std::string typed_;    // keys that wait
-    std::size_t work_ = 0;  // bytes of the recording since keys were last looked for
+    std::size_t work_ = 0;  // bytes of the recording since the last look at keys
     bool quit_ = false;
     Event event_;
     Next next_ = Next::unread;
-    Micros at_ = 0;  // when `event_` is to be shown
+    Micros at_ = 0;  // when `event_` is due
     Timeline timeline_;
     Pace pace_ = Pace::runs;
-    Micros base_ = 0, base_time_ = now_micros();  // our clock stood at base_ at the real time base_time_
+    Micros base_ = 0, base_time_ = now_micros();  // the player's clock stood at base_ at the real time base_time_
     Micros speed_ = options_.speed;
-    std::optional<Micros> target_;  // in a jump: everything up to there is for the model alone
-    Micros start_ = options_.start;  // ... as the command line says it, in the recording's own time; 0 once it was found
+    std::optional<Micros> target_;  // of a jump
+    Micros start_ = options_.start;  // the first target in the recording's own time; 0 once it is known
     Model model_ = fresh_model();
-    std::optional<std::string> undo_ = "";  // what wipes the terminal, when it does not show what the model does
+    std::optional<std::string> undo_ = "";  // wipes the terminal, where it does not show the model's screen
     std::string painting_;
-    std::string_view unwritten_;  // the rest of it, or else of the event
-    bool may_ask_ = false;        // what was written might hold questions
+    std::string_view unwritten_;  // the rest of `painting_`, or else of the event
+    bool may_ask_ = false;        // the bytes written might hold questions
     std::vector<State> states_;   // the first is the beginning
     off_t interval_ = kFirstInterval;
     std::pair<int, int> largest_;
 };
 
-/// Says why lines are broken, and rows stand on top of each other, when the recording's window was larger than
-/// ours.
+/// Says in a line that the recording's window was larger than the terminal: the reason why its lines are broken.
 bool compare_sizes(const RecordingReader &recording, int columns, int rows) {
     winsize size{};
     if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return false;
@@ -4112,7 +4084,7 @@ int play(const Options &options) {
     Output &out = player.restore();
     if (!said) compare_sizes(recording, player.largest().first, player.largest().second);
     const int status = finish(recording, out, got);
-    if (g_signal != 0) {  // end as the signal would have ended us: our parent may want to know
+    if (g_signal != 0) {  // end by the signal: the parent may want to know
         ::signal(g_signal, SIG_DFL);
         ::raise(g_signal);
     }
@@ -4120,17 +4092,17 @@ int play(const Options &options) {
 }
 
 // === 11. The screen as text ==========================================================================================
-// What a person would have read: a small terminal keeps the screen, and a line is written when it scrolls off the top,
-// as it looked last. Three rules make text of what was never lines:
+// The text that a person would have read. A model keeps the screen, and the transcript writes a line when it
+// scrolls off the top, as it looked last. Three rules make text of screens:
 //   * a line that the terminal wrapped is one line;
-//   * a screen that is wiped (ED 2, RIS) or left (the alternate screen, where vi and less live) is written before, if
-//     it stood for a second at least: nobody has read what stood shorter;
-//   * what is on the main screen when a program switches to the alternate one is written then, so that order is kept.
-// At the end, what is on the screen is written. Lost are colours, and changes to lines that were written already.
+//   * the transcript writes a screen before a program wipes it (ED 2, RIS) or leaves it (the alternate screen),
+//     if it stood for a second at least: no person reads faster;
+//   * it writes the main screen when a program switches to the alternate one, which keeps the order.
+// At the end, it writes the last screen. It loses colours, and changes to lines that it has written already.
 
 class Transcript {
 public:
-    /// With `times`, each line stands behind the time of day when it was changed last.
+    /// With `times`, begins each line with the time of day when it changed last.
     Transcript(Output &out, const Header &header, bool times)
         : out_(out), times_(times), model_(model_for(header)) {
         model_.watch([this](Model::Change change, const Row *row) { heed(change, row); });
@@ -4144,7 +4116,7 @@ public:
         for (Page *page : {&page_, &main_}) page->written = std::min(page->written, model_.rows());
     }
 
-    /// Writes what is on the screen at the end.
+    /// Writes the screen at the end.
     void finish() {
         write_page();
         if (!model_.alternate()) return;
@@ -4154,7 +4126,7 @@ public:
 
 private:
     struct Page {
-        int written = 0;   // rows at the top that have been written already
+        int written = 0;   // rows at the top that the transcript has written already
         Micros since = 0;  // when it was blank last
     };
 
@@ -4213,7 +4185,7 @@ private:
 
     void write_page() { write_rows(page_.written, last_row(false), false); }
 
-    /// The screen is about to be wiped, or left.
+    /// A program is about to wipe the screen, or to leave it.
     void end_page() {
         if (now_ - page_.since >= kSecond) write_page();
         page_ = {.since = now_};
@@ -4221,18 +4193,17 @@ private:
 
     Output &out_;
     const bool times_;
-    Page page_, main_;  // what is shown; what is not, while that is the alternate screen
+    Page page_, main_;  // the screen; the main one behind the alternate one
     Model model_;
     std::string line_;  // a wrapped one, so far
     Micros now_ = 0;    // in the recording
 };
 
 // === 12. convert =====================================================================================================
-// Between v2 and v3, the text of an event is copied as it stands; only the times differ: since the start in v2,
-// since the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are
-// renamed.
+// Between v2 and v3, the text of an event stays as it is. Only the times differ: since the start in v2, since the
+// last event in v3; in whole microseconds, the way there and back is exact. Members of the header get other names.
 
-/// A file that convert writes. It is removed again when nobody keeps it.
+/// A file that convert writes, and removes again unless it is to be kept.
 class NewFile {
 public:
     NewFile() = default;
@@ -4244,14 +4215,14 @@ public:
         if (regular && !kept_) ::unlink(name_.c_str());
     }
 
-    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
+    /// Overwrites an existing file with `force` only, and never the recording itself. False after a message.
     bool open(const std::string &name, bool force, const RecordingReader &source) {
         constexpr int kCreate = O_WRONLY | O_CREAT | O_CLOEXEC;
         struct stat from {}, to {};
         const bool known = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0;
         const bool same = known && from.st_dev == to.st_dev && from.st_ino == to.st_ino;
         name_ = name;
-        if (!same) fd_.reset(::open(name.c_str(), kCreate | (force ? O_TRUNC : O_EXCL), 0600));  // as a recording is
+        if (!same) fd_.reset(::open(name.c_str(), kCreate | (force ? O_TRUNC : O_EXCL), 0600));  // as a recording
         if (same) complain(name, "is the recording itself");
         else if (!fd_) complain_errno(name);
         return static_cast<bool>(fd_);
@@ -4266,8 +4237,8 @@ private:
     bool kept_ = false;
 };
 
-/// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
-/// "term". What else v3 knows of it stands in a "term" of v2 too, which its readers pass over.
+/// The header in another version. v3 keeps the size, the type and the theme of the terminal in "term". Other
+/// members of that go to a "term" of v2 too, which its readers pass over.
 std::string convert_header(const Header &header, int version) {
     const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
     const std::string type = header.term.empty() ? "" : json_quote(header.term);
@@ -4306,7 +4277,7 @@ public:
         if (type_ == FileType::script) begin_script();
     }
 
-    /// False, when nothing more can be written.
+    /// False, when the output takes no more.
     bool put(const Event &event) {
         switch (type_) {
         case FileType::v2:
@@ -4319,7 +4290,7 @@ public:
         return out_.put("");
     }
 
-    /// Writes what stands at the end, and says how many events were left out.
+    /// Writes the end of the file; a message says how many events it cannot hold.
     void end(const std::string &name) {
         if (type_ == FileType::txt) text_.finish();
         if (type_ == FileType::script) {
@@ -4331,8 +4302,8 @@ public:
         for (const auto &[kind, count] : lost_) {
             list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
         }
-        if (list.empty()) return;
-        complain(name, "events that " + std::string(kTypes[static_cast<std::size_t>(type_)]) + " cannot hold: " + list);
+        const std::string type(kTypes[static_cast<std::size_t>(type_)]);
+        if (!list.empty()) complain(name, "events that " + type + " cannot hold: " + list);
     }
 
 private:
@@ -4348,8 +4319,8 @@ private:
         out_.put("\n");
     }
 
-    /// Before each piece of output stand its time (seconds since 1970, microseconds) and its length, 32 bits each, the
-    /// least significant byte first.
+    /// Before each piece of output stand its time (seconds since 1970, microseconds) and its length, 32 bits each,
+    /// the least significant byte first.
     void put_in_ttyrec(const Event &event) {
         const Micros time = std::max<std::int64_t>(header_.timestamp, 0) * kSecond + event.time;
         std::string head;
@@ -4361,8 +4332,8 @@ private:
         out_.put(event.bytes);
     }
 
-    /// util-linux's script: the output with a line before it, and in `timing_` for each piece the time since the last
-    /// one and its length (script(1), advanced format).
+    /// util-linux's script: the output with a line before it, and in `timing_` for each piece the time since the
+    /// last one and its length (script(1), advanced format).
     void begin_script() {
         std::string date = format_date(std::max<std::int64_t>(header_.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
         date.insert(date.size() - 2, ":");
@@ -4379,7 +4350,7 @@ private:
         if (!value.empty()) timing_.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
     }
 
-    /// An empty piece, which scriptreplay takes for an error, is left out.
+    /// Leaves out an empty piece, which scriptreplay takes for an error.
     void put_in_script(const Event &event) {
         const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
         const std::string since = " " + format_seconds(event.time - last_) + " ";
@@ -4395,7 +4366,7 @@ private:
         }
     }
 
-    /// `kinds`: those that a user would miss.
+    /// Counts the event, if it is one of the `kinds` that a user would miss.
     void count_lost(const Event &event, std::string_view kinds) {
         const bool is_size = event.kind != 'r' || parse_size(event.bytes);
         if (is_size && kinds.find(event.kind) != std::string_view::npos) ++lost_[event.kind];
@@ -4419,7 +4390,7 @@ int convert(const Options &options) {
     if (timed && !timing_file.open(options.out + ".timing", options.force, recording)) return 1;
     Output out = named ? file.out() : Output(STDOUT_FILENO, "standard output"), timing = timing_file.out();
     Got got = Got::end;
-    if (recording.header().version != 0) {  // it is torn else, which has been said
+    if (recording.header().version != 0) {  // else it is torn, and a message has said so
         Converter converter(options, recording.header(), out, timing);
         got = for_each_event(recording, out, [&](const Event &event) { return converter.put(event); });
         converter.end(recording.name());
@@ -4433,7 +4404,7 @@ int convert(const Options &options) {
 }
 
 // === 13. paint, screen ===============================================================================================
-// The model is fed up to the end of the recording, or to some time, and says what it looks like then.
+// Both feed a model up to the end of the recording, or to some time, and write its screen.
 
 constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that a model keeps
 constexpr std::size_t kLongestRegex = 4096;       // regcomp(3) of glibc recurses for each parenthesis
@@ -4470,8 +4441,8 @@ bool has_row(const Model &model, const regex_t &wanted) {
     return false;
 }
 
-/// Writes the screen as soon as one of its rows is as `wanted`. All that the recording holds at first is one step,
-/// and then each event: what was on the screen before somebody asked does not count.
+/// Writes the screen as soon as one of its rows matches `wanted`. Looks at the screen after all that the recording
+/// holds at first, then after each event: earlier screens do not count.
 int wait_for_row(const Options &options, const regex_t &wanted) {
     RecordingReader recording;
     Output out(STDOUT_FILENO, "standard output");
@@ -4483,7 +4454,6 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
         const Got got = recording.next(event);
         const bool is_new = got == Got::some || !is_now;
         is_now = is_now || got == Got::wait || got == Got::end;
-        if (got == Got::anew) model = model_for(recording.header());
         if (got == Got::some) resize(model, event);
         if (got == Got::some && event.output) model.feed(event.bytes);
         if (is_now && is_new && has_row(model, wanted)) return put_screen(model, options.colours);
@@ -4512,9 +4482,9 @@ int screen(const Options &options) {
 }
 
 // === 14. serve: questions about the past =============================================================================
-// The shim knows nothing of terminals, and asks its helper: this. A question and its answer are one struct each,
-// on the socket pair that is our standard input. The two files grow under us: of them is read what the shim says
-// has been written, with pread(2), as their offsets are the shim's.
+// The shim knows nothing of terminals, and asks its helper, `record serve`. A question and its answer are one
+// struct each, on the socket pair that is standard input. The two files grow meanwhile: the helper reads what the
+// shim says has been written, with pread(2), as the shim shares their offsets.
 
 // >>> questions about the past: the same in shim.cpp and record.cpp
 /// What the shim asks `record serve`; an answer has the kind of its question, or `cannot`.
@@ -4551,7 +4521,7 @@ struct PastMessage {
 constexpr off_t kMostScan = 64 << 20;              // bytes of the recording in one search for a place
 constexpr std::uint64_t kNoteEvery = 256 << 10;    // bytes of output between two notes of places
 
-/// The helper's knowledge: the model, and where in the recording the bytes of the output stand.
+/// The helper's knowledge: the model, and the places in the recording of the output's bytes.
 class Past {
 public:
     explicit Past(std::uint64_t history) : history_(history) {
@@ -4580,10 +4550,10 @@ private:
         std::uint64_t position = 0;  // of the output
     };
 
-    /// The next event is the one at `place`, which comes to stand behind a header. Lines that end behind the offset
+    /// Makes the event at `place` the next one; moves `place` past a header. Lines that end behind the offset
     /// `end` are not read.
-    void start(RecordingReader &reader, Place &place, std::uint64_t end) {
-        reader.window().end_at(static_cast<off_t>(end));
+    void start(RecordingReader &reader, Place &place, off_t end) {
+        reader.window().end_at(end);
         reader.go_to(place.line);
         const bool is_header = &reader == &recording_ && place.line.offset == 0;
         if (is_header && reader.skip_line(0) == Got::some) place.line = reader.place();
@@ -4602,11 +4572,11 @@ private:
         RecordingReader &reader = message.file == kTailFd ? tail_ : recording_;
         const FileWindow &file = reader.window();
         if (!file.seekable() || file.size() < message.to || message.to < message.from) return false;
-        const std::uint64_t end = std::min(message.to, message.from + kMostRead);
+        const auto end = static_cast<off_t>(std::min(message.to, message.from + kMostRead));
         Place place;
         place.line.offset = static_cast<off_t>(message.from);
         if (!model_ && message.from > 0) {
-            reader.window().end_at(static_cast<off_t>(end));
+            reader.window().end_at(end);
             const Got got = reader.skip_line(place.line.offset - 1);  // only the newline, when a line begins there
             if (got == Got::end) message.to = std::exchange(message.from, 0);
             if (got != Got::some) return got == Got::end;
@@ -4619,12 +4589,12 @@ private:
         const bool good = feed_model(reader, end, place);
         message.to = static_cast<std::uint64_t>(place.line.offset);
         if (good) message.from = fed_;
-        else model_.reset();  // it has some of the lines, and nobody knows which
+        else model_.reset();  // it has an unknown part of the lines
         return good;
     }
 
-    /// Reads on from `place`. What continues the noted part of the recording is noted, too.
-    bool feed_model(RecordingReader &reader, std::uint64_t end, Place &place) {
+    /// Reads on from `place`. Takes notes where that continues the noted part of the recording.
+    bool feed_model(RecordingReader &reader, off_t end, Place &place) {
         const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.covered); };
         Event event;
         place.line.covered = between_;
@@ -4661,7 +4631,7 @@ private:
         const off_t most = place.line.offset + kMostScan;
         Event event;
         if (from >= to) return false;
-        start(recording_, place, INT64_MAX);
+        start(recording_, place, std::numeric_limits<off_t>::max());
         while (place.position < to && place.line.offset < most) {
             const std::uint64_t position = place.position;
             if (step(recording_, place, event) != Got::some) return !bytes.empty();
@@ -4682,17 +4652,18 @@ private:
     std::optional<Model> model_;
     std::uint64_t fed_ = 0;             // bytes of output, since the model was made
     bool between_ = false;              // the model has a `b`, and its `o` is the next line
-    std::vector<Place> notes_{Place()};  // ever so often in the output
-    Place noted_;                        // up to there
+    std::vector<Place> notes_{Place()};  // a place for each kNoteEvery of output
+    Place noted_;                        // the end of the noted part
 };
 
-/// Reads one question: 1, 0 when the shim has gone, -1 for what is none.
+/// Reads one question: 1, 0 when the shim has gone, -1 for anything else.
 int read_question(PastMessage &message) {
     const ssize_t n = ::recv(STDIN_FILENO, &message, sizeof message, MSG_WAITALL);
     const bool kind_known = message.kind >= PastKind::read && message.kind < PastKind::cannot;
-    const bool file_known = message.file == kRecordingFd || message.file == kTailFd || message.kind != PastKind::read;
-    const bool good = kind_known && file_known && message.protocol == kPastProtocol && message.length == 0;
-    return n == 0 ? 0 : good && n == ssize_t{sizeof message} ? 1 : -1;
+    const bool file_known = message.file == kRecordingFd || message.file == kTailFd;
+    const bool good = kind_known && message.protocol == kPastProtocol && message.length == 0;
+    if (n == 0) return 0;
+    return n == ssize_t{sizeof message} && good && (file_known || message.kind != PastKind::read) ? 1 : -1;
 }
 
 int serve(const Options &options) {
@@ -4722,7 +4693,7 @@ constexpr char kHelp[] =
     "\n"
     "  play      replays a recording with its timing\n"
     "  cat       writes the output at once, byte for byte\n"
-    "  info      describes recordings, and says whether their sessions run; without FILE, lists the named sessions\n"
+    "  info      describes recordings, and says whether their sessions run; without FILE, lists named sessions\n"
     "  convert   writes a recording as another type of file\n"
     "  screen    writes what is on the screen, or waits until some text is\n"
     "  paint     writes the bytes that bring a terminal to the session's state\n"
@@ -4771,8 +4742,7 @@ constexpr char kCatHelp[] =
     "\n"
     "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the\n"
     "recording is gone: that ends it too, with a message. Other programs hold no lock, so their recordings are\n"
-    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is read again from its start,\n"
-    "with a message.\n";
+    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is an error.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
@@ -4857,8 +4827,8 @@ struct Command {
 
 constexpr std::array kCommands{
     Command{"play", play, "hVfsitlm", 1, 1, kPlayHelp}, Command{"cat", cat, "hVfFT", 1, SIZE_MAX, kCatHelp},
-    Command{"info", info, "hVJ", 0, SIZE_MAX, kInfoHelp}, Command{"convert", convert, "hVtKoWD", 1, 1, kConvertHelp},
-    Command{"screen", screen, "hVetuw", 1, 1, kScreenHelp}, Command{"paint", paint, "hVH", 1, 1, kPaintHelp},
+    Command{"info", info, "hVJ", 0, SIZE_MAX, kInfoHelp}, Command{"screen", screen, "hVetuw", 1, 1, kScreenHelp},
+    Command{"convert", convert, "hVtKoWD", 1, 1, kConvertHelp}, Command{"paint", paint, "hVH", 1, 1, kPaintHelp},
     Command{"serve", serve, "hVH", 0, 0, kServeHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
@@ -4880,13 +4850,13 @@ std::optional<std::uint64_t> parse_history(std::string_view text) {
     return std::min(*number << shift, kMostHistory);
 }
 
-/// Keeps what an option's value was found to mean; false if that is nothing.
+/// Keeps the value of an option, if it has one; false if not.
 template <typename Kept, typename Value> bool set(Kept &kept, const std::optional<Value> &value) {
     if (value) kept = *value;
     return value.has_value();
 }
 
-/// Takes one option with its value; false if the value makes no sense.
+/// Takes one option with its value; false for a bad value.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
     switch (letter) {
     case 'f': return options.follow = true;

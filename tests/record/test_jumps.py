@@ -16,7 +16,7 @@ import time
 import pytest
 
 from harness import BUILD, RECORD, TIMEOUT, children, cpu_seconds, wait_until
-from record_tools import CASTS, V2, Growing, chunks, event, header, load, output, read_until, resident, write
+from record_tools import CASTS, V2, chunks, event, header, load, output, read_until, resident, write
 from screens import Model, differences
 
 LEFT, RIGHT = '\x1b[D', '\x1b[C'
@@ -425,17 +425,4 @@ def test_another_size_of_the_terminal_paints_anew(pty):
     assert b'line 8' not in shown.output[sent:]
     shown.send('\x0c')
     shown.wait(lambda t: t.output[sent:].count(b'line 19') >= 2)
-    shown.ends('q')
-
-
-def test_a_truncated_recording_begins_again_on_a_clean_screen(pty):
-    """With -f, what was shown of the file before is wiped: it is not part of the new one."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.01, 'o', 'old\x1b[31m\x1b[?1002h'), lock=False)
-    shown = player(pty, live.path, '-f')
-    shown.wait_text('old')
-    os.truncate(live.path, 0)
-    shown.wait_output(b'was truncated')
-    live.write(V2 + event(0.01, 'o', 'new'))
-    shown.wait(lambda t: t.text().strip() == 'new')
-    assert not shown.screen.private - {7, 25} and shown.screen.cursor.attrs.fg == 'default'
     shown.ends('q')
