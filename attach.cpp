@@ -466,7 +466,7 @@ int milliseconds_to(Clock::time_point end) {
 // The shell shares the open file (open(2)) behind standard input, output and error, so O_NONBLOCK would be set for
 // the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then
 // takes PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open
-// file with an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can block attach.
+// file with an O_NONBLOCK of its own. Simplified: one that may not be opened again (su(1)) can block attach.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -789,8 +789,8 @@ std::size_t bytes_of_farewell(std::string_view received) {
 
 /// The status in the goodbye that `received` ends with.
 std::optional<int> goodbye_status(std::string_view received) {
-    const std::size_t begin = received.size() - std::min(received.size(), kGoodbyeBytes);
-    if (received.size() < kGoodbyeBytes || !received.substr(begin).starts_with(kGoodbye)) return std::nullopt;
+    const std::size_t length = std::min(received.size(), kGoodbyeBytes);
+    if (length < kGoodbyeBytes || !received.substr(received.size() - length).starts_with(kGoodbye)) return {};
     return static_cast<unsigned char>(received.back());
 }
 
@@ -886,8 +886,8 @@ Sent kind_of_control(const std::string &sequence) {
 
 constexpr std::size_t kCut = std::string_view::npos;
 
-/// The length of the sequence that `bytes` begin with: a control sequence, or a string that begins as an answer does
-/// (OSC, DCS, APC). 1: there is none, the first byte is a key; kCut: more may make it one.
+/// The length of the sequence that `bytes` begin with: a control sequence, or a string that begins as an answer
+/// does (OSC, DCS, APC). 1: there is none, the first byte is a key; kCut: more may make it one.
 std::size_t sequence_length(std::string_view bytes) {
     constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
     constexpr std::string_view kStrings = "]P_", kBegin[] = {"0123456789lL", "0123456789>!$", "G"};
@@ -1597,34 +1597,29 @@ int list_sessions() {
 // asked which terminal is its own, too.
 // ----------------------------------------------------------------------------------------------------------------
 
-bool is_on_this_machine(const Asked &session) {
+/// Why the session would be shown in itself, if it would, when it runs on this machine.
+std::optional<std::string> nesting(const Asked &session, const std::string &address) {
     char host[256] = "";
     ::gethostname(host, sizeof host - 1);
-    return session.value("host") == printable(host);
-}
-
-/// Whether we run in this session: its program has started us, or a session in which we run.
-bool is_outer_session(const Asked &session) {
+    if (session.value("host") != printable(host)) return std::nullopt;
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+        struct stat file{};
+        const bool is_terminal = ::isatty(fd) == 1 && ::fstat(fd, &file) == 0;
+        if (is_terminal && std::to_string(file.st_rdev) == session.value("tty"))
+            return "this terminal is that session";
+    }
     const char *outer = std::getenv("SHIM_OUTER");
     const std::string lines = std::string("\n") + (outer != nullptr ? outer : "") + "\n";
     const std::string name = session.value("name");
     const auto has_line = [&](const std::string &end) { return lines.find(end + "\n") != std::string::npos; };
-    return is_on_this_machine(session) && !name.empty() && (has_line("\n" + name) || has_line("/" + name));
-}
-
-/// Whether the terminal that we run on is the one of the session's program.
-bool is_own_terminal(const Asked &session) {
-    const auto is_it = [&](int fd) {
-        struct stat file{};
-        return ::isatty(fd) == 1 && ::fstat(fd, &file) == 0 &&
-               std::to_string(file.st_rdev) == session.value("tty");
-    };
-    return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
+    if (name.empty() || (!has_line("\n" + name) && !has_line("/" + name))) return std::nullopt;
+    return "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux that "
+           "was started there: env -u SHIM_OUTER attach " + address + ")";
 }
 
 /// Runs `shim -w ADDRESS PROGRAM...`, the shim beside this program, else the one on PATH, until it has started a
-/// daemon, or has failed to; shim complains to standard error. The daemon keeps no descriptor of its caller's open,
-/// so the end of the pipe comes when shim returns. Gives shim's exit status and its readiness line.
+/// daemon, or has failed to; shim complains to standard error. The daemon keeps no descriptor of its caller's
+/// open, so the end of the pipe comes when shim returns. Gives shim's exit status and its readiness line.
 std::pair<int, std::string> run_shim(const Options &options) {
     std::string wait = "-w", where = options.address, beside = options.shim, on_path = "shim";
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
@@ -1689,11 +1684,8 @@ Connection inspect(const Options &options, Connection there) {
     if (options.raw || options.push) return there;
     if (is_terminal || !options.program.empty() || std::getenv("SHIM_OUTER") != nullptr) {
         const Asked session = ask_one(std::move(there.socket), HelloKind::tell);
-        if (is_own_terminal(session)) fail(kExitNotAttached, options.address, "this terminal is that session");
-        if (is_outer_session(session))
-            fail(kExitNotAttached, options.address,
-                 "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux "
-                 "that was started there: env -u SHIM_OUTER attach " + options.address + ")");
+        const auto nested = nesting(session, options.address);
+        if (nested) fail(kExitNotAttached, options.address, *nested);
         say_what_runs(options, session);
         there = connect();
     }
