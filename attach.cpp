@@ -15,7 +15,7 @@
 // program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
 // on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode                  4  what the terminal sends                7  what a session says of itself
+//   1  raw mode                  4  what comes from the terminal           7  what a session says of itself
 //   2  signals                   5  whose server it is, and connecting     8  starting and ending sessions
 //   3  the wire                  6  the copy loop                          9  the command line, and main
 //
@@ -795,7 +795,7 @@ std::optional<int> goodbye_status(std::string_view received) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 4. What the terminal sends
+// 4. What comes from the terminal
 //
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
 // may be cut anywhere. Answers are told from what is typed, because of several terminals only one may answer. The
