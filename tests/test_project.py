@@ -61,6 +61,15 @@ def test_each_file_compiles_alone_by_the_one_line_command(pty):
 
 
 @pytest.mark.parametrize('name', ['shim', 'attach', 'record'])
+def test_help_and_version_are_on_standard_output(pty, name):
+    """-h, --help, -V, --version: no error. (What help says is looked at by test_readme.py.)"""
+    runs = [pty.run(os.path.join(BUILD, name), option) for option in ('-h', '--help', '-V', '--version')]
+    assert {(run.returncode, run.stderr) for run in runs} == {(0, '')}
+    assert runs[0].stdout == runs[1].stdout != '' and runs[2].stdout == runs[3].stdout
+    assert re.match(rf'{name} .*\d', runs[2].stdout)
+
+
+@pytest.mark.parametrize('name', ['shim', 'attach', 'record'])
 def test_programs_need_the_c_library_and_nothing_else(pty, name):
     """ldd of each program: libc (and libm), the loader, the kernel's vdso; the C++ runtime is inside. Of a static one,
     nothing at all."""

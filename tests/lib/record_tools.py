@@ -135,7 +135,8 @@ def frames(data):
 
 
 def follow(pty, command, path, *options, **more):
-    """record COMMAND -f FILE in the background, its output in a pipe."""
+    """record COMMAND -f FILE in the background, its output in a pipe; play plays what is there at once."""
+    options = [*options, *(['-s', '1000'] if command == 'play' else [])]
     return pty.background(RECORD, command, '-f', *options, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 

@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+from common import NO_WINDOW
 from harness import BUILD, PYTHON, RECORD, ROOT, SHIM, STATIC, TIMEOUT, Shim, children, wait_until
 
 PROGRAMS = os.path.join(ROOT, 'tests', 'programs')
@@ -46,7 +47,7 @@ class Told:
     `tell` waits for the answer, `start` does not (`answer` fetches it later); `written` is how many bytes the program
     has handed to its terminal so far, at any moment."""
     def __init__(self, pty, *argv, folder=None, shim=SHIM, **options):
-        folder = folder or tempfile.mkdtemp(dir=pty.folder)
+        self.pty, folder = pty, folder or tempfile.mkdtemp(dir=pty.folder)
         path, script = os.path.join(folder, 'told'), os.path.join(folder, 'told.py')
         shutil.copy(os.path.join(PROGRAMS, 'told.py'), script)
         pty.write(path + '.count', bytes(8))
@@ -110,6 +111,12 @@ class Told:
         self.prints(mark)
         for client in clients:
             client.read_until(mark)
+
+    def clients(self, count, first=NO_WINDOW):
+        """So many that are attached and have read all there was up to now."""
+        clients = [self.pty.client(self.shim.address, first) for _ in range(count)]
+        self.meet_clients(*clients)
+        return clients
 
     def typed_until(self, end):
         """All that the program can read up to and with the bytes `end`."""

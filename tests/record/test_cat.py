@@ -146,10 +146,11 @@ def test_a_reader_that_goes_away_is_a_silent_end(pty):
 # --- a session that still runs ----------------------------------------------------------------------------------------
 
 
-def test_following_shows_what_is_there_and_what_comes(pty):
+@pytest.mark.parametrize('command', ['cat', 'play'])
+def test_following_shows_what_is_there_and_what_comes(pty, command):
     """-f: first what the file holds, then each event as it is written, `b` events too, until the exit event."""
     live = Growing(pty, pty.path('live.cast'), header() + event(0.1, 'o', 'old '))
-    run = follow(pty, 'cat', live.path)
+    run = follow(pty, command, live.path)
     assert read_until(run.stdout, b'old ') == b'old '
     for text, data in ((event(0.2, 'o', 'one '), b'one '), (output(0.3, b'\xff\xfe'), b'\xff\xfe'),
                        (event(0.4, 'r', '90x30') + event(0.5, 'o', 'two '), b'two ')):
@@ -160,10 +161,11 @@ def test_following_shows_what_is_there_and_what_comes(pty):
     assert run.returncode == 0
 
 
-def test_following_waits_for_the_rest_of_a_line(pty):
+@pytest.mark.parametrize('command', ['cat', 'play'])
+def test_following_waits_for_the_rest_of_a_line(pty, command):
     """A line may come in pieces; the part of a line is never printed, and never an error while the session lives."""
     live = Growing(pty, pty.path('live.cast'), '{"version": 2, "wid')
-    run = follow(pty, 'cat', live.path)
+    run = follow(pty, command, live.path)
     live.write('th": 80, "height": 24}\n[0.1, "o", "fi')
     live.write('rst \\u00')
     live.write('e9"]')
@@ -196,10 +198,11 @@ def test_following_ends_when_the_exit_event_comes(pty):
     assert run.returncode == 0 and live.process.poll() is None
 
 
-def test_following_says_when_the_session_died_without_an_exit_event(pty):
+@pytest.mark.parametrize('command', ['cat', 'play'])
+def test_following_says_when_the_session_died_without_an_exit_event(pty, command):
     """The kernel drops a record lock with its holder (fcntl(2)): nobody will write the `x` event any more."""
     live = Growing(pty, pty.path('live.cast'), header(shim=SHIM) + event(0.1, 'o', 'before '))
-    run = follow(pty, 'cat', live.path)
+    run = follow(pty, command, live.path)
     read_until(run.stdout, b'before ')
     live.write(event(0.2, 'o', 'after [') + '[0.3, "o", "to')
     live.die()
@@ -253,10 +256,11 @@ def test_a_file_that_is_truncated_meanwhile_is_read_anew(pty, command, lock):
     assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
 
 
-def test_without_f_a_running_session_is_read_to_its_present_end(pty):
-    """`all of them, at once`: cat does not wait for what is still to come; the torn end is no error."""
+@pytest.mark.parametrize('command', ['cat', 'play'])
+def test_without_f_a_running_session_is_read_to_its_present_end(pty, command):
+    """`all of them, at once`: nobody waits for what is still to come; the torn end is no error."""
     live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'now') + '[0.2, "o", "la')
-    assert good('cat', live.path) == b'now'
+    assert good(command, live.path) == b'now'
 
 
 def test_following_does_not_take_the_lock_away(pty):
@@ -272,10 +276,11 @@ def test_following_does_not_take_the_lock_away(pty):
         assert run.communicate(timeout=10) == (b'y', b'')
 
 
-def test_following_is_quick(pty):
+@pytest.mark.parametrize('command', ['cat', 'play'])
+def test_following_is_quick(pty, command):
     """Issue 4: under 100 ms of delay. The middle one of 15 delays, so that a busy machine does not count."""
     live = Growing(pty, pty.path('live.cast'), V2)
-    run = follow(pty, 'cat', live.path)
+    run = follow(pty, command, live.path)
     delays = []
     for n in range(15):
         began = time.monotonic()

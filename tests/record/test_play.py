@@ -8,7 +8,6 @@ import os
 import re
 import select
 import signal
-import statistics
 import subprocess
 import termios
 import time
@@ -16,7 +15,7 @@ import time
 import pytest
 
 from harness import RECORD, TIMEOUT, children, cpu_seconds
-from record_tools import (ERROR, V2, V3, Growing, event, follow, good, header, output, printed,
+from record_tools import (ERROR, V2, V3, Growing, event, good, header, output, printed,
                           read_until, record, screen, screen_at, ticks, write)
 
 SPACE, LEFT, RIGHT = ' ', '\x1b[D', '\x1b[C'
@@ -283,7 +282,7 @@ def test_answers_to_a_recordings_questions_reach_nobody(pty, key):
     """Those that are on their way at the end, too: the terminal answers in order, so what comes before its answer to
     one more question (CSI 5 n) is thrown away, and the shell that comes after the player gets what is typed behind."""
     path = write(pty.path('x.cast'), V2, event(0.01, 'o', 'a\x1b[6nEND'), event(3, 'o', ''))
-    script = f'"$0" play -s 0.1 "$1"; read -r line; echo "[$line]"'
+    script = '"$0" play -s 0.1 "$1"; read -r line; echo "[$line]"'
     shown = pty.terminal('/bin/sh', '-c', script, RECORD, path)
     shown.wait_text('END')
     shown.send('\x1b[1;1R' + key)
@@ -447,19 +446,6 @@ def test_a_window_that_is_large_enough_and_a_pipe_are_no_matter(pty):
 # --- a session that still runs ----------------------------------------------------------------------------------------
 
 
-def test_following_a_live_session_to_its_end(pty):
-    """-f: past the last event it waits for more, while the writer holds its lock; the `x` event ends it, in silence."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.1, 'o', 'old '))
-    run = follow(pty, 'play', live.path, '-s', '1000')
-    assert read_until(run.stdout, b'old ') == b'old '
-    live.write(event(0.2, 'o', 'new ') + output(0.3, b'\xff') + '[0.4, "o", "to')
-    assert read_until(run.stdout, b'\xff') == b'new \xff'
-    live.write('rn"]\n')
-    assert read_until(run.stdout, b'torn') == b'torn'
-    live.write(event(0.5, 'x', '0'))
-    assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
-
-
 def test_following_from_now_on(pty):
     """A START past the end (`play --help`): what is there at once, and then what comes, as it comes."""
     live = Growing(pty, pty.path('live.cast'), V2 + ''.join(event(100 * n, 'o', f'old {n} ') for n in range(1, 4)))
@@ -469,37 +455,6 @@ def test_following_from_now_on(pty):
     assert read_until(run.stdout, b'new').endswith(b'new')
     live.write(event(500, 'x', '0'))
     assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
-
-
-def test_following_says_when_the_session_died(pty):
-    """Issue 4: `says when the session died without one`."""
-    live = Growing(pty, pty.path('live.cast'), header(shim={'pid': 1, 'address': 'x'}) + event(0.1, 'o', 'old '))
-    run = follow(pty, 'play', live.path, '-s', '1000')
-    read_until(run.stdout, b'old ')
-    live.die()
-    out, err = run.communicate(timeout=10)
-    assert out == b'' and err.startswith(b'record: ') and b'live.cast' in err and run.returncode in (0, 1)
-
-
-def test_without_f_a_running_session_is_played_to_its_present_end(pty):
-    """No waiting for more without -f."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.01, 'o', 'now') + '[0.2, "o", "la')
-    assert good('play', live.path) == b'now'
-
-
-def test_following_is_quick(pty):
-    """Issue 4: under 100 ms of delay. Each event's time lies long before it is written, so that only the delay is
-    left."""
-    live = Growing(pty, pty.path('live.cast'), V2 + event(0.001, 'o', 'go'))
-    run = follow(pty, 'play', live.path, '-s', '1000')
-    read_until(run.stdout, b'go')
-    delays = []
-    for n in range(15):
-        began = time.monotonic()
-        live.write(event(0.001, 'o', f'<{n}>'))
-        read_until(run.stdout, f'<{n}>'.encode())
-        delays.append(time.monotonic() - began)
-    assert statistics.median(delays) < 0.1, delays
 
 
 def test_following_at_a_terminal_can_be_quit_and_taken_back(pty):

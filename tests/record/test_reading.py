@@ -564,19 +564,6 @@ def test_usage_errors_exit_2_and_print_no_output(pty, argv):
         (argv == [] and run.returncode == 2 and run.stderr), run
 
 
-@pytest.mark.parametrize('argv', [['--help'], ['-h'], *([c, '--help'] for c in ('play', 'cat', 'info', 'convert'))],
-                         ids=' '.join)
-def test_help_is_printed_on_standard_output(argv):
-    """Asked for, help is no error: standard output, exit 0."""
-    text = good(*argv).decode()
-    assert 'record' in text and len(text) > 80
-    for word in {'play': ['-s', '-i', '-t', '-f'], 'cat': ['--from', '--to', '-f'], 'info': ['--json'],
-                 'convert': ['v2', 'v3', 'raw', 'txt', 'ttyrec', 'script', '-o', '--force'],
-                 '--help': ['play', 'cat', 'info', 'convert'],
-                 '-h': ['play', 'cat', 'info', 'convert']}[argv[0]]:
-        assert word in text, word
-
-
 @pytest.mark.parametrize('argv', [['--help'], ['cat', '-h'], ['--version'], ['play', '-V']], ids=' '.join)
 def test_help_that_cannot_be_written_is_an_error(argv):
     """A full disk is no success, for help neither: /dev/full(4)."""
@@ -590,12 +577,6 @@ def test_the_keys_are_shown_by_the_help_of_play():
     text = good('play', '--help').decode().lower()
     for word in ('space', 'pause', '.', ']', 'marker', '+', '-', 'speed', 'left', 'right', 'q'):
         assert word in text, word
-
-
-def test_version_is_printed():
-    """`-V` and `--version` as in the other programs."""
-    assert good('--version') == good('-V')
-    assert good('-V').startswith(b'record')
 
 
 def test_options_and_file_come_in_any_order_and_two_dashes_end_the_options(pty):

@@ -298,8 +298,7 @@ def test_flood_of_refused_connections_leaves_the_shim_serving(pty, how):
     """Another user connects as fast as it can, for a second or two: who is attached notices nothing, and no descriptor
     remains."""
     told = guarded(pty, '127.0.0.1:0')
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     before = descriptors(told.shim.pid)
     source = pty.read(os.path.join(PROGRAMS, 'stranger.py'))
     words = {'vanish': ['2000', EVIL.hex()], 'reset': ['2000', EVIL.hex()], 'hold': ['900', '1']}[how]

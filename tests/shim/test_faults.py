@@ -55,8 +55,7 @@ def test_full_disk_stops_nothing_and_is_told_by_a_marker(pty):
     disk = small_disk(pty, MIB)
     pty.write(os.path.join(disk, 'filler'), bytes(700 << 10))
     told = Told(pty, '-r', os.path.join(disk, 'cast'), pty.path('sock'))
-    client = pty.client(told.shim.address, HELLO)
-    told.meet_clients(client)
+    [client] = told.clients(1, HELLO)
     for turn in range(3):                                       # full twice over, and once more at the end
         told.flood(3 * MIB // 4)
         same(client.read_bytes(3 * MIB // 4), pattern(3 * MIB // 4, turn * 3 * MIB // 4))
@@ -87,8 +86,7 @@ def test_client_that_falls_out_after_a_gap_gets_no_wrong_byte(pty):
     disk = small_disk(pty, 24 * MIB)
     pty.write(os.path.join(disk, 'filler'), bytes(23 * MIB + (900 << 10)))
     told = Told(pty, '-r', os.path.join(disk, 'cast'), pty.path('sock'))
-    fast, early = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, early)
+    fast, early = told.clients(2)
     drain = Drain(fast, MIB)
     told.flood(MIB)
     drain.wait()
@@ -131,8 +129,7 @@ def test_file_size_limit_stops_the_recording_only(pty):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, resource.RLIM_INFINITY))
     told = Told(pty, pty.path('sock'), preexec_fn=limited)
-    client = pty.client(told.shim.address, HELLO)
-    told.meet_clients(client)
+    [client] = told.clients(1, HELLO)
     drain = Drain(client, 2 * MIB)
     told.flood(2 * MIB)
     same(drain.wait(), pattern(2 * MIB))
@@ -155,8 +152,7 @@ def test_write_error_of_the_recording_is_survived(pty):
     """EIO from the file is the same: no byte is kept from the clients, and a marker tells what is missing."""
     env, fault = faulty(pty)
     told = Told(pty, pty.path('sock'), env=env)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     told.flood(100000)
     fault('eio')
     told.flood(200000)
@@ -165,6 +161,7 @@ def test_write_error_of_the_recording_is_survived(pty):
     missing_told(told)
     told.meet_clients(client)
     told.start('exit', 0)
+    assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     missing = all_but_missing(Recording(told.shim.recording), told.output())
     assert 100000 < missing <= 300000
@@ -175,11 +172,11 @@ def test_short_writes_are_finished(pty):
     env, fault = faulty(pty)
     fault('half')
     told = Told(pty, pty.path('sock'), env=env)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     told.flood(300000)
     same(client.read_bytes(300000), pattern(300000))
     told.start('exit', 0)
+    assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
     same(recording.output, told.output())
@@ -192,8 +189,7 @@ def test_recording_whose_folder_is_removed_still_catches_up(pty):
     folder = pty.path('folder')
     os.mkdir(folder)
     told = Told(pty, '-r', os.path.join(folder, 'cast'), pty.path('sock'))
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
+    fast, late = told.clients(2)
     shutil.rmtree(folder)
     drain = Drain(fast, 6 * MIB)
     told.flood(6 * MIB)
@@ -201,6 +197,7 @@ def test_recording_whose_folder_is_removed_still_catches_up(pty):
     same(late.read_bytes(6 * MIB), pattern(6 * MIB))
     told.meet_clients(fast, late)
     told.start('exit', 0)
+    assert fast.read_all() == late.read_all() == goodbye(0)
     told.shim.wait_gone()
 
 
@@ -209,8 +206,7 @@ def test_no_more_descriptors_does_not_spin(pty, where):
     """accept(2) fails with EMFILE while the connection stays pending, so its listener stays readable: the shim waits
     without using the processor, serves who is there, and takes the others in when there is room."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     limit = max(int(fd) for fd in os.listdir(f'/proc/{told.shim.pid}/fd')) + 6
     hard = resource.prlimit(told.shim.pid, resource.RLIMIT_NOFILE)[1]
     resource.prlimit(told.shim.pid, resource.RLIMIT_NOFILE, (limit, hard))
@@ -234,8 +230,7 @@ def test_accept_that_fails_does_not_spin(pty, error):
     The listener stays readable; the shim waits, serves who is there, and takes the newcomer in when it can."""
     env, fault = faulty(pty)
     told = Told(pty, '0', env=env)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     fault('accept', error)
     late = pty.client(told.shim.address, b'late\n')
     before, begun = cpu_seconds(told.shim.pid), time.monotonic()
@@ -313,8 +308,7 @@ def test_clock_that_steps_leaves_the_times_in_order(pty):
     or leaps."""
     env, fault = faulty(pty)
     told = Told(pty, pty.path('sock'), env=env)
-    client = pty.client(told.shim.address, HELLO)
-    told.meet_clients(client)
+    [client] = told.clients(1, HELLO)
     begun = time.monotonic()
     for step in (86400, -86400, 0, -10 ** 9):
         fault('clock', step)
@@ -351,6 +345,7 @@ def test_stopped_and_continued_shim_has_lost_nothing(pty):
     for newcomer in newcomers:
         newcomer.close()
     told.start('exit', 0)
+    assert client.read_all() == goodbye(0)
     told.shim.wait_gone()
     recording = Recording(told.shim.recording)
     same(recording.output, told.output())
@@ -415,8 +410,7 @@ def test_program_that_never_reads(pty):
     """Input is bounded: while the program does not read, its clients are not read either, output goes on flowing, the
     shim does not grow; and when the program reads, it gets every byte."""
     told = Told(pty, pty.path('sock'))
-    paster, other = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(paster, other)
+    paster, other = told.clients(2)
     before = resident(told.shim.pid)
     paste = pattern(6 * MIB)
     paster.sock.setblocking(False)
@@ -445,8 +439,7 @@ def test_program_that_closes_its_terminal_and_lives_on(pty):
     """With no slave open, read(2) on the master gives EIO at once, each time: the shim does not spin on it, and when
     the program opens /dev/tty again, its output flows as before."""
     told = Told(pty, pty.path('sock'))
-    client = pty.client(told.shim.address, HELLO)
-    told.meet_clients(client)
+    [client] = told.clients(1, HELLO)
     told.tell('close')
     before, begun = cpu_seconds(told.shim.pid), time.monotonic()
     assert client.nothing_comes(1)
@@ -457,6 +450,7 @@ def test_program_that_closes_its_terminal_and_lives_on(pty):
     assert told.typed_before(client) == b''
     late = pty.client(told.shim.address, NO_WINDOW)
     assert b'back\n' in late.read_until(b'back\n')
+    late.close()
     told.tell('close')
     told.start('exit', 7)
     assert client.read_all() == goodbye(7)
@@ -477,8 +471,7 @@ def test_program_that_closes_its_terminal_still_ends_on_sigterm(pty):
 def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
     """A reset ends that client only (ECONNRESET, EPIPE, never SIGPIPE): thirty of them, at random moments."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     before = descriptors(told.shim.pid)
     drain = Drain(client, 16 * MIB)
     told.flood(16 * MIB, wait=False)
@@ -498,8 +491,7 @@ def test_clients_that_reset_amid_a_flood_are_dropped(pty, where):
 def test_clients_that_vanish_before_they_are_accepted(pty, where):
     """Connections that were closed or reset while they waited in the backlog cost nothing and stop nothing."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     before = descriptors(told.shim.pid)
     os.kill(told.shim.pid, signal.SIGSTOP)
     for n in range(10):
@@ -519,8 +511,7 @@ def test_clients_that_half_close_and_then_leave_are_noticed(pty, where):
     """select(2) shows a half-closed connection and one whose other end is gone alike, for ever. With no output to fail
     on, those who left are still found, at the latest when the next client comes."""
     told = Told(pty, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(client)
+    [client] = told.clients(1)
     before = descriptors(told.shim.pid)
     halves = [pty.client(told.shim.address, (b'', HELLO)[n % 2]) for n in range(40)]
     told.prints(b'<all>')

@@ -36,7 +36,7 @@ def test_exit_waits_for_a_slow_reader_of_standard_output(pty, option):
     """As in a pipeline: nobody is dropped for being slow who writes the log."""
     process = started(pty, option, './a.sock', 'seq', '1', '300000')
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(8)
+        process.wait(6)
     assert process.stdout.read() == NUMBERS
     assert process.wait() == 0
 

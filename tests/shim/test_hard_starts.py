@@ -174,6 +174,8 @@ def test_sigusr2_makes_a_removed_socket_anew(pty, address):
     for one in (stays, client, viewer):
         one.read_until(b'<2>')
     os.kill(shim.pid, signal.SIGTERM)
+    for one in (stays, client, viewer):
+        one.read_all()
     shim.wait_gone()
     assert not os.path.exists(path) and os.listdir(pty.folder) == []
 
@@ -199,6 +201,7 @@ def test_sigusr2_leaves_alone_what_stands_there(pty):
     os.kill(shim.pid, signal.SIGUSR2)
     client.send(b'2\n')
     client.read_until(b'2\r\n2\r\n')
+    client.close()
     shim.stop()
     assert pty.read('a.sock') == 'mine'
 

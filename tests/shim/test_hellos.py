@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from common import NO_WINDOW, Recording, wait_taken
+from common import NO_WINDOW, Recording, wait_ready, wait_taken
 from harness import SHIM, alive, goodbye, hello, needs_tcp_owner, wait_until
 from told import MIB, SLACK, Drain, Told, descriptors, faulty, needs_root, pattern, same, until_calm
 
@@ -98,7 +98,7 @@ def test_end_is_acknowledged_at_once_and_told_the_status(pty, where):
 def test_second_end_does_not_wait_for_the_grace(pty):
     """Somebody who asks twice means it."""
     shim = pty.shim('-n', '-g', '86400', pty.path('sock'), *DEAF)
-    pty.client(shim.address, NO_WINDOW).read_until(b'READY')
+    wait_ready(pty, shim.address)
     first = pty.client(shim.address, END)
     assert first.read_bytes(4) == OK and first.nothing_comes(0.5)
     second, began = pty.client(shim.address, END), time.monotonic()
@@ -121,8 +121,7 @@ def test_what_is_no_client_starts_no_waiting_program(pty):
 def test_viewers_end_nothing_when_the_program_has_ended(pty, kind):
     """In the farewell a client that is still owed output gets it, whatever viewers ask; and a marker comes too late."""
     told = Told(pty, '-rcast', '-v', './view', pty.path('sock'))
-    slow = pty.client(told.shim.address, HELLO)
-    told.meet_clients(slow)
+    [slow] = told.clients(1, HELLO)
     viewers = [pty.client(pty.path('view')) for _ in range(3)]
     told.flood(MIB // 2)                        # more than a socket holds, less than the ring
     told.start('exit', 3)
@@ -139,8 +138,7 @@ def test_viewers_end_nothing_when_the_program_has_ended(pty, kind):
 def test_viewers_are_heard_in_nothing(pty, kind):
     """At a viewer address these are closed without a byte, and nothing happens."""
     told = Told(pty, '-n', '-v', './view', pty.path('sock'))
-    window = pty.client(told.shim.address, HELLO)
-    told.meet_clients(window)
+    [window] = told.clients(1, HELLO)
     assert pty.client(pty.path('view'), kind + b'typed').read_all() == b''
     assert told.typed_before(window) == b'' and window.nothing_comes()
     told.meet_clients(window)

@@ -38,8 +38,7 @@ def test_recorded_program_is_paced_by_its_fastest_client(pty):
     """With a recording the program runs ahead of its fastest client by no more than the ring, while one that reads on,
     but slower, is left behind by more than that."""
     told = Told(pty, pty.path('sock'))
-    fast, slow = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, slow)
+    fast, slow = told.clients(2)
     start = told.written
     told.start('flood', ENDLESS)
     lead, left_behind = [], Drain(slow, step=1 << 14, pause=0.02)
@@ -88,8 +87,7 @@ def test_slow_client_that_reads_all_the_time_makes_progress(pty, where, speed):
 def test_dead_clients_hold_the_program_up_for_a_second_at_most(pty, option, dead):
     """A client that took nothing for 1 s paces nobody, and the seconds of several do not add up."""
     told = Told(pty, option, pty.path('sock'))
-    clients = [pty.client(told.shim.address, NO_WINDOW) for _ in range(dead)]
-    told.meet_clients(*clients)
+    told.clients(dead)
     begun = time.monotonic()
     told.flood(16 * MIB)
     took = time.monotonic() - begun
@@ -118,8 +116,7 @@ def test_without_a_recording_a_client_that_fell_out_is_disconnected(pty):
     """Its bytes are gone from the ring and stand nowhere else: it is told so by the end of the connection, after a
     part of the output that has no hole."""
     told = Told(pty, '-n', pty.path('sock'))
-    good, dead = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(good, dead)
+    good, dead = told.clients(2)
     drain = Drain(good, 12 * MIB)
     told.flood(12 * MIB)
     same(drain.wait(), pattern(12 * MIB))
@@ -132,8 +129,7 @@ def test_without_a_recording_a_client_that_fell_out_is_disconnected(pty):
 def test_clients_are_caught_up_again_and_again(pty):
     """Six clients fall out and are caught up four times over, beside one that keeps pace."""
     told = Told(pty, pty.path('sock'))
-    fast, *late = [pty.client(told.shim.address, NO_WINDOW) for _ in range(7)]
-    told.meet_clients(fast, *late)
+    fast, *late = told.clients(7)
     for turn in range(4):
         drain = Drain(fast, 4 * MIB)
         told.flood(4 * MIB)
@@ -171,8 +167,7 @@ def test_client_is_caught_up_while_the_flood_goes_on(pty):
 def test_bytes_that_are_not_text_are_caught_up_exactly(pty):
     """Random bytes, UTF-8 cut anywhere: the recording has them exact (`b` events), and so has who is caught up."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
+    fast, late = told.clients(2)
     choose, wanted = random.Random(7), b''
     drain = Drain(fast)
     for _ in range(50):
@@ -189,8 +184,7 @@ def test_bytes_that_are_not_text_are_caught_up_exactly(pty):
 def test_end_of_the_program_waits_for_a_client_that_is_being_caught_up(pty):
     """What each client still has to get is delivered before the goodbye, also from the recording."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
+    fast, late = told.clients(2)
     drain = Drain(fast)
     told.flood(16 * MIB)
     told.start('exit', 7)
@@ -204,8 +198,7 @@ def test_end_of_the_program_waits_for_a_client_that_is_being_caught_up(pty):
 def test_client_can_type_while_it_is_caught_up(pty):
     """Only its output is late: what it sends goes to the program at once."""
     told = Told(pty, pty.path('sock'))
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
+    fast, late = told.clients(2)
     drain = Drain(fast, 8 * MIB)
     told.flood(8 * MIB)
     drain.wait()
@@ -217,8 +210,7 @@ def test_client_can_type_while_it_is_caught_up(pty):
 def test_client_that_leaves_while_it_is_caught_up_leaves_nothing(pty):
     """No descriptor remains of clients that reset, close or half-close amid being caught up."""
     told = Told(pty, pty.path('sock'))
-    fast = pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast)
+    [fast] = told.clients(1)
     before = descriptors(told.shim.pid)
     late = [pty.client(told.shim.address, NO_WINDOW) for _ in range(8)]
     told.meet_clients(fast, *late)
@@ -238,8 +230,7 @@ def test_client_that_leaves_while_it_is_caught_up_leaves_nothing(pty):
 def test_half_closed_client_is_caught_up_too(pty):
     """`echo … | attach` closes its sending side, stays as a viewer, and must get every byte all the same."""
     told = Told(pty, pty.path('sock'))
-    fast, half = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, half)
+    fast, half = told.clients(2)
     half.half_close()
     drain = Drain(fast, 8 * MIB)
     told.flood(8 * MIB)
@@ -277,8 +268,7 @@ def test_without_record_beside_the_shim_a_client_that_fell_out_is_disconnected(p
     os.unlink(os.path.join(folder, 'record'))
     assert shutil.which('record', path=folder) is None
     told = Told(pty, pty.path('sock'), shim=shim)
-    fast, late = pty.client(told.shim.address, NO_WINDOW), pty.client(told.shim.address, NO_WINDOW)
-    told.meet_clients(fast, late)
+    fast, late = told.clients(2)
     drain = Drain(fast, 6 * MIB)
     told.flood(6 * MIB)
     drain.wait()
@@ -325,8 +315,7 @@ def test_ctrl_c_stops_a_flood_at_once(pty, option, where):
     """The program cannot run far ahead of who watches it, so what a Ctrl-C has to wait for is little: a client that
     reads 4 MiB a second (a fast terminal) sees the flood end within a second."""
     told = Told(pty, option, pty.path(where) if where == 'sock' else where)
-    client = pty.client(told.shim.address, HELLO)
-    told.meet_clients(client)
+    [client] = told.clients(1, HELLO)
     told.tell('interrupt')
     told.start('flood', ENDLESS)
     read_slowly(client, 1 << 16, 1 / 64, 1)

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from common import (NO_WINDOW, Recording, processes_with, program, read_pid, run_session)
+from common import NO_WINDOW, Recording, processes_with, program, run_session
 from harness import SHIM, TIMEOUT, alive, children, goodbye, hello, needs_handlers, stat_fields, wait_until
+from told import Told
 
 STATE = program('state.py')
 HEX = program('hex.py')
@@ -78,24 +79,6 @@ def test_long_options_mean_what_the_short_ones_do(pty):
     shim.wait_gone()
     run = pty.run(SHIM, '--foreground', '--no-record', '0', 'sh', '-c', 'exit 6')
     assert run.returncode == 6
-
-
-@pytest.mark.parametrize('option', ['-h', '--help'])
-def test_help_is_on_standard_output(pty, option):
-    """-h, --help: the usage with every option on standard output, status 0."""
-    run = pty.run(SHIM, option)
-    assert (run.returncode, run.stderr) == (0, '')
-    for name in ('record', 'no-record', 'record-input', 'max-record', 'size', 'history', 'wait', 'view', 'foreground',
-                 'allow-remote', 'help', 'version'):
-        assert '--' + name in run.stdout
-
-
-@pytest.mark.parametrize('option', ['-V', '--version'])
-def test_version_is_on_standard_output(pty, option):
-    """-V, --version: the version on standard output, status 0."""
-    run = pty.run(SHIM, option)
-    assert (run.returncode, run.stderr) == (0, '')
-    assert re.match(r'shim\b.*\d', run.stdout)
 
 
 def failed_start(pty, *arguments):
@@ -169,6 +152,14 @@ def test_program_that_cannot_be_executed_is_126_or_127(pty, options, name, statu
     os.mkdir(pty.path('folder'))
     found, message = failed_start(pty, *options, './a.sock', name)
     assert found == status and name in message
+
+
+def test_shim_attach_says_what_was_meant(pty, monkeypatch):
+    """Who types `shim attach work` wants to come back to a session; a session named attach is possible all the same."""
+    monkeypatch.setenv('SHIM_DIR', pty.path('folder'))
+    os.mkdir(pty.path('folder'), 0o700)
+    assert failed_start(pty, '-n', 'attach', 'no-work') == (
+        127, 'shim: no-work: No such file or directory; shim starts programs: to come back to a session, attach no-work\n')
 
 
 def test_interpreter_that_is_missing_is_127(pty):
@@ -365,15 +356,6 @@ def test_view_at_a_unix_socket_that_is_removed_at_the_end(pty):
     assert os.listdir(pty.folder) == []
 
 
-def test_foreground_exits_with_the_programs_status(pty):
-    """-f: the command lasts as long as the program and has its status; standard output is the program's alone."""
-    run = pty.run(SHIM, '-f', '-r', 'a.cast', '0', 'sh', '-c', 'echo hi; exit 7')
-    assert (run.returncode, run.stdout) == (7, 'hi\n')
-    assert re.fullmatch(r'shim: listening on .+\n', run.stderr)
-    recording = Recording(pty.path('a.cast'))
-    assert (recording.output, recording.of('x')) == (b'hi\r\n', ['7'])
-
-
 @needs_handlers
 def test_foreground_ends_on_ctrl_c(pty):
     """-f at a terminal: Ctrl-C is SIGINT to the shim, which hangs its program up and takes its status."""
@@ -433,10 +415,15 @@ def test_max_record_stops_the_recording_and_not_the_session(pty):
     assert 200 * 1024 < os.path.getsize(pty.path('a.cast')) <= 300 * 1024
     assert recording.output and expected.startswith(recording.output)
     assert [code for _, code, _ in recording.events if code != 'o'][0] == 'm'
-    small = pty.shim('-m', '8K', '-r', 'b.cast', '-w', '0', 'sh', '-c', 'i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done')
-    pty.client(small.address, NO_WINDOW).read_all()
-    small.wait_gone()
-    assert os.path.getsize(small.recording) <= 8 << 10, 'the marker and the exit event have no place below the limit'
+    told = Told(pty, '-m', '2K', '-r', 'b.cast', pty.path('sock'))
+    [client] = told.clients(1)
+    while not Recording(told.shim.recording, torn=True).of('m'):
+        told.prints(b'.')                       # an event of its own, so that the last one comes close to the limit
+        client.read_until(b'.')
+    told.start('exit', 3)
+    assert client.read_all() == goodbye(3)
+    told.shim.wait_gone()
+    assert os.path.getsize(told.shim.recording) <= 2 << 10, 'the marker and the exit event have no place below the limit'
 
 
 def test_sigusr1_writes_a_marker(pty):
@@ -506,25 +493,6 @@ def test_file_that_is_no_socket_is_not_taken_over(pty):
 
 
 # ---- ending
-
-
-@pytest.mark.parametrize('mode', ['quiet', 'loud'])
-def test_grandchild_that_holds_the_slave_does_not_hold_the_shim(pty, mode):
-    """The program's exit, not EIO, is the end: a grandchild may hold the slave, or print for ever."""
-    began = time.monotonic()
-    shim = pty.shim('-r', 'a.cast', '-w', '0', *program('holder.py', mode, 5))
-    client = pty.client(shim.address, NO_WINDOW)
-    whole = client.read_all()
-    shim.wait_gone()
-    grandchild = read_pid(whole)
-    if mode == 'quiet':
-        assert alive(grandchild), 'the grandchild did not hold the slave'
-        os.kill(grandchild, signal.SIGKILL)
-    wait_until(lambda: not alive(grandchild), what='the end of the grandchild')
-    assert time.monotonic() - began < 5
-    assert b'last' in whole and whole.endswith(goodbye(5))
-    recording = Recording(pty.path('a.cast'))
-    assert recording.output == whole[:-5] and recording.events[-1][1:] == ('x', '5')
 
 
 @needs_handlers

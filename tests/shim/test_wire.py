@@ -1,6 +1,5 @@
 """The wire (section 3): raw for raw clients, hello and goodbye for aware ones, split anywhere, under flow control."""
 import random
-import struct
 import threading
 
 import pytest
@@ -172,14 +171,6 @@ def test_no_window_client_sets_no_size_and_sends_binary_exactly(pty):
     assert set(piece.partition(b'}')[0] for piece in seen.split(b'{')[1:]) == {b'20 70'}
 
 
-@pytest.mark.parametrize('ending, status', [('exit 0', 0), ('exit 1', 1), ('exit 255', 255), ('kill -TERM $$', 143),
-                                            ('kill -KILL $$', 137), ('kill -HUP $$', 129)])
-def test_goodbye_tells_the_status(pty, ending, status):
-    """S is the program's status, 128 + signal when a signal ended it; five bytes right behind the last output."""
-    shim = pty.shim('-n', '-w', '0', 'sh', '-c', 'printf end; ' + ending)
-    assert pty.client(shim.address, NO_WINDOW).read_all() == b'end' + goodbye(status)
-
-
 def test_window_size_is_set_by_the_hello_and_by_each_change(pty):
     """The program gets SIGWINCH and finds the new size (ioctl_tty(2), TIOCSWINSZ); pixels are told as well."""
     _, address = hex_session(pty)
@@ -272,9 +263,3 @@ def test_paste_of_1_mib_before_a_byte_is_read(pty):
     client.sock.settimeout(TIMEOUT * 2)
     client.send(data)
     assert client.read_all() == data + b'END' + goodbye(4)
-
-
-def test_hello_is_the_message_of_rfc_1282():
-    """FF FF 's' 's', then rows, columns, x and y pixels, 16 bits each in network order (RFC 1282)."""
-    assert hello(24, 80, 800, 600) == b'\xff\xff\x73\x73' + struct.pack('>HHHH', 24, 80, 800, 600)
-    assert hello(24, 80)[4:8] == b'\0\x18\0\x50'
