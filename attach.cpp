@@ -15,7 +15,7 @@
 // program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
 // on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode                  4  what the terminal sends                7  what a session says of itself
+//   1  raw mode                  4  what comes from the terminal           7  what a session says of itself
 //   2  signals                   5  whose server it is, and connecting     8  starting and ending sessions
 //   3  the wire                  6  the copy loop                          9  the command line, and main
 //
@@ -466,7 +466,7 @@ int milliseconds_to(Clock::time_point end) {
 // The shell shares the open file (open(2)) behind standard input, output and error, so O_NONBLOCK would be set for
 // the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then
 // takes PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open
-// file with an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can block attach.
+// file with an O_NONBLOCK of its own. Simplified: one that may not be opened again (su(1)) can block attach.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -789,13 +789,13 @@ std::size_t bytes_of_farewell(std::string_view received) {
 
 /// The status in the goodbye that `received` ends with.
 std::optional<int> goodbye_status(std::string_view received) {
-    const std::size_t begin = received.size() - std::min(received.size(), kGoodbyeBytes);
-    if (received.size() < kGoodbyeBytes || !received.substr(begin).starts_with(kGoodbye)) return std::nullopt;
+    const std::size_t length = std::min(received.size(), kGoodbyeBytes);
+    if (length < kGoodbyeBytes || !received.substr(received.size() - length).starts_with(kGoodbye)) return {};
     return static_cast<unsigned char>(received.back());
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 4. What the terminal sends
+// 4. What comes from the terminal
 //
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
 // may be cut anywhere. Answers are told from what is typed, because of several terminals only one may answer. The
@@ -886,11 +886,12 @@ Sent kind_of_control(const std::string &sequence) {
 
 constexpr std::size_t kCut = std::string_view::npos;
 
-/// The length of the sequence that `bytes`, of which the first is ESC, begin with: a control sequence, or a string
-/// that begins as an answer does (OSC, DCS, APC). 1: there is none, ESC is a key; kCut: more may make it one.
+/// The length of the sequence that `bytes` begin with: a control sequence, or a string that begins as an answer
+/// does (OSC, DCS, APC). 1: there is none, the first byte is a key; kCut: more may make it one.
 std::size_t sequence_length(std::string_view bytes) {
     constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
     constexpr std::string_view kStrings = "]P_", kBegin[] = {"0123456789lL", "0123456789>!$", "G"};
+    if (bytes[0] != '\033') return 1;
     if (bytes.size() < 2) return kCut;
     std::size_t end = 2;
     if (bytes[1] == '[') {
@@ -931,12 +932,12 @@ public:
         held_ += bytes;
         std::string_view rest = held_;
         while (!rest.empty() && !has_key_) {
-            const bool begins = rest.front() == '\033' && !in_paste_;
-            const std::size_t length = begins ? sequence_length(rest) : 1;
+            const std::size_t length = in_paste_ ? pasted_length(rest) : sequence_length(rest);
             if (length == kCut) break;
-            if (in_paste_) take_pasted(rest.front());
+            if (in_paste_) put(Sent::typed, rest.substr(0, length));
             else if (length == 1) take_key(rest.front());
             else take_sequence(rest.substr(0, length));
+            in_paste_ = in_paste_ ? length == 1 : rest.starts_with("\033[200~");
             rest.remove_prefix(length);
         }
         if (has_key_ && rest.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
@@ -945,6 +946,7 @@ public:
 
     /// What has waited for more in vain is keys.
     void release() {
+        if (in_paste_) put(Sent::typed, std::exchange(held_, {}));
         for (const char c : std::exchange(held_, {})) take_key(c);
     }
 
@@ -965,12 +967,11 @@ private:
         if (!has_key_) put(Sent::typed, {&c, 1});
     }
 
-    /// A byte of a pasted text may be any: it is no key.
-    void take_pasted(char c) {
+    /// The length of what a pasted text begins with: its end, or 1, any byte, which is no key.
+    static std::size_t pasted_length(std::string_view bytes) {
         constexpr std::string_view kEnd = "\033[201~";
-        put(Sent::typed, {&c, 1});
-        matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
-        in_paste_ = matched_ < kEnd.size();
+        if (bytes.starts_with(kEnd)) return kEnd.size();
+        return kEnd.starts_with(bytes) ? kCut : 1;
     }
 
     void take_sequence(std::string_view whole) {
@@ -984,8 +985,6 @@ private:
         has_reports_ = has_reports_ || is_encoded || is_mouse;
         if (has_key_) return;
         put(kind_of_control(std::string(whole.substr(2))), whole);
-        in_paste_ = whole == "\033[200~";
-        matched_ = 0;
     }
 
     void put(Sent kind, std::string_view bytes) {
@@ -997,7 +996,6 @@ private:
     int key_;
     std::string held_;           // of a sequence that is not whole
     bool in_paste_ = false;
-    std::size_t matched_ = 0;    // bytes of a paste's end
     std::vector<Piece> pieces_;
     bool has_key_ = false, has_reports_ = false;
     Clock::time_point last_{};   // when something came
@@ -1131,6 +1129,8 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may come
 constexpr milliseconds kAnew{1000};            // for a second connection to be made
+constexpr auto kNever = Clock::time_point::max();
+constexpr std::chrono::hours kLongestWait{1};  // for nothing in particular
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 
 /// Why the copying has ended.
@@ -1165,10 +1165,10 @@ public:
             if (showable() > 0) FD_SET(terminal_.output(), &writable);
 
             // Wait, and let signals in.
-            const auto left = time_left();
+            const int left = milliseconds_to(std::min({deadline_, held_until_, Clock::now() + kLongestWait}));
+            const timespec most{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000L};
             const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
-            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, left ? &*left : nullptr,
-                                        &none);
+            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, &most, &none);
             let_signals_in();
 
             // Dispatch. After a signal nothing counts as ready: the shell may have had the terminal meanwhile.
@@ -1181,7 +1181,7 @@ public:
             if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
 
             // Flush. To send is tried each turn: a key goes out in the turn that has read it.
-            if (keyboard_.patience() && Clock::now() >= held_until_) {
+            if (Clock::now() >= held_until_) {
                 keyboard_.release();
                 queue_input();
             }
@@ -1337,24 +1337,10 @@ private:
     }
 
     [[nodiscard]] bool is_finished() const {
-        if (deadline_ && Clock::now() >= *deadline_) return true;
-        switch (end_) {
-        case End::none: return false;
-        case End::detached: return to_shim_.empty();
-        case End::evicted:
-        case End::ended:
-        case End::lost: return showable() == 0;
-        default: return true;
-        }
-    }
-
-    /// How long to wait for something to happen; nothing: for ever.
-    [[nodiscard]] std::optional<timespec> time_left() const {
-        std::optional<Clock::time_point> until = deadline_;
-        if (keyboard_.patience()) until = std::min(until.value_or(held_until_), held_until_);
-        if (!until) return std::nullopt;
-        const int left = milliseconds_to(*until);
-        return timespec{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000L};
+        if (Clock::now() >= deadline_) return true;
+        if (end_ == End::detached) return to_shim_.empty();
+        if (end_ == End::evicted || end_ == End::ended || end_ == End::lost) return showable() == 0;
+        return end_ != End::none;
     }
 
     /// What the shim is told first: the window's size, or what the output is when no window is followed.
@@ -1383,7 +1369,8 @@ private:
             const bool is_typed = piece.kind == Sent::typed || !has_window_;
             queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
         }
-        if (const auto patience = keyboard_.patience()) held_until_ = Clock::now() + *patience;
+        const auto patience = keyboard_.patience();
+        held_until_ = patience ? Clock::now() + *patience : kNever;
         if (keyboard_.has_key()) detach();
     }
 
@@ -1416,10 +1403,10 @@ private:
     bool has_copied_ = false;                 // something has been read, on either side
     std::string to_shim_, to_screen_;         // the two buffers
     TerminalInput keyboard_;
-    Clock::time_point held_until_{};          // what keyboard_ holds back is keys then
+    Clock::time_point held_until_ = kNever;   // what keyboard_ holds back is keys then
     End end_ = End::none;
     int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
-    std::optional<Clock::time_point> deadline_;  // leave then, come what may
+    Clock::time_point deadline_ = kNever;     // leave then, come what may
     Clock::time_point began_ = Clock::now();
 
     bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
@@ -1435,7 +1422,7 @@ private:
 
 constexpr milliseconds kListWait{300};        // for what the sessions of a list answer
 constexpr milliseconds kAnswerWait{2000};     // for what one session answers
-constexpr std::chrono::seconds kRecent{60};   // a session that has ended since then: its status is ours
+constexpr std::chrono::seconds kRecent{60};   // after its end, a session's status is ours
 
 /// A session that is asked for something, over a socket that is connected.
 struct Asked {
@@ -1494,8 +1481,8 @@ std::vector<std::string> names_in(const std::string &folder) {
 
 /// How and when a session has ended.
 struct Ended {
-    std::optional<int> status{};  // of the program; none when the shim was killed
-    std::time_t time = 0;         // when the recording was last written
+    std::string status;  // of the program, in decimal; "" when the shim was killed
+    std::time_t time;    // when the recording was last written
 };
 
 /// Asks the newest recording of a session, the last by name: they are called SESSION-20261121T232034Z.cast, the
@@ -1514,10 +1501,7 @@ std::optional<Ended> find_ended(const std::string &session) {
     ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
     const std::string tail = read_all(file.get());
     const std::string last = tail.substr(std::min(tail.rfind("\n["), tail.size()));
-    const auto status = parse_number(between(last, R"("x", ")", "\""));
-    Ended ended{.time = now.st_mtime};
-    if (status) ended.status = static_cast<int>(*status & 0xFF);
-    return ended;
+    return Ended{.status = between(last, R"("x", ")", "\""), .time = now.st_mtime};
 }
 
 std::string local_time(std::time_t time) {
@@ -1529,17 +1513,16 @@ std::string local_time(std::time_t time) {
 /// The end of an attach to a session that is not there; with its program's status when it ended just now.
 [[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
     const std::string &name = options.address;
-    const bool is_missing = nobody && is_session_name(name);
-    const std::optional<Ended> ended = is_missing ? find_ended(name) : std::nullopt;
+    const auto ended = nobody && is_session_name(name) ? find_ended(name) : std::nullopt;
     if (!ended) fail(kExitNotAttached, name, why);
-    const std::string how =
-        ended->status ? "ended with status " + std::to_string(*ended->status) : "its shim was killed";
+    const bool was_killed = ended->status.empty();
+    const std::string how = was_killed ? "its shim was killed" : "ended with status " + ended->status;
     const auto ago = std::max<std::time_t>(std::time(nullptr) - ended->time, 0);
-    if (!ended->status || ago >= kRecent.count() || options.push || options.kill || options.alone)
+    if (was_killed || ago >= kRecent.count() || options.push || options.kill || options.alone)
         fail(kExitNotAttached, name, how + " on " + local_time(ended->time) + " (record play " + name +
                                          " shows it, attach " + name + " PROGRAM begins a new one)");
     say(options.quiet, name + " " + how + ", " + std::to_string(ago) + " s ago");
-    std::exit(*ended->status);
+    std::exit(std::atoi(ended->status.c_str()));
 }
 
 /// The first `columns` characters of a line; one that is cut ends in an ellipsis.
@@ -1614,34 +1597,29 @@ int list_sessions() {
 // asked which terminal is its own, too.
 // ----------------------------------------------------------------------------------------------------------------
 
-bool is_on_this_machine(const Asked &session) {
+/// Why the session would be shown in itself, if it would, when it runs on this machine.
+std::optional<std::string> nesting(const Asked &session, const std::string &address) {
     char host[256] = "";
     ::gethostname(host, sizeof host - 1);
-    return session.value("host") == printable(host);
-}
-
-/// Whether we run in this session: its program has started us, or a session in which we run.
-bool is_outer_session(const Asked &session) {
+    if (session.value("host") != printable(host)) return std::nullopt;
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+        struct stat file{};
+        const bool is_terminal = ::isatty(fd) == 1 && ::fstat(fd, &file) == 0;
+        if (is_terminal && std::to_string(file.st_rdev) == session.value("tty"))
+            return "this terminal is that session";
+    }
     const char *outer = std::getenv("SHIM_OUTER");
     const std::string lines = std::string("\n") + (outer != nullptr ? outer : "") + "\n";
     const std::string name = session.value("name");
     const auto has_line = [&](const std::string &end) { return lines.find(end + "\n") != std::string::npos; };
-    return is_on_this_machine(session) && !name.empty() && (has_line("\n" + name) || has_line("/" + name));
-}
-
-/// Whether the terminal that we run on is the one of the session's program.
-bool is_own_terminal(const Asked &session) {
-    const auto is_it = [&](int fd) {
-        struct stat file{};
-        return ::isatty(fd) == 1 && ::fstat(fd, &file) == 0 &&
-               std::to_string(file.st_rdev) == session.value("tty");
-    };
-    return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
+    if (name.empty() || (!has_line("\n" + name) && !has_line("/" + name))) return std::nullopt;
+    return "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux that "
+           "was started there: env -u SHIM_OUTER attach " + address + ")";
 }
 
 /// Runs `shim -w ADDRESS PROGRAM...`, the shim beside this program, else the one on PATH, until it has started a
-/// daemon, or has failed to; shim complains to standard error. The daemon keeps no descriptor of its caller's open,
-/// so the end of the pipe comes when shim returns. Gives shim's exit status and its readiness line.
+/// daemon, or has failed to; shim complains to standard error. The daemon keeps no descriptor of its caller's
+/// open, so the end of the pipe comes when shim returns. Gives shim's exit status and its readiness line.
 std::pair<int, std::string> run_shim(const Options &options) {
     std::string wait = "-w", where = options.address, beside = options.shim, on_path = "shim";
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
@@ -1706,11 +1684,8 @@ Connection inspect(const Options &options, Connection there) {
     if (options.raw || options.push) return there;
     if (is_terminal || !options.program.empty() || std::getenv("SHIM_OUTER") != nullptr) {
         const Asked session = ask_one(std::move(there.socket), HelloKind::tell);
-        if (is_own_terminal(session)) fail(kExitNotAttached, options.address, "this terminal is that session");
-        if (is_outer_session(session))
-            fail(kExitNotAttached, options.address,
-                 "this terminal is in that session, which would show itself in itself (if it is not, as in a tmux "
-                 "that was started there: env -u SHIM_OUTER attach " + options.address + ")");
+        const auto nested = nesting(session, options.address);
+        if (nested) fail(kExitNotAttached, options.address, *nested);
         say_what_runs(options, session);
         there = connect();
     }
