@@ -15,10 +15,9 @@
 // program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
 // on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode                   5  whose server it is, and connecting   9  the command line
-//   2  signals                    6  the copy loop                       10  from first to last
-//   3  the wire                   7  what a session says of itself
-//   4  what the terminal sends    8  starting and ending sessions
+//   1  raw mode                  4  what the terminal sends                7  what a session says of itself
+//   2  signals                   5  whose server it is, and connecting     8  starting and ending sessions
+//   3  the wire                  6  the copy loop                          9  the command line, and main
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); numbers have 16 bits, in network order:
@@ -41,7 +40,7 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <climits>
+#include <climits>  // PIPE_BUF
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -54,7 +53,6 @@
 #include <utility>
 #include <vector>
 
-#include <arpa/inet.h>  // htons
 #include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -286,33 +284,13 @@ std::string records_folder() {
 // All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that
 // headers define, and has something in its place:
 //
-//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder alone
-//                tells that a session is ours
+//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder
+//                alone tells that a session is ours
 //   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
-//   /proc        Linux. Else `shim` is looked for beside argv[0] and on PATH
-//   SIGPWR, SIGRTMIN  where there are such signals, they end attach as SIGTERM does
 //
 // On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
-// killed: so the list of sessions asks twice before it removes a socket.
+// killed. There the list of sessions removes the socket of such a shim, too; SIGUSR2 to the shim makes it anew.
 // ----------------------------------------------------------------------------------------------------------------
-
-#if defined(PORTABLE)
-constexpr char kProc[] = "/proc-is-not-used";
-#else
-constexpr char kProc[] = "/proc";
-#endif
-
-/// The signals that end a process, and are no fault of its own: signal(7).
-std::vector<int> ending_signals() {
-    std::vector<int> all{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGUSR1, SIGUSR2};
-#if defined(SIGPWR)
-    all.push_back(SIGPWR);
-#endif
-#if defined(SIGRTMIN)
-    for (int number = SIGRTMIN; number <= SIGRTMAX; ++number) all.push_back(number);
-#endif
-    return all;
-}
 
 /// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
 struct Server {
@@ -422,6 +400,7 @@ constexpr milliseconds kLastWords{500};  // for the terminal to take our last wo
 struct Options {
     std::string address{};          // as the user wrote it
     std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
+    std::string shim{};             // the program of that name beside this one
     int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
     bool read_only = false;
     bool raw = false;
@@ -484,12 +463,10 @@ int milliseconds_to(Clock::time_point end) {
 // signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key
 // would be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
-// Standard input, output and error are most often one open file (open(2)), which the shell shares: O_NONBLOCK
-// would be set for the shell, too. So these three stay blocking, are used only when select(2) says that they are
-// ready, and are written in pieces that then do not block: PIPE_BUF for a pipe (pipe(7)). A terminal promises no
-// such thing, but can be opened anew by its name, as an open file with an O_NONBLOCK of its own. Simplified: a
-// terminal that may not be opened again (su(1) leaves it to its first owner) can block attach in the middle of a
-// write.
+// The shell shares the open file (open(2)) behind standard input, output and error, so O_NONBLOCK would be set for
+// the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then
+// takes PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open
+// file with an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can block attach.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
@@ -535,102 +512,86 @@ constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit con
 /// What the program has done to the user's terminal that must be known to undo it.
 ///
 /// A full-screen program that we detach from does not take its modes back, so attach does: nearly all by one
-/// sequence that does nothing where nothing was set. The output is followed for the rest: whether the alternate
-/// screen and origin mode are on (leaving either moves the cursor), whether 132 columns are (leaving them clears
-/// the screen), and how many keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft
-/// reset") is not sent: terminals differ in what they reset. Palette, title and tab stops are left alone.
+/// sequence that does nothing where nothing was set. For the rest attach follows the output: the alternate screen
+/// and origin mode (leaving either moves the cursor), 132 columns (leaving them clears the screen), and how many
+/// keyboard modes were pushed, for the shell may have pushed some before. DECSTR ("soft reset") is not sent:
+/// terminals differ in what they reset. Palette, title and tab stops are left alone.
 class ScreenState {
 public:
     /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
     void follow(std::string_view written) {
-        for (const char c : written) step(c);
+        for (const char c : written) {
+            if (c == '\033') sequence_ = c;  // begins anew in any state; CAN and SUB break off
+            else if (c == '\030' || c == '\032') sequence_.clear();
+            else if (!sequence_.empty()) step(c);
+        }
     }
 
     /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
-    [[nodiscard]] std::string undo() const {
+    [[nodiscard]] std::string undo(std::size_t columns) const {
         std::string out(kEndCut);
-        bool is_lost = origin_;  // the cursor's place
         if (origin_) out += "\033[?6l";
-        if (alternate_ != 0) {
-            is_lost = alternate_ != 1049;
-            out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
-        }
+        if (alternate_ != 0) out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
         if (wide_) out += "\033[?3l";
         out.append(pop_keyboard(0)).append(kTakeBack);
-        const bool at_margin = alternate_ != 0 ? main_at_margin_ : at_margin_;
-        out += is_lost ? "\033[9999H\r\n" : at_margin ? "\r" : "\r\n";
+        const bool is_cursor_lost = alternate_ != 0 ? alternate_ != 1049 : origin_;
+        if (is_cursor_lost) out += "\033[9999H\r\n";
+        else out.append(columns - 1, ' ').append("\r");  // from the first column they reach no other line
         return out.append(kTakeBackLast).append("\033[J");
     }
 
-    /// Whether the program has changed how keys are written: the detach key's release may come behind it then.
-    [[nodiscard]] bool has_keyboard_modes() const { return keyboard_set_; }
-
 private:
-    enum class State { text, escape, control, string };
-    static constexpr std::size_t kLongest = 64;  // of a control sequence that is looked at
+    static constexpr std::size_t kLongest = 64;  // of a sequence that is looked at
 
+    /// Goes on with sequence_.
     void step(char c) {
-        if (c == '\033') state_ = State::escape;  // begins anew in any state; CAN and SUB break off
-        else if (c == '\030' || c == '\032') state_ = State::text;
-        else if (state_ == State::escape) begin_sequence(c);
-        else if (state_ == State::string) state_ = c == '\a' ? State::text : State::string;
-        else if (state_ == State::text) at_margin_ = c == '\r' || (c == '\n' && at_margin_);
-        else if (sequence_.size() < kLongest) sequence_ += c;
-        if (state_ == State::control && c >= '@' && c <= '~' && !sequence_.empty()) end_control_sequence();
+        sequence_ += c;
+        const bool is_final = sequence_.size() == 2 ? c != '[' : c >= '@' && c <= '~';
+        if (sequence_ == "\033c") *this = ScreenState();  // RIS: everything as when the terminal was switched on
+        if (is_final && sequence_.size() > 2) end_control_sequence();
+        if (is_final || sequence_.size() > kLongest) sequence_.clear();
     }
 
-    /// The character behind ESC.
-    void begin_sequence(char c) {
-        if (c == 'c') *this = ScreenState();  // RIS: everything as when the terminal was switched on
-        if (c >= ' ' && c <= '/') return;     // one more character belongs to ESC
-        sequence_.clear();
-        state_ = c == '[' ? State::control : std::strchr("]PX^_", c) != nullptr ? State::string : State::text;
-    }
-
-    /// ESC [ and sequence_: an optional prefix, numbers, and the final character, which tells what it does.
+    /// sequence_ is ESC [, an optional prefix, numbers, and the final character, which tells what it does.
     void end_control_sequence() {
-        state_ = State::text;
-        std::string_view numbers = sequence_;
-        const char final = numbers.back(), first = numbers.front();
-        const char prefix = first >= '<' && first <= '?' ? first : '\0';
-        numbers.remove_suffix(1);
-        if (prefix != '\0') numbers.remove_prefix(1);
+        const char final = sequence_.back(), prefix = sequence_[2];
+        const std::string_view numbers = std::string_view(sequence_).substr(3, sequence_.size() - 4);
         const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
         if (prefix == '?' && (final == 'h' || final == 'l'))
             for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+        if (final != 'u') return;
         std::uint64_t &pushed = pushed_[alternate_ != 0];
-        if (prefix == '>' && final == 'u') ++pushed;
-        if (prefix == '<' && final == 'u')
-            pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-        keyboard_set_ = keyboard_set_ || (final == 'u' && (prefix == '>' || prefix == '='));
-        if (prefix == '\0' && (final == 'H' || final == 'f')) at_margin_ = number(1).value_or(1) <= 1;
-        if (prefix == '\0' && final == 'G') at_margin_ = number(0).value_or(1) <= 1;
+        if (prefix == '>') ++pushed;
+        if (prefix == '<') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
     }
 
     /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 the alternate screen.
     void set_mode(std::uint64_t number, bool on) {
         if (number == 3) wide_ = on;
         if (number == 6) origin_ = on;
-        if (number != 47 && number != 1047 && number != 1049) return;
-        if (on && alternate_ == 0) main_at_margin_ = at_margin_;
-        if (!on && alternate_ != 0) at_margin_ = number == 1049 && main_at_margin_;
-        alternate_ = on ? number : 0;
+        if (number == 47 || number == 1047 || number == 1049) alternate_ = on ? number : 0;
     }
 
     [[nodiscard]] std::string pop_keyboard(std::size_t screen) const {
         return pushed_[screen] == 0 ? "" : "\033[<" + std::to_string(pushed_[screen]) + "u";
     }
 
-    State state_ = State::text;
-    std::string sequence_;          // what came after ESC [
+    std::string sequence_;          // from its ESC on, while it is not whole
     std::uint64_t alternate_ = 0;   // the mode that switched to the alternate screen: 47, 1047, 1049
     bool origin_ = false;           // rows count from the top of the scroll region
     bool wide_ = false;             // 132 columns
-    bool at_margin_ = true;         // the cursor is in the first column, as far as we know
-    bool main_at_margin_ = true;    // ... on the main screen, while the other one is on
     std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
-    bool keyboard_set_ = false;
 };
+
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
+/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
+winsize window_size() {
+    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
+        winsize window{};
+        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
+    }
+    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
+}
 
 /// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
 class UserTerminal {
@@ -643,26 +604,25 @@ public:
         if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
     }
 
-    /// TCSANOW keeps what has been typed ahead (TCSAFLUSH would throw it away): it is for the program. In the
-    /// background (`attach work &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell
-    /// puts it in front.
+    /// TCSANOW keeps what has been typed ahead: it is for the program. In the background (`attach work &`) the
+    /// kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
     void enter_raw_mode() {
         entered_ = true;
-        has_settings_ = has_keys_ && ::tcgetattr(STDIN_FILENO, &settings_) == 0;
+        if (has_keys_) ::tcgetattr(STDIN_FILENO, &settings_);
         const termios raw = raw_mode(settings_);
-        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
         if (has_screen_) write_own(kKeep);
     }
 
-    /// Brings back the settings and the screen's modes as they were before raw mode; once, however often it is
-    /// called. `reports`: the terminal sends more than keys, so what is on its way is awaited and thrown away.
+    /// Brings back the settings and the screen's modes, once, however often it is called. `reports`: the terminal
+    /// sends more than keys, so what is on its way is awaited and thrown away.
     void restore(bool reports) {
         if (!std::exchange(entered_, false)) return;
-        if (has_screen_) write_own(screen_.undo());
+        if (has_screen_) write_own(screen_.undo(window_size().ws_col));
         const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
-        if ((reports || screen_.has_keyboard_modes()) && has_screen_ && in_front) discard_reports();
+        if (reports && has_screen_ && in_front) discard_reports();
         screen_ = ScreenState();
-        if (has_settings_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+        if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
     }
 
     /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
@@ -688,46 +648,33 @@ private:
         }
     }
 
-    /// Asks the terminal for its status (DSR, `CSI 5 n`) when everything has been taken back: what comes before
-    /// the answer (`CSI 0 n`, or 3) was on its way, and would be typed to the shell. A byte at a time is read, for
-    /// what stands behind the answer is the shell's.
+    /// Asks the terminal for its status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on
+    /// its way, and would be typed to the shell. What stands behind it is the shell's: single bytes are read.
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
-        std::string last;
+        std::string seen;
         pollfd keyboard{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
-        for (const auto end = Clock::now() + kAnswer; !last.ends_with("\033[0n") && !last.ends_with("\033[3n");) {
+        for (const auto end = Clock::now() + kAnswer; !seen.ends_with("\033[0n") && !seen.ends_with("\033[3n");) {
             char byte = 0;
             if (::poll(&keyboard, 1, milliseconds_to(end)) != 1 || ::read(STDIN_FILENO, &byte, 1) != 1) return;
-            last = last.substr(last.size() - std::min<std::size_t>(last.size(), 3)) + byte;
+            seen += byte;
         }
     }
 
     bool has_keys_, has_screen_;  // standard input, standard output is a terminal
-    bool entered_ = false;       // between enter_raw_mode() and restore()
-    bool has_settings_ = false;  // settings_ are what standard input had before
-    termios settings_{};
-    Fd output_anew_;             // standard output's terminal, opened once more
+    bool entered_ = false;        // between enter_raw_mode() and restore()
+    termios settings_{};          // of standard input, as they were before
+    Fd output_anew_;              // standard output's terminal, opened once more
     ScreenState screen_;
 };
-
-/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
-/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
-winsize window_size() {
-    for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
-        winsize window{};
-        if (::ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_row != 0 && window.ws_col != 0) return window;
-    }
-    return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked except where the loop lets them in, so a handler only sets a flag and nothing is interrupted
-// half done. A signal that was ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale.
-// SIGWINCH goes to the foreground process group when the terminal emulator or sshd sets the window's size:
-// TIOCSWINSZ.
+// They are blocked except where the loop lets them in, so nothing is interrupted half done. A signal that was
+// ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground
+// process group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
 // ----------------------------------------------------------------------------------------------------------------
 
 volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
@@ -742,40 +689,34 @@ extern "C" void note_signal(int number) {
     else g_ending = number;
 }
 
-/// The empty mask: nothing is blocked.
 sigset_t no_signals() {
     sigset_t none;
     sigemptyset(&none);
     return none;
 }
 
-/// sigprocmask(2) for one signal: SIG_BLOCK or SIG_UNBLOCK.
-void mask_signal(int how, int number) {
-    sigset_t one = no_signals();
-    sigaddset(&one, number);
-    ::sigprocmask(how, &one, nullptr);
-}
-
 void handle_signal(int number) {
     struct sigaction action{}, before{};
     action.sa_handler = note_signal;
     action.sa_mask = no_signals();
-    mask_signal(SIG_BLOCK, number);
     ::sigaction(number, &action, &before);
     if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
         ::sigaction(number, &before, nullptr);
 }
 
+/// Handles every signal that would end or stop attach and leave the terminal raw. Those that are left are faults,
+/// which end it at once; SIGKILL and SIGSTOP, which no program can handle; and those that do no harm: signal(7).
 void handle_signals() {
-    for (const int number : ending_signals()) handle_signal(number);
-    for (const int number : {SIGTSTP, SIGCONT, SIGWINCH}) handle_signal(number);
+    constexpr int kLeft[] = {SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV, SIGSYS,
+                             SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU, SIGCHLD, SIGURG};
+    sigset_t handled = no_signals();
+    for (int number = 1; number < NSIG; ++number) {
+        if (std::ranges::find(kLeft, number) != std::end(kLeft)) continue;
+        handle_signal(number);
+        sigaddset(&handled, number);
+    }
+    ::sigprocmask(SIG_BLOCK, &handled, nullptr);
     for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // write(2) says EPIPE, EFBIG
-}
-
-/// Lets no signal wait: nothing is blocked.
-void unblock_signals() {
-    const sigset_t none = no_signals();
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
 /// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
@@ -789,8 +730,8 @@ void let_signals_in() {
 /// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell sees which signal it was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
-    ::kill(::getpid(), number);
-    mask_signal(SIG_UNBLOCK, number);
+    ::raise(number);
+    let_signals_in();
     handle_signal(number);
 }
 
@@ -854,27 +795,24 @@ std::optional<int> goodbye_status(std::string_view received) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 4. What comes from the terminal
+// 4. What the terminal sends
 //
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
-// may be cut anywhere. What the terminal sends by itself is told from what its user types, because of several
-// terminals only one may answer. The detach key is looked for: a byte, or a control sequence when a program has
-// asked for keys to be written so. What may be the beginning of a report waits a moment for more: a person may
-// also have hit Escape, or Alt and ].
+// may be cut anywhere. Answers are told from what is typed, because of several terminals only one may answer. The
+// detach key is a byte, or a control sequence when a program has asked for keys to be written so. What may be the
+// beginning of a sequence waits a moment for more: a person may also have hit Escape, or Alt and ].
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
 constexpr milliseconds kPasteSilence{1000};                  // ends a paste whose end was lost
 constexpr std::size_t kLongestKey = 64;                      // bytes of a control sequence
-constexpr std::size_t kLongestString = 4096;                 // of a report: a longer one goes in parts
+constexpr std::size_t kLongestString = 1 << 20;              // of an answer: a clipboard may be long
 
 /// How a user would call the key that is this byte.
 std::string key_name(int key) {
     if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
     return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
 }
-
-bool is_letter(std::uint64_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 /// The byte that Ctrl types with the character `c`, or -1: what Xlib's XLookupString and kitty's table have in
 /// common with a VT100. Ctrl-4 is Ctrl-\, Ctrl-Space is Ctrl-@.
@@ -895,8 +833,10 @@ int control_of(std::uint64_t c) {
 ///     KEY;..;CHARACTER;DOWN;.. _                 Win32 input; DOWN 0 is the release
 ///
 /// The modifiers are 1 + 1 for Shift, 2 Alt, 4 Ctrl, 8 ... 32 others, 64 and 128 while caps lock and num lock are
-/// on.
+/// on. Where SHIFTED and BASE are not told, the keyboard is taken for an American one.
 bool is_encoded_key(std::string_view parameters, char final, int key) {
+    constexpr std::string_view kPlain = R"(`1234567890-=[]\;',./)", kShifted = R"(~!@#$%^&*()_+{}|:"<>?)";
+    constexpr std::uint64_t kShift = 1, kCtrl = 4, kLocks = 64 + 128;
     const auto number = [&](std::size_t n, std::size_t part = 0) {
         return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(0);
     };
@@ -904,69 +844,74 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     if (final == '_') return number(2) == wanted && number(3) == 1 && (key != 0 || number(0) == ' ');
     const bool is_xterm = final == '~' && number(0) == 27;
     if (key == kNoKey || (final != 'u' && !is_xterm) || number(1, 1) == 3) return false;
-    const std::uint64_t modifiers = (std::max<std::uint64_t>(number(1), 1) - 1) & ~std::uint64_t{64 + 128};
-    const bool has_shift = (modifiers & 1) != 0;
-    std::uint64_t code = number(is_xterm ? 2 : 0), shifted = is_xterm ? code : number(0, 1);
-    if (code > 0x7F && number(0, 2) != 0) code = number(0, 2);  // the key where a keyboard of ASCII has it
+    const std::uint64_t modifiers = (std::max<std::uint64_t>(number(1), 1) - 1) & ~kLocks;
+    const bool has_shift = (modifiers & kShift) != 0;
+    std::uint64_t code = number(is_xterm ? 2 : 0);
+    if (code > 0x7F && number(0, 2) != 0) code = number(0, 2);
+    const bool is_letter = (code | 0x20) >= 'a' && (code | 0x20) <= 'z';
     if (has_shift && !is_xterm) {
-        constexpr std::string_view kPlain = "-26/`{|}@^_?~", kShifted = "_@^?~{|}@^_?~";  // on most keyboards
         const std::size_t at = code < 0x80 ? kPlain.find(static_cast<char>(code)) : std::string_view::npos;
-        if (shifted >= '{' && shifted <= '}') return false;  // to kitty, Ctrl-Shift-\ is not Ctrl-\ ...
-        if (shifted == 0 && code >= 'a' && code <= 'z') shifted = code - 'a' + 'A';
-        if (shifted == 0 && at == std::string_view::npos) return false;
-        if (shifted == 0) shifted = static_cast<unsigned char>(kShifted[at]);
+        if (number(0, 1) != 0) code = number(0, 1);
+        else if (at != std::string_view::npos) code = static_cast<unsigned char>(kShifted[at]);
+        else if (is_letter) code &= ~std::uint64_t{0x20};
     }
-    const std::uint64_t character = has_shift ? shifted : code;
-    if ((modifiers & ~std::uint64_t{1}) == 4)
-        return control_of(character) == key && !(has_shift && is_letter(character));
-    if ((modifiers & ~std::uint64_t{1}) != 0) return false;
+    if ((modifiers & ~kShift) == kCtrl) return control_of(code) == key && !(has_shift && is_letter);
     const std::uint64_t text = is_xterm ? 0 : number(2);
-    return (text != 0 ? text : character) == wanted;
+    return (modifiers & ~kShift) == 0 && (text != 0 ? text : code) == wanted;
 }
 
-/// What kind of bytes a terminal sends: keys, clicks and the wheel are its user's; an answer is one to a program's
-/// question; noise comes from looking on (focus, motion without a button).
+/// Keys, clicks and the wheel are the user's; an answer is the terminal's to a program's question; noise comes
+/// from looking on (focus, motion without a button).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
-/// The kind of a mouse's report, by its number for the buttons (xterm, "Mouse Tracking"): 3 none, 32 motion, 64
-/// more.
-Sent kind_of_mouse(std::uint64_t buttons) {
-    return (buttons & 3) == 3 && (buttons & 32) != 0 && buttons < 64 ? Sent::noise : Sent::typed;
+/// The kind of a control sequence, by what stands behind its ESC [ (XTerm Control Sequences, fnmatch(3)).
+Sent kind_of_control(const std::string &sequence) {
+    constexpr const char *kKeys[] = {"1;[2-9]R", "1;1[0-6]R", "[0-9]*;*;*R"};  // the first two: Shift-F3 ...
+    constexpr const char *kAnswers[] = {
+        "[?]*R", "[0-9]*;[0-9]*R",            // the cursor's place
+        "[>=?]*c",                            // what terminal it is; urxvt's Shift-Right is CSI c
+        "?*n", "?*x",                         // its status; the parameters of its line
+        "*;*t", "*;*$y",                      // the window; a mode
+        "[?]*u", "[?]*S", ">*m"};             // the keyboard protocol; graphics; modifyOtherKeys
+    constexpr const char *kNoise[] = {
+        "I", "O",                             // the focus comes and goes
+        // Motion: the buttons' number has 32, and 3 for none. Shift, Alt and Ctrl add 4, 8 and 16.
+        "<3[59];*M", "<4[37];*M", "<5[159];*M", "<63;*M",
+        "67;*M", "7[159];*M", "8[37];*M", "9[15];*M", "M[[CGKOSW_]*"};  // urxvt's form and the oldest one: 32 more
+    const auto fits = [&](const char *pattern) { return ::fnmatch(pattern, sequence.c_str(), 0) == 0; };
+    if (std::ranges::any_of(kKeys, fits)) return Sent::typed;
+    if (std::ranges::any_of(kAnswers, fits)) return Sent::answer;
+    return std::ranges::any_of(kNoise, fits) ? Sent::noise : Sent::typed;
 }
 
-/// The kind of ESC [ `parameters` `final`. Shift-F3 is CSI 1;2R, urxvt's Shift-Right CSI c: these are keys.
-Sent kind_of_control(std::string_view parameters, char final) {
-    const char first = parameters.empty() ? '\0' : parameters.front();
-    const auto number = [&](std::size_t n) { return parse_number(nth_part(parameters, ';', n)); };
-    const bool is_pair = parameters.find(';') != std::string_view::npos, is_private = first >= '<' && first <= '?';
-    const bool is_key = number(0) == 1 && number(1).value_or(0) >= 2 && number(1).value_or(0) <= 16;
-    bool is_answer = false;
-    switch (final) {
-    case 'R': is_answer = first == '?' || (number(0) && number(1) && !number(2) && !is_key); break;
-    case 'c': is_answer = is_private && first != '<'; break;
-    case 'n':
-    case 'x': is_answer = !parameters.empty(); break;
-    case 't': is_answer = is_pair; break;
-    case 'y': is_answer = is_pair && parameters.ends_with('$'); break;
-    case 'u':
-    case 'S': is_answer = first == '?'; break;
-    case 'm': is_answer = first == '>'; break;
-    case 'I':
-    case 'O': return parameters.empty() ? Sent::noise : Sent::typed;
-    case 'M':
-        if (first == '<') return kind_of_mouse(parse_number(nth_part(parameters.substr(1), ';', 0)).value_or(0));
-        return kind_of_mouse(number(0).value_or(32) - 32);  // urxvt's form
-    default: break;
+constexpr std::size_t kCut = std::string_view::npos;
+
+/// The length of the sequence that `bytes`, of which the first is ESC, begin with: a control sequence, or a string
+/// that begins as an answer does (OSC, DCS, APC). 1: there is none, ESC is a key; kCut: more may make it one.
+std::size_t sequence_length(std::string_view bytes) {
+    constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
+    constexpr std::string_view kStrings = "]P_", kBegin[] = {"0123456789lL", "0123456789>!$", "G"};
+    if (bytes.size() < 2) return kCut;
+    std::size_t end = 2;
+    if (bytes[1] == '[') {
+        while (end < bytes.size() && bytes[end] >= ' ' && bytes[end] <= '?') ++end;  // parameters
+        if (end >= kLongestKey) return 1;
+        if (end == bytes.size()) return kCut;
+        if (end == 2 && bytes[end] == 'M') return bytes.size() < kMouseBytes ? kCut : kMouseBytes;
+        return bytes[end] >= '@' && bytes[end] <= '~' ? end + 1 : 1;
     }
-    return is_answer ? Sent::answer : Sent::typed;
-}
-
-/// Whether the string that ESC `kind` begins is a report when `c` is its first character: OSC, DCS and APC.
-bool begins_report(char kind, char c) {
-    const bool is_digit = c >= '0' && c <= '9';
-    if (kind == ']') return is_digit || c == 'l' || c == 'L';
-    if (kind == 'P') return is_digit || c == '>' || c == '!' || c == '$';
-    return c == 'G';
+    const std::size_t kind = kStrings.find(bytes[1]);
+    if (kind == std::string_view::npos) return 1;
+    if (bytes.size() == 2) return kCut;
+    if (kBegin[kind].find(bytes[2]) == std::string_view::npos) return 1;
+    const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == 0x7F; };
+    while (end < bytes.size() && !is_control(bytes[end])) ++end;
+    if (end >= kLongestString) return 1;
+    if (end == bytes.size()) return kCut;
+    if (bytes[end] == '\a') return end + 1;  // the string's end; ESC and a backslash are, too
+    if (bytes[end] != '\033') return 1;
+    if (end + 1 == bytes.size()) return kCut;
+    return bytes[end + 1] == '\\' ? end + 2 : 1;
 }
 
 /// Takes apart what the terminal sends: any bytes, cut anywhere, come to the same.
@@ -981,22 +926,32 @@ public:
 
     /// Takes in what has come at this time. What comes behind the detach key is thrown away.
     void feed(std::string_view bytes, Clock::time_point now) {
-        if (state_ == State::paste && now - last_ > kPasteSilence) state_ = State::ground;
+        if (now - last_ > kPasteSilence) in_paste_ = false;
         last_ = now;
-        for (; !bytes.empty() && !has_key_; bytes.remove_prefix(1)) step(bytes.front());
-        if (bytes.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+        held_ += bytes;
+        std::string_view rest = held_;
+        while (!rest.empty() && !has_key_) {
+            const bool begins = rest.front() == '\033' && !in_paste_;
+            const std::size_t length = begins ? sequence_length(rest) : 1;
+            if (length == kCut) break;
+            if (in_paste_) take_pasted(rest.front());
+            else if (length == 1) take_key(rest.front());
+            else take_sequence(rest.substr(0, length));
+            rest.remove_prefix(length);
+        }
+        if (has_key_ && rest.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
+        held_.erase(0, has_key_ ? held_.size() : held_.size() - rest.size());
     }
 
     /// What has waited for more in vain is keys.
     void release() {
-        state_ = State::ground;
-        for (const char c : std::exchange(held_, {})) put_key(c);
+        for (const char c : std::exchange(held_, {})) take_key(c);
     }
 
     /// How long what is held back waits for more; nothing when nothing is.
     [[nodiscard]] std::optional<milliseconds> patience() const {
-        if (state_ == State::ground || state_ == State::paste) return std::nullopt;
-        return state_ == State::string || state_ == State::string_escape ? kStringWait : kSequenceWait;
+        if (held_.empty()) return std::nullopt;
+        return held_.size() > 2 && held_[1] != '[' ? kStringWait : kSequenceWait;
     }
 
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
@@ -1005,94 +960,31 @@ public:
     [[nodiscard]] bool has_reports() const { return has_reports_; }
 
 private:
-    enum class State { ground, escape, control, mouse, opening, string, string_escape, paste };
-
-    void step(char c) {
-        constexpr std::size_t kMouseBytes = 6;  // ESC [ M, then three that may be any
-        if (has_key_) return;
-        switch (state_) {
-        case State::ground:
-            if (c != '\033') return put_key(c);
-            held_ = c;
-            state_ = State::escape;
-            return;
-        case State::escape:
-            if (std::string_view("[]P_").find(c) == std::string_view::npos) return give_up(c);
-            held_ += c;
-            state_ = c == '[' ? State::control : State::opening;
-            return;
-        case State::control: return step_control(c);
-        case State::mouse:
-            held_ += c;
-            if (held_.size() < kMouseBytes) return;
-            has_reports_ = true;
-            put(kind_of_mouse(static_cast<unsigned char>(held_[3]) - 32U), held_);
-            held_.clear();
-            state_ = State::ground;
-            return;
-        case State::opening:
-            if (!begins_report(held_[1], c)) return give_up(c);
-            held_ += c;
-            state_ = State::string;
-            return;
-        case State::string:
-        case State::string_escape: return step_string(c);
-        case State::paste: return step_paste(c);
-        }
+    void take_key(char c) {
+        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
+        if (!has_key_) put(Sent::typed, {&c, 1});
     }
 
-    void step_control(char c) {
-        const bool is_final = c >= '@' && c <= '~', is_parameter = c >= ' ' && c <= '?';
-        if ((!is_final && !is_parameter) || held_.size() >= kLongestKey) return give_up(c);
-        held_ += c;
-        if (is_final) end_control();
-    }
-
-    /// A string ends with BEL, or with ESC and a backslash. Another control character in it tells that it was
-    /// typed.
-    void step_string(char c) {
-        const bool is_control = static_cast<unsigned char>(c) < ' ' || c == 0x7F;
-        if (state_ == State::string_escape && c != '\\') {
-            held_.pop_back();
-            give_up('\033');
-            return step(c);
-        }
-        if (is_control && c != '\a' && c != '\033') return give_up(c);
-        held_ += c;
-        const bool is_whole = c == '\a' || state_ == State::string_escape;
-        state_ = is_whole ? State::ground : c == '\033' ? State::string_escape : State::string;
-        if (!is_whole && (c == '\033' || held_.size() < kLongestString)) return;
-        put(Sent::answer, held_);
-        held_.clear();
-    }
-
-    void step_paste(char c) {
+    /// A byte of a pasted text may be any: it is no key.
+    void take_pasted(char c) {
         constexpr std::string_view kEnd = "\033[201~";
         put(Sent::typed, {&c, 1});
         matched_ = c == kEnd[matched_] ? matched_ + 1 : c == kEnd[0] ? 1 : 0;
-        if (matched_ == kEnd.size()) state_ = State::ground;
+        in_paste_ = matched_ < kEnd.size();
     }
 
-    /// A whole control sequence is held.
-    void end_control() {
-        const std::string whole = std::exchange(held_, {});
+    void take_sequence(std::string_view whole) {
+        if (whole[1] != '[') return put(Sent::answer, whole);
+        const std::string_view parameters = whole.substr(2, whole.size() - 3);
         const char final = whole.back();
-        const std::string_view parameters = std::string_view(whole).substr(2, whole.size() - 3);
-        state_ = State::ground;
-        if (whole == "\033[M") {
-            held_ = whole;
-            state_ = State::mouse;
-            return;
-        }
+        const bool is_mouse = final == 'M' || final == 'm' || parameters.starts_with('M');
         const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
                                 parameters.find(':') != std::string_view::npos;
-        const bool is_mouse = (final == 'M' || final == 'm') && !parameters.empty();
+        has_key_ = !is_mouse && is_encoded_key(parameters, final, key_);
         has_reports_ = has_reports_ || is_encoded || is_mouse;
-        has_key_ = is_encoded_key(parameters, final, key_);
         if (has_key_) return;
-        put(kind_of_control(parameters, final), whole);
-        if (whole != "\033[200~") return;
-        state_ = State::paste;  // the text that follows may hold any byte: it is no key
+        put(kind_of_control(std::string(whole.substr(2))), whole);
+        in_paste_ = whole == "\033[200~";
         matched_ = 0;
     }
 
@@ -1102,20 +994,9 @@ private:
         pieces_.back().bytes += bytes;
     }
 
-    void put_key(char c) {
-        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
-        if (!has_key_) put(Sent::typed, {&c, 1});
-    }
-
-    /// What is held is no sequence, for `c` cannot go on with it: all of it was typed.
-    void give_up(char c) {
-        release();
-        step(c);
-    }
-
     int key_;
-    State state_ = State::ground;
     std::string held_;           // of a sequence that is not whole
+    bool in_paste_ = false;
     std::size_t matched_ = 0;    // bytes of a paste's end
     std::vector<Piece> pieces_;
     bool has_key_ = false, has_reports_ = false;
@@ -1127,19 +1008,9 @@ private:
 //
 // Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent
 // before the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP
-// sockets (sock_diag(7)) tells who listens at an address of this machine. The table is asked before and after
-// connecting, for a connection in a listener's queue belongs to nobody yet. A server on another machine is
-// trusted.
+// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before and after connecting,
+// for a connection in a listener's queue belongs to nobody yet. A server on another machine is trusted.
 // ----------------------------------------------------------------------------------------------------------------
-
-/// Host and port of a TCP address, in digits; two empty strings for a Unix-domain socket.
-std::pair<std::string, std::string> host_and_port(const SocketAddress &address) {
-    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
-    if (address.storage.ss_family != AF_UNIX)
-        ::getnameinfo(address.get(), address.length, host, sizeof host, port, sizeof port,
-                      NI_NUMERICHOST | NI_NUMERICSERV);
-    return {host, port};
-}
 
 /// The file of a Unix-domain socket.
 const char *socket_path(const SocketAddress &address) {
@@ -1148,44 +1019,20 @@ const char *socket_path(const SocketAddress &address) {
 
 bool is_unix(const SocketAddress &address) { return address.storage.ss_family == AF_UNIX; }
 
-/// The address of one end of a connection: `which` is getsockname(2) or getpeername(2).
-SocketAddress end_of(int fd, int (*which)(int, sockaddr *, socklen_t *)) {
-    SocketAddress end{.storage = {}, .length = sizeof end.storage};
-    which(fd, reinterpret_cast<sockaddr *>(&end.storage), &end.length);
-    return end;
-}
-
-/// Whether a TCP socket is connected to itself: when nobody listens at a port, the kernel may give that very port
-/// to our outgoing connection, a simultaneous open (RFC 9293, section 3.5).
-bool is_own_peer(int fd) {
-    const SocketAddress own = end_of(fd, ::getsockname);
-    return !is_unix(own) && host_and_port(own) == host_and_port(end_of(fd, ::getpeername));
-}
-
-bool is_loopback(std::string_view host) {
-    return host == "::1" || host.starts_with("127.") || host.starts_with("::ffff:127.");
-}
-
-/// Whether a TCP address is one of this machine's, in doubt yes: packets to it would come from it. connect(2) on a
-/// UDP socket sends nothing, it only chooses the way.
+/// Whether a TCP address is one of this machine's, in doubt yes: a socket can be bound to no other. (Simplified:
+/// with ip(7)'s ip_nonlocal_bind to any; then only -R reaches another machine.)
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
-    if (!probe || ::connect(probe.get(), address.get(), address.length) != 0) return true;
-    const std::string there = host_and_port(end_of(probe.get(), ::getpeername)).first;
-    return is_loopback(there) || there == host_and_port(end_of(probe.get(), ::getsockname)).first;
+    return !probe || ::bind(probe.get(), address.get(), address.length) == 0 || errno != EADDRNOTAVAIL;
 }
 
-/// Why nothing must be sent to a server of this user; "" when it is to be trusted.
-std::string distrust(uid_t user) {
-    if (is_ours(user)) return "";
-    return "a program of user " + std::to_string(user) +
-           " listens there: not attached (take another port; -R does not ask)";
-}
-
-/// The same of a TCP server on this machine, when we are connected to it.
-std::string distrust(const TcpOwner &listener) {
-    if (listener.is_found()) return distrust(listener.user);
-    if (!listener.is_absent())
+/// Why nothing must be sent to this server, if that is so.
+std::optional<std::string> objection_to(const TcpOwner &server) {
+    if (server.is_found() && is_ours(server.user)) return std::nullopt;
+    if (server.is_found())
+        return "a program of user " + std::to_string(server.user) +
+               " listens there: not attached (take another port; -R does not ask)";
+    if (!server.is_absent())
         return "the kernel does not tell who listens there (sock_diag): not attached (-R does not ask)";
     return "no program of this machine listens there: not attached (-R does not ask: for a port that the kernel "
            "forwards, into a container say)";
@@ -1193,16 +1040,12 @@ std::string distrust(const TcpOwner &listener) {
 
 constexpr milliseconds kNoLimit{-1};  // to connect may take as long as it takes
 
-/// What connecting has come to: a socket, else why not, and whether for no other reason than that nobody listens.
 struct Connection {
     Fd socket{};
     SocketAddress address{};
-    std::string why{};
-    bool nobody = false;
+    std::string why{};    // there is no socket
+    bool nobody = false;  // for no other reason than that nobody listens
 };
-
-/// Whether nobody listens at an address, when connecting to it has failed with `error`.
-bool is_nobody(int error) { return error == ECONNREFUSED || error == ENOENT; }
 
 /// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
 std::string explain(const std::string &text, const SocketAddress &address, int error) {
@@ -1210,9 +1053,9 @@ std::string explain(const std::string &text, const SocketAddress &address, int e
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
         return "no session of that name, and none has been (attach lists those that run)";
+    if (error != ECONNREFUSED && error != ENOENT) return std::strerror(error);
     const std::string advice = " (attach " + text + " PROGRAM starts a session)";
-    if (!is_unix(address) || error != ECONNREFUSED)
-        return is_nobody(error) ? "nobody listens there" + advice : std::strerror(error);
+    if (!is_unix(address) || error == ENOENT) return "nobody listens there" + advice;
     if (::stat(socket_path(address), &file) == 0 && !S_ISSOCK(file.st_mode))
         return "a file, not a session's socket (record play shows a recording)";
     return "nobody listens: its shim was killed" + advice;
@@ -1230,7 +1073,6 @@ Fd open_connection(const SocketAddress &address, milliseconds limit) {
         if (::poll(&connected, 1, static_cast<int>(limit.count())) != 1) error = ETIMEDOUT;
         else ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     }
-    if (error == 0 && is_own_peer(fd.get())) error = ECONNREFUSED;
     if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
     if (error != 0) {
         fd.reset();
@@ -1243,33 +1085,32 @@ Fd open_connection(const SocketAddress &address, milliseconds limit) {
     return fd;
 }
 
-/// Connects to `address`, one of ADDRESS's, if it is to be trusted.
+/// Connects to `address`, one of ADDRESS's, if its server is to be trusted, or `trusting`.
 Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting,
                           milliseconds limit = kNoLimit) {
     const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
-    const auto listener = [](const SocketAddress &where) { return tcp_owner(open_tcp_table().get(), where); };
-    const TcpOwner before = asks ? listener(address) : TcpOwner{};
-    if (before.is_found() && !is_ours(before.user)) return {.address = address, .why = distrust(before.user)};
+    const auto listener = [&] { return asks ? tcp_owner(open_tcp_table().get(), address) : TcpOwner{}; };
+    const TcpOwner before = listener();
+    if (before.is_found() && !is_ours(before.user)) return {.why = *objection_to(before)};
     Connection there{.socket = open_connection(address, limit), .address = address};
-    int error = there.socket ? 0 : errno;
-    const TcpOwner after = asks && there.socket ? listener(end_of(there.socket.get(), ::getpeername)) : TcpOwner{};
-    if (before.is_found() && after.is_absent()) error = ECONNREFUSED;  // its session has just ended
-    if (error != 0) there.why = explain(text, address, error);
-    else if (asks) there.why = distrust(after);
-    else if (!trusting && is_unix(address)) there.why = distrust(unix_server(there.socket.get()).user);
-    there.nobody = is_nobody(error);
-    if (!there.why.empty()) there.socket.reset();
-    return there;
+    const int error = there.socket ? 0 : errno;
+    TcpOwner after = listener();
+    const bool has_ended = before.is_found() && after.is_absent();  // the session has, just now
+    if (is_unix(address)) after = {TcpOwner::Answer::found, unix_server(there.socket.get()).user};
+    std::optional<std::string> objection;
+    if (error != 0 || has_ended) objection = explain(text, address, has_ended ? ECONNREFUSED : error);
+    else if (asks || (!trusting && is_unix(address))) objection = objection_to(after);
+    if (!objection) return there;
+    return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
 }
 
-/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted.
+/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted; else tells why not.
 Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection failed{.nobody = true};
     for (const SocketAddress &address : addresses) {
         Connection there = connect_to_one(text, address, trusting);
         if (there.socket) return there;
-        if (failed.why.empty() || (failed.nobody && !there.nobody)) failed.why = std::move(there.why);
-        failed.nobody = failed.nobody && there.nobody;
+        if (failed.nobody) failed = std::move(there);
     }
     return failed;
 }
@@ -1283,8 +1124,8 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 //
 // After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
 // screen there. What was typed before must come before what is typed then. So the first connection becomes a push
-// (attach -p): the shim answers when the program's terminal has all of it, and only then is anything typed into the
-// second. (A write to a socket tells only that the kernel has the bytes.)
+// (attach -p): the shim answers when the program's terminal has all of it, and only then is anything typed into
+// the second. (A write to a socket tells only that the kernel has the bytes.)
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
@@ -1293,7 +1134,7 @@ constexpr milliseconds kAnew{1000};            // for a second connection to be 
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 
 /// Why the copying has ended.
-enum class End { none, detached, evicted, ended, taken, lost, no_output, signal };
+enum class End { none, detached, evicted, ended, taken, lost, refused, no_output, signal };
 
 class Relay {
 public:
@@ -1351,12 +1192,10 @@ public:
         }
     }
 
-    /// Whether we came to a session that was just ending: when the listener closes, the kernel resets connections
-    /// that it has not accepted (listen(2)). Nothing is lost then, and another session can begin.
-    [[nodiscard]] bool has_come_too_late() const {
-        const bool is_quiet = !has_copied_ && ended_ - began_ < kFarewell;
-        return end_ == End::lost && is_quiet && !options_.raw && !options_.push;
-    }
+    /// Whether the session closed the connection at once: it does not let us in, or it was just ending. When the
+    /// listener closes, the kernel resets connections that it has not accepted (listen(2)): nothing is lost then,
+    /// and another session can begin.
+    [[nodiscard]] bool is_refused() const { return end_ == End::refused; }
 
     /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
     [[nodiscard]] int report() const {
@@ -1374,13 +1213,14 @@ public:
             return kExitNotAttached;
         case End::signal: obey_default(g_ending); return 128 + g_ending;
         case End::taken: return 0;
+        case End::refused:
+            say(options_.quiet, address + ": its shim does not let this user in, or the session has ended");
+            return kExitLost;
         case End::none:
         case End::lost: break;
         }
         if (options_.push) fail(kExitLost, address, "the session did not take all of the input");
-        const bool was_in = !has_come_too_late();
-        say(options_.quiet, was_in ? "connection to " + address + " lost"
-                                   : address + ": its shim does not let this user in, or the session has ended");
+        say(options_.quiet, "connection to " + address + " lost");
         return kExitLost;
     }
 
@@ -1398,8 +1238,7 @@ private:
         if (std::exchange(g_stopping, 0) != 0) {
             terminal_.restore(has_reports());
             obey_default(SIGTSTP);
-            let_signals_in();  // SIGCONT, if we stopped: an orphaned process group does not (POSIX, 2.4.3)
-            g_continued = 1;
+            g_continued = 1;  // an orphaned process group does not stop (POSIX, 2.4.3): there is no SIGCONT then
         }
         if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
             terminal_.restore(false);
@@ -1441,7 +1280,6 @@ private:
         receiving_ = sending_ = input_open_ = anew_ = false;
         to_shim_.clear();
         if (end_ != End::none) return;
-        ended_ = Clock::now();
         end_ = End::lost;
         if (!options_.raw && !options_.push) read_farewell();
     }
@@ -1553,6 +1391,7 @@ private:
     void read_farewell() {
         const std::size_t length = bytes_of_farewell(to_screen_);
         const auto status = goodbye_status(to_screen_);
+        if (!has_copied_ && Clock::now() - began_ < kFarewell) end_ = End::refused;
         if (!status && !to_screen_.ends_with(kLeave)) return;
         end_ = status ? End::ended : End::evicted;
         status_ = status.value_or(0);
@@ -1581,7 +1420,7 @@ private:
     End end_ = End::none;
     int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
     std::optional<Clock::time_point> deadline_;  // leave then, come what may
-    Clock::time_point began_ = Clock::now(), ended_{};
+    Clock::time_point began_ = Clock::now();
 
     bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
     Fd old_;             // the connection before: the shim has not said that it has read all of it
@@ -1600,65 +1439,49 @@ constexpr std::chrono::seconds kRecent{60};   // a session that has ended since 
 
 /// A session that is asked for something, over a socket that is connected.
 struct Asked {
-    static constexpr std::size_t kHeader = kTold.size() + 2;  // what stands before the lines that are told
     Fd socket{};
     std::string name{};  // in the list
     std::string received{};
 
-    /// Whether the answer is whole: the word that a hello is obeyed, or what *tell* has asked for.
-    [[nodiscard]] bool has_answered() const {
-        const auto byte = [this](std::size_t i) -> std::size_t { return static_cast<unsigned char>(received[i]); };
-        if (received.starts_with(kTaken)) return true;
-        return received.starts_with(kTold) && received.size() >= kHeader &&
-               received.size() - kHeader >= byte(kHeader - 2) * 256 + byte(kHeader - 1);
+    void ask(HelloKind kind) const {
+        const std::string hello = hello_without_window(kind);
+        ::send(socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
+
+    /// Reads the answer: the word that the hello is obeyed, or what *tell* has asked for, up to the close of the
+    /// connection. A server that is no shim does not know the hello; one that stands still is silent up to `end`.
+    void hear(Clock::time_point end) {
+        pollfd ready{.fd = socket.get(), .events = POLLIN, .revents = 0};
+        char bytes[4096];
+        while (socket && received != kTaken && ::poll(&ready, 1, milliseconds_to(end)) == 1) {
+            const ssize_t n = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+            if (n <= 0) return;
+            received.append(bytes, static_cast<std::size_t>(n));
+        }
+    }
+
+    [[nodiscard]] bool has_answered() const { return received.starts_with(kTaken) || received.starts_with(kTold); }
+
     /// The value of one line of what was told; "" when there is none.
     [[nodiscard]] std::string value(const std::string &line) const {
-        if (!received.starts_with(kTold) || !has_answered()) return "";
-        return between("\n" + received.substr(kHeader), "\n" + line + ": ", "\n");
+        const std::size_t header = std::min(kTold.size() + 2, received.size());
+        return between("\n" + received.substr(header), "\n" + line + ": ", "\n");
     }
 };
 
-/// Sends a hello of this kind to all of them at once, and waits until each has answered or closed the connection,
-/// or until `limit` has passed. A server that is no shim does not know the hello; one that stands still is silent.
-void ask(std::vector<Asked> &sessions, HelloKind kind, milliseconds limit) {
-    const std::string hello = hello_without_window(kind);
-    const auto end = Clock::now() + limit;
-    std::vector<pollfd> waiting;
-    for (const Asked &one : sessions) {
-        if (one.socket) ::send(one.socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        waiting.push_back({.fd = one.socket.get(), .events = POLLIN, .revents = 0});
-    }
-    const auto is_waiting = [](const pollfd &one) { return one.fd >= 0; };
-    while (std::ranges::any_of(waiting, is_waiting)) {
-        if (::poll(waiting.data(), static_cast<nfds_t>(waiting.size()), milliseconds_to(end)) <= 0) return;
-        for (std::size_t i = 0; i < waiting.size(); ++i) {
-            char bytes[4096];
-            if (waiting[i].fd < 0 || waiting[i].revents == 0) continue;
-            const ssize_t n = ::recv(waiting[i].fd, bytes, sizeof bytes, MSG_DONTWAIT);
-            if (n > 0) sessions[i].received.append(bytes, static_cast<std::size_t>(n));
-            const bool is_closed = n <= 0 && !is_transient(n);
-            if (is_closed || sessions[i].has_answered()) waiting[i].fd = -1;  // poll(2) passes over it
-        }
-    }
-}
-
-/// Asks one session.
 Asked ask_one(Fd socket, HelloKind kind) {
-    std::vector<Asked> sessions;
-    sessions.push_back({.socket = std::move(socket)});
-    ask(sessions, kind, kAnswerWait);
-    return std::move(sessions[0]);
+    Asked session{.socket = std::move(socket)};
+    session.ask(kind);
+    session.hear(Clock::now() + kAnswerWait);
+    return session;
 }
 
-/// What to say of a server that did not answer, with its pid where the kernel tells it.
 std::string describe_silence(const Fd &socket) {
     const pid_t pid = unix_server(socket.get()).pid;
     return "no answer: no shim listens there, or one that stands still, or only for viewers" +
            (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "");
 }
 
-/// The names of what is in a folder, sorted.
 std::vector<std::string> names_in(const std::string &folder) {
     std::vector<std::string> names;
     DIR *open = ::opendir(folder.c_str());
@@ -1669,25 +1492,23 @@ std::vector<std::string> names_in(const std::string &folder) {
     return names;
 }
 
-/// How and when a session has ended, by its newest recording.
+/// How and when a session has ended.
 struct Ended {
     std::optional<int> status{};  // of the program; none when the shim was killed
     std::time_t time = 0;         // when the recording was last written
 };
 
-/// Recordings are named after their session, and the time at which it began: SESSION-20261121T232034Z.cast, the
-/// second one of a second ...Z-2.cast. So the newest one is the last by name; it ends with the program's status,
-/// an `x` event.
+/// Asks the newest recording of a session, the last by name: they are called SESSION-20261121T232034Z.cast, the
+/// second one of a second ...Z-2.cast. A recording ends with the program's status, an `x` event.
 std::optional<Ended> find_ended(const std::string &session) {
-    const std::string pattern = session + "-????????T??????Z*.cast";
-    const std::size_t stem = session.size() + std::string_view("-20261121T232034Z").size();
+    constexpr std::string_view kSuffix = ".cast";
+    const std::string pattern = session + "-????????T??????Z*" + std::string(kSuffix);
     std::string newest;
-    for (const std::string &name : names_in(records_folder())) {
-        const bool is_same_second = name.substr(0, stem) == newest.substr(0, stem);
-        if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0 && (!is_same_second || name.size() >= newest.size()))
-            newest = name;
-    }
-    const Fd file(newest.empty() ? -1 : ::open((records_folder() + "/" + newest).c_str(), O_RDONLY | O_CLOEXEC));
+    for (const std::string &name : names_in(records_folder()))
+        if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0)
+            newest = std::max(newest, name.substr(0, name.size() - kSuffix.size()));
+    const std::string path = records_folder() + "/" + newest + std::string(kSuffix);
+    const Fd file(newest.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat now{};
     if (!file || ::fstat(file.get(), &now) != 0) return std::nullopt;
     ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
@@ -1723,14 +1544,12 @@ std::string local_time(std::time_t time) {
 
 /// The first `columns` characters of a line; one that is cut ends in an ellipsis.
 std::string cut_line(const std::string &line, std::size_t columns) {
-    std::size_t at = 0, shown = 0, last = 0;
-    for (; at < line.size(); at += std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1)) {
-        if (shown++ < columns) last = shown == columns ? at : last;
-    }
-    return shown <= columns ? line : line.substr(0, last) + "…";
+    std::size_t at = 0;
+    const auto length = [&] { return std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1); };
+    for (; columns > 1 && at < line.size(); --columns) at += length();
+    return at + length() >= line.size() ? line : line.substr(0, at) + "…";
 }
 
-/// One line for a session. The pid of one that did not answer is what the kernel tells of its socket.
 std::string describe_session(const Asked &session, std::size_t width) {
     const std::string name = session.name + std::string(width - session.name.size(), ' ');
     if (!session.has_answered()) {
@@ -1744,11 +1563,9 @@ std::string describe_session(const Asked &session, std::size_t width) {
            (recording.empty() ? "not recording" : "recording " + recording);
 }
 
-/// Lists what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
+/// Asks what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
 /// which a starting shim looks whether it may take the place of one.
-int list_sessions() {
-    const std::string folder = session_folder(), fault = folder_fault(folder, false);
-    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+std::vector<Asked> find_sessions(const std::string &folder) {
     const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
     std::vector<Asked> sessions;
@@ -1759,14 +1576,22 @@ int list_sessions() {
             continue;
         Fd socket = open_connection(addresses[0], milliseconds(0));
         const bool is_refused = !socket && errno == ECONNREFUSED;
-        if (is_refused && may_remove && !open_connection(addresses[0], milliseconds(0)) && errno == ECONNREFUSED)
-            ::unlink(socket_path(addresses[0]));
+        if (is_refused && may_remove) ::unlink(socket_path(addresses[0]));
         else if (!is_refused && (!socket || is_ours(unix_server(socket.get()).user)))
             sessions.push_back({.socket = std::move(socket), .name = name});
     }
-    ask(sessions, HelloKind::tell, kListWait);
+    const auto end = Clock::now() + kListWait;
+    for (const Asked &one : sessions) one.ask(HelloKind::tell);
+    for (Asked &one : sessions) one.hear(end);
     // At an address for viewers, a session tells the name that it has elsewhere.
     std::erase_if(sessions, [](const Asked &one) { return one.has_answered() && one.value("name") != one.name; });
+    return sessions;
+}
+
+int list_sessions() {
+    const std::string folder = session_folder(), fault = folder_fault(folder, false);
+    if (!fault.empty()) fail(kExitNotAttached, "the sessions", fault);
+    const std::vector<Asked> sessions = find_sessions(folder);
     std::size_t width = 0;
     for (const Asked &one : sessions) width = std::max(width, one.name.size());
     const bool has_screen = ::isatty(STDOUT_FILENO) == 1;
@@ -1789,7 +1614,6 @@ int list_sessions() {
 // asked which terminal is its own, too.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// Whether a session runs on this machine: what it tells of its terminal and its address holds for us, too.
 bool is_on_this_machine(const Asked &session) {
     char host[256] = "";
     ::gethostname(host, sizeof host - 1);
@@ -1815,89 +1639,62 @@ bool is_own_terminal(const Asked &session) {
     return is_on_this_machine(session) && (is_it(STDIN_FILENO) || is_it(STDOUT_FILENO));
 }
 
-/// Where shim may be: beside this program, else on PATH.
-std::vector<std::string> shim_places(const std::string &self) {
-    std::vector<std::string> places;
-    std::string path(PATH_MAX, '\0');
-    const ssize_t n = ::readlink((std::string(kProc) + "/self/exe").c_str(), path.data(), path.size());
-    path.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    for (const std::string &beside : {path, self})
-        if (beside.find('/') != std::string::npos)
-            places.push_back(beside.substr(0, beside.rfind('/') + 1) + "shim");
-    places.emplace_back("shim");
-    return places;
-}
-
-struct ShimRun {
-    int status;        // its exit status
-    std::string said;  // what it wrote, to standard output and to standard error
-};
-
-/// Runs `shim -w ADDRESS PROGRAM...` and waits until it has started a daemon, or has failed to. The daemon keeps
-/// no descriptor of its caller's open, so the end of the pipe comes when shim returns.
-ShimRun run_shim(const std::string &self, const std::string &address, const std::vector<char *> &program) {
-    std::string wait = "-w", where = address;
+/// Runs `shim -w ADDRESS PROGRAM...`, the shim beside this program, else the one on PATH, until it has started a
+/// daemon, or has failed to; shim complains to standard error. The daemon keeps no descriptor of its caller's open,
+/// so the end of the pipe comes when shim returns. Gives shim's exit status and its readiness line.
+std::pair<int, std::string> run_shim(const Options &options) {
+    std::string wait = "-w", where = options.address, beside = options.shim, on_path = "shim";
     std::vector<char *> argv{nullptr, wait.data(), where.data()};
-    argv.insert(argv.end(), program.begin(), program.end());
+    argv.insert(argv.end(), options.program.begin(), options.program.end());
     argv.push_back(nullptr);
-    std::vector<std::string> places = shim_places(self);
 
     int pipe_ends[2];
     if (::pipe(pipe_ends) != 0) fail(kExitNotAttached, "pipe", std::strerror(errno));
     const pid_t pid = ::fork();
     if (pid < 0) fail(kExitNotAttached, "fork", std::strerror(errno));
     if (pid == 0) {
-        for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(pipe_ends[1], fd);
+        ::dup2(pipe_ends[1], STDOUT_FILENO);
         for (const int fd : pipe_ends) ::close(fd);
-        for (std::string &place : places) {
-            argv.front() = place.data();  // with its folder: where shim looks for `record`
-            ::execvp(place.c_str(), argv.data());
+        for (std::string *place : {&beside, &on_path}) {
+            argv.front() = place->data();  // with its folder: where shim looks for `record`
+            ::execvp(place->c_str(), argv.data());
         }
         ::_exit(kExitNotAttached);  // a status that shim does not use
     }
     ::close(pipe_ends[1]);
     const Fd from_shim(pipe_ends[0]);
-    ShimRun run{.status = 0, .said = read_all(from_shim.get())};
-    int status = 0;
-    ::waitpid(pid, &status, 0);
-    run.status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    if (run.status == kExitNotAttached) fail(run.status, "shim", "none that runs beside attach, nor on PATH");
-    return run;
-}
-
-/// Passes on shim's warnings, and tells that a session is new, its recording, and the key that leaves it.
-void announce(const Options &options, const std::string &said) {
-    const std::size_t warned = std::min(said.find("shim: listening on "), said.size());
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, said.data(), warned);
-    const std::string rest = between(said, ", pid ", "\n");  // 1234, recording FILE
-    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
-    say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
-                           (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
+    const std::string said = read_all(from_shim.get());
+    int ended = 0;
+    ::waitpid(pid, &ended, 0);
+    const int status = WIFSIGNALED(ended) ? 128 + WTERMSIG(ended) : WEXITSTATUS(ended);
+    if (status == kExitNotAttached) fail(status, "shim", "none that runs beside attach, nor on PATH");
+    return {status, said};
 }
 
 /// Starts a shim at options.address and connects to it, or to another that has taken the address in the meantime.
-/// Ends the program with shim's own message and status when neither is to be had.
-Connection start_session(const std::string &self, Options &options) {
-    const ShimRun run = run_shim(self, options.address, options.program);
-    const std::string address = between(run.said, "shim: listening on ", ", pid ");
+/// Ends the program with shim's own status when neither is to be had. A new session is announced, with its
+/// recording and the key that leaves it.
+Connection start_session(Options &options) {
+    const auto [status, said] = run_shim(options);  // shim: listening on ADDRESS, pid 1234, recording FILE
+    const std::string address = between(said, "shim: listening on ", ", pid ");
+    const std::string rest = between(said, ", pid ", "\n");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
     Connection there = connect_to(options.address, resolve(options.address).addresses, options.raw);
-    if (run.status == 0) announce(options, run.said);
-    if (there.socket || run.status == 0) return there;
-    [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, run.said.data(), run.said.size());
-    std::exit(run.status);
+    if (!there.socket && status != 0) std::exit(status);
+    const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
+    if (status == 0)
+        say(options.quiet, options.address + ": new session" + rest.substr(std::min(rest.find(','), rest.size())) +
+                               (has_keys ? ", " + key_name(options.key) + " leaves it" : ""));
+    return there;
 }
 
-/// Tells that a session runs something else than PROGRAM. (The session's words are quoted for a shell.)
+/// Tells that a session runs something else than PROGRAM.
 void say_what_runs(const Options &options, const Asked &session) {
-    const auto unquoted = [](std::string text) {
-        std::erase_if(text, [](char c) { return c == '\'' || c == '\\'; });
-        return text;
-    };
-    std::string wanted;
-    for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(word);
-    const std::string command = session.value("command");
-    if (!command.empty() && !options.program.empty() && unquoted(printable(wanted)) != unquoted(command))
+    std::string wanted, command = session.value("command"), runs = command;  // quoted for a shell
+    for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(printable(word));
+    const auto is_quote = [](char c) { return c == '\'' || c == '\\'; };
+    for (std::string *words : {&wanted, &runs}) std::erase_if(*words, is_quote);
+    if (!command.empty() && !wanted.empty() && wanted != runs)
         say(options.quiet, options.address + " was running already: " + command);
 }
 
@@ -1924,21 +1721,22 @@ Connection inspect(const Options &options, Connection there) {
 }
 
 /// A connection to the session, or the end of the program with a message.
-Connection connect_or_fail(const std::string &self, Options &options) {
+Connection connect_or_fail(Options &options) {
+    const sigset_t none = no_signals();
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);  // to connect may take long, whatever the caller has blocked
     const Resolved found = resolve(options.address);
     const int status = found.malformed ? kExitUsage : kExitNotAttached;
     if (found.addresses.empty()) fail(status, options.address, found.why);
     Connection there = connect_to(options.address, found.addresses, options.raw);
     if (there.socket && !options.kill) there = inspect(options, std::move(there));
-    if (there.nobody && !options.program.empty()) there = start_session(self, options);
+    if (there.nobody && !options.program.empty()) there = start_session(options);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
     return there;
 }
 
-/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended. The goodbye tells the program's
-/// status.
-int end_session(const std::string &self, Options &options) {
-    const Asked session = ask_one(connect_or_fail(self, options).socket, HelloKind::end);
+/// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended.
+int end_session(Options &options) {
+    const Asked session = ask_one(connect_or_fail(options).socket, HelloKind::end);
     if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
     const auto status = goodbye_status(session.received + read_all(session.socket.get()));
     const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
@@ -1947,7 +1745,7 @@ int end_session(const std::string &self, Options &options) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 9. The command line
+// 9. The command line, and all from first to last
 //
 // getopt_long(3) with a '+' stops at the first word that is no option: PROGRAM, behind ADDRESS, keeps its own.
 // ----------------------------------------------------------------------------------------------------------------
@@ -1955,8 +1753,8 @@ int end_session(const std::string &self, Options &options) {
 constexpr char kUsage[] =
     "Usage: attach [OPTION]... [ADDRESS [PROGRAM [ARG]...]]\n"
     "Attaches this terminal to the session at ADDRESS: a name, PORT, HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
-    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the sessions\n"
-    "that run and have a name.\n"
+    "With PROGRAM: when nobody listens there, starts it there with shim first. Without ADDRESS: lists the\n"
+    "sessions that run and have a name.\n"
     "\n"
     "  -e, --escape KEY     the key that detaches: ^X, a character, or none (default: $SHIM_ESCAPE, else ^\\)\n"
     "  -d, --detach-others  the other terminals leave first\n"
@@ -1973,28 +1771,23 @@ constexpr char kUsage[] =
     "killed or listed, 254 connection lost, 255 could not attach, 2 usage, 128 + n when signal n ended attach;\n"
     "125, 126, 127 when shim could not start PROGRAM.\n";
 
-/// The byte that KEY names: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII; kNoKey for `none`.
-std::optional<int> parse_key(std::string_view text) {
-    if (text == "none") return kNoKey;
+/// The byte that `text` names, the value of `name`: `^X` (^@ to ^_, and ^? for delete) or one character of ASCII;
+/// kNoKey for `none`. Ends the program when it names none.
+int parse_key(const char *name, std::string_view text) {
     const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+    if (text == "none") return kNoKey;
+    if (text == "^?") return 0x7F;
     if (text.size() == 1 && byte(0) < 0x80) return byte(0);
-    if (text.size() != 2 || text[0] != '^') return std::nullopt;
-    if (text[1] == '?') return 0x7F;
-    const int upper = text[1] >= 'a' && text[1] <= 'z' ? text[1] - 0x20 : byte(1);
-    return upper >= '@' && upper <= '_' ? std::optional(upper & 0x1F) : std::nullopt;
-}
-
-int key_or_fail(const char *name, const char *text) {
-    const auto key = parse_key(text);
-    if (!key) fail(kExitUsage, name, std::string("'") + text + "' is not ^X, a character or none");
-    return *key;
+    const bool is_control = text.size() == 2 && text[0] == '^' && byte(1) != '`';
+    if (is_control && byte(1) >= '@' && byte(1) <= 'z') return byte(1) & 0x1F;
+    fail(kExitUsage, name, "'" + std::string(text) + "' is not ^X, a character or none");
 }
 
 /// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
 void take_option(int option, const std::string &word, Options &options) {
     const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
     switch (option) {
-    case 'e': options.key = key_or_fail("--escape", optarg); break;
+    case 'e': options.key = parse_key("--escape", optarg); break;
     case 'd': options.alone = true; break;
     case 'r': options.read_only = true; break;
     case 'R': options.raw = true; break;
@@ -2007,7 +1800,7 @@ void take_option(int option, const std::string &word, Options &options) {
     }
 }
 
-/// Reads the command line; ends the program with a message when it is wrong.
+/// Ends the program with a message when the command line is wrong.
 Options parse_command_line(int argc, char **argv) {
     static const option kLong[] = {
         {"escape", required_argument, nullptr, 'e'}, {"detach-others", no_argument, nullptr, 'd'},
@@ -2017,9 +1810,11 @@ Options parse_command_line(int argc, char **argv) {
         {"version", no_argument, nullptr, 'V'},      {nullptr, 0, nullptr, 0},
     };
     Options options;
+    const std::string self = argv[0];
+    options.shim = self.substr(0, self.rfind('/') + 1) + "shim";
     opterr = 0;  // our own messages, in our own form
     const char *chosen = std::getenv("SHIM_ESCAPE");
-    if (chosen != nullptr && *chosen != '\0') options.key = key_or_fail("SHIM_ESCAPE", chosen);
+    if (chosen != nullptr && *chosen != '\0') options.key = parse_key("SHIM_ESCAPE", chosen);
     const auto next = [&] { return ::getopt_long(argc, argv, "+e:drRpkqhV", kLong, nullptr); };
     for (int option = next(); option != -1; option = next())
         take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
@@ -2035,17 +1830,6 @@ Options parse_command_line(int argc, char **argv) {
     return options;
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// 10. From the first call to the last words
-// ----------------------------------------------------------------------------------------------------------------
-
-/// Whatever the caller has blocked or ignored: the end of a child must be told to us (waitpid(2), ECHILD), and a
-/// signal that can end us must come through.
-void reset_signals() {
-    unblock_signals();
-    std::signal(SIGCHLD, SIG_DFL);
-}
-
 /// A standard stream that the caller has closed is /dev/null, or the socket would take its number.
 void open_standard_streams() {
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -2053,8 +1837,8 @@ void open_standard_streams() {
 }
 
 /// One attach, from connecting to the restored terminal.
-Relay attach(const std::string &self, Options &options, UserTerminal &terminal) {
-    Connection there = connect_or_fail(self, options);
+Relay attach(Options &options, UserTerminal &terminal) {
+    Connection there = connect_or_fail(options);
     handle_signals();
     Relay relay(options, terminal, std::move(there));
     terminal.enter_raw_mode();
@@ -2067,13 +1851,11 @@ Relay attach(const std::string &self, Options &options, UserTerminal &terminal) 
 
 int main(int argc, char **argv) {
     open_standard_streams();
-    reset_signals();
+    std::signal(SIGCHLD, SIG_DFL);  // a caller that ignores it would leave us no status: waitpid(2), ECHILD
     Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
-    if (options.kill) return end_session(argv[0], options);
+    if (options.kill) return end_session(options);
     UserTerminal terminal(options.push);
-    const Relay first = attach(argv[0], options, terminal);
-    if (!first.has_come_too_late()) return first.report();
-    unblock_signals();  // to connect may take long
-    return attach(argv[0], options, terminal).report();
+    const Relay first = attach(options, terminal);
+    return first.is_refused() ? attach(options, terminal).report() : first.report();
 }

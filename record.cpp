@@ -70,6 +70,7 @@
 #include <regex.h>
 #include <sys/ioctl.h>  // TIOCGWINSZ
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
@@ -238,18 +239,6 @@ int print(std::string_view text) {
 // RFC 8259, strictly: a reader that guesses hides a broken writer. Text is copied eight bytes at a time for as
 // long as none of them is special, so that reading a recording costs little more than reading its file.
 
-/// What each character of `letters` stands for: its index, or what has the same index in `values`; -1 for all
-/// others.
-constexpr std::array<std::int16_t, 256> make_table(std::string_view letters, std::string_view values = {}) {
-    std::array<std::int16_t, 256> table{};
-    table.fill(-1);
-    for (std::size_t i = 0; i < letters.size(); ++i) {
-        const auto value = values.empty() ? static_cast<std::int16_t>(i) : static_cast<std::int16_t>(values[i]);
-        table[static_cast<unsigned char>(letters[i])] = value;
-    }
-    return table;
-}
-
 /// The length of the well-formed UTF-8 sequence that begins at `at` (RFC 3629, section 4), 0 if there is none.
 std::size_t utf8_length(const char *at, const char *end) {
     const auto in = [at](int i, unsigned low, unsigned high) {
@@ -284,45 +273,37 @@ char *put_utf8(char *out, std::uint32_t code) {
     return out;
 }
 
-/// The high bit of each byte of `word` that cannot stand for itself: a quote, a backslash, a control character, or
-/// part of a longer UTF-8 sequence. (Bytes *after* the first such one may be marked wrongly: a borrow runs
-/// upwards.)
-constexpr std::uint64_t special_bytes(std::uint64_t word) {
-    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
-    const std::uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
-    return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | (word - ones * 0x20) | word) & high;
+constexpr std::uint64_t kOnes = 0x0101010101010101;  // times a byte: eight of it
+
+/// A mark (the high bit) on the first of eight characters that is a control or not ASCII, perhaps on some after it: a
+/// borrow runs upwards.
+constexpr auto mark_unprintable = [](std::uint64_t word) { return (word - kOnes * 0x20) | word | (word + kOnes); };
+
+/// The same for what cannot stand for itself in a JSON string.
+constexpr auto mark_special = [](std::uint64_t word) {
+    const std::uint64_t quote = word ^ (kOnes * '"'), backslash = word ^ (kOnes * '\\');
+    return ((quote - kOnes) & ~quote) | ((backslash - kOnes) & ~backslash) | (word - kOnes * 0x20) | word;
+};
+
+/// How many characters `text` begins with of which `mark` marks none. They are copied to `out`, if that is given, eight
+/// at a time: there must be room for seven more.
+template <typename Mark> inline std::size_t count_unmarked(std::string_view text, Mark mark, char *out = nullptr) {
+    std::size_t length = 0;
+    for (std::uint64_t word = 0, marks = 0; length < text.size(); length += 8) {
+        if (text.size() - length >= 8) std::memcpy(&word, text.data() + length, 8);
+        else std::memcpy(&word, text.data() + length, text.size() - length);
+        if (out != nullptr) std::memcpy(out + length, &word, 8);
+        if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+        marks = mark(word) & kOnes * 0x80;
+        if (marks == 0) continue;
+        length += static_cast<std::size_t>(std::countr_zero(marks)) / 8;
+        break;
+    }
+    return std::min(length, text.size());
 }
 
 /// How many characters of printable ASCII `text` begins with.
-inline std::size_t plain_length(std::string_view text) {
-    constexpr std::uint64_t ones = 0x0101010101010101, high = ones * 0x80;
-    std::size_t length = 0;
-    for (; text.size() - length >= 8; length += 8) {
-        std::uint64_t word;
-        std::memcpy(&word, text.data() + length, 8);
-        if ((((word - ones * 0x20) | word | (word + ones)) & high) != 0) break;  // a control, not ASCII, DEL
-    }
-    while (length < text.size() && text[length] >= ' ' && text[length] != '\x7F') ++length;  // others are < 0
-    return length;
-}
-
-/// Copies text from `at` up to the first special byte, and moves both. Eight bytes are written at `out` even where
-/// fewer count: there must be room for them.
-inline void copy_plain(const char *&at, const char *end, char *&out) {
-    while (end - at >= 8) {
-        std::uint64_t word;
-        std::memcpy(&word, at, 8);
-        std::memcpy(out, &word, 8);
-        const std::uint64_t special = special_bytes(word);
-        if (std::endian::native != std::endian::little && special != 0) break;
-        const int length = special == 0 ? 8 : std::countr_zero(special) / 8;
-        at += length;
-        out += length;
-        if (special != 0) return;
-    }
-    const auto plain = [](char c) { return (c & 0xE0) != 0 && (c & 0x80) == 0 && c != '"' && c != '\\'; };
-    while (at < end && plain(*at)) *out++ = *at++;
-}
+inline std::size_t plain_length(std::string_view text) { return count_unmarked(text, mark_unprintable); }
 
 /// The number in the four hexadecimal digits at `at`; -1 if there are none.
 int hex4(const char *at, const char *end) {
@@ -332,12 +313,12 @@ int hex4(const char *at, const char *end) {
 
 /// Decodes the escape at `at`, and moves both; gives back what is wrong with it, or nothing.
 const char *decode_escape(const char *&at, const char *end, char *&out) {
-    static constexpr auto kShort = make_table("\"\\/bfnrt", "\"\\/\b\f\n\r\t");
+    constexpr std::string_view kNames = "\"\\/bfnrt", kMeanings = "\"\\/\b\f\n\r\t";
     const char name = end - at >= 2 ? at[1] : '\0';
     if (name != 'u') {
-        const int meaning = kShort[static_cast<unsigned char>(name)];
-        if (meaning < 0) return "an unknown escape stands in a string";
-        *out++ = static_cast<char>(meaning);
+        const std::size_t known = kNames.find(name);
+        if (known == std::string_view::npos) return "an unknown escape stands in a string";
+        *out++ = kMeanings[known];
         at += 2;
         return nullptr;
     }
@@ -382,8 +363,6 @@ public:
         return at_ < end_ && *at_ == c;
     }
 
-    bool next_is_number() { return next_is('-') || (at_ < end_ && *at_ >= '0' && *at_ <= '9'); }
-
     /// Takes `c` if it is next; it need not be.
     bool accept(char c) {
         const bool next = next_is(c);
@@ -407,7 +386,9 @@ public:
         const char *at = at_;
         char *out = room_.data();
         while (true) {
-            copy_plain(at, end_, out);
+            const std::size_t plain = count_unmarked({at, static_cast<std::size_t>(end_ - at)}, mark_special, out);
+            at += plain;
+            out += plain;
             if (at == end_) return fail("a string is not closed");
             if (*at == '"') break;
             if (*at == '\\') {
@@ -438,7 +419,14 @@ public:
             ++at_;
             if (!digits(scaled, exponent, true)) return false;
         }
-        if (at_ < end_ && (*at_ | 0x20) == 'e' && !read_exponent(exponent)) return false;
+        if (at_ < end_ && (*at_ | 0x20) == 'e') {
+            std::uint64_t power = 0;
+            int ignored = 0;
+            const bool is_small = ++at_ < end_ && *at_ == '-';
+            if (is_small || (at_ < end_ && *at_ == '+')) ++at_;
+            if (!digits(power, ignored, false)) return false;
+            exponent += static_cast<int>(std::min<std::uint64_t>(power, 1000)) * (is_small ? -1 : 1);
+        }
         for (; exponent > 0 && scaled != 0 && scaled < kForever; --exponent) scaled *= 10;
         for (; exponent < 0 && scaled != 0; ++exponent) scaled = exponent == -1 ? (scaled + 5) / 10 : scaled / 10;
         value = static_cast<Micros>(std::min<std::uint64_t>(scaled, kForever)) * (minus ? -1 : 1);
@@ -485,13 +473,12 @@ public:
             std::string_view text;
             return string(text);
         }
-        if (next_is_number()) return number(ignored);
         for (const std::string_view word : {"true", "false", "null"}) {
             if (!std::string_view(at_, static_cast<std::size_t>(end_ - at_)).starts_with(word)) continue;
             at_ += word.size();
             return true;
         }
-        return fail("a value is missing");
+        return number(ignored);
     }
 
 private:
@@ -508,16 +495,6 @@ private:
         return at_ > first || fail("a digit is missing");
     }
 
-    bool read_exponent(int &exponent) {
-        const bool minus = ++at_ < end_ && *at_ == '-';
-        if (at_ < end_ && (*at_ == '-' || *at_ == '+')) ++at_;
-        std::uint64_t power = 0;
-        int ignored = 0;
-        if (!digits(power, ignored, false)) return false;
-        exponent += static_cast<int>(std::min<std::uint64_t>(power, 1000)) * (minus ? -1 : 1);
-        return true;
-    }
-
     const char *at_;
     const char *end_;
     const char *why_ = nullptr, *failed_at_ = nullptr;
@@ -530,8 +507,7 @@ std::optional<Micros> parse_decimal(std::string_view text) {
     const std::string whole = text.starts_with('.') ? "0" + std::string(text) : std::string(text);
     Json json(whole, room);
     Micros value = 0;
-    if (!json.next_is_number() || !json.number(value) || !json.end() || value < 0) return std::nullopt;
-    return value;
+    return json.number(value) && json.end() && value >= 0 ? std::optional(value) : std::nullopt;
 }
 
 std::string json_quote(std::string_view text) {
@@ -561,6 +537,9 @@ std::string format_seconds(Micros time) {
 /// The members of a JSON object: their names, and their values as they stand in it.
 class Object {
 public:
+    using Member = std::pair<std::string, std::string>;
+    using Members = std::vector<Member>;
+
     Object() = default;
     explicit Object(std::string_view text) {
         std::vector<char> room;
@@ -587,9 +566,10 @@ public:
         if (known != members_.end()) known->second = std::move(value);
         else if (!value.empty()) members_.emplace_back(std::move(key), std::move(value));
     }
-    void add(const Object &others) {
-        for (const auto &[key, value] : others.members_) add(key, value);
+    void add(const Members &others) {
+        for (const auto &[key, value] : others) add(key, value);
     }
+    [[nodiscard]] const Members &members() const { return members_; }
 
     [[nodiscard]] std::string value(std::string_view key) const {
         const auto known = std::ranges::find(members_, key, &Member::first);
@@ -628,8 +608,7 @@ public:
     }
 
 private:
-    using Member = std::pair<std::string, std::string>;
-    std::vector<Member> members_;
+    Members members_;
 };
 
 // === 3. The recording ================================================================================================
@@ -663,10 +642,7 @@ public:
     [[nodiscard]] bool seekable() const { return start_ >= 0; }
     [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
     /// Whether the file has become shorter than what was read of it.
-    [[nodiscard]] bool is_truncated() const {
-        struct stat file {};
-        return seekable() && ::fstat(fd(), &file) == 0 && file.st_size < next_;
-    }
+    [[nodiscard]] bool is_truncated() const { return seekable() && size() < static_cast<std::uint64_t>(next_); }
     /// Whether read(2) would return at once: a file always does, a pipe only when its writer has written or is
     /// gone.
     [[nodiscard]] bool has_more() const {
@@ -770,7 +746,13 @@ struct Event {
 
 /// Decodes base64 (RFC 4648); false if `text` is something else.
 bool decode_base64(std::string_view text, std::string &bytes) {
-    static constexpr auto kDigits = make_table("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+    static constexpr auto kValues = [] {
+        constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        std::array<std::int8_t, 256> values{};
+        values.fill(-1);
+        for (const char c : kDigits) values[static_cast<unsigned char>(c)] = static_cast<std::int8_t>(kDigits.find(c));
+        return values;
+    }();
     const std::size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
     if (text.size() % 4 != 0) return false;
     bytes.resize(text.size() / 4 * 3);
@@ -778,7 +760,7 @@ bool decode_base64(std::string_view text, std::string &bytes) {
     for (std::size_t i = 0; i < text.size(); i += 4) {
         std::int32_t bits = 0;  // negative, and stays so, once a value is
         for (std::size_t k = i; k < i + 4; ++k) {
-            bits = bits << 6 | (k < text.size() - padding ? kDigits[static_cast<unsigned char>(text[k])] : 0);
+            bits = bits << 6 | (k < text.size() - padding ? kValues[static_cast<unsigned char>(text[k])] : 0);
         }
         if (bits < 0) return false;
         for (int shift = 16; shift >= 0; shift -= 8) *out++ = static_cast<char>(bits >> shift);
@@ -849,22 +831,20 @@ struct SessionRecording {
     }
 };
 
-/// Takes the name apart from its end, for a session's name may hold dashes, and even such a time.
+/// The time is looked for at the end, for a session's name may hold dashes, and even such a time.
 std::optional<SessionRecording> parse_recording_name(const std::string &path) {
-    constexpr std::string_view kLike = "-00000000T000000Z", kEnd = ".cast";
-    std::string_view name = path;
-    name.remove_prefix(path.rfind('/') + 1);  // npos + 1 is 0
-    if (!name.ends_with(kEnd)) return std::nullopt;
-    name.remove_suffix(kEnd.size());
-    const std::size_t dash = std::min(name.rfind('-'), name.size());
-    const auto number = dash < name.size() ? parse_number(name.substr(dash + 1)) : std::nullopt;
-    if (number) name = name.substr(0, dash);
-    if (name.size() <= kLike.size()) return std::nullopt;
-    const std::string_view time = name.substr(name.size() - kLike.size());
-    const auto alike = [](char c, char like) { return like == '0' ? c >= '0' && c <= '9' : c == like; };
-    if (!std::ranges::equal(time, kLike, alike)) return std::nullopt;
-    name.remove_suffix(kLike.size());
-    return SessionRecording{std::string(time), number.value_or(1), std::string(name), path};
+    static const regex_t like = [] {
+        regex_t compiled;
+        ::regcomp(&compiled, "([^/]+)-([0-9]{8}T[0-9]{6}Z)(-([0-9]+))?\\.cast$", REG_EXTENDED);
+        return compiled;
+    }();
+    std::array<regmatch_t, 5> parts{};
+    if (::regexec(&like, path.c_str(), parts.size(), parts.data(), 0) != 0) return std::nullopt;
+    const auto part = [&](std::size_t i) {
+        return path.substr(static_cast<std::size_t>(parts[i].rm_so), static_cast<std::size_t>(parts[i].rm_eo - parts[i].rm_so));
+    };
+    const auto number = parts[4].rm_so < 0 ? 1 : parse_number(part(4));
+    return number ? std::optional(SessionRecording{part(2), *number, part(1), path}) : std::nullopt;
 }
 
 /// All recordings of named sessions, the newest first.
@@ -890,67 +870,20 @@ std::string find_recording(const std::string &name) {
     return newest == all.end() ? name : newest->path;
 }
 
-/// Takes the events of a recording apart, one after the other.
-class EventParser {
+/// Reads a recording, event by event. Where a pipe has nothing yet, `next` gives `wait`. With `follow`, the end of
+/// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
+class RecordingReader {
 public:
-    /// What one event leaves to the next.
-    struct State {
+    /// Before some line: what it takes to go on there.
+    struct Place {
+        off_t offset = 0;
+        long line = 0;         // the number of the line before
         Micros time = 0;       // of the last event
         Micros start = 0;      // the time of day, since 1970, when the recording's time was 0
         bool covered = false;  // the `o` event for which the last `b` event stands is still to come
         bool exited = false;   // the last event was an `x`
     };
 
-    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
-    /// call.
-    const char *parse(std::string_view text, int version, Event &event) {
-        Json json(text, room_);
-        Micros time = 0;
-        std::string_view kind;
-        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
-        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
-        bool good = json.expect(',', kComma) && json.string(kind) && json.expect(',', kComma);
-        event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
-        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
-        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
-        if (version == 2) state_.time = std::max(state_.time, time);
-        else state_.time = std::min(state_.time + time, kForever);
-        event.time = state_.time;
-        const auto date = event.kind == 't' ? parse_decimal(event.bytes) : std::nullopt;
-        if (date) state_.start = *date - event.time;
-        event.date = state_.start + event.time;
-        state_.exited = event.kind == 'x';
-        return nullptr;
-    }
-
-    static constexpr char kComma[] = "a comma is missing";
-
-    [[nodiscard]] const State &state() const { return state_; }
-    void go_to(const State &state) { state_ = state; }
-
-private:
-    bool read_data(Json &json, Event &event) {
-        event.bytes = {};
-        event.output = event.kind == 'b' || (event.kind == 'o' && !state_.covered);
-        if (event.kind == '?') return json.skip_list();
-        if (!json.string(event.bytes)) return false;
-        if (event.kind == 'o') state_.covered = false;
-        if (event.kind != 'b') return true;
-        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
-        event.bytes = exact_;
-        state_.covered = true;
-        return true;
-    }
-
-    State state_;
-    std::vector<char> room_;  // for strings that are decoded
-    std::string exact_;       // what the last `b` event held
-};
-
-/// Reads a recording, event by event. Where a pipe has nothing yet, `next` gives `wait`. With `follow`, the end of
-/// the file is the end only after an `x` event, or when a shim that wrote it is dead; until then, `wait` as well.
-class RecordingReader {
-public:
     /// FILE as it stands on a command line: see find_recording().
     bool open(const std::string &name, bool follow = false) {
         path_ = find_recording(name);
@@ -975,14 +908,14 @@ public:
     bool rewind() {
         window_.rewind();
         torn_ = writer_gone_ = false;
-        line_ = 0;
+        at_ = Place();
         Got got = read_header();
         for (; (got == Got::wait || got == Got::anew) && g_signal == 0; got = read_header()) {
             if (got == Got::anew) window_.rewind();
             ::poll(nullptr, 0, kPollMillis);
         }
         if (got == Got::end) complain(name_ + ":1", "the header is torn: nothing was recorded");
-        parser_.go_to({.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond});
+        at_.start = std::max<std::int64_t>(header_.timestamp, 0) * kSecond;
         return got != Got::bad;
     }
 
@@ -990,11 +923,14 @@ public:
         while (header_.version != 0) {
             std::string_view text;
             const Got got = take_line(text);
-            if (got == Got::anew) return start_anew();
+            if (got == Got::anew) {
+                complain(name_, "was truncated: it is read from its beginning again");
+                return rewind() ? Got::anew : Got::bad;
+            }
             if (got != Got::some) return got;
             const bool is_blank = text.find_first_not_of(" \t\r") == std::string_view::npos;
             if (is_blank || (header_.version == 3 && text.starts_with('#'))) continue;
-            const char *const why = parser_.parse(text, header_.version, event);
+            const char *const why = parse(text, event);
             if (why == nullptr) return Got::some;
             if (!torn_) return complain_here(why);
         }
@@ -1014,17 +950,14 @@ public:
         return take_line(line);
     }
 
-    /// The next event, when `next` begins with it.
-    struct Place {
-        off_t offset = 0;
-        long line = 0;
-        EventParser::State state;
-    };
-    [[nodiscard]] Place place() const { return {window_.tell(), line_, parser_.state()}; }
+    [[nodiscard]] Place place() const {
+        Place place = at_;
+        place.offset = window_.tell();
+        return place;
+    }
     void go_to(const Place &place) {
         window_.seek(place.offset);
-        line_ = place.line;
-        parser_.go_to(place.state);
+        at_ = place;
         torn_ = writer_gone_ = false;
     }
 
@@ -1045,28 +978,60 @@ public:
 
     /// Whether the shim was killed before it wrote an `x` event; known at the end, when following.
     [[nodiscard]] bool died() const {
-        return writer_gone_ && !parser_.state().exited && header_.pid != 0 && window_.seekable();
+        return writer_gone_ && !at_.exited && header_.pid != 0 && window_.seekable();
     }
 
     /// Says what is wrong at the present line.
     [[nodiscard]] Got complain_here(std::string_view why) const {
-        complain(name_ + ":" + std::to_string(std::max(line_, 1L)), why);
+        complain(name_ + ":" + std::to_string(std::max(at_.line, 1L)), why);
         return Got::bad;
     }
 
 private:
+    static constexpr char kComma[] = "a comma is missing";
+
+    /// `[time, "kind", "text"]`: gives what is wrong with it, or nothing. What `event` shows lives until the next
+    /// call.
+    const char *parse(std::string_view text, Event &event) {
+        Json json(text, room_);
+        Micros time = 0;
+        std::string_view kind;
+        if (!json.expect('[', "an event is not an array") || !json.number(time)) return json.why();
+        event.tail = text.substr(static_cast<std::size_t>(json.at() - text.data()));
+        bool good = json.expect(',', kComma) && json.string(kind) && json.expect(',', kComma);
+        event.kind = kind.size() == 1 && kind.find_first_of("oirmxbt") == 0 ? kind[0] : '?';
+        good = good && (time >= 0 || json.fail("a time is negative")) && read_data(json, event);
+        if (!good || !json.expect(']', "an event is not closed") || !json.end()) return json.why();
+        if (header_.version == 2) at_.time = std::max(at_.time, time);
+        else at_.time = std::min(at_.time + time, kForever);
+        event.time = at_.time;
+        const auto date = event.kind == 't' ? parse_decimal(event.bytes) : std::nullopt;
+        if (date) at_.start = *date - event.time;
+        event.date = at_.start + event.time;
+        at_.exited = event.kind == 'x';
+        return nullptr;
+    }
+
+    bool read_data(Json &json, Event &event) {
+        event.bytes = {};
+        event.output = event.kind == 'b' || (event.kind == 'o' && !at_.covered);
+        if (event.kind == '?') return json.skip_list();
+        if (!json.string(event.bytes)) return false;
+        if (event.kind == 'o') at_.covered = false;
+        if (event.kind != 'b') return true;
+        if (!decode_base64(event.bytes, exact_)) return json.fail("a b event is not base64");
+        event.bytes = exact_;
+        at_.covered = true;
+        return true;
+    }
+
     /// Whether there may be more to come. A shim is seen by its lock; other writers cannot be seen.
     [[nodiscard]] bool is_written() const {
-        if (parser_.state().exited) return false;
+        if (at_.exited) return false;
         return header_.pid != 0 ? writer().has_value() : window_.seekable();
     }
 
-    Got start_anew() {
-        complain(name_, "was truncated: it is read from its beginning again");
-        return rewind() ? Got::anew : Got::bad;
-    }
-
-    /// Brings more of the file into the window. That the writer is gone is asked *before* the last attempt to
+    /// Reads more of the file. That the writer is gone is asked *before* the last attempt to
     /// read: what it wrote between our last read and its end is then still found.
     Got more() {
         while (true) {
@@ -1082,7 +1047,7 @@ private:
     }
 
     Got complain_reading() {
-        ++line_;
+        ++at_.line;
         if (errno == EMSGSIZE) return complain_here("a line is longer than 64 MiB");
         complain_errno(name_);
         return Got::bad;
@@ -1092,14 +1057,14 @@ private:
         Got got = Got::some;
         for (std::size_t seen = 0; got == Got::some; got = more()) {
             if (!window_.take_line(text, seen)) continue;
-            ++line_;
+            ++at_.line;
             return Got::some;
         }
         torn_ = got == Got::end;
         if (!torn_ || window_.rest().empty() || needs_newlines_) return got;
         text = window_.rest();
         window_.drop(text.size());
-        ++line_;
+        ++at_.line;
         return Got::some;
     }
 
@@ -1140,13 +1105,12 @@ private:
             return key == "stdout" ? read_delays(json, events.emplace()) : header_.members.read_member(json, key);
         });
         if (!is_whole || !json.end()) {
-            line_ = 1 + static_cast<long>(std::count(std::as_const(text).data(), json.failed_at(), '\n'));
+            at_.line = 1 + static_cast<long>(std::count(std::as_const(text).data(), json.failed_at(), '\n'));
             return complain_here(json.why());
         }
         torn_ = false;
         window_.hold(events.value_or(""));
         const Got got = check_header();
-        if (header_.version > 1) return complain_here("the header is longer than a line");
         return got == Got::bad || events ? got : complain_here("a version 1 without \"stdout\"");
     }
 
@@ -1158,13 +1122,13 @@ private:
             std::string_view text;
             const bool good = json.expect('[', "an event is not an array") && json.number(delay) &&
                               (delay >= 0 || json.fail("a time is negative")) &&
-                              json.expect(',', EventParser::kComma) &&
+                              json.expect(',', kComma) &&
                               (json.next_is('"') || json.fail("a string is missing")) && json.raw(text) &&
                               json.expect(']', "an event is not closed");
             if (!good) return false;
             events.append("[" + format_seconds(delay) + ", \"o\", ").append(text).append("]\n");
         } while (json.accept(','));
-        return json.expect(']', EventParser::kComma);
+        return json.expect(']', kComma);
     }
 
     Got check_header() {
@@ -1176,9 +1140,9 @@ private:
     bool follow_ = false, needs_newlines_ = false;
     FileWindow window_;
     Header header_;
-    EventParser parser_;
-    std::vector<char> room_;    // for strings of the header
-    long line_ = 0;             // the present line
+    Place at_;  // but its offset
+    std::vector<char> room_;    // for strings that are decoded
+    std::string exact_;         // what the last `b` event held
     bool torn_ = false;         // the present line has no newline, and the file ends there
     bool writer_gone_ = false;  // nobody writes the file any more
 };
@@ -3308,9 +3272,10 @@ bool pause_for_more(const RecordingReader &recording, const Output &out, int mil
 /// more.
 template <typename Visit> Got for_each_event(RecordingReader &recording, Output &out, Visit &&visit) {
     Event event;
+    const int millis = recording.window().seekable() ? kPollMillis : -1;
     while (true) {
         const Got got = recording.next(event);
-        const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out);
+        const bool waits = got == Got::wait && out.flush() && pause_for_more(recording, out, millis);
         if (!waits && got != Got::anew && (got != Got::some || !visit(event))) return got;
     }
 }
@@ -3465,42 +3430,26 @@ std::vector<Fact> facts_of(const Summary &s) {
         {"events", std::to_string(s.events), "events", std::to_string(s.events)}};
 }
 
-std::string describe_in_block(const std::vector<Fact> &facts) {
-    std::string block;
+/// A block, or a JSON object.
+std::string describe(const std::vector<Fact> &facts, bool json) {
+    std::string text;
     for (const Fact &fact : facts) {
-        if (fact.label.empty() || fact.text.empty()) continue;
-        block.append(fact.label).append(":").append(12 - fact.label.size(), ' ').append(fact.text).append("\n");
-    }
-    return block;
-}
-
-std::string describe_in_json(const std::vector<Fact> &facts) {
-    std::string object;
-    for (const Fact &fact : facts) {
-        object.append(object.empty() ? "{\"" : ", \"").append(fact.key).append("\": ").append(fact.json);
-    }
-    return object + "}\n";
-}
-
-using Cells = std::vector<std::string>;
-
-/// The cells of a line: the file with all that there is room for in a line; or, of a `session`, what fits a
-/// terminal.
-Cells describe_in_line(const Summary &s, bool session) {
-    const std::string title = printable(s.header.command.empty() ? s.header.title : s.header.command);
-    if (!session) {
-        Cells cells;
-        const std::vector<Fact> facts = facts_of(s);
-        for (const std::string_view label : {"state", "started", "last output", "size", "output", "length"}) {
-            cells.push_back(std::ranges::find(facts, label, &Fact::label)->text);
+        if (json) {
+            text.append(text.empty() ? "{\"" : ", \"").append(fact.key).append("\": ").append(fact.json);
+        } else if (!fact.label.empty() && !fact.text.empty()) {
+            text.append(fact.label).append(":").append(12 - fact.label.size(), ' ').append(fact.text).append("\n");
         }
-        cells.insert(cells.end(), {printable(s.name), title});
-        return cells;
     }
+    return text + (json ? "}\n" : "");
+}
+
+/// The cells of a line. The state of a named session is said in short: attach lists its pid and its address.
+std::array<std::string, 6> describe_in_line(const Summary &s, bool session) {
     const std::string ended = s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
-    return {s.writer ? "running" : ended, parse_recording_name(s.name)->session,
+    return {!session ? describe_state(s) : s.writer ? "running" : ended,
+            session ? parse_recording_name(s.name)->session : printable(s.name),
             format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size),
-            title};
+            printable(s.header.command.empty() ? s.header.title : s.header.command)};
 }
 
 /// `text` in at most `columns` of a terminal: what does not fit is cut off.
@@ -3517,44 +3466,39 @@ std::string fit(const std::string &text, std::size_t columns) {
     return text;
 }
 
-/// How wide a line may be: as the terminal is, and elsewhere as it likes.
-std::size_t output_columns() {
+/// Writes a line for each, with the columns below each other; numbers stand to the right. The lines of sessions fit the
+/// terminal, if there is one, and a cell that is longer than 20 characters pushes only its own line.
+void put_table(const std::vector<Summary> &all, bool sessions, Output &out) {
+    const std::size_t widest = sessions ? 20 : SIZE_MAX;
     winsize size{};
-    if (::isatty(STDOUT_FILENO) == 0) return SIZE_MAX;
-    return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-/// Writes lines of cells, the columns below each other; a cell that is longer than `widest` pushes only its own
-/// line. Those that end in what is counted, right before the file and the command, stand to the right.
-void put_table(const std::vector<Cells> &lines, std::size_t widest, std::size_t columns, Output &out) {
-    std::vector<std::size_t> widths;
-    for (const Cells &cells : lines) {
-        widths.resize(cells.size());
-        const auto wider = [widest](std::size_t width, const std::string &cell) {
-            return std::max(width, std::min(cell.size(), widest));
-        };
-        std::ranges::transform(widths, cells, widths.begin(), wider);
-    }
-    for (const Cells &cells : lines) {
-        std::string line;
-        for (std::size_t i = 0; i < cells.size(); ++i) {
-            const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
-            const bool last = i + 1 == cells.size(), right = i >= 3 && i < 6;
-            line.append(right && !last ? blanks : "").append(cells[i]);
-            if (!last) line.append(right ? "" : blanks).append("  ");
+    const bool fits = sessions && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    std::vector<std::array<std::string, 6>> lines;
+    std::array<std::size_t, 6> widths{};
+    for (const Summary &summary : all) {
+        lines.push_back(describe_in_line(summary, sessions));
+        for (std::size_t i = 0; i < widths.size(); ++i) {
+            widths[i] = std::max(widths[i], std::min(lines.back()[i].size(), widest));
         }
-        out.put(fit(line, columns) + "\n");
+    }
+    for (const auto &cells : lines) {
+        std::string line;
+        for (std::size_t i = 0; i + 1 < cells.size(); ++i) {
+            const std::string blanks(widths[i] - std::min(widths[i], cells[i].size()), ' ');
+            const bool right = i == 3 || i == 4;
+            line.append(right ? blanks + cells[i] : cells[i] + blanks).append("  ");
+        }
+        line += cells.back();
+        out.put((fits ? fit(line, size.ws_col) : line) + "\n");
     }
 }
 
 /// A block for one file, and lines for several, the running ones first; or JSON, a line each. Without files, a
-/// line for each recording of a named session, with the command last: at a terminal, what does not fit is cut off.
+/// line for each recording of a named session.
 int info(const Options &options) {
     Output out(STDOUT_FILENO, "standard output");
     const bool sessions = options.files.empty();
     std::vector<std::string> files(options.files.begin(), options.files.end());
     std::vector<Summary> all;
-    std::vector<Cells> lines;
     int status = 0;
     for (const SessionRecording &recording : sessions ? session_recordings() : std::vector<SessionRecording>()) {
         files.push_back(recording.path);
@@ -3566,12 +3510,8 @@ int info(const Options &options) {
     }
     const auto rank = [](const Summary &summary) { return std::pair(!summary.writer, -summary.header.timestamp); };
     std::ranges::stable_sort(all, std::less{}, rank);
-    for (const Summary &summary : all) {
-        if (options.json) out.put(describe_in_json(facts_of(summary)));
-        else if (options.files.size() == 1) out.put(describe_in_block(facts_of(summary)));
-        else lines.push_back(describe_in_line(summary, sessions));
-    }
-    put_table(lines, sessions ? 20 : SIZE_MAX, sessions ? output_columns() : SIZE_MAX, out);
+    if (!options.json && options.files.size() != 1) put_table(all, sessions, out);
+    else for (const Summary &summary : all) out.put(describe(facts_of(summary), options.json));
     out.flush();
     return std::max(status, out.status());
 }
@@ -3901,7 +3841,7 @@ private:
         count_work(event_);
         if (start_ > 0 && event_.time >= start_) target_ = timeline_.at_of(std::exchange(start_, 0));
         if (was_live && pace_ == Pace::runs) set_clock(at_);
-        if (!terminal_.is_terminal()) resize(model_, event_);
+        if (target_ && !terminal_.is_terminal()) resize(model_, event_);
         if (const auto size = event_.kind == 'r' ? parse_size(event_.bytes) : std::nullopt) {
             largest_ = {std::max(largest_.first, size->first), std::max(largest_.second, size->second)};
         }
@@ -3950,8 +3890,10 @@ private:
         const std::string_view piece = unwritten_.substr(0, taken.value_or(0));
         quit_ = quit_ || !taken;
         unwritten_.remove_prefix(piece.size());
-        if (!undo_) model_.feed(piece);
-        if (!undo_) may_ask_ = may_ask_ || piece.find_first_of(kAsking) != std::string_view::npos;
+        if (!undo_ && terminal_.is_terminal()) {
+            model_.feed(piece);
+            may_ask_ = may_ask_ || piece.find_first_of(kAsking) != std::string_view::npos;
+        }
         if (unwritten_.empty() && !target_) undo_.reset();
     }
 
@@ -4188,9 +4130,9 @@ int play(const Options &options) {
 
 class Transcript {
 public:
-    /// With `start` (seconds since 1970), each line stands behind the time of day when it was changed last.
-    Transcript(Output &out, const Header &header, std::optional<std::int64_t> start)
-        : out_(out), start_(start), model_(model_for(header)) {
+    /// With `times`, each line stands behind the time of day when it was changed last.
+    Transcript(Output &out, const Header &header, bool times)
+        : out_(out), times_(times), model_(model_for(header)) {
         model_.watch([this](Model::Change change, const Row *row) { heed(change, row); });
     }
 
@@ -4246,7 +4188,7 @@ private:
         constexpr std::size_t kLongest = 1 << 20;
         line_ += model_.text_of(row);
         if (row.wrapped && line_.size() < kLongest) return;
-        if (start_) out_.put(format_date(*start_ + row.time / kSecond, kDate) + " ");
+        if (times_) out_.put(format_date(row.time / kSecond, kDate) + " ");
         out_.put(line_);
         out_.put("\n");
         line_.clear();
@@ -4278,7 +4220,7 @@ private:
     }
 
     Output &out_;
-    std::optional<std::int64_t> start_;
+    const bool times_;
     Page page_, main_;  // what is shown; what is not, while that is the alternate screen
     Model model_;
     std::string line_;  // a wrapped one, so far
@@ -4290,7 +4232,7 @@ private:
 // since the last event in v3. In whole microseconds the way there and back is exact. Of the header, members are
 // renamed.
 
-/// A file that convert writes. One that was begun and not finished is removed again.
+/// A file that convert writes. It is removed again when nobody keeps it.
 class NewFile {
 public:
     NewFile() = default;
@@ -4299,41 +4241,29 @@ public:
     ~NewFile() {
         struct stat status {};
         const bool regular = fd_ && ::fstat(fd_.get(), &status) == 0 && S_ISREG(status.st_mode);
-        if (begun_ && regular) ::unlink(name_.c_str());
+        if (regular && !kept_) ::unlink(name_.c_str());
     }
 
-    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been
-    /// said.
+    /// An existing file is opened with `force` only, and never the recording itself; false, when that has been said.
     bool open(const std::string &name, bool force, const RecordingReader &source) {
+        constexpr int kCreate = O_WRONLY | O_CREAT | O_CLOEXEC;
         struct stat from {}, to {};
-        name_ = name;
         const bool known = ::fstat(source.window().fd(), &from) == 0 && ::stat(name.c_str(), &to) == 0;
-        if (known && from.st_dev == to.st_dev && from.st_ino == to.st_ino) {
-            complain(name, "is the recording itself");
-            return false;
-        }
-        fd_.reset(::open(name.c_str(), kCreate | O_EXCL, 0600));  // as private as a recording
-        begun_ = static_cast<bool>(fd_);
-        if (!fd_ && force) fd_.reset(::open(name.c_str(), kCreate, 0600));
-        if (!fd_) complain_errno(name);
+        const bool same = known && from.st_dev == to.st_dev && from.st_ino == to.st_ino;
+        name_ = name;
+        if (!same) fd_.reset(::open(name.c_str(), kCreate | (force ? O_TRUNC : O_EXCL), 0600));  // as a recording is
+        if (same) complain(name, "is the recording itself");
+        else if (!fd_) complain_errno(name);
         return static_cast<bool>(fd_);
     }
 
-    /// What an existing file held goes now, and not before everything else is known to be well.
-    Output begin() {
-        begun_ = true;
-        [[maybe_unused]] const int ignored = ::ftruncate(fd_.get(), 0);  // a pipe or a device has nothing to lose
-        return {fd_.get(), name_};
-    }
-
-    void keep() { begun_ = false; }
+    [[nodiscard]] Output out() const { return {fd_.get(), name_}; }
+    void keep() { kept_ = true; }
 
 private:
-    static constexpr int kCreate = O_WRONLY | O_CREAT | O_CLOEXEC;
-
     Fd fd_;
     std::string name_;
-    bool begun_ = false;
+    bool kept_ = false;
 };
 
 /// The header as it stands in another version. v3 keeps the size, the type and the theme of the terminal in
@@ -4341,179 +4271,159 @@ private:
 std::string convert_header(const Header &header, int version) {
     const std::string columns = std::to_string(header.columns), rows = std::to_string(header.rows);
     const std::string type = header.term.empty() ? "" : json_quote(header.term);
-    Object from = header.members, to;
-    Object term(from.take("term")), env;
+    Object from = header.members, to, env;
+    Object term(from.take("term"));
     const std::string theme = from.take("theme") + term.take("theme");  // the one or the other
     for (const std::string_view known : {"version", "width", "height"}) from.take(known);
     for (const std::string_view known : {"cols", "rows", "type"}) term.take(known);
     to.add("version", std::to_string(version));
     if (version == 3) {
         Object whole;
-        whole.add("cols", columns);
-        whole.add("rows", rows);
-        whole.add("type", type);
-        whole.add(term);
+        whole.add({{"cols", columns}, {"rows", rows}, {"type", type}});
+        whole.add(term.members());
         whole.add("theme", theme);
         to.add("term", whole.text());
     } else {
-        to.add("width", columns);
-        to.add("height", rows);
-        to.add("theme", theme);
-        to.add("term", term.text());
+        to.add({{"width", columns}, {"height", rows}, {"theme", theme}, {"term", term.text()}});
         env.add("TERM", type);
-        env.add(Object(from.value("env")));
+        env.add(Object(from.value("env")).members());
         from.add("env", env.text());
     }
-    to.add(from);
+    to.add(from.members());
     return to.text();
 }
 
-/// What is converted, and how far it is.
-struct Conversion {
-    const Options &options;
-    RecordingReader &recording;
-    Output &out, &timing;
-    Micros last = 0;       // the time of the last event written
-    std::string status{};  // of the `x` event
-    std::optional<Transcript> text{};
+enum class FileType { v2, v3, raw, txt, ttyrec, script };
+constexpr std::array<std::string_view, 6> kTypes{"v2", "v3", "raw", "txt", "ttyrec", "script"};
+
+/// Writes the events of a recording as a file of another type.
+class Converter {
+public:
+    Converter(const Options &options, const Header &header, Output &out, Output &timing)
+        : type_(static_cast<FileType>(std::ranges::find(kTypes, options.type) - kTypes.begin())), header_(header),
+          out_(out), timing_(timing), text_(out, header, options.times) {
+        if (type_ == FileType::v2 || type_ == FileType::v3) begin_cast();
+        if (type_ == FileType::script) begin_script();
+    }
+
+    /// False, when nothing more can be written.
+    bool put(const Event &event) {
+        switch (type_) {
+        case FileType::v2:
+        case FileType::v3: put_in_cast(event); break;
+        case FileType::raw: out_.put(event.output ? event.bytes : ""); break;
+        case FileType::txt: text_.feed(event); break;
+        case FileType::ttyrec: put_in_ttyrec(event); break;
+        case FileType::script: put_in_script(event); break;
+        }
+        return out_.put("");
+    }
+
+    /// Writes what stands at the end, and says how many events were left out.
+    void end(const std::string &name) {
+        if (type_ == FileType::txt) text_.finish();
+        if (type_ == FileType::script) {
+            put_in_timing("DURATION", format_seconds(last_));
+            put_in_timing("EXIT_CODE", status_);
+            timing_.flush();
+        }
+        std::string list;
+        for (const auto &[kind, count] : lost_) {
+            list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
+        }
+        if (list.empty()) return;
+        complain(name, "events that " + std::string(kTypes[static_cast<std::size_t>(type_)]) + " cannot hold: " + list);
+    }
+
+private:
+    void begin_cast() {
+        const int version = type_ == FileType::v2 ? 2 : 3;
+        out_.put((header_.version == version ? header_.text : convert_header(header_, version)) + "\n");
+    }
+
+    void put_in_cast(const Event &event) {
+        const Micros start = type_ == FileType::v3 ? std::exchange(last_, event.time) : 0;
+        out_.put("[" + format_seconds(event.time - start));
+        out_.put(event.tail.substr(0, event.tail.rfind(']') + 1));
+        out_.put("\n");
+    }
+
+    /// Before each piece of output stand its time (seconds since 1970, microseconds) and its length, 32 bits each, the
+    /// least significant byte first.
+    void put_in_ttyrec(const Event &event) {
+        const Micros time = std::max<std::int64_t>(header_.timestamp, 0) * kSecond + event.time;
+        std::string head;
+        if (!event.output) return count_lost(event, "imr");
+        for (const Micros word : {time / kSecond, time % kSecond, static_cast<Micros>(event.bytes.size())}) {
+            for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
+        }
+        out_.put(head);
+        out_.put(event.bytes);
+    }
+
+    /// util-linux's script: the output with a line before it, and in `timing_` for each piece the time since the last
+    /// one and its length (script(1), advanced format).
+    void begin_script() {
+        std::string date = format_date(std::max<std::int64_t>(header_.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
+        date.insert(date.size() - 2, ":");
+        put_in_timing("START_TIME", date);
+        put_in_timing("TERM", header_.term);
+        put_in_timing("COLUMNS", std::to_string(header_.columns));
+        put_in_timing("LINES", std::to_string(header_.rows));
+        put_in_timing("COMMAND", header_.command);
+        out_.put("Script started on " + date + " [COMMAND=\"" + printable(header_.command) + "\"]\n");
+    }
+
+    /// A line of the timing's head or foot.
+    void put_in_timing(std::string_view name, const std::string &value) {
+        if (!value.empty()) timing_.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
+    }
+
+    /// An empty piece, which scriptreplay takes for an error, is left out.
+    void put_in_script(const Event &event) {
+        const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
+        const std::string since = " " + format_seconds(event.time - last_) + " ";
+        if (event.kind == 'x') status_ = event.bytes;
+        if (!size && (!event.output || event.bytes.empty())) return count_lost(event, "im");
+        last_ = event.time;
+        if (size) {
+            const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
+            timing_.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
+        } else {
+            timing_.put("O" + since + std::to_string(event.bytes.size()) + "\n");
+            out_.put(event.bytes);
+        }
+    }
+
+    /// `kinds`: those that a user would miss.
+    void count_lost(const Event &event, std::string_view kinds) {
+        const bool is_size = event.kind != 'r' || parse_size(event.bytes);
+        if (is_size && kinds.find(event.kind) != std::string_view::npos) ++lost_[event.kind];
+    }
+
+    const FileType type_;
+    const Header &header_;
+    Output &out_, &timing_;
+    Transcript text_;
+    Micros last_ = 0;     // the time of the last event written
+    std::string status_;  // of the `x` event
+    std::map<char, std::uint64_t> lost_;
 };
-
-/// A type of file. `put` gives false when nothing more can be written.
-struct FileType {
-    std::string_view name;
-    std::string_view lost;  // kinds of events that it has no place for, and a user would miss
-    void (*begin)(Conversion &);
-    bool (*put)(Conversion &, const Event &);
-    void (*end)(Conversion &);
-};
-
-void do_nothing(Conversion & /*conversion*/) {}
-
-template <int version> void begin_cast(Conversion &c) {
-    const Header &header = c.recording.header();
-    c.out.put((header.version == version ? header.text : convert_header(header, version)) + "\n");
-}
-
-template <int version> bool put_in_cast(Conversion &c, const Event &event) {
-    std::string_view tail = event.tail;
-    tail = tail.substr(0, tail.rfind(']') + 1);
-    c.out.put("[" + format_seconds(version == 3 ? event.time - c.last : event.time));
-    c.last = event.time;
-    return c.out.put(tail) && c.out.put("\n");
-}
-
-bool put_raw(Conversion &c, const Event &event) { return c.out.put(event.output ? event.bytes : ""); }
-
-/// The dates of lines come from the events.
-void begin_text(Conversion &c) {
-    c.text.emplace(c.out, c.recording.header(), c.options.times ? std::optional<std::int64_t>(0) : std::nullopt);
-}
-
-bool put_text(Conversion &c, const Event &event) {
-    c.text->feed(event);
-    return c.out.put("");
-}
-
-void end_text(Conversion &c) { c.text->finish(); }
-
-/// ttyrec: before each piece of output its time (seconds since 1970, microseconds) and its length, 32 bits each,
-/// the least significant byte first.
-bool put_in_ttyrec(Conversion &c, const Event &event) {
-    const Micros time = std::max<std::int64_t>(c.recording.header().timestamp, 0) * kSecond + event.time;
-    std::string head;
-    if (!event.output) return true;
-    for (const auto word : {static_cast<std::uint64_t>(time / kSecond), static_cast<std::uint64_t>(time % kSecond),
-                            std::uint64_t{event.bytes.size()}}) {
-        for (int shift = 0; shift < 32; shift += 8) head += static_cast<char>((word >> shift) & 0xFF);
-    }
-    return c.out.put(head) && c.out.put(event.bytes);
-}
-
-/// A line of the head or the foot of a script's timing.
-void put_in_timing(Conversion &c, std::string_view name, const std::string &value) {
-    if (!value.empty()) c.timing.put("H 0.000000 " + std::string(name) + " " + printable(value) + "\n");
-}
-
-/// util-linux's script: the output with a line before it, and in `timing` for each piece the time since the last
-/// one and its length (script(1), advanced format). An empty piece, which scriptreplay takes for an error, is left
-/// out.
-void begin_script(Conversion &c) {
-    const Header &header = c.recording.header();
-    std::string date = format_date(std::max<std::int64_t>(header.timestamp, 0), "%Y-%m-%d %H:%M:%S%z");
-    date.insert(date.size() - 2, ":");
-    put_in_timing(c, "START_TIME", date);
-    put_in_timing(c, "TERM", header.term);
-    put_in_timing(c, "COLUMNS", std::to_string(header.columns));
-    put_in_timing(c, "LINES", std::to_string(header.rows));
-    put_in_timing(c, "COMMAND", header.command);
-    c.out.put("Script started on " + date + " [COMMAND=\"" + printable(header.command) + "\"]\n");
-}
-
-bool put_in_script(Conversion &c, const Event &event) {
-    const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
-    const std::string since = " " + format_seconds(event.time - c.last) + " ";
-    if (event.kind == 'x') c.status = event.bytes;
-    if (event.output && !event.bytes.empty()) {
-        c.timing.put("O" + since + std::to_string(event.bytes.size()) + "\n");
-    } else if (size) {
-        const std::string rows = std::to_string(size->second), columns = std::to_string(size->first);
-        c.timing.put("S" + since + "SIGWINCH ROWS=" + rows + " COLS=" + columns + "\n");
-    } else {
-        return true;
-    }
-    c.last = event.time;
-    return !event.output || c.out.put(event.bytes);
-}
-
-void end_script(Conversion &c) {
-    put_in_timing(c, "DURATION", format_seconds(c.last));
-    put_in_timing(c, "EXIT_CODE", c.status);
-    c.timing.flush();
-}
-
-constexpr std::array kTypes{
-    FileType{"v2", "", begin_cast<2>, put_in_cast<2>, do_nothing},
-    FileType{"v3", "", begin_cast<3>, put_in_cast<3>, do_nothing},
-    FileType{"raw", "", do_nothing, put_raw, do_nothing},
-    FileType{"txt", "", begin_text, put_text, end_text},
-    FileType{"ttyrec", "imr", do_nothing, put_in_ttyrec, do_nothing},
-    FileType{"script", "im", begin_script, put_in_script, end_script}};
-
-/// Says how many events of which kinds were left out.
-void complain_lost(const std::string &name, const FileType &type, const std::array<std::uint64_t, 256> &counts) {
-    std::string list;
-    for (const char kind : type.lost) {
-        const std::uint64_t count = counts[static_cast<unsigned char>(kind)];
-        if (count > 0) list.append(list.empty() ? "" : ", ").append(std::to_string(count)).append(" ") += kind;
-    }
-    if (!list.empty()) complain(name, "events that " + std::string(type.name) + " cannot hold: " + list);
-}
-
-Got convert_all(const FileType &type, Conversion &c) {
-    std::array<std::uint64_t, 256> counts{};
-    if (c.recording.header().version == 0) return Got::end;  // torn there, which has been said
-    type.begin(c);
-    const Got got = for_each_event(c.recording, c.out, [&](const Event &event) {
-        const bool is_empty = event.output || (event.kind == 'r' && !parse_size(event.bytes));
-        counts[static_cast<unsigned char>(event.kind)] += is_empty ? 0 : 1;
-        return type.put(c, event);
-    });
-    type.end(c);
-    complain_lost(c.recording.name(), type, counts);
-    return got;
-}
 
 int convert(const Options &options) {
     RecordingReader recording;
     NewFile file, timing_file;
     const bool named = options.out != "-", timed = options.type == "script";
     if (!recording.open(options.files[0])) return 1;
-    if (timed && !timing_file.open(options.out + ".timing", options.force, recording)) return 1;
     if (named && !file.open(options.out, options.force, recording)) return 1;
-    Output out = named ? file.begin() : Output(STDOUT_FILENO, "standard output");
-    Output timing = timed ? timing_file.begin() : Output(-1, "");
-    Conversion conversion{.options = options, .recording = recording, .out = out, .timing = timing};
-    const Got got = convert_all(*std::ranges::find(kTypes, options.type, &FileType::name), conversion);
+    if (timed && !timing_file.open(options.out + ".timing", options.force, recording)) return 1;
+    Output out = named ? file.out() : Output(STDOUT_FILENO, "standard output"), timing = timing_file.out();
+    Got got = Got::end;
+    if (recording.header().version != 0) {  // it is torn else, which has been said
+        Converter converter(options, recording.header(), out, timing);
+        got = for_each_event(recording, out, [&](const Event &event) { return converter.put(event); });
+        converter.end(recording.name());
+    }
     const int status = std::max(finish(recording, out, got), timing.status());
     if (status == 0) {
         file.keep();
@@ -4526,6 +4436,7 @@ int convert(const Options &options) {
 // The model is fed up to the end of the recording, or to some time, and says what it looks like then.
 
 constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that a model keeps
+constexpr std::size_t kLongestRegex = 4096;       // regcomp(3) of glibc recurses for each parenthesis
 
 std::optional<Model> model_at(const Options &options, Micros until) {
     RecordingReader recording;
@@ -4570,16 +4481,15 @@ int wait_for_row(const Options &options, const regex_t &wanted) {
     Event event;
     for (bool is_now = false;;) {
         const Got got = recording.next(event);
-        if (got == Got::anew) model = model_for(recording.header());
-        if (got == Got::bad) return 1;
-        resize(model, got == Got::some ? event : Event());
-        if (got == Got::some && event.output) model.feed(event.bytes);
-        const bool is_new = got == Got::some ? is_now : !is_now;
+        const bool is_new = got == Got::some || !is_now;
         is_now = is_now || got == Got::wait || got == Got::end;
-        if (is_new && has_row(model, wanted)) return put_screen(model, options.colours);
+        if (got == Got::anew) model = model_for(recording.header());
+        if (got == Got::some) resize(model, event);
+        if (got == Got::some && event.output) model.feed(event.bytes);
+        if (is_now && is_new && has_row(model, wanted)) return put_screen(model, options.colours);
+        if (got == Got::bad || (got == Got::wait && !pause_for_more(recording, out))) return 1;
         if (got == Got::end && recording.died()) finish(recording, out, got);
         if (got == Got::end || (is_now && now_micros() >= end)) break;
-        if (got == Got::wait && !pause_for_more(recording, out)) return 1;
     }
     const std::string when = now_micros() >= end ? "in that time" : "before the session ended";
     complain(recording.name(), "no row like " + std::string(options.until) + " " + when);
@@ -4715,9 +4625,9 @@ private:
 
     /// Reads on from `place`. What continues the noted part of the recording is noted, too.
     bool feed_model(RecordingReader &reader, std::uint64_t end, Place &place) {
-        const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.state.covered); };
+        const auto where = [](const Place &p) { return std::pair(p.line.offset, p.line.covered); };
         Event event;
-        place.line.state.covered = between_;
+        place.line.covered = between_;
         const bool noted = &reader == &recording_ && where(place) == where(noted_);
         if (noted) place = noted_;
         start(reader, place, end);
@@ -4730,7 +4640,7 @@ private:
             model_->feed(event.bytes);
             fed_ += event.bytes.size();
         }
-        between_ = place.line.state.covered;
+        between_ = place.line.covered;
         return got == Got::end;
     }
 
@@ -4778,18 +4688,11 @@ private:
 
 /// Reads one question: 1, 0 when the shim has gone, -1 for what is none.
 int read_question(PastMessage &message) {
-    auto *const bytes = reinterpret_cast<char *>(&message);
-    std::size_t got = 0;
-    while (got < sizeof message) {
-        const ssize_t n = ::read(STDIN_FILENO, bytes + got, sizeof message - got);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return got == 0 ? 0 : -1;
-        got += static_cast<std::size_t>(n);
-    }
+    const ssize_t n = ::recv(STDIN_FILENO, &message, sizeof message, MSG_WAITALL);
     const bool kind_known = message.kind >= PastKind::read && message.kind < PastKind::cannot;
-    const bool file_known = message.file == kRecordingFd || message.file == kTailFd;
-    const bool good = kind_known && message.protocol == kPastProtocol && message.length == 0;
-    return good && (file_known || message.kind != PastKind::read) ? 1 : -1;
+    const bool file_known = message.file == kRecordingFd || message.file == kTailFd || message.kind != PastKind::read;
+    const bool good = kind_known && file_known && message.protocol == kPastProtocol && message.length == 0;
+    return n == 0 ? 0 : good && n == ssize_t{sizeof message} ? 1 : -1;
 }
 
 int serve(const Options &options) {
@@ -4874,10 +4777,9 @@ constexpr char kCatHelp[] =
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
     "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of\n"
-    "events. Several files are a line each, running sessions first: state, start, last output, window size,\n"
-    "bytes of output, length, file, command. Without FILE, lists the recordings of all named sessions, running\n"
-    "ones first, then the newest: state (with the exit status), name, start, length (hours, minutes, seconds),\n"
-    "size of the file, command. At a terminal, lines are cut to its width.\n"
+    "events. Several files, or without FILE the recordings of all named sessions, are a line each, running\n"
+    "ones first, then the newest: state, name, start, length (hours, minutes, seconds), size of the file,\n"
+    "command. At a terminal, the lines of sessions are cut to its width.\n"
     "\n"
     "      --json        write a JSON object a line, for scripts\n";
 
@@ -4909,8 +4811,8 @@ constexpr char kScreenHelp[] =
     "\n"
     "  -e, --escapes         with colours and other renditions, as escape sequences\n"
     "  -t, --start TIME      the screen at TIME, in seconds\n"
-    "  -u, --until REGEX     wait until a row matches REGEX, a POSIX extended regular expression; exit with\n"
-    "                        status 1 if the session ends before\n"
+    "  -u, --until REGEX     wait until a row matches REGEX, a POSIX extended regular expression of 4096\n"
+    "                        bytes at most; exit with status 1 if the session ends before\n"
     "  -w, --within SECONDS  wait no longer than SECONDS, then exit with status 1\n"
     "\n"
     "The screen is looked at as it is now, then after each output. The terminal's echo of a command is on the\n"
@@ -4927,9 +4829,8 @@ constexpr char kPaintHelp[] =
 
 constexpr char kServeHelp[] =
     "Usage: record serve [-H SIZE]\n"
-    "Answers a shim's questions about the past of its session. Standard input is a socket, for questions and\n"
-    "answers; descriptor 3 is the recording, and descriptor 4 a file with the lines that the recording does\n"
-    "not hold.\n"
+    "Answers a shim's questions about the past of its session: standard input is the socket, descriptor 3 the\n"
+    "recording, and descriptor 4 a file with what the recording does not hold.\n"
     "\n"
     "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
@@ -4939,27 +4840,26 @@ constexpr std::array kOptions{
     option{"follow", no_argument, nullptr, 'f'},      option{"speed", required_argument, nullptr, 's'},
     option{"idle", required_argument, nullptr, 'i'},  option{"start", required_argument, nullptr, 't'},
     option{"from", required_argument, nullptr, 'F'},  option{"to", required_argument, nullptr, 'T'},
-    option{"json", no_argument, nullptr, 'J'},
     option{"type", required_argument, nullptr, 'K'},  option{"output", required_argument, nullptr, 'o'},
     option{"force", no_argument, nullptr, 'W'},       option{"loop", no_argument, nullptr, 'l'},
-    option{"pause-on-markers", no_argument, nullptr, 'm'}, option{"history", required_argument, nullptr, 'H'},
-    option{"escapes", no_argument, nullptr, 'e'},
     option{"until", required_argument, nullptr, 'u'}, option{"within", required_argument, nullptr, 'w'},
-    option{"times", no_argument, nullptr, 'D'},
-    option{nullptr, 0, nullptr, 0}};
+    option{"json", no_argument, nullptr, 'J'},        option{"history", required_argument, nullptr, 'H'},
+    option{"escapes", no_argument, nullptr, 'e'},     option{"pause-on-markers", no_argument, nullptr, 'm'},
+    option{"times", no_argument, nullptr, 'D'},       option{nullptr, 0, nullptr, 0}};
 
 struct Command {
     std::string_view name;
     int (*run)(const Options &);
     std::string_view letters;  // its options
+    std::size_t least, most;   // how many FILEs it takes
     const char *help;
 };
 
 constexpr std::array kCommands{
-    Command{"play", play, "hVfsitlm", kPlayHelp}, Command{"cat", cat, "hVfFT", kCatHelp},
-    Command{"info", info, "hVJ", kInfoHelp}, Command{"convert", convert, "hVtKoWD", kConvertHelp},
-    Command{"screen", screen, "hVetuw", kScreenHelp}, Command{"paint", paint, "hVH", kPaintHelp},
-    Command{"serve", serve, "hVH", kServeHelp}};
+    Command{"play", play, "hVfsitlm", 1, 1, kPlayHelp}, Command{"cat", cat, "hVfFT", 1, SIZE_MAX, kCatHelp},
+    Command{"info", info, "hVJ", 0, SIZE_MAX, kInfoHelp}, Command{"convert", convert, "hVtKoWD", 1, 1, kConvertHelp},
+    Command{"screen", screen, "hVetuw", 1, 1, kScreenHelp}, Command{"paint", paint, "hVH", 1, 1, kPaintHelp},
+    Command{"serve", serve, "hVH", 0, 0, kServeHelp}};
 
 /// Says what is wrong with the command line; gives the exit status for that.
 int complain_usage(std::string_view what, std::string_view why) {
@@ -4980,11 +4880,6 @@ std::optional<std::uint64_t> parse_history(std::string_view text) {
     return std::min(*number << shift, kMostHistory);
 }
 
-/// The options without a value.
-constexpr std::array<std::pair<int, bool Options::*>, 7> kFlags{
-    {{'f', &Options::follow}, {'J', &Options::json}, {'W', &Options::force},
-     {'l', &Options::loop}, {'m', &Options::pause_on_markers}, {'e', &Options::colours}, {'D', &Options::times}}};
-
 /// Keeps what an option's value was found to mean; false if that is nothing.
 template <typename Kept, typename Value> bool set(Kept &kept, const std::optional<Value> &value) {
     if (value) kept = *value;
@@ -4993,12 +4888,14 @@ template <typename Kept, typename Value> bool set(Kept &kept, const std::optiona
 
 /// Takes one option with its value; false if the value makes no sense.
 bool set_option(Options &options, const Command &command, int letter, const char *value) {
-    const auto flag = std::ranges::find(kFlags, letter, &std::pair<int, bool Options::*>::first);
-    if (flag != kFlags.end()) {
-        options.*(flag->second) = true;
-        return true;
-    }
     switch (letter) {
+    case 'f': return options.follow = true;
+    case 'J': return options.json = true;
+    case 'W': return options.force = true;
+    case 'l': return options.loop = true;
+    case 'm': return options.pause_on_markers = true;
+    case 'e': return options.colours = true;
+    case 'D': return options.times = true;
     case 'F': return set(options.from, parse_number(value));
     case 'T': return set(options.to, parse_number(value));
     case 's':
@@ -5011,7 +4908,7 @@ bool set_option(Options &options, const Command &command, int letter, const char
     case 't':
         if (command.run == play || command.run == screen) return set(options.start, parse_decimal(value));
         [[fallthrough]];
-    default: options.type = value; return std::ranges::find(kTypes, options.type, &FileType::name) != kTypes.end();
+    default: options.type = value; return std::ranges::find(kTypes, options.type) != kTypes.end();
     }
 }
 
@@ -5034,13 +4931,12 @@ int run_command(const Command &command, int argc, char **argv) {
         if (!set) return complain_usage(name, std::string(optarg) + " is no value for it");
     }
     options.files.assign(argv + optind, argv + argc);
-    if (command.run == serve && !options.files.empty()) return complain_usage("serve", "takes no FILE");
-    if (options.files.empty() && command.run != info && command.run != serve) {
-        return complain_usage(command.name, "a FILE is missing");
-    }
-    const bool one = command.run != info && command.run != cat;
-    if (one && options.files.size() > 1) return complain_usage(command.name, "one FILE at a time");
+    if (options.files.size() < command.least) return complain_usage(command.name, "a FILE is missing");
+    if (options.files.size() > command.most) return complain_usage(command.name, "too many FILEs");
     if (command.run == convert && options.type.empty()) return complain_usage("convert", "-t TYPE is missing");
+    if (options.until != nullptr && std::strlen(options.until) > kLongestRegex) {
+        return complain_usage("-u", "the expression is longer than 4096 bytes");
+    }
     if (options.until != nullptr && options.start > 0) return complain_usage("-u", "excludes -t");
     if (options.within < kForever && options.until == nullptr) return complain_usage("-w", "wants -u REGEX");
     if (options.type == "script" && options.out == "-") return complain_usage("convert", "script needs -o OUT");

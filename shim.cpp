@@ -9,13 +9,12 @@
 //       └───input─────◄ master ◄─ input queue ◄─ hello and window filter ◄──◄ socket of each client
 //                     └────────────────────────────────────────────────────┘
 //
-// One process, one thread, one pselect(2) loop. All that the program prints is in the recording before any client
-// is sent it, from a ring of 1 MiB; a client is a position (its cursor) in that ring. A client that comes late is
-// sent a piece of the past first, which a helper, `record serve`, makes from the recording. What one pass of the
-// loop reads from the master is a turn.
+// One process, one thread, one pselect(2) loop. The recording has every byte before any client is sent it, from a
+// ring of 1 MiB; a client is a position (its cursor) in that ring. A client that comes late is sent a piece of the
+// past first, which a helper, `record serve`, makes from the recording. A turn is one pass of the loop.
 //
 // The sections stand in the order in which they use each other. The heart is 1, the program on its terminal, and
-// run(), the loop in 11: who does not read in order begins there.
+// run(), the loop in 11: begin there if you do not read in order.
 //
 //   1  the program on its terminal     6  what a client says       11  the session and its loop
 //   2  the ring                        7  a client                 12  the command line
@@ -81,16 +80,16 @@
 //   openpty(3)      its header has three names
 //   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes a byte, not a character
 //   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
-//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, only the mode of the socket's file keeps others out
-//   sock_diag(7)    Linux. Else the kernel does not tell whose the other end of a TCP connection is: any user of this
-//                   machine can come in at a port, though not at a name or a path. A client at a port that half
-//                   closes and then goes away is noticed when there is something to send to it
-//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little at
-//                   a time, and is owed more than its socket holds when the session ends, may be given up too early;
-//                   and the shim waits 5 s for a client that does not close its end
+//   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file keeps others out
+//   sock_diag(7)    Linux. Else the kernel does not tell whose the other end of a TCP connection is: any user of
+//                   this machine can come in at a port, though not at a name or a path. A client at a port that
+//                   half closes and then goes away is noticed when there is something to send to it
+//   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little
+//                   at a time, and is owed more than its socket holds when the session ends, may be given up too
+//                   early; and the shim waits 5 s for a client that does not close its end
 //   EAGAIN          Linux gives it for connect(2) to a Unix-domain socket whose queue is full. BSD and macOS give
-//                   ECONNREFUSED, as for a socket without a listener: there a shim that is stopped until its queue is
-//                   full loses its socket to the next shim of its name (SIGUSR2 makes it anew)
+//                   ECONNREFUSED, as for a socket without a listener: there a shim that is stopped until its queue
+//                   is full loses its socket to the next shim of its name (SIGUSR2 makes it anew)
 //   close_range(2)  Linux, FreeBSD. Else a loop: a descriptor above 65,535 stays open
 //   /proc           Linux. Else argv[0] and PATH tell where this program is, and `record` beside it; and a program
 //                   that is to end gets both SIGTERM and SIGHUP, though it may handle just one of them
@@ -258,8 +257,8 @@ std::string count_of(std::uint64_t n, const char *what) {
 // The section grew from the part of its name in tests/tour/small3.cpp, a shim in 300 lines.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// For a child of ours: ignored and blocked signals stay so through an exec, signal(7), and a program that inherits
-/// our ignored SIGPIPE would not end by `| head`.
+/// For a child of ours: ignored and blocked signals stay so through an exec, signal(7), and a program that
+/// inherits our ignored SIGPIPE would not end by `| head`.
 void reset_signals() {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
@@ -311,14 +310,10 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
 bool catches(pid_t pid, int number) {
     const std::string file = std::string(kProc) + "/" + std::to_string(pid) + "/status";
     const Fd status(close_on_exec(::open(file.c_str(), O_RDONLY)));
-    std::array<char, 4096> text{};
-    const ssize_t n = ::read(status.get(), text.data(), text.size());
-    const std::string_view all(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
-    constexpr std::string_view kLabel = "SigCgt:\t";
-    const std::size_t at = all.find(kLabel);
-    if (at == std::string_view::npos) return false;
-    std::uint64_t mask = 0;
-    std::from_chars(all.data() + at + kLabel.size(), all.data() + all.size(), mask, 16);
+    std::array<char, 4096> text{};  // a line for each label; the last byte stays 0
+    [[maybe_unused]] const ssize_t n = ::read(status.get(), text.data(), text.size() - 1);
+    const char *at = std::strstr(text.data(), "SigCgt:");
+    const std::uint64_t mask = at != nullptr ? std::strtoull(at + std::strlen("SigCgt:"), nullptr, 16) : 0;
     return (mask >> (number - 1) & 1) != 0;
 }
 
@@ -400,11 +395,11 @@ public:
         ::ioctl(master_.get(), TIOCSWINSZ, &size);
     }
 
-    /// Sends `number` to the foreground process group; with `program_too` to the program also.
-    void signal(int number, bool program_too) const {
+    /// Sends `number` to the foreground process group and to the program.
+    void signal(int number) const {
         const pid_t group = ::tcgetpgrp(master_.get());  // on the master: the slave's foreground group
         if (group > 0) ::kill(-group, number);
-        if (program_too && pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
+        if (pid_ > 0 && ::getpgid(pid_) != group) ::kill(pid_, number);
     }
 
     /// Asks the program and the foreground group to end: SIGTERM, as servers know it, and SIGHUP, as shells do.
@@ -658,20 +653,6 @@ char *encode_base64(std::string_view in, char *out) {
 // The section grew from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// A file without a name, gone with its last descriptor; -1 (in the Fd) when none can be made.
-Fd unlinked_file() {
-#if defined(MFD_CLOEXEC)
-    return Fd(close_on_exec(::memfd_create("shim", 0)));
-#else
-    const char *folder = std::getenv("TMPDIR");
-    std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
-    Fd fd(::mkstemp(path.data()));
-    if (fd) ::unlink(path.c_str());
-    close_on_exec(fd.get());
-    return fd;
-#endif
-}
-
 // >>> questions about the past: the same in shim.cpp and record.cpp
 /// What the shim asks `record serve`; an answer has the kind of its question, or `cannot`.
 enum class PastKind : std::uint32_t { read = 1, paint = 2, bytes = 3, cannot = 4 };
@@ -717,14 +698,14 @@ struct FileRange {
 
 class Recorder {
 public:
-    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and the exit
+    static constexpr std::size_t kReserve = 160;  // bytes that --max-record leaves for the last marker and event
 
     ~Recorder() {
         if (file_ && !kept_) ::unlink(path_.c_str());
     }
 
-    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that the shim lives.
-    /// `limit` is in bytes of file. False with errno when that fails.
+    /// Creates `path` (never over a file that is there) and takes the lock by which readers know that the shim
+    /// lives. `limit` is in bytes of file. False with errno when that fails.
     ///
     /// The lock is one of fcntl(2): F_GETLK tells the process that holds it, and a child does not inherit it. (One
     /// of flock(2) belongs to the open file, so the helper would hold it, too.) The price: it goes as soon as this
@@ -744,9 +725,18 @@ public:
         return true;
     }
 
-    /// Makes the tail, for what the file will not hold; without a file that is everything.
+    /// Makes the tail, for what the file will not hold; without a file that is everything. It has no name, and is
+    /// gone with its last descriptor.
     void open_tail() {
-        tail_ = unlinked_file();
+#if defined(MFD_CLOEXEC)
+        tail_.reset(close_on_exec(::memfd_create("shim", 0)));
+#else
+        const char *folder = std::getenv("TMPDIR");
+        std::string path = std::string(folder != nullptr ? folder : "/tmp") + "/shim-XXXXXX";
+        tail_.reset(close_on_exec(::mkstemp(path.data())));
+        if (tail_) ::unlink(path.c_str());
+#endif
+        ::fcntl(tail_.get(), F_SETFL, O_APPEND);
         in_tail_ = !file_;
     }
 
@@ -786,14 +776,14 @@ public:
         if (!lines.empty() || !rest_.empty()) {
             const bool whole = file_ && write_to_file(lines, output);
             if (!whole && !std::exchange(in_tail_, true)) tail_base_ = tail_begins_ = end_.offset;
-            if (in_tail_ && tail_) write_to_tail(lines);
+            // No memory or no disk for the tail: from here on the past is lost.
+            if (in_tail_ && tail_ && write_some(tail_.get(), lines) < lines.size()) tail_.reset();
         }
         end_ = {.offset = end_.offset + lines.size(), .position = position_};  // with output that nothing records
         used_ = 0;
     }
 
-    [[nodiscard]] bool has_file() const { return static_cast<bool>(file_); }
-    [[nodiscard]] int file() const { return file_.get(); }
+    [[nodiscard]] int file() const { return file_.get(); }  // -1: none
     [[nodiscard]] int tail() const { return tail_.get(); }
     [[nodiscard]] const std::string &path() const { return path_; }
 
@@ -823,8 +813,14 @@ public:
     [[nodiscard]] bool holds_from(std::uint64_t from) const {
         return file_ && rest_.empty() && !full_ && from >= gap_end_;
     }
-    /// Where the output's position `at` is in the file, counted in bytes of output.
-    [[nodiscard]] std::uint64_t to_file(std::uint64_t at) const { return at - lost_in_all_; }
+    /// Where the output's position `at` is in the file, counted in bytes of output; none when bytes behind it were
+    /// lost.
+    [[nodiscard]] std::optional<std::uint64_t> to_file(std::uint64_t at) const {
+        if (at < gap_end_) return std::nullopt;
+        return at - lost_in_all_;
+    }
+    /// How many bytes of output the file holds.
+    [[nodiscard]] std::uint64_t output_in_file() const { return end_.position - lost_in_all_ - lost_; }
 
 private:
     [[nodiscard]] bool is_written() const { return file_ || tail_; }
@@ -883,8 +879,8 @@ private:
         return begin.data() + json_string(text) + "]\n";
     }
 
-    /// Writes what the file is still owed and then `lines`, and keeps what the file does not take. Gives whether it
-    /// has taken all.
+    /// Writes what the file is still owed and then `lines`, and keeps what the file does not take. Gives whether
+    /// it has taken all.
     bool append(std::string_view lines) {
         if (!rest_.empty()) lines = rest_.append(lines);
         const std::size_t written = write_some(file_.get(), lines);
@@ -896,8 +892,7 @@ private:
     /// Writes lines, which hold `output` bytes of output, to the file. They are lost when the file has not taken
     /// all that came before, or when they would take it over its limit. Gives whether the file has all of them.
     bool write_to_file(std::string_view lines, std::uint64_t output) {
-        if (full_) return false;
-        if (!rest_.empty() && !append("")) {
+        if (full_ || (!rest_.empty() && !append(""))) {
             lost_ += output;
             return false;
         }
@@ -906,20 +901,11 @@ private:
             lost_in_all_ += std::exchange(lost_, 0);
             gap_end_ = end_.position;
         }
-        full_ = limit_ != kUnlimited && file_bytes_ + rest_.size() + lines.size() + kReserve > limit_;
+        full_ = file_bytes_ + rest_.size() + lines.size() + kReserve > limit_;
         if (!full_) return append(lines);
         append(own_line('m', "shim: recording stopped at its limit"));
+        lost_ = output;
         return false;
-    }
-
-    void write_to_tail(std::string_view lines) {
-        std::uint64_t at = end_.offset - tail_base_;
-        while (!lines.empty()) {
-            const ssize_t n = ::pwrite(tail_.get(), lines.data(), lines.size(), static_cast<off_t>(at));
-            if (n <= 0) return tail_.reset();  // no memory for it: from here on the past is lost
-            at += static_cast<std::uint64_t>(n);
-            lines.remove_prefix(static_cast<std::size_t>(n));
-        }
     }
 
     // the file
@@ -930,7 +916,7 @@ private:
     std::uint64_t limit_ = kUnlimited;
     bool full_ = false;                 // --max-record has been reached
     std::string rest_;                  // what the last write left over: the file ends in the middle of a line
-    std::uint64_t lost_ = 0;            // output bytes since then
+    std::uint64_t lost_ = 0;            // output bytes since one of them
     std::uint64_t lost_in_all_ = 0;     // but for these
     std::uint64_t gap_end_ = 0;         // the position after the last byte that was lost
     // the stream
@@ -1049,8 +1035,8 @@ public:
     [[nodiscard]] Clock::time_point next_start(Clock::time_point now) const {
         return started_ ? std::max(now, *started_ + kHelperPause) : now;
     }
-    /// The process `pid` has ended. When it is the helper, the next one gets a socket pair of its own: this one may
-    /// hold half an answer.
+    /// The process `pid` has ended. When it is the helper, the next one gets a socket pair of its own: this one
+    /// may hold half an answer.
     void ended(pid_t pid) {
         if (pid != pid_ || pid <= 0) return;
         pid_ = 0;
@@ -1061,8 +1047,9 @@ public:
         connect();
     }
 
-    /// Whether a paint shows more than the ring's bytes would: the model begins with the session, or has at least as
-    /// much to read. Not so when a part of the stream is lost, or when a helper has died and the tail was cut before.
+    /// Whether a paint shows more than the ring's bytes would: the model begins with the session, or has at
+    /// least as much to read. Not so when a part of the stream is lost, or when a helper has died and the tail
+    /// was cut before.
     [[nodiscard]] bool knows_enough(const Recorder &recorder) const {
         const auto start = recorder.start_of_stream();
         if (!start) return false;
@@ -1082,7 +1069,8 @@ public:
         asked_range_ = recorder.place_of(read_to_);
         asked_range_.end = std::min(asked_range_.end, asked_range_.offset + kMostRead);
         ask({.kind = PastKind::read, .from = asked_range_.offset, .to = asked_range_.end,
-             .file = static_cast<std::uint32_t>(asked_range_.file), .columns = size_.ws_col, .rows = size_.ws_row});
+             .file = static_cast<std::uint32_t>(asked_range_.file),
+             .columns = size_.ws_col, .rows = size_.ws_row});
     }
     void ask_paint(std::uint64_t history, bool had_bytes) {
         ask({.kind = PastKind::paint, .from = history, .to = had_bytes ? 1U : 0U});
@@ -1452,8 +1440,8 @@ public:
         discarded,  // is read and thrown away: a viewer's; or it came after the program's end
         ended,      // nothing more will come
     };
-    /// `position`: where the output stands now. `is_viewer`: what the client types is discarded, and it may not act
-    /// on the session.
+    /// `position`: where the output stands now. `is_viewer`: what the client types is discarded, and it may not
+    /// act on the session.
     Client(std::uint64_t id, Fd socket, bool is_viewer, std::uint64_t position, Clock::time_point now,
            Purpose purpose = Purpose::unknown)
         : id_(id), socket_(std::move(socket)), is_viewer_(is_viewer), said_(purpose),
@@ -1648,7 +1636,8 @@ private:
         const bool is_late = now >= came_ + kOpeningGrace;
         const bool was_painted = is_a(Purpose::window) && (is(Output::live) || is(Output::past));
         if (!shows_output()) output_ = Output::silent;
-        else if ((is_late && was_painted) || (is_a(Purpose::pipe) && is(Output::asked))) output_ = Output::undecided;
+        else if (is_late && was_painted) output_ = Output::undecided;
+        else if (is_a(Purpose::pipe) && is(Output::asked)) output_ = Output::undecided;
     }
 
     /// Sends, and keeps account. Gives how many bytes were taken.
@@ -1847,7 +1836,7 @@ Resolved resolve(std::string_view text, bool make_folder = false) {
 }
 // <<< addresses
 
-constexpr seconds kStartWait{1};  // for a lock that somebody else holds
+constexpr seconds kStartWait{1};  // for a lock that another process holds
 
 bool is_loopback(const SocketAddress &address) {
     if (address.storage.ss_family == AF_UNIX) return true;
@@ -1880,8 +1869,8 @@ std::string absolute(std::string path) {
     return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
-/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2):
-/// fcntl(2) locks for writing only what is open for writing, as no folder can be.
+/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2), as a
+/// write lock of fcntl(2) needs a descriptor that is open for writing, and no folder can be.
 bool lock_folder(int folder) {
     for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
         if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
@@ -1930,8 +1919,7 @@ public:
         return found.malformed ? kExitUsage : kExitFailed;
     }
 
-    /// Makes the socket file anew if somebody has removed it (a cleaner of /tmp, say); when that fails, with a
-    /// message.
+    /// Makes the socket file anew if it has been removed (by a cleaner of /tmp, say); a message when that fails.
     void renew() {
         struct stat file{};
         if (path_.empty() || ::lstat(path_.c_str(), &file) == 0) return;
@@ -1952,10 +1940,9 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] bool is_tcp() const { return is_open() && path_.empty(); }
-    /// The address, as it came to be; as it is good from any folder; and what stands for it in a file's name.
+    /// The address as it came to be, and as it is good from any folder.
     [[nodiscard]] const std::string &name() const { return name_; }
     [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }
-    [[nodiscard]] std::string label() const { return name_.substr(name_.find_last_of("/:") + 1); }
 
 private:
     /// Gives why not, or "".
@@ -1996,7 +1983,7 @@ private:
     Fd fd_;
     std::string name_;
     std::string path_;    // of a Unix-domain socket, absolute, else ""
-    struct stat file_{};  // which file it was when we made it
+    struct stat file_{};  // the file that we made
 };
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -2080,28 +2067,27 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress & = {}) { ret
 #endif
 // <<< the owner of a TCP socket
 
-/// The other end of a connection, and how the kernel was asked about it.
+/// The other end of a connection: whether its client may come in, or whether no process holds it any more; and how
+/// the kernel was asked about it.
 struct Peer {
-    enum class Answer { admitted, refused, gone };  // gone: no process holds it any more
-    Answer answer = Answer::gone;
-    std::string text;
+    bool is_admitted = false, is_gone = false;
+    std::string text{};
     const char *question = "";
 };
 
 Peer unix_peer([[maybe_unused]] int fd) {
-    const auto answer = [](bool admitted) { return admitted ? Peer::Answer::admitted : Peer::Answer::refused; };
 #if defined(SCM_CREDENTIALS)  // Linux: SO_PEERCRED gives a struct ucred
     ucred peer{};
     socklen_t length = sizeof peer;
     const bool known = ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0;
     const std::string text = "process " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
-    return {answer(known && is_ours(peer.uid)), text, "SO_PEERCRED, unix(7)"};
+    return {known && is_ours(peer.uid), false, text, "SO_PEERCRED, unix(7)"};
 #elif defined(PORTABLE)
-    return {answer(true), "it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
+    return {true, false, "it cannot say; the mode of the socket's file keeps others out", "unix(7)"};
 #else
     uid_t user = 0;
     gid_t group = 0;
-    return {answer(::getpeereid(fd, &user, &group) == 0 && is_ours(user)), "the user there", "getpeereid(3)"};
+    return {::getpeereid(fd, &user, &group) == 0 && is_ours(user), false, "the user there", "getpeereid(3)"};
 #endif
 }
 
@@ -2116,22 +2102,19 @@ public:
         return !kHasTcpTable || static_cast<bool>(table_);
     }
 
-    /// Whether the client at the other end of `fd` may come in.
     [[nodiscard]] Peer peer_of(int fd) const {
         SocketAddress own{.storage = {}, .length = sizeof(sockaddr_storage)}, other = own;
         if (::getsockname(fd, reinterpret_cast<sockaddr *>(&own.storage), &own.length) != 0 ||
             ::getpeername(fd, reinterpret_cast<sockaddr *>(&other.storage), &other.length) != 0)
-            return {};
+            return {.is_gone = true};
         if (own.storage.ss_family == AF_UNIX) return unix_peer(fd);
         if (!kHasTcpTable)  // the loopback interface is the wall
-            return {Peer::Answer::admitted, "it cannot say who comes to a port", "accept(2)"};
+            return {true, false, "it cannot say who comes to a port", "accept(2)"};
         const TcpOwner owner = tcp_owner(table_.get(), other, own);
-        Peer peer{Peer::Answer::refused, "the owner of the socket at the other end", "sock_diag(7)"};
-        const bool is_gone = owner.is_found() ? owner.inode == 0 : owner.is_absent() && !allow_remote_;
-        if (is_gone) peer.answer = Peer::Answer::gone;
-        else if (owner.is_absent()) peer.answer = Peer::Answer::admitted;
-        else if (owner.is_found() && is_ours(owner.user)) peer.answer = Peer::Answer::admitted;
-        return peer;
+        const bool is_held = owner.is_found() && owner.inode != 0, is_remote = owner.is_absent() && allow_remote_;
+        return {.is_admitted = is_remote || (is_held && is_ours(owner.user)),
+                .is_gone = (owner.is_found() && !is_held) || (owner.is_absent() && !is_remote),
+                .text = "the owner of the socket at the other end", .question = "sock_diag(7)"};
     }
 
     /// Whether no process holds the other end any more, though it said only that it will send nothing
@@ -2139,7 +2122,7 @@ public:
     [[nodiscard]] bool has_left(int fd) const {
         pollfd entry{.fd = fd, .events = 0, .revents = 0};
         if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
-        return peer_of(fd).answer == Peer::Answer::gone;
+        return peer_of(fd).is_gone;
     }
 
 private:
@@ -2218,9 +2201,9 @@ bool is_secret(const termios &settings) { return (settings.c_lflag & (ICANON | E
 
 class Narrator {
 public:
-    /// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and make us wait with
-    /// the rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened once
-    /// more.
+    /// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and let us wait
+    /// with the rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened
+    /// once more.
     void listen() {
         std::array<char, PATH_MAX> name{};
         if (::ttyname_r(STDERR_FILENO, name.data(), name.size()) == 0)
@@ -2248,12 +2231,12 @@ public:
     void typed_by(int socket, const Pty &pty, std::string_view bytes) {
         if (!on_ || bytes.empty()) return;
         look(pty);
-        const std::string text = is_secret(settings_) ? count_of(bytes.size(), "byte") + ", a secret" : quoted(bytes);
-        tell(Actor::client, std::to_string(socket) + " types " + text);
+        const std::string secret = count_of(bytes.size(), "byte") + ", a secret";
+        tell(Actor::client, std::to_string(socket) + " types " + (is_secret(settings_) ? secret : quoted(bytes)));
     }
 
-    /// `bytes` that clients typed are in the master now, and the kernel does with them what the settings said that
-    /// look() saw just before.
+    /// `bytes` that clients typed are in the master now: the kernel has followed the settings that look() has just
+    /// seen.
     void explain_typed(const Pty &pty, std::string_view bytes) {
         if (!on_) return;
         termios now = settings_;
@@ -2298,8 +2281,15 @@ public:
                                  ": only that may read, and Ctrl-C is for it", "tcsetpgrp(3), credentials(7)");
     }
 
-    /// From now on changes are told against these settings: those of a new terminal.
-    void know_settings(const Pty &pty) { ::tcgetattr(pty.slave(), &settings_); }
+    /// The terminal has been made; changes are told against the settings that it has now.
+    void know_terminal(const Pty &pty) {
+        std::array<char, PATH_MAX> name{};
+        ::ttyname_r(pty.slave(), name.data(), name.size());
+        tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master is "
+                          "descriptor " + std::to_string(pty.master()) + ", the slave is " + name.data(),
+             "openpty(3), pty(7)");
+        ::tcgetattr(pty.slave(), &settings_);
+    }
 
 private:
     void write_out() {
@@ -2401,10 +2391,10 @@ constexpr int kAcceptFew = 64;                   // taken in at a time, between 
 constexpr milliseconds kLookTick{50};            // with --explain: how often we look what the program does
 constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
 constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
-constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed something
-constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, each 4 at most there
+constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed bytes
+constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, 4 for each
 constexpr seconds kDismissGrace{1};              // for a client to take that it is dismissed
-constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the program's terminal: then clients wait
+constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the terminal: then clients wait
 constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
 constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
 
@@ -2485,7 +2475,7 @@ public:
     /// Before run(): from its first byte on, the output goes to standard output, too. False with a message.
     bool copy_output();
     /// Instead of run(): ends what has been started; then nothing that was made stays.
-    void abandon() { pty_.signal(SIGKILL, true); }
+    void abandon() { pty_.signal(SIGKILL); }
 
     /// Runs to the end; gives the program's.
     Ending run() {
@@ -2499,7 +2489,8 @@ public:
             // Wait: until one of them is ready, a signal comes, or something is due.
             const auto wake = timers_.next();
             const timespec timeout = wake ? time_until(*wake) : timespec{};
-            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, wake ? &timeout : nullptr, &inside_);
+            const timespec *most = wake ? &timeout : nullptr;
+            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, most, &inside_);
             if (ready > 0) let_signals_in(inside_);
             if (ready <= 0) {  // the sets say nothing then
                 FD_ZERO(&readable);
@@ -2526,7 +2517,8 @@ public:
             for (Client &client : clients_)
                 if (client.is_open() && (!client.is_blocked() || FD_ISSET(client.fd(), &writable))) serve(client);
             ask_helper();
-            if (std::erase_if(clients_, [](const Client &client) { return !client.is_open(); }) > 0) follow_window();
+            const auto is_gone = [](const Client &client) { return !client.is_open(); };
+            if (std::erase_if(clients_, is_gone) > 0) follow_window();
             set_look_timer();
         }
         past_.stop();
@@ -2546,7 +2538,7 @@ private:
     int build_sets(fd_set &readable, fd_set &writable) {
         int highest = -1;
         const auto watch = [&highest](fd_set &set, int fd) {
-            FD_SET(fd, &set);  // accept_from() let in none at or over FD_SETSIZE, which would be written outside the set
+            FD_SET(fd, &set);  // below FD_SETSIZE, as accept_from() ensures: else this would write beside the set
             highest = std::max(highest, fd);
         };
         FD_ZERO(&readable);
@@ -2673,9 +2665,9 @@ private:
         recorder_.output(bytes);
         ring_.append(bytes);
         if (!narrator_.is_on()) return;
+        const std::string then = recorder_.file() >= 0 ? "records it, then shows it to " : "shows it to ";
         narrator_.tell(Actor::shim, "reads " + quoted(bytes) + " (" + count_of(bytes.size(), "byte") +
-                                        ") from the master, " + (recorder_.has_file() ? "records it, then " : "") +
-                                        "shows it to " + count_of(clients_.size(), "client"));
+                                        ") from the master, " + then + count_of(clients_.size(), "client"));
     }
 
     /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the
@@ -2758,9 +2750,9 @@ private:
         if (is_over() && done) say_goodbye(client);
     }
 
-    /// A client's first state, as soon as its hello tells what it shows the output on: a terminal is painted; a pipe
-    /// or a file, for which every byte counts, gets the last bytes as they were. A client that came before the first
-    /// byte needs nothing.
+    /// A client's first state, as soon as its hello tells what it shows the output on: a terminal is painted; a
+    /// pipe or a file, for which every byte counts, gets the last bytes as they were. A client that came before
+    /// the first byte needs nothing.
     void decide(Client &client) {
         const std::uint64_t at = client.cursor();
         const bool knows_all = at == 0 && !client.had_bytes();
@@ -2779,7 +2771,8 @@ private:
     void ask_again(Client &client) {
         if (client.has_terminal()) return ask_for_paint(client);
         if (can_give_bytes(client.cursor())) {
-            narrator_.tell_client(client.fd(), "needs bytes that have left the ring: the helper reads them in the file");
+            narrator_.tell_client(client.fd(),
+                                  "needs bytes that have left the ring: the helper reads them in the file");
             return client.ask(0, now_);
         }
         narrator_.tell_client(client.fd(), "has missed bytes that nothing holds any more");
@@ -2817,13 +2810,13 @@ private:
     /// now, then reading, then pipes in turn.
     void ask_helper() {
         if (past_.is_asked()) return;
-        const Client *terminal = nullptr, *pipe = nullptr;
-        for (const Client &client : clients_) {
+        Client *terminal = nullptr, *pipe = nullptr;
+        for (Client &client : clients_) {
             if (!client.is(Output::asked)) continue;
             if (client.has_terminal()) {
                 if (terminal == nullptr || client.asked_at() < terminal->asked_at()) terminal = &client;
             } else if (pipe == nullptr || (pipe->id() <= last_pipe_ && client.id() > last_pipe_)) {
-                pipe = &client;  // the one behind the last pipe that was asked for; the first, when that was the last
+                pipe = &client;  // the next one after the last that was asked for; else the first
             }
         }
         const bool reads_on = past_.is_running() && (past_.behind(recorder_) >= kReadAhead ||
@@ -2844,7 +2837,13 @@ private:
             past_.ask_read(recorder_);
         } else if (pipe != nullptr && has_room) {
             last_pipe_ = pipe->id();
-            past_.ask_bytes(pipe->id(), recorder_.to_file(pipe->cursor()), recorder_.to_file(ring_.head()));
+            const auto from = recorder_.to_file(pipe->cursor());
+            const std::uint64_t to = recorder_.output_in_file();
+            if (!from || *from >= to) {  // its next byte is lost: the disk was full
+                drop(*pipe);
+                return ask_helper();
+            }
+            past_.ask_bytes(pipe->id(), *from, to);
         }
         if (!past_.is_running()) lose_helper();  // it has died before it could be asked
     }
@@ -2964,7 +2963,7 @@ private:
     /// not come back to it. A push is told that all of it is here.
     void hear_end(Client &client) {
         const bool left = client.is(Output::deaf) || gate_.has_left(client.fd());
-        if (!left || !client.has_cut_message()) settle(client);  // a client that vanished in a message typed nothing
+        if (!left || !client.has_cut_message()) settle(client);  // (a client that vanished in one typed nothing)
         queue_typed(client);
         const bool taken = client.is_a(Purpose::push) && client.is_typing();
         client.end_input();
@@ -3052,7 +3051,7 @@ private:
             if (!socket && !would_block()) timers_.accept = now_ + kAcceptPause;
             if (!socket) return;
             const Peer peer = gate_.peer_of(socket.get());
-            const bool admitted = socket.get() < FD_SETSIZE && peer.answer == Peer::Answer::admitted;
+            const bool admitted = socket.get() < FD_SETSIZE && peer.is_admitted;
             tell_arrival(socket.get(), peer, admitted);
             if (!admitted) continue;
             clients_.emplace_back(++last_id_, std::move(socket), &listener == &view_listener_, ring_.head(), now_);
@@ -3061,11 +3060,10 @@ private:
     }
 
     void tell_arrival(int socket, const Peer &peer, bool admitted) {
-        narrator_.tell(Actor::client, std::to_string(socket) + " connects: so the shim calls it, by its descriptor",
-                       "accept(2)");
-        narrator_.tell(Actor::shim, "asks the kernel who that is: " + peer.text + ": " +
-                                        (admitted ? "let in" : "sent away, for only this user and root may come in"),
-                       peer.question);
+        const char *verdict = admitted ? "let in" : "sent away, for only this user and root may come in";
+        narrator_.tell(Actor::client,
+                       std::to_string(socket) + " connects: so the shim calls it, by its descriptor", "accept(2)");
+        narrator_.tell(Actor::shim, "asks the kernel who that is: " + peer.text + ": " + verdict, peer.question);
     }
 
     /// SIGUSR2. Clients that wait at an old socket are let in first, as it will not be listened at any more.
@@ -3112,7 +3110,8 @@ private:
                            "\nrecording: " + printable(recorder_.path()) + "\nsize: " + to_text(pty_.size()) +
                            "\nclients: " + std::to_string(count) + "\nhost: " + printable(host.data()) +
                            "\ntty: " + std::to_string(pty_.device()) + "\n";
-        return std::string(kTold) + static_cast<char>(text.size() >> 8) + static_cast<char>(text.size() & 0xFF) + text;
+        const std::string length = {static_cast<char>(text.size() >> 8), static_cast<char>(text.size() & 0xFF)};
+        return std::string(kTold) + length + text;
     }
 
     void drop(Client &client) {
@@ -3184,9 +3183,10 @@ private:
         ending_ = ending;
         if (phase_ == Phase::running) {
             narrator_.look(pty_);
-            narrator_.tell(Actor::program, "has ended with status " + std::to_string(ending.status()), "waitpid(2)");
-            narrator_.tell(Actor::shim, "drains: reads what the terminal still holds, closes its own slave, and reads on",
-                           "pty(7)");
+            const std::string status = std::to_string(ending.status());
+            narrator_.tell(Actor::program, "has ended with status " + status, "waitpid(2)");
+            const char *steps = "drains: reads what the terminal still holds, closes its own slave, and reads on";
+            narrator_.tell(Actor::shim, steps, "pty(7)");
         }
         drain();
         pty_.ended();
@@ -3199,7 +3199,7 @@ private:
         recorder_.end(ending.status());
         input_.clear();
         for (Listener *listener : {&listener_, &view_listener_}) {
-            if (listener->is_open()) accept_from(*listener, SOMAXCONN);  // who came in the last moment is served as well
+            if (listener->is_open()) accept_from(*listener, SOMAXCONN);  // clients of the last moment count, too
             listener->close();  // before the first goodbye: a client that has it may start the next session here
         }
         for (Client &client : clients_) {
@@ -3226,7 +3226,8 @@ private:
         if (phase_ == Phase::waiting) return program_ended({.signal = number});
         if (is_over() && again) drop_all();
         if (is_over()) return;
-        narrator_.tell(Actor::shim, again ? "waits no longer: SIGKILL" : "asks for the end: SIGTERM or SIGHUP", "kill(2)");
+        const char *told = again ? "waits no longer: SIGKILL" : "asks for the end: SIGTERM or SIGHUP";
+        narrator_.tell(Actor::shim, told, "kill(2)");
         if (!again) pty_.ask_to_end();
         if (!timers_.give_up) timers_.kill = now_ + grace;
     }
@@ -3235,8 +3236,8 @@ private:
     void hang_up() {
         if (phase_ == Phase::waiting) return program_ended({.signal = SIGHUP});
         narrator_.tell(Actor::shim, "hangs up: SIGHUP and SIGCONT to program and foreground group", "termios(3)");
-        pty_.signal(SIGHUP, true);
-        pty_.signal(SIGCONT, true);  // a stopped process learns of it when it goes on
+        pty_.signal(SIGHUP);
+        pty_.signal(SIGCONT);  // a stopped process learns of it when it goes on
     }
 
     /// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal.
@@ -3244,7 +3245,7 @@ private:
     /// ends without it.
     void kill_program() {
         timers_.give_up = now_ + kReapGrace;
-        pty_.signal(SIGKILL, true);
+        pty_.signal(SIGKILL);
         if (pty_.may_signal()) return;
         drain();
         pty_.close();
@@ -3255,8 +3256,6 @@ private:
     int open_recording(const std::string &header);
     [[nodiscard]] std::string default_name() const;
     [[nodiscard]] bool is_wanted(int caller) const;
-    void set_environment() const;
-    void tell_terminal();
 
     Options options_;
     std::string command_;         // as a shell would take it
@@ -3298,8 +3297,9 @@ constexpr char kUsage[] =
     "ADDRESS: a session's NAME (letters, digits, . _ - @), PORT (on the loopback interface; 0: any free one),\n"
     "HOST:PORT, [IPV6]:PORT, or a path with a /.\n"
     "\n"
-    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this folder; of\n"
-    "                             a named session <name>-<UTC time>.cast in $SHIM_RECORDS or ~/.local/state/shim)\n"
+    "  -r, --record FILE          write the recording there (default: shim-<port>-<UTC time>.cast in this\n"
+    "                             folder; of a named session <name>-<UTC time>.cast in $SHIM_RECORDS or\n"
+    "                             ~/.local/state/shim)\n"
     "  -n, --no-record            no recording\n"
     "  -i, --record-input         record what clients type too, except while the terminal does not echo\n"
     "  -m, --max-record SIZE      stop recording there; the session goes on\n"
@@ -3308,7 +3308,8 @@ constexpr char kUsage[] =
     "  -w, --wait                 start PROGRAM when the first client is there\n"
     "  -v, --view ADDRESS         listen there too, for people who only watch: what they type is discarded\n"
     "  -f, --foreground           stay in the foreground and end as PROGRAM does; standard output gets what\n"
-    "                             PROGRAM prints, unless it is a terminal; the readiness line goes to standard error\n"
+    "                             PROGRAM prints, unless it is a terminal; the readiness line goes to standard\n"
+    "                             error\n"
     "  -q, --quiet                no readiness line\n"
     "  -g, --grace SECONDS        from the request to end up to SIGKILL, 0 to 86400 (default: 10)\n"
     "      --explain              tell on standard error what happens on the terminal (implies -f)\n"
@@ -3317,9 +3318,9 @@ constexpr char kUsage[] =
     "  -V, --version              show the version\n"
     "\n"
     "SIZE is a number of bytes, or one with K, M or G (1024) behind it.\n"
-    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when that\n"
-    "is all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the terminal\n"
-    "up. SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it has been removed.\n"
+    "Signals: SIGTERM, SIGINT and SIGQUIT end the session: PROGRAM gets SIGTERM and SIGHUP (one of them, when\n"
+    "that is all it handles) and, after the grace, SIGKILL; a second one does not wait. SIGHUP only hangs the\n"
+    "terminal up. SIGUSR1 puts a marker into the recording. SIGUSR2 makes the socket anew if it was removed.\n"
     "Exit status: 0 started (with -f: as PROGRAM ends, by its status or its signal), 2 usage, 125 could not\n"
     "start, 126 PROGRAM cannot be executed, 127 it was not found.\n";
 
@@ -3479,8 +3480,8 @@ winsize first_window() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. Raw mode is
-/// nobody's wish: it tells of a program in the middle of something.
+/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. No user wants
+/// raw mode: it tells of a program in the middle of something.
 std::optional<termios> first_settings() {
     termios settings{};
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -3548,20 +3549,19 @@ bool make_folders(const std::string &path) {
 }
 
 /// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is
-/// found years later, made if need be; else in the current one. Gives "" with a message when there is no such
-/// folder.
+/// found years later, made if need be; else in the current one. "" with a message when there is no such folder.
 std::string Session::default_name() const {
-    if (!is_session_name(options_.address)) return "shim-" + listener_.label() + "-" + utc_now();
+    const std::string &name = listener_.name();
+    if (!is_session_name(name)) return "shim-" + name.substr(name.find_last_of("/:") + 1) + "-" + utc_now();
     const std::string folder = records_folder();
     const bool absolute = folder.starts_with('/');
-    if (absolute && make_folders(folder)) return folder + "/" + options_.address + "-" + utc_now();
-    constexpr char kNoPath[] = "no absolute path for recordings: set SHIM_RECORDS, or -r or -n";
-    complain(folder, absolute ? std::strerror(errno) : kNoPath);
+    if (absolute && make_folders(folder)) return folder + "/" + name + "-" + utc_now();
+    if (absolute) complain_errno(folder);
+    else complain(folder, "no absolute path for recordings: set SHIM_RECORDS, or -r or -n");
     return "";
 }
 
-/// Makes the recording: FILE, or a file of a name that nobody else has. Gives 0, or with a message the exit
-/// status.
+/// Makes the recording: FILE, or a file whose name is free. Gives 0, or with a message the exit status.
 int Session::open_recording(const std::string &header) {
     const std::uint64_t least = header.size() + Recorder::kReserve;
     if (options_.max_record < least) {
@@ -3582,8 +3582,17 @@ int Session::open_recording(const std::string &header) {
     return 0;
 }
 
-/// Whether a session is wanted still: neither has a signal come since the start, nor was the caller ended
-/// meanwhile.
+/// What the program finds in its environment. SHIM_OUTER tells `attach` the sessions that it runs in, this one
+/// included.
+void set_environment(const std::string &address) {
+    const char *outer = std::getenv("SHIM_OUTER");
+    const std::string sessions = outer != nullptr && *outer != '\0' ? std::string(outer) + "\n" : "";
+    ::setenv("TERM", "xterm-256color", 0);
+    ::setenv("SHIM_ADDRESS", address.c_str(), 1);
+    ::setenv("SHIM_OUTER", (sessions + address).c_str(), 1);
+}
+
+/// Whether a session is still wanted: no signal has come since the start, and the caller lives.
 bool Session::is_wanted(int caller) const {
     let_signals_in(inside_);
     if (g_signals.end != 0 || g_signals.hang_up != 0) return false;
@@ -3607,7 +3616,7 @@ int Session::start(const Options &options, int caller) {
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     past_.open(find_record(options.self), options.history);
     if (!past_.is_possible()) complain("record", "none beside shim: late clients get the last bytes as they were");
-    set_environment();
+    set_environment(listener_.address());
     since_ = std::time(nullptr);
     command_ = shell_quoted(options.program);
     first_window_ = options.size.ws_row != 0 ? options.size : first_window();
@@ -3616,39 +3625,24 @@ int Session::start(const Options &options, int caller) {
     if (status != 0) return status;
     if (past_.is_possible()) recorder_.open_tail();
     if (!pty_.open(first_window_, first_settings())) return kExitFailed;
-    tell_terminal();
+    narrator_.know_terminal(pty_);
     if (!is_wanted(caller)) return kExitFailed;
     if (!options.wait) status = pty_.start(options.program, true);
     else if (find_executable(options.program[0]).empty()) status = exec_status(errno);  // its exec comes later
-    if (status != 0) complain_errno(options.program[0]);
+    if (status != 0) {
+        const bool meant_attach = options.address == "attach" && status == kExitNotFound;
+        const std::string hint = "; shim starts programs: to come back to a session, attach " + std::string(options.program[0]);
+        complain(options.program[0], std::strerror(errno) + (meant_attach ? hint : ""));
+    }
     if (status != 0 || options.wait) return status;
     tell_start();
     phase_ = Phase::running;
     return 0;
 }
 
-/// What the program finds in its environment. SHIM_OUTER tells `attach` in which sessions it runs, this one
-/// included.
-void Session::set_environment() const {
-    const char *outer = std::getenv("SHIM_OUTER");
-    const std::string sessions = outer != nullptr && *outer != '\0' ? std::string(outer) + "\n" : "";
-    ::setenv("TERM", "xterm-256color", 0);
-    ::setenv("SHIM_ADDRESS", listener_.address().c_str(), 1);
-    ::setenv("SHIM_OUTER", (sessions + listener_.address()).c_str(), 1);
-}
-
-void Session::tell_terminal() {
-    std::array<char, PATH_MAX> name{};
-    ::ttyname_r(pty_.slave(), name.data(), name.size());
-    narrator_.tell(Actor::shim, "makes a pseudoterminal: two ends with a line discipline between them; the master "
-                                "is descriptor " + std::to_string(pty_.master()) + ", the slave is " + name.data(),
-                   "openpty(3), pty(7)");
-    narrator_.know_settings(pty_);
-}
-
 std::string Session::readiness() const {
     return std::string(kProgram) + ": listening on " + listener_.name() + ", pid " + std::to_string(::getpid()) +
-           (recorder_.has_file() ? ", recording " + recording_name_ : ", not recording") +
+           (recorder_.file() >= 0 ? ", recording " + recording_name_ : ", not recording") +
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
@@ -3679,31 +3673,25 @@ bool Session::copy_output() {
     return true;
 }
 
-/// Closes all descriptors from `first` on.
-void close_from(int first) {
-#if defined(SYS_close_range)  // the system call: not every C library has a function for it
-    if (::syscall(SYS_close_range, first, ~0U, 0) == 0) return;
-#endif
-    constexpr long kMost = 65536;  // there may be no limit, or one that takes minutes
-    const long limit = ::sysconf(_SC_OPEN_MAX);
-    for (int fd = static_cast<int>(limit < 0 ? kMost : std::min(limit, kMost)) - 1; fd >= first; --fd) ::close(fd);
-}
-
 /// Nothing of the caller's stays open but the three standard streams, which are all open afterwards. False with a
 /// message.
 bool close_inherited() {
-    int fd = ::open("/dev/null", O_RDWR);
+    int fd = 0;
     while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDWR);
     if (fd < 0) {
         complain_errno("/dev/null");
         return false;
     }
-    close_from(STDERR_FILENO + 1);
+#if defined(SYS_close_range)  // the system call: not every C library has a function for it
+    if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) == 0) return true;
+#endif
+    constexpr long kMost = 65536;  // there may be no limit (-1), or one that takes minutes
+    const auto limit = std::min<unsigned long>(static_cast<unsigned long>(::sysconf(_SC_OPEN_MAX)), kMost);
+    for (fd = STDERR_FILENO + 1; fd < static_cast<int>(limit); ++fd) ::close(fd);
     return true;
 }
 
-/// The caller's part, which ends with the status that the start has earned: passes the daemon's readiness line on,
-/// and tells the daemon so.
+/// The caller's part: passes the daemon's readiness line on and tells the daemon so, or ends with its status.
 [[noreturn]] void await_daemon(pid_t daemon, int from_daemon, bool quiet) {
     std::array<char, 4 * PATH_MAX> line;
     const ssize_t length = ::recv(from_daemon, line.data(), line.size(), MSG_WAITALL);  // up to its end
@@ -3717,7 +3705,7 @@ bool close_inherited() {
     ::_exit(ended && wait_status != 0 ? ending_of(wait_status).status() : kExitFailed);
 }
 
-/// Forks the daemon. There, gives a socket to the caller, who stays inside.
+/// Forks the daemon. Returns there, with a socket to the caller, which ends in here.
 ///
 /// setsid(2) takes the daemon out of the caller's session: no ^C and no hang-up of that terminal reaches it. Of
 /// what the books have a daemon do besides (daemon(3), daemon(7)):
@@ -3742,9 +3730,9 @@ Fd fork_daemon(bool quiet) {
     return Fd(close_on_exec(ends[1]));
 }
 
-/// Lets go of the caller: the standard streams go to /dev/null, or whoever reads the caller's would never see
-/// their end, and `line` tells that the session is ready. True when the caller has told it on: one that was ended
-/// before (Ctrl-C) knows of no session, and there must be none.
+/// Lets go of the caller: the standard streams go to /dev/null, or a reader of the caller's would never see their
+/// end, and `line` tells that the session is ready. True when the caller has passed the line on: a caller that was
+/// ended before (Ctrl-C) knows of no session, and there must be none.
 bool release_caller(const Fd &caller, const std::string &line) {
     const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})

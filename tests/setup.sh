@@ -28,6 +28,8 @@ suite() {
     for tool in screen tig w3m fzf xterm; do need $tool have $tool; done
     need kakoune have kak
     need neovim have nvim
+    need vim have vim
+    need python3-prompt-toolkit /usr/bin/python3 -c 'import prompt_toolkit'
     need xvfb have Xvfb
     need libvterm-dev test -e /usr/include/vterm.h
     need groff-base have groff

@@ -22,7 +22,7 @@ WIN32 = b'\x1b[220;43;28;1;8;1_'
 # Every kind of key that can be chosen, and what else types it: Xlib's XLookupString, kitty's legacy table.
 KEYS = {
     '^\\': [*forms(92), *forms(52), *forms(92, base=92), b'\x1b[92:124;5u', b'\x1b[1078:1046:92;5u', WIN32,
-            b'\x1b[27;6;124~', b'\x1b[92;5;28u'],
+            b'\x1b[27;6;124~', b'\x1b[92;5;28u', b'\x1b[92;6u', b'\x1b[92:124;6u'],
     '^A': [*forms(97), b'\x1b[27;5;65~', b'\x1b[1092::97;5u', b'\x1b[97:65;69u'],
     '^Z': forms(122), '^[': [*forms(91), *forms(51), b'\x1b[27u', b'\x1b[27;5u'], '^]': [*forms(93), *forms(53)],
     '^@': [*forms(32), *forms(50), *forms(50, 6, 64), b'\x1b[50;6u', b'\x1b[32;57;0;1;8;1_'],
@@ -32,9 +32,9 @@ KEYS = {
     '~': [b'\x1b[27;2;126~', b'\x1b[96:126;2u', b'\x1b[96;2;126u', b'\x1b[96;2u', b'\x1b[126u'],
     'q': [b'\x1b[113u', b'\x1b[113;1:1;113u'],
 }
-OTHER = {'^\\': [b'\x1b[92;5:3u', b'\x1b[92;3u', b'\x1b[92u', b'\x1b[93;5u', b'\x1b[92;6u', b'\x1b[27;3;92~',
+OTHER = {'^\\': [b'\x1b[92;5:3u', b'\x1b[92;3u', b'\x1b[92u', b'\x1b[93;5u', b'\x1b[27;3;92~',
                  b'\x1b[220;43;28;0;8;1_', b'\x1b[15;5~', b'\x1b[1;5A', b'\x1b', b'\x1b[', b'\x1b[92;;5u',
-                 b'\x1b[52;7u', b'\x1b[92:124;6u', b'\x1b[51;6u', b'\x1b[27;13;92~', b'\x1b[M\x1c\x1c\x1c', b'\x1b]',
+                 b'\x1b[52;7u', b'\x1b[51;6u', b'\x1b[27;13;92~', b'\x1b[M\x1c\x1c\x1c', b'\x1b]',
                  b'\x1bP', b'\x1b_',
                  b'\x1b[200~a\x1cb\x1b[92;5u\x1b[201~', b'\x1b]x', b'\x1b[1;1:3A', b'\x1bOP'],
          '^A': [b'\x1b[27;6;65~', b'\x1b[97:65;6u', b'\x1b[97;7u'], '^@': [b'\x1b[17;29;0;1;8;1_'],

@@ -11,7 +11,6 @@ import pytest
 from attaching import TAKEN, is_taken, kept_terminal, leave
 from common import program
 from harness import ATTACH, alive, children, goodbye, hello, stat_fields, wait_until
-from listener import Listener
 from oracles import Xterm, differences
 from panes import Pane
 from screens import Model
@@ -172,10 +171,8 @@ def test_terminal_that_does_not_answer_is_waited_for_2_seconds(pty, server):
     """And what has come meanwhile is thrown away."""
     terminal = pty.attach('./fake.sock')
     server.accept().read(12)
-    server.connection.sendall(b'\x1b[>3u')               # keys tell their release now: that is to come, too
-    terminal.wait_output(b'\x1b[>3u')
     began = time.monotonic()
-    terminal.send(b'\x1c')
+    terminal.send(b'\x1b[I\x1c')
     assert terminal.exit_status() == 0 and 1.9 < time.monotonic() - began < 6
 
 
@@ -360,26 +357,3 @@ def test_program_does_not_notice_that_attach_was_stopped(pty, address):
     pane.type('Q')
     pane.wait('ended with status 9')
     wait_until(lambda: not alive(attach), what='the end of attach')
-
-
-def test_program_that_asks_gets_one_answer_of_two_terminals(pty):
-    """Two real terminals (tmux panes) answer each question; the one that was typed into last is heard. Nothing is left
-    for the next command, and nobody's window changes by it."""
-    listener = Listener(pty)
-    panes = [Pane(pty) for _ in range(2)]
-    for pane in panes:
-        pane.command(ATTACH, listener.shim.address)
-        pane.wait('READY')
-    panes[0].type('x')
-    wait_until(lambda: listener.input() == b'x', what='the key')
-    sizes = listener.sizes()
-    for number in range(3):
-        listener.print(b'\x1b[6n\x1b[5n\x1b[cASKED%d' % number)
-        for pane in panes:
-            pane.wait(f'ASKED{number}')
-        wait_until(lambda: listener.input().count(b'c') > number, what='the answer')    # pylint: disable=W0640
-    for pane in panes:
-        pane.type('y')
-    wait_until(lambda: listener.input().count(b'y') == 2, what='the keys')
-    assert [listener.input().count(end) for end in (b'R', b'\x1b[0n', b'c')] == [3, 3, 3]
-    assert listener.sizes() == sizes

@@ -329,7 +329,7 @@ def test_sessions_that_would_show_each_other_are_refused(pty, folder):
     pty.shim('-n', '-w', 'other', 'sh', '-c', 'exit 7')
     script = f'for x in out inn other; do "{ATTACH}" $x; echo "status $?"; done'
     pty.shim('-n', '-w', 'out', ATTACH, 'inn', 'sh', '-c', script)
-    told = pty.client(os.path.join(folder, 'out'), hello(24, 80)).read_all()
+    told = pty.client(os.path.join(folder, 'out'), hello(24, 80)).read_until(goodbye(0))
     assert re.findall(rb'status (\d+)\r\n', told) == [b'255', b'255', b'7']
     assert b'this terminal is in that session' in told
 

@@ -23,7 +23,7 @@ struct Outcome {
 
 /// Feeds all of `stream` in pieces, and settles at the end as the session does.
 template <typename Take> Outcome feed_all(std::string_view stream, Take &&take) {
-    ClientInput input;
+    ClientInput input(Purpose::unknown);
     std::vector<Said> said;
     while (!stream.empty()) input.feed(take(stream), said);
     input.settle(said);

@@ -163,6 +163,7 @@ def test_nothing_is_written_before_a_failure(pty, make):
     ('\U0001f3f3\ufe0f\u200d\U0001f308 $ \x1b[m', '\U0001f3f3\ufe0f\u200d\U0001f308 $ \x1b[m'),
     ('\u2601\ufe0f $ \x1b[18Ghi\x1b[6G', '\x1b[6G\x1b[18Ghi\r\u2601\ufe0f $\x1b[6G\x1b[m'),
     ('\u2601\ufe0f $  \x1b7\x1b[B\r\x1b8', '\x1b[6G\x1b7\r\u2601\ufe0f $\x1b[6G\x1b[m'),
+    ('\x1b[5 q\x1b[0 q', '\x1b[0 q'),
     ('\u2601\ufe0f      |  |  x', '\u2601\ufe0f\x1b[8G|\x1b[11G|\x1b[14Gx'),
 ])
 def test_text_is_painted_as_text_and_once(pty, data, painted):

@@ -154,6 +154,14 @@ def test_program_that_cannot_be_executed_is_126_or_127(pty, options, name, statu
     assert found == status and name in message
 
 
+def test_shim_attach_says_what_was_meant(pty, monkeypatch):
+    """Who types `shim attach work` wants to come back to a session; a session named attach is possible all the same."""
+    monkeypatch.setenv('SHIM_DIR', pty.path('folder'))
+    os.mkdir(pty.path('folder'), 0o700)
+    assert failed_start(pty, '-n', 'attach', 'no-work') == (
+        127, 'shim: no-work: No such file or directory; shim starts programs: to come back to a session, attach no-work\n')
+
+
 def test_interpreter_that_is_missing_is_127(pty):
     """execve(2) gives ENOENT for a script whose #! interpreter is missing, though the script is there."""
     pty.write('script', '#!/no/such/interpreter\n')
