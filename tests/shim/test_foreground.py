@@ -42,8 +42,8 @@ def test_exit_waits_for_a_slow_reader_of_standard_output(pty, option):
 
 
 def test_reader_of_standard_output_may_leave(pty):
-    """`shim -f … | head -1` is no end of the session, which has other clients."""
-    process = started(pty, '-n', './a.sock', 'sh', '-c', 'seq 1 1000; read x; exit 4')
+    """`shim -f … | head -1` is no end of the session, which has other clients. (What is printed is more than a pipe holds.)"""
+    process = started(pty, '-n', './a.sock', 'sh', '-c', 'seq 1 30000; read x; exit 4')
     process.stdout.close()
     client = pty.client(pty.path('a.sock'), NO_WINDOW)
     wait_until(lambda: len(children(process.pid)) == 1, what='the end of cat')

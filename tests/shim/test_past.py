@@ -102,19 +102,29 @@ def test_forty_clients_at_once_behind_much_output_are_all_painted(pty, option):
     assert not waiting, f'{len(waiting)} of 40 are not painted'
 
 
+def queued(*pids):
+    """Seconds that these processes have waited for a processor: schedstats, proc(5)."""
+    return sum(int(open(f'/proc/{pid}/schedstat', encoding='ascii').read().split()[1]) for pid in pids) / 1e9
+
+
 @pytest.mark.parametrize('option', ['-rcast', '-n'])
 def test_late_client_in_a_flood_is_painted_soon_and_goes_on_live(pty, option):
-    """300 MB after the start nothing but the last 32 MiB at most is left to be read; the program waits for that."""
+    """300 MB after the start nothing but the last 32 MiB at most is left to be read; the program waits for that, 1 s at
+    most. (Where others have the processors, the helper stays behind a flood for as long: nothing can be told then.)"""
     pty.write('text', LINES)
     shim = pty.shim(option, pty.path('sock'), 'sh', '-c', 'stty raw; for i in `seq 28`; do cat text; done; >far; '
                     'while :; do cat text; done')
     fast = pty.background(ATTACH, '-q', shim.address, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     wait_until(lambda: os.path.exists(pty.path('far')), TIMEOUT * 6, 'the first 300 MB')
     for first in (HELLO, b''):
-        began = time.monotonic()
-        late = pty.client(shim.address, first)
+        [helper] = helpers(shim, shim.program())
+        began, before = time.monotonic(), queued(shim.pid, helper)
+        late = pty.client(shim.address, first, timeout=TIMEOUT * 6)
         late.read_bytes(200_000)                # a paint with its history, and live bytes
-        assert time.monotonic() - began < 2.5 * SLACK
+        took, starved = time.monotonic() - began, queued(shim.pid, helper) - before
+        if took > 2.5 * SLACK and starved > took / 4:
+            pytest.skip(f'shim and helper have waited {starved:.1f} s of {took:.1f} s for a processor')
+        assert took < 2.5 * SLACK
     assert fast.poll() is None
 
 
