@@ -2138,6 +2138,7 @@ private:
 
     /// DECFRA: fills a rectangle.
     void fill_area(const Csi &csi) {
+        note_place();
         const bool inner = cursor_.origin;
         const int y = inner ? margins_.top : 0, x = inner ? margins_.left : 0, c = csi.at(0, 0);
         const int left = x + csi.at(2, 1) - 1;
@@ -2171,13 +2172,12 @@ private:
     // --- the cursor
 
     void stay() { cursor_.wrap = false; }
-    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is in
-    /// use, or the cursor stands there, all are.
+    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is
+    /// coloured, or the cursor stands there, all rows are in use.
     void settle() {
         cursor_.wrap = cursor_.wrap && cursor_.column == right_limit();
         if (addressed_) return;
-        const Row &last = main_row(rows_ - 1);
-        addressed_ = last.used > 0 || last.fill != Pen() || (!alternate_ && cursor_.row == rows_ - 1);
+        addressed_ = main_row(rows_ - 1).fill != Pen() || (!alternate_ && cursor_.row == rows_ - 1);
     }
     void set_row(int row) {
         cursor_.row = row;
@@ -2503,17 +2503,6 @@ private:
         if (mode != 1049 || has_margins()) note_place();
     }
 
-    void keep_modes(const Csi &csi) {  // XTSAVE, XTRESTORE
-        for (std::size_t i = 0; i < csi.count; ++i) {
-            const int number = csi.numbers[i];
-            const std::size_t index = mode_index(number);
-            if (number == 6 || number == 69) continue;  // they move the cursor
-            if (index == kModes.size() || kModes[index].initial < 0) continue;
-            if (csi.final == 's') kept_[number] = settings_.modes[index] == 1;
-            else if (kept_.contains(number)) set_mode(number, kept_[number]);
-        }
-    }
-
     // --- control sequences
 
     void obey_csi(const Csi &csi, char32_t last) {
@@ -2531,7 +2520,6 @@ private:
                 set_mode(csi.prefix == 0 ? -csi.numbers[i] : csi.numbers[i], csi.final == 'h');
             }
             return;
-        case kPrivate | 's': case kPrivate | 'r': return keep_modes(csi);
         case kPrivate | 'J': return erase_screen(first);
         case kPrivate | 'K': return erase_line(first);
         case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
@@ -2584,6 +2572,7 @@ private:
         case '@': case 'P': return shift_characters(key == '@' ? n : -n);
         case 'L': case 'M':
             if (!is_in_region()) return;
+            note_place();  // the row that comes to the last place may hold text
             set_column(margins_.left);
             return scroll(cursor_.row, key == 'L' ? -n : n);
         case 'S': case 'T': case '^':
@@ -2660,7 +2649,6 @@ private:
     std::size_t history_most_;
     Tabs tabs_;
     Settings settings_;
-    std::map<int, bool> kept_;  // modes that XTSAVE has saved
     std::optional<std::string> title_;  // none: as the terminal had it
     std::vector<std::optional<std::string>> titles_;
     Sequences sequences_;
@@ -2697,6 +2685,7 @@ void Model::resize(int columns, int rows) {
     }
     cursor_.column = std::min(cursor_.column, columns_ - 1);
     last_ = 0;
+    addressed_ = addressed_ || main_row(rows_ - 1).used > 0;
     reset_margins();
     set_origin(false);
     settle();
@@ -2856,7 +2845,6 @@ public:
         else out_ += "\r\x1B[m\x1B[J";
         put_tabs();
         put_titles();
-        put_kept_modes();
         put_settings();
         put_keyboard(main.keyboard);
         const bool goes_on = !used && put_history(history_bytes);
@@ -3141,14 +3129,6 @@ private:
     void put_changed_mode(std::size_t i) {
         const auto &modes = model_.settings_.modes;
         if (modes[i] != kModes[i].initial) put_mode(kModes[i].number, modes[i] == 1);
-    }
-
-    void put_kept_modes() {
-        for (const auto &[number, set] : model_.kept_) {
-            put_mode(number, set);
-            put_number("\x1B[?", number, 's');
-            put_mode(number, kModes[mode_index(number)].initial == 1);
-        }
     }
 
     /// But for the cursor's own: insert, autowrap, origin, margins.

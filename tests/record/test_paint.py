@@ -54,7 +54,6 @@ STATES = {
     'no autowrap': '\x1b[?7l' + 'x' * 30,
     'modes': '\x1b[?1;5;25;1002;1006;2004;1004;2026h\x1b[?25l\x1b=\x1b[20h',
     'the last mouse mode': '\x1b[?1000;1003;1005;1006h',
-    'saved modes': '\x1b[?2004h\x1b[?2004;1000s\x1b[?2004l',
     'modifiers of keys': '\x1b[>4;2m\x1b[>1;3m\x1b[>2n',
     'keyboards of both screens': '\x1b[>1u\x1b[>3u\x1b[?1049h\x1b[=5u\x1b[>7u',
     'a shape of the cursor': '\x1b[5 q',
@@ -79,7 +78,7 @@ STATES = {
 }
 # ... and what comes then: it finds out whether all that cannot be seen is right, too.
 REST = [b'X', b'\xac3mX', b'1mX\x07Y\x1b\\Z', b'\x1b[3bX\x1b8Y\xcc\x81', b'\tX\tY\r\nZ\x1b[?1049lA\x1b8B\nC', b'\x1b[3;3HqX\x1b[999CY\x1b8Z',
-        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[?2004;1000r\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
+        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
 
 
 def recording(pty, name, *pieces, size=None):
