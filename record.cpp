@@ -2787,6 +2787,7 @@ public:
                   std::size_t from = 0) {
         const std::size_t size = cells.size();
         const Pen rest = size < columns_ ? fill : size == columns_ ? erased_pen(cells.back()) : Pen();
+        if (fill_to > 0) cells = cells.first(std::min(size, fill_to));
         while (fill_to == 0 && !cells.empty() && cells.back() == Cell{' ', rest}) cells = cells.first(cells.size() - 1);
         const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
         const std::size_t length = std::max({cells.size(), fill_to, from});
@@ -2915,11 +2916,12 @@ private:
         return brush.out() + (goes_on ? "" : "\r\n");
     }
 
-    /// The columns that a line which goes on in `next` must fill: not the last one, when a wide character had no place
-    /// there, and its background is none.
+    /// The columns that a line which goes on in `next` must fill: not the last one, when it is blank and a wide
+    /// character follows, which has no place there. (Whether that blank was written cannot be seen.)
     [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill, std::span<const Cell> next) const {
         const auto columns = static_cast<std::size_t>(model_.columns_);
-        const bool is_short = columns > 1 && cells.size() + 1 == columns && fill == Pen();
+        const Cell last = cells.size() < columns ? Cell{' ', fill} : cells[columns - 1];
+        const bool is_short = columns > 1 && last == Cell();
         const bool next_is_wide = next.size() > 1 && next[1].code == Cell::kRight;
         return columns - (is_short && next_is_wide && std::ranges::none_of(cells, Brush::has_background) ? 1 : 0);
     }
