@@ -28,6 +28,8 @@ STATES = {
     'a wrapped line': 'x' * 30 + '\r\n',
     'a wrapped line with a background': '\r\n' * 6 + '\x1b[41m' + 'x' * 30 + '\x1b[m\r\n$ ',
     'a wrapped line that ends in blanks': 'x' * 20 + '   \r\n\r\n',
+    'a line that went on in a wide character': 'x' * 19 + '你\r\x1b[2K',
+    'blanks that were moved': '\x1b[@',
     'wrapped wide characters': '你' * 13 + 'x' + '好' * 12,
     'lines that scrolled off': LONG,
     'lines that scrolled off, wrapped': ('wrap ' * 9 + '\r\n') * 12,
@@ -78,7 +80,8 @@ STATES = {
 }
 # ... and what comes then: it finds out whether all that cannot be seen is right, too.
 REST = [b'X', b'\xac3mX', b'1mX\x07Y\x1b\\Z', b'\x1b[3bX\x1b8Y\xcc\x81', b'\tX\tY\r\nZ\x1b[?1049lA\x1b8B\nC', b'\x1b[3;3HqX\x1b[999CY\x1b8Z',
-        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
+        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J',
+        b'\r\xe4\xbd\xa0X', b'\x1b[L' * 5]
 
 
 def recording(pty, name, *pieces, size=None):
