@@ -3054,7 +3054,8 @@ private:
     /// The column up to which put_cursor() prints the cursor's row.
     [[nodiscard]] std::size_t text_end() const {
         const int x = model_.cursor_.wrap ? model_.columns_ : model_.cursor_.column;
-        const int end = model_.row(model_.cursor_.row).is_right_half(x) ? x + 1 : x;
+        const bool is_inside = x < model_.columns_ && model_.row(model_.cursor_.row).is_right_half(x);
+        const int end = is_inside ? x + 1 : x;
         return static_cast<std::size_t>(end);
     }
 
