@@ -3003,6 +3003,7 @@ private:
         const Row &row = model_.screens_[on_alternate_].row(saved.row);
         const int column = saved.wrap ? Model::column_before(saved.column, true, row) : saved.column;
         if (saved.origin) out_ += "\x1B[?6h";
+        at_start_ = at_start_ && !saved.origin;  // DECOM moves the cursor home
         go(saved.row, column);
         at_start_ = false;
         if (saved.wrap) brush_.put_cell(row.at(column));

@@ -49,6 +49,7 @@ STATES = {
     'a saved cursor': 'ab\x1b[1;32m\x1b7\x1b[m\r\ncd',
     'a saved cursor of the alternate screen': '\x1b[?1049h\x1b[3;3H\x1b[7m\x1b7\x1b[m\x1b[?1049lshell',
     'a saved cursor in origin mode': '\x1b[2;4r\x1b[?6h\x1b[2;2H\x1b7\x1b[?6l\x1b[1;1H',
+    'a saved cursor in origin mode, in the last row': '\x1b[99;1H\x1b[?6h\x1b[99;1H\x1b7',
     'tab stops': '\x1b[3g\x1b[5G\x1bH\x1b[12G\x1bH\r',
     'character sets': '\x1b)0\x0eq',
     'insert mode': 'abc\r\x1b[4hX',
