@@ -2123,6 +2123,7 @@ private:
 
     /// DECFRA: fills a rectangle.
     void fill_area(const Csi &csi) {
+        note_place();
         const bool inner = cursor_.origin;
         const int y = inner ? margins_.top : 0, x = inner ? margins_.left : 0, c = csi.at(0, 0);
         const int left = x + csi.at(2, 1) - 1;
@@ -2156,13 +2157,12 @@ private:
     // --- the cursor
 
     void stay() { cursor_.wrap = false; }
-    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is in
-    /// use, or the cursor stands there, all are.
+    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is
+    /// coloured, or the cursor stands there, all rows are in use.
     void settle() {
         cursor_.wrap = cursor_.wrap && cursor_.column == right_limit();
         if (addressed_) return;
-        const Row &last = main_row(rows_ - 1);
-        addressed_ = last.used > 0 || last.fill != Pen() || (!alternate_ && cursor_.row == rows_ - 1);
+        addressed_ = main_row(rows_ - 1).fill != Pen() || (!alternate_ && cursor_.row == rows_ - 1);
     }
     void set_row(int row) {
         cursor_.row = row;
@@ -2488,17 +2488,6 @@ private:
         if (mode != 1049 || has_margins()) note_place();
     }
 
-    void keep_modes(const Csi &csi) {  // XTSAVE, XTRESTORE
-        for (std::size_t i = 0; i < csi.count; ++i) {
-            const int number = csi.numbers[i];
-            const std::size_t index = mode_index(number);
-            if (number == 6 || number == 69) continue;  // they move the cursor
-            if (index == kModes.size() || kModes[index].initial < 0) continue;
-            if (csi.final == 's') kept_[number] = settings_.modes[index] == 1;
-            else if (kept_.contains(number)) set_mode(number, kept_[number]);
-        }
-    }
-
     // --- control sequences
 
     void obey_csi(const Csi &csi, char32_t last) {
@@ -2516,7 +2505,6 @@ private:
                 set_mode(csi.prefix == 0 ? -csi.numbers[i] : csi.numbers[i], csi.final == 'h');
             }
             return;
-        case kPrivate | 's': case kPrivate | 'r': return keep_modes(csi);
         case kPrivate | 'J': return erase_screen(first);
         case kPrivate | 'K': return erase_line(first);
         case kPrivate | 'W': return first == 5 ? reset_tabs() : void();
@@ -2569,6 +2557,7 @@ private:
         case '@': case 'P': return shift_characters(key == '@' ? n : -n);
         case 'L': case 'M':
             if (!is_in_region()) return;
+            note_place();  // the row that comes to the last place may hold text
             set_column(margins_.left);
             return scroll(cursor_.row, key == 'L' ? -n : n);
         case 'S': case 'T': case '^':
@@ -2645,7 +2634,6 @@ private:
     std::size_t history_most_;
     Tabs tabs_;
     Settings settings_;
-    std::map<int, bool> kept_;  // modes that XTSAVE has saved
     std::optional<std::string> title_;  // none: as the terminal had it
     std::vector<std::optional<std::string>> titles_;
     Sequences sequences_;
@@ -2682,6 +2670,7 @@ void Model::resize(int columns, int rows) {
     }
     cursor_.column = std::min(cursor_.column, columns_ - 1);
     last_ = 0;
+    addressed_ = addressed_ || main_row(rows_ - 1).used > 0;
     reset_margins();
     set_origin(false);
     settle();
@@ -2783,6 +2772,7 @@ public:
                   std::size_t from = 0) {
         const std::size_t size = cells.size();
         const Pen rest = size < columns_ ? fill : size == columns_ ? erased_pen(cells.back()) : Pen();
+        if (fill_to > 0) cells = cells.first(std::min(size, fill_to));
         while (fill_to == 0 && !cells.empty() && cells.back() == Cell{' ', rest}) cells = cells.first(cells.size() - 1);
         const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
         const std::size_t length = std::max({cells.size(), fill_to, from});
@@ -2841,7 +2831,6 @@ public:
         else out_ += "\r\x1B[m\x1B[J";
         put_tabs();
         put_titles();
-        put_kept_modes();
         put_settings();
         put_keyboard(main.keyboard);
         const bool goes_on = !used && put_history(history_bytes);
@@ -2912,11 +2901,12 @@ private:
         return brush.out() + (goes_on ? "" : "\r\n");
     }
 
-    /// The columns that a line which goes on in `next` must fill: not the last one, when a wide character had no place
-    /// there, and its background is none.
+    /// The columns that a line which goes on in `next` must fill: not the last one, when it is blank and a wide
+    /// character follows, which has no place there. (Whether that blank was written cannot be seen.)
     [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill, std::span<const Cell> next) const {
         const auto columns = static_cast<std::size_t>(model_.columns_);
-        const bool is_short = columns > 1 && cells.size() + 1 == columns && fill == Pen();
+        const Cell last = cells.size() < columns ? Cell{' ', fill} : cells[columns - 1];
+        const bool is_short = columns > 1 && last == Cell();
         const bool next_is_wide = next.size() > 1 && next[1].code == Cell::kRight;
         return columns - (is_short && next_is_wide && std::ranges::none_of(cells, Brush::has_background) ? 1 : 0);
     }
@@ -2998,6 +2988,7 @@ private:
         const Row &row = model_.screens_[on_alternate_].row(saved.row);
         const int column = saved.wrap ? Model::column_before(saved.column, true, row) : saved.column;
         if (saved.origin) out_ += "\x1B[?6h";
+        at_start_ = at_start_ && !saved.origin;  // DECOM moves the cursor home
         go(saved.row, column);
         at_start_ = false;
         if (saved.wrap) brush_.put_cell(row.at(column));
@@ -3049,7 +3040,8 @@ private:
     /// The column up to which put_cursor() prints the cursor's row.
     [[nodiscard]] std::size_t text_end() const {
         const int x = model_.cursor_.wrap ? model_.columns_ : model_.cursor_.column;
-        const int end = model_.row(model_.cursor_.row).is_right_half(x) ? x + 1 : x;
+        const bool is_inside = x < model_.columns_ && model_.row(model_.cursor_.row).is_right_half(x);
+        const int end = is_inside ? x + 1 : x;
         return static_cast<std::size_t>(end);
     }
 
@@ -3126,14 +3118,6 @@ private:
     void put_changed_mode(std::size_t i) {
         const auto &modes = model_.settings_.modes;
         if (modes[i] != kModes[i].initial) put_mode(kModes[i].number, modes[i] == 1);
-    }
-
-    void put_kept_modes() {
-        for (const auto &[number, set] : model_.kept_) {
-            put_mode(number, set);
-            put_number("\x1B[?", number, 's');
-            put_mode(number, kModes[mode_index(number)].initial == 1);
-        }
     }
 
     /// But for the cursor's own: insert, autowrap, origin, margins.

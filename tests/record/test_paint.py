@@ -28,6 +28,8 @@ STATES = {
     'a wrapped line': 'x' * 30 + '\r\n',
     'a wrapped line with a background': '\r\n' * 6 + '\x1b[41m' + 'x' * 30 + '\x1b[m\r\n$ ',
     'a wrapped line that ends in blanks': 'x' * 20 + '   \r\n\r\n',
+    'a line that went on in a wide character': 'x' * 19 + '你\r\x1b[2K',
+    'blanks that were moved': '\x1b[@',
     'wrapped wide characters': '你' * 13 + 'x' + '好' * 12,
     'lines that scrolled off': LONG,
     'lines that scrolled off, wrapped': ('wrap ' * 9 + '\r\n') * 12,
@@ -47,6 +49,7 @@ STATES = {
     'a saved cursor': 'ab\x1b[1;32m\x1b7\x1b[m\r\ncd',
     'a saved cursor of the alternate screen': '\x1b[?1049h\x1b[3;3H\x1b[7m\x1b7\x1b[m\x1b[?1049lshell',
     'a saved cursor in origin mode': '\x1b[2;4r\x1b[?6h\x1b[2;2H\x1b7\x1b[?6l\x1b[1;1H',
+    'a saved cursor in origin mode, in the last row': '\x1b[99;1H\x1b[?6h\x1b[99;1H\x1b7',
     'tab stops': '\x1b[3g\x1b[5G\x1bH\x1b[12G\x1bH\r',
     'character sets': '\x1b)0\x0eq',
     'insert mode': 'abc\r\x1b[4hX',
@@ -54,7 +57,6 @@ STATES = {
     'no autowrap': '\x1b[?7l' + 'x' * 30,
     'modes': '\x1b[?1;5;25;1002;1006;2004;1004;2026h\x1b[?25l\x1b=\x1b[20h',
     'the last mouse mode': '\x1b[?1000;1003;1005;1006h',
-    'saved modes': '\x1b[?2004h\x1b[?2004;1000s\x1b[?2004l',
     'modifiers of keys': '\x1b[>4;2m\x1b[>1;3m\x1b[>2n',
     'keyboards of both screens': '\x1b[>1u\x1b[>3u\x1b[?1049h\x1b[=5u\x1b[>7u',
     'a shape of the cursor': '\x1b[5 q',
@@ -79,7 +81,8 @@ STATES = {
 }
 # ... and what comes then: it finds out whether all that cannot be seen is right, too.
 REST = [b'X', b'\xac3mX', b'1mX\x07Y\x1b\\Z', b'\x1b[3bX\x1b8Y\xcc\x81', b'\tX\tY\r\nZ\x1b[?1049lA\x1b8B\nC', b'\x1b[3;3HqX\x1b[999CY\x1b8Z',
-        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[?2004;1000r\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J']
+        b'\x1b8\x1bE', b'\r\n' * 7 + b'q\x0fq\x0eq\x1b[23;0;0t', b'\x1b[<u\x1b[?1049h\x1b[<u\x1b[?6l\x1b[H\x1b[?J',
+        b'\r\xe4\xbd\xa0X', b'\x1b[L' * 5]
 
 
 def recording(pty, name, *pieces, size=None):
