@@ -872,7 +872,8 @@ Sent kind_of_control(const std::string &sequence) {
         "[>=?]*c",                            // what terminal it is; urxvt's Shift-Right is CSI c
         "?*n", "?*x",                         // its status; the parameters of its line
         "*;*t", "*;*$y",                      // the window; a mode
-        "[?]*u", "[?]*S", ">*m"};             // the keyboard protocol; graphics; modifyOtherKeys
+        "[?]*u", "[?]*S", "[0-9>]*m",         // the keyboard protocol; graphics; a rendition, modifyOtherKeys
+        "[0-9]*[*]{", "[?]*#Q"};              // the macros' space; the colours' stack
     constexpr const char *kNoise[] = {
         "I", "O",                             // the focus comes and goes
         // Motion: the buttons' number has 32, and 3 for none. Shift, Alt and Ctrl add 4, 8 and 16.
@@ -1437,6 +1438,7 @@ struct Asked {
 
     /// Reads the answer: the word that the hello is obeyed, or what *tell* has asked for, up to the close of the
     /// connection. A server that is no shim does not know the hello; one that stands still is silent up to `end`.
+    /// When the line is slow, the shim has taken us for a raw client and painted: the answer stands behind that.
     void hear(Clock::time_point end) {
         pollfd ready{.fd = socket.get(), .events = POLLIN, .revents = 0};
         char bytes[4096];
@@ -1444,6 +1446,8 @@ struct Asked {
             const ssize_t n = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
             if (n <= 0) return;
             received.append(bytes, static_cast<std::size_t>(n));
+            const std::size_t word = std::min(received.find(kTaken), received.find(kTold));
+            received.erase(0, std::min(word, received.size() - std::min(received.size(), kTaken.size() - 1)));
         }
     }
 
@@ -1525,12 +1529,18 @@ std::string local_time(std::time_t time) {
     std::exit(std::atoi(ended->status.c_str()));
 }
 
-/// The first `columns` characters of a line; one that is cut ends in an ellipsis.
+/// What of a line fits into `columns`; one that is cut ends in an ellipsis. A character of three bytes or more counts
+/// as two columns: it may be a wide one.
 std::string cut_line(const std::string &line, std::size_t columns) {
-    std::size_t at = 0;
-    const auto length = [&] { return std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1); };
-    for (; columns > 1 && at < line.size(); --columns) at += length();
-    return at + length() >= line.size() ? line : line.substr(0, at) + "…";
+    std::size_t end = 0, width = 0;  // of what fits with the ellipsis behind it
+    for (std::size_t at = 0, all = 0; at < line.size();) {
+        const std::size_t length = std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1);
+        all += length < 3 ? 1 : 2;
+        at += length;
+        if (all < columns) end = at;
+        width = all;
+    }
+    return columns == 0 || width <= columns ? line : line.substr(0, end) + "…";
 }
 
 std::string describe_session(const Asked &session, std::size_t width) {

@@ -3415,7 +3415,7 @@ std::string describe(const std::vector<Fact> &facts, bool json) {
 std::array<std::string, 6> describe_in_line(const Summary &s, bool session) {
     const std::string ended = s.status.empty() ? describe_state(s) : "ended " + printable(s.status);
     return {!session ? describe_state(s) : s.writer ? "running" : ended,
-            session ? parse_recording_name(s.name)->session : printable(s.name),
+            printable(session ? parse_recording_name(s.name)->session : s.name),
             format_date(s.header.timestamp, "%Y-%m-%d %H:%M"), format_duration(s.length), format_bytes(s.size),
             printable(s.header.command.empty() ? s.header.title : s.header.command)};
 }

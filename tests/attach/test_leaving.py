@@ -180,7 +180,7 @@ def test_terminal_that_does_not_answer_is_waited_for_2_seconds(pty, server):
 ANSWERS = [b'\x1b[5;3R', b'\x1b[?5;3R', b'\x1b[?5;3;1R', b'\x1b[1;17R', b'\x1b[2;2R', b'\x1b[?62;22c',
            b'\x1b[>41;390;0c', b'\x1b[=1;2c', b'\x1b[0n', b'\x1b[?997;1n', b'\x1b[2;1;1;128;128;1;0x',
            b'\x1b[8;24;80t', b'\x1b[48;1;2;3;4t', b'\x1b[?2026;2$y', b'\x1b[4;2$y', b'\x1b[?0u', b'\x1b[?1;0;256S',
-           b'\x1b[>4;2m', b'\x1b]11;rgb:0000/0000/0000\x07', b'\x1b]11;rgb:0/0/0\x1b\\', b'\x1b]lname\x1b\\',
+           b'\x1b[>4;2m', b'\x1b[0;1m', b'\x1b[0000*{', b'\x1b[?0;0#Q', b'\x1b]11;rgb:0000/0000/0000\x07', b'\x1b]11;rgb:0/0/0\x1b\\', b'\x1b]lname\x1b\\',
            b'\x1bP>|XTerm(390)\x1b\\', b'\x1bP1$r0m\x1b\\', b'\x1bP1+r544e=61\x1b\\', b'\x1bP!|00000000\x1b\\',
            b'\x1b_Gi=31;OK\x1b\\', b'\x1b]52;c;' + b'QUJD' * 5000 + b'\x07']
 NOISE = [b'\x1b[I', b'\x1b[O', b'\x1b[<35;10;20M', b'\x1b[<39;1;1M', b'\x1b[MC!!', b'\x1b[67;3;4M']

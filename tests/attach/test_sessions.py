@@ -73,6 +73,14 @@ def test_list_prints_no_control_sequences(pty, folder):
     assert folder and 'sh -c ' in line and not re.search('[\x00-\x1f\x7f-\x9f\u202e]', line)
 
 
+def test_list_fits_the_terminal_whatever_characters_it_shows(pty, folder):
+    pty.shim('-n', 'work', 'sh', '-c', 'sleep 1000', '\u4f60\u597d' * 40)
+    terminal = pty.terminal(ATTACH, cols=100)
+    assert terminal.exit_status() == 0 and folder
+    line = terminal.output.decode().split('\r\n')[0]
+    assert line.endswith('\u2026') and 95 <= sum(2 if c > '\u3000' else 1 for c in line) <= 100, line
+
+
 @needs_peer_user
 def test_list_asks_all_at_once_and_waits_for_none(pty, folder):
     """Ten that stand still: listed as that, with the pid that the kernel tells, after 0.3 s in all."""
@@ -184,6 +192,14 @@ def test_kill_harms_no_server_that_is_no_shim(pty, server, answer):
     status, out, said = finish(process)
     assert (status, out) == (255, b'') and said.startswith('attach: ./fake.sock: no answer: no shim listens there')
     assert f'(pid {os.getpid()})' in said
+
+
+def test_answer_over_a_slow_line_stands_behind_a_paint(pty, server):
+    """The hello took more than 200 ms to reach the shim, which has taken attach for a raw client until then."""
+    process = start_piped(pty, '-k', './fake.sock')
+    server.serve(b'a paint\xff' * 9000 + TAKEN + goodbye(3))
+    server.connection.close()
+    assert finish(process) == (0, b'', '[./fake.sock ended with status 3]\n')
 
 
 def test_kill_of_a_session_that_is_killed_meanwhile(pty, server):
