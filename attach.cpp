@@ -730,7 +730,7 @@ void let_signals_in() {
 /// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell sees which signal it was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
-    ::raise(number);
+    ::kill(::getpid(), number);
     let_signals_in();
     handle_signal(number);
 }
