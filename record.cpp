@@ -4679,9 +4679,9 @@ constexpr char kHelp[] =
     "  cat       writes the output at once, byte for byte\n"
     "  info      describes recordings, and says whether their sessions run; without FILE, lists named sessions\n"
     "  convert   writes a recording as another type of file\n"
-    "  screen    writes what is on the screen, or waits until some text is\n"
+    "  screen    writes the text of the screen, or waits until a row matches\n"
     "  paint     writes the bytes that bring a terminal to the session's state\n"
-    "  serve     answers a shim's questions about its session; not for people\n"
+    "  serve     answers a shim's questions about its session; for shim only\n"
     "\n"
     "  -h, --help      print this help, or after a COMMAND its own\n"
     "  -V, --version   print the version\n"
@@ -4695,8 +4695,8 @@ constexpr char kPlayHelp[] =
     "  -s, --speed SPEED     play SPEED times as fast, 0.1 to 1000\n"
     "  -i, --idle IDLE       shorten pauses to IDLE seconds (default: the recording's own limit, if it has one)\n"
     "  -t, --start START     begin START seconds in, with the screen as it was then\n"
-    "  -f, --follow          go on as FILE grows (record cat --help says how long); a START past the end shows\n"
-    "                        what there is at once, and then what comes\n"
+    "  -f, --follow          continue as FILE grows (until when: record cat --help); with a START past the end,\n"
+    "                        show what is there at once, then what is added\n"
     "  -l, --loop            begin again at the end\n"
     "  -m, --pause-on-markers\n"
     "\n"
@@ -4710,7 +4710,7 @@ constexpr char kPlayHelp[] =
     "  Ctrl-Z        stop, until the shell's fg\n"
     "  q, Ctrl-C     quit\n"
     "\n"
-    "A jump (these keys, and START) shows only the screen of that time, as this terminal would have it.\n"
+    "A jump (by these keys or START) shows only the screen at that time, as this terminal would show it.\n"
     "Jumping back takes 4 MiB of memory at most, however long the recording; a pipe cannot be played\n"
     "backwards. A recording made in a larger window than yours looks broken: one line says so. What your\n"
     "terminal answers to the program's old questions is discarded, and what the program left switched on is\n"
@@ -4720,22 +4720,22 @@ constexpr char kCatHelp[] =
     "Usage: record cat [OPTION]... FILE...\n"
     "Writes the output at once, exactly the bytes that the program printed; several FILEs in the order given.\n"
     "\n"
-    "  -f, --follow      go on as a FILE grows, until its session ends\n"
+    "  -f, --follow      continue as a FILE grows, until its session ends\n"
     "      --from N      leave out the first N bytes\n"
     "      --to N        end after byte N of the output; several FILEs are counted as one\n"
     "\n"
-    "-f: the exit event in the recording ends it. A shim that was killed writes none, but its lock on the\n"
-    "recording is gone: that ends it too, with a message. Other programs hold no lock, so their recordings are\n"
-    "followed until an exit event or Ctrl-C. A FILE that is truncated meanwhile is an error.\n";
+    "-f ends at the exit event in the recording. A killed shim writes none, but its lock on the recording is gone;\n"
+    "that ends -f too, with a message. Other programs hold no lock, so their recordings are followed until an exit\n"
+    "event or Ctrl-C. A FILE that is truncated meanwhile is an error.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
     "Describes a recording: command, state, dates, length in seconds, window size, bytes of output, number of\n"
-    "events. Several files, or without FILE the recordings of all named sessions, are a line each, running\n"
+    "events. Several files, or without FILE the recordings of all named sessions, get one line each, running\n"
     "ones first, then the newest: state, name, start, length (hours, minutes, seconds), size of the file,\n"
     "command. At a terminal, the lines of sessions are cut to its width.\n"
     "\n"
-    "      --json        write a JSON object a line, for scripts\n";
+    "      --json        write one JSON object per line, for scripts\n";
 
 constexpr char kConvertHelp[] =
     "Usage: record convert -t TYPE [OPTION]... FILE\n"
@@ -4752,8 +4752,8 @@ constexpr char kConvertHelp[] =
     "      --force       overwrite it\n"
     "      --times       txt: begin each line with the local time of day when it was finished\n"
     "\n"
-    "If an error occurs, OUT is removed. ttyrec and script have no place for markers and typed keys, nor\n"
-    "ttyrec for new window sizes: a message says how many of these events (m, i, r) were left out.\n"
+    "If an error occurs, OUT is removed. ttyrec and script cannot hold markers and typed keys, and ttyrec\n"
+    "cannot hold window sizes; a message says how many of these events (m, i, r) were left out.\n"
     "\n"
     "txt: each line is written when it scrolls off a small terminal's top, without escape sequences; a wrapped\n"
     "line is one line. A full screen (an editor's, or one before `clear`) is written as it last looked when it\n"
@@ -4769,7 +4769,7 @@ constexpr char kScreenHelp[] =
     "                        bytes at most; exit with status 1 if the session ends before\n"
     "  -w, --within SECONDS  wait no longer than SECONDS, then exit with status 1\n"
     "\n"
-    "The screen is looked at as it is now, then after each output. The terminal's echo of a command is on the\n"
+    "record checks the screen as it is now, then after each output. The terminal's echo of a command is on the\n"
     "screen as well: anchor REGEX, as in '^[0-9]+ passed', so that it does not match what was typed. A session\n"
     "started with shim -n has no recording to follow.\n";
 
@@ -4786,7 +4786,7 @@ constexpr char kServeHelp[] =
     "Answers a shim's questions about the past of its session: standard input is the socket, descriptor 3 the\n"
     "recording, and descriptor 4 a file with what the recording does not hold.\n"
     "\n"
-    "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
+    "  -H, --history SIZE  keep this many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
 /// All options; those without a short form have a capital letter for getopt_long to give back.
 constexpr std::array kOptions{
