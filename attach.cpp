@@ -1526,7 +1526,7 @@ std::string local_time(std::time_t time) {
         fail(kExitNotAttached, name, how + " on " + local_time(ended->time) + " (record play " + name +
                                          " shows it, attach " + name + " PROGRAM begins a new one)");
     say(options.quiet, name + " " + how + ", " + std::to_string(ago) + " s ago");
-    std::exit(std::atoi(ended->status.c_str()));
+    std::exit(static_cast<int>(parse_number(ended->status).value_or(kExitNotAttached)));
 }
 
 /// What of a line fits into `columns`; one that is cut ends in an ellipsis. A character of three bytes or more counts

@@ -821,7 +821,8 @@ struct SessionRecording {
     std::string time{};
     std::uint64_t number = 1;
     std::string session{}, path{};
-    auto operator<=>(const SessionRecording &) const = default;  // the newer one is greater
+    // The newer one is greater. NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 takes a 0 in it for a pointer
+    auto operator<=>(const SessionRecording &) const = default;
 };
 
 /// Takes the last time in the name: a session's name may hold dashes, and even such a time.
