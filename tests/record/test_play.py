@@ -453,7 +453,7 @@ def test_following_from_now_on(pty):
     assert screen(read_until(run.stdout, b'old 3')).text() == 'old 1 old 2 old 3'
     live.write(event(400, 'o', 'new'))
     assert read_until(run.stdout, b'new').endswith(b'new')
-    live.write(event(500, 'x', '0'))
+    live.write(event(400, 'x', '0'))
     assert run.communicate(timeout=10) == (b'', b'') and run.returncode == 0
 
 
