@@ -2498,15 +2498,16 @@ public:
             }
             const Clock::duration turn = Clock::now() - std::exchange(now_, Clock::now());
 
-            // Dispatch: signals, what is due, new clients, clients -> program, program -> recording and ring. In
-            // this order: a client that has connected before the program printed gets that as live bytes.
+            // Dispatch: signals, what is due, clients -> program, new clients, program -> recording and ring. In
+            // this order: the hello of an older client comes before that of a new one, and a client that has
+            // connected before the program printed gets that as live bytes.
             handle_signals();
             handle_timers(turn);
-            for (Listener *listener : {&listener_, &view_listener_})
-                if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
             // NOLINTNEXTLINE(modernize-loop-convert): an *end* of a waiting session lets clients in, and they grow
             for (std::size_t i = 0; i < clients_.size(); ++i)
                 if (clients_[i].is_open() && FD_ISSET(clients_[i].fd(), &readable)) read_client(clients_[i]);
+            for (Listener *listener : {&listener_, &view_listener_})
+                if (listener->is_open() && FD_ISSET(listener->fd(), &readable)) accept_from(*listener, kAcceptFew);
             write_input();
             if (is_running() && FD_ISSET(pty_.master(), &readable)) read_master();
             recorder_.commit();  // before any client gets a byte of it

@@ -199,9 +199,11 @@ def test_attach_at_another_size_is_one_size(pty):
     """One TIOCSWINSZ, before the client is painted; another when it has left and there is somebody else."""
     listener = Listener(pty)
     wait_until(lambda: listener.sizes() == ['24x80'], what='the first size')
-    stays, other = Screen(listener.shim.address), Screen(listener.shim.address, (30, 100))
+    stays = Screen(listener.shim.address)
+    read_quiet([stays], time.monotonic() + 2, 0.5)
+    other = Screen(listener.shim.address, (30, 100))
     read_quiet([stays, other], time.monotonic() + 2, 0.5)
-    assert b'READY' in other.got
+    assert b'READY' in stays.got and b'READY' in other.got
     wait_until(lambda: len(listener.sizes()) == 2, what='the size of the other')
     assert listener.sizes() == ['24x80', '30x100']
     other.close()
