@@ -1,5 +1,5 @@
 #!/bin/bash
-# make test: the suite in six parts side by side, as its tests mostly wait; then what each said. Arguments go to pytest.
+# make test: the suite in seven parts side by side, as its tests mostly wait; then what each said. Arguments go to pytest.
 set -um  # with job control on, a background job does not ignore SIGINT
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -16,12 +16,13 @@ part() {  # part NAME FILE...: runs these tests beside the others, keeps the out
     } &
 }
 cd "$(dirname "$0")" || exit 1
-part one record
+part one record/test_[a-ik-z]*.py
 part two test_project.py test_readme.py bench tour install shim/test_[g-o]*.py
 part three shim/test_[a-f]*.py
 part four shim/test_p*.py
-part five terminal
+part five terminal/test_[a-km-z]*.py
 part six attach shim/test_[q-z]*.py
+part seven terminal/test_l*.py record/test_j*.py
 wait
 failed=0
 for name in $names; do

@@ -94,6 +94,7 @@ def test_program_that_asks_gets_one_answer(pty, panes, name):
             typed, printed = read('typed', begin[0]), read('printed', begin[1])         # pylint: disable=W0640
             return [(len(re.findall(asks, printed)), len(re.findall(answers, typed))) for asks, answers, _ in kinds]
         sent += send(b'. ./start\r', shown)
+        wait_until(lambda: shown in read('printed', begin[1]), what='the log')                  # pylint: disable=W0640
         wait_until(lambda: all(asked == got for asked, got in counts()), what='the answers')    # pylint: disable=W0640
         sent += send(leave, b'$ ') + send(b'echo $((6 * 7))\r', b'\r42\r\n')
         for pane in panes:
