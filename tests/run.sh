@@ -19,10 +19,10 @@ cd "$(dirname "$0")" || exit 1
 part one record/test_[a-ik-z]*.py
 part two test_project.py test_readme.py bench tour install shim/test_[g-o]*.py
 part three shim/test_[a-f]*.py
-part four shim/test_p*.py
+part four shim/test_p*.py record/test_j*.py
 part five terminal/test_[a-km-z]*.py
 part six attach shim/test_[q-z]*.py
-part seven terminal/test_l*.py record/test_j*.py
+part seven terminal/test_l*.py
 wait
 failed=0
 for name in $names; do
