@@ -168,15 +168,16 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 // <<< errors and the owning descriptor
 
 // >>> session names: the same in shim.cpp and attach.cpp
-/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
-/// must go on.)
+/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a
+/// session must go on.)
 std::string session_folder() {
     const char *chosen = std::getenv("SHIM_DIR");
     return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
 }
 
-/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a socket
-/// there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a symbolic link.
+/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a
+/// socket there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a
+/// symbolic link.
 std::string folder_fault(const std::string &folder, bool make) {
     struct stat file{};
     if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
@@ -207,8 +208,8 @@ struct SocketAddress {
     [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
 };
 
-/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
-/// fault (a usage error) or the machine: its name service, its session folder.
+/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is
+/// at fault (a usage error) or the machine: its name service, its session folder.
 struct Resolved {
     std::vector<SocketAddress> addresses{};
     std::string why{};
@@ -240,8 +241,9 @@ Resolved resolve_tcp(const std::string &host, const std::string &port) {
     return found;
 }
 
-/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything with
-/// a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there.
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything
+/// with a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP
+/// there.
 Resolved resolve(std::string_view text, bool make_folder = false) {
     if (text.find('/') != std::string_view::npos) return resolve_path(text);
     if (is_session_name(text)) {
@@ -262,8 +264,8 @@ Resolved resolve(std::string_view text, bool make_folder = false) {
 // <<< addresses
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
-/// wants state to be kept.
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory
+/// Specification wants state to be kept.
 std::string records_folder() {
     const auto variable = [](const char *name) {
         const char *value = std::getenv(name);
@@ -1529,8 +1531,8 @@ std::string local_time(std::time_t time) {
     std::exit(static_cast<int>(parse_number(ended->status).value_or(kExitNotAttached)));
 }
 
-/// What of a line fits into `columns`; one that is cut ends in an ellipsis. A character of three bytes or more counts
-/// as two columns: it may be a wide one.
+/// What of a line fits into `columns`; one that is cut ends in an ellipsis. A character of three bytes or more
+/// counts as two columns: it may be a wide one.
 std::string cut_line(const std::string &line, std::size_t columns) {
     std::size_t end = 0, width = 0;  // of what fits with the ellipsis behind it
     for (std::size_t at = 0, all = 0; at < line.size();) {
@@ -1746,7 +1748,7 @@ constexpr char kUsage[] =
     "  -r, --read-only      watch only; send nothing, not even the window size\n"
     "  -R, --raw            for a server that is not shim: send no window size, expect no status, do not\n"
     "                       check who listens\n"
-    "  -p, --push           type standard input into the session, and exit when the program's terminal has all of it\n"
+    "  -p, --push           type standard input into the session; exit when the program's terminal has all of it\n"
     "  -k, --kill           end the session, as SIGTERM does, and wait until it has ended\n"
     "  -q, --quiet          no messages but errors\n"
     "  -h, --help           show this\n"

@@ -168,7 +168,7 @@ constexpr int kPollMillis = 50;                         // between two looks at 
 
 volatile std::sig_atomic_t g_signal = 0;  // the last signal that play's handlers have caught
 
-// === 1. Bytes out ====================================================================================================
+// === 1. Bytes out ===============================================================================================
 // write(2) may take fewer bytes than it was given. record ignores SIGPIPE, so a reader that has seen enough shows
 // as EPIPE, which is no error.
 
@@ -237,7 +237,7 @@ int print(std::string_view text) {
     return out.status();
 }
 
-// === 2. JSON =========================================================================================================
+// === 2. JSON ====================================================================================================
 // RFC 8259, strictly: a reader that guesses hides a broken writer. The reader copies text eight bytes at a time
 // for as long as none of them is special, so that reading a recording costs little more than reading its file.
 
@@ -613,12 +613,12 @@ private:
     Members members_;
 };
 
-// === 3. The recording ================================================================================================
+// === 3. The recording ===========================================================================================
 // record reads a recording forwards, line by line; only version 1, a single JSON document, is read whole. A
 // growing recording ends where its writer is just now: read(2) gives 0 there, and more later.
 
-/// The result of reading: an event; none yet (the recording grows); the end of the recording; an error (a message has
-/// said which).
+/// The result of reading: an event; none yet (the recording grows); the end of the recording; an error (a message
+/// has said which).
 enum class Got { some, wait, end, bad };
 
 /// The part of a file that is in memory: 256 KiB, or more for a longer line.
@@ -799,8 +799,8 @@ const char *understand(Header &header) {
 }
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
-/// wants state to be kept.
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory
+/// Specification wants state to be kept.
 std::string records_folder() {
     const auto variable = [](const char *name) {
         const char *value = std::getenv(name);
@@ -1142,22 +1142,26 @@ std::optional<std::pair<int, int>> parse_size(std::string_view text) {
     return std::pair(static_cast<int>(*columns), static_cast<int>(*rows));
 }
 
-// === 4. Control sequences ============================================================================================
-// Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that is
-// needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that. 8-bit
-// controls are none, as in xterm's UTF-8 mode.
+// === 4. Control sequences =======================================================================================
+// Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that
+// is needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that.
+// 8-bit controls are none, as in xterm's UTF-8 mode.
 
 /// A part of the output, as Sequences cuts it. `ascii` is text of nothing but printable ASCII.
 enum class Part { ascii, text, control, sequence };
 
-/// As starts_with() would say, but spelled out: every sequence is asked this, and the call was measured to cost 5 %.
-inline bool begins_csi(std::string_view bytes) { return bytes.size() > 1 && bytes[0] == '\x1B' && bytes[1] == '['; }
+/// Whether a control sequence begins `bytes`. Spelled out: starts_with(), called for every sequence, was
+/// measured to cost 5 % of the model's time.
+inline bool begins_csi(std::string_view bytes) {
+    return bytes.size() > 1 && bytes[0] == '\x1B' && bytes[1] == '[';
+}
 
 class Sequences {
 public:
-    /// Calls visit(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the next
-    /// call; of one over kLongest (a picture, say) only the beginning. It is given without the control characters in
-    /// it, which act at once and come before it; and without its end, when the next one cuts it short.
+    /// Calls visit(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the
+    /// next call; of one over kLongest (a picture, say) only the beginning. It is given without the control
+    /// characters in it, which act at once and come before it; and without its end, when the next one cuts it
+    /// short.
     template <typename Visit> void feed(std::string_view bytes, Visit &&visit) {
         while (!bytes.empty()) {
             if (state_ == State::ground) {
@@ -1175,8 +1179,8 @@ public:
         }
     }
 
-    /// What puts a parser that has seen nothing into the state of this one. What is very long could be used by nobody:
-    /// then it is the beginning of something that is ignored, and ends as that does.
+    /// What puts a parser that has seen nothing into the state of this one. What is very long could be used by
+    /// nobody: then it is the beginning of something that is ignored, and ends as that does.
     [[nodiscard]] std::string unfinished() const {
         const bool is_closing = state_ == State::closing;
         const bool is_osc = state_ == State::osc || (is_closing && held_[1] == ']');
@@ -1193,7 +1197,8 @@ public:
 
 private:
     enum class State { ground, escape, intermediate, csi, dcs, osc, string, closing };  // closing: ESC in a string
-    enum class Step { more, last, before, aside };  // it belongs to it, ends it, is the first after it, acts by itself
+    /// A byte belongs to the sequence, ends it, is the first one behind it, or acts by itself.
+    enum class Step { more, last, before, aside };
 
     template <typename Visit> void feed_ground(std::string_view &bytes, Visit &visit) {
         const std::size_t ascii = plain_length(bytes);
@@ -1214,8 +1219,8 @@ private:
         bytes.remove_prefix(std::max<std::size_t>(whole, 1));
     }
 
-    /// The length of the control sequence that begins `bytes`, when it is there whole and nothing odd is in it: the
-    /// short way for the most common of all. Else 0.
+    /// The length of the control sequence that begins `bytes`, when it is there whole and nothing odd is in it:
+    /// the short way for the most common of all. Else 0.
     static std::size_t length_of_csi(std::string_view bytes) {
         if (!begins_csi(bytes)) return 0;
         std::size_t at = 2;
@@ -1233,7 +1238,7 @@ private:
         }
         if (c == '\x1B') return Step::before;
         const bool in_character = state_ == State::intermediate && (held_.back() & 0x80) != 0;
-        const bool is_tail = (c & 0xC0) == 0x80;  // xterm takes a whole character for a set's unknown name: ESC ( €
+        const bool is_tail = (c & 0xC0) == 0x80;  // xterm takes a whole character for the name of a set: ESC ( €
         if (in_character && !is_tail) return Step::before;
         if (in_character || (state_ == State::intermediate && (c & 0xC0) == 0xC0)) return Step::more;
         if ((c & 0x80) != 0) return Step::before;
@@ -1244,7 +1249,8 @@ private:
         return state_ == State::ground ? Step::last : Step::more;
     }
 
-    /// Where `c`, which stands behind ESC or ends the parameters of a DCS, leads to; ground: the sequence ends with it.
+    /// Where `c`, which stands behind ESC or ends the parameters of a DCS, leads to; ground: the sequence ends
+    /// with it.
     static State state_after(State state, char c) {
         if (state == State::dcs) return State::string;
         if (c < '0') return State::intermediate;
@@ -1308,18 +1314,18 @@ Csi parse_csi(std::string_view bytes) {
     return csi;
 }
 
-// === 5. Rows and lines ===============================================================================================
-// What stands on a terminal's screen. A row is made of cells, and a cell is a character and its rendition. A row holds
-// only the cells that are in use, and the rendition of all that follow: so to clear one takes no time. What is rare and
-// long, characters with combining marks and links, stands once in Ink, and cells have its number there. Lines that
-// scrolled off are kept as cells, too; nothing is put into bytes before it is painted.
+// === 5. Rows and lines ==========================================================================================
+// What stands on a terminal's screen. A row is made of cells, and a cell is a character and its rendition. A row
+// holds only the cells that are in use, and the rendition of all that follow: so to clear one takes no time. What
+// is rare and long, characters with combining marks and links, stands once in Ink, and cells have its number
+// there. Lines that scrolled off are kept as cells, too; nothing is put into bytes before it is painted.
 
 constexpr std::size_t kMostMarks = 16;                       // on one character
 constexpr std::size_t kMostInk = 16 << 10, kMostInkBytes = 1 << 20;
 constexpr std::size_t kMostLinkLength = 2048;                // bytes
 
-// Ranges of characters, each as its first and its last: what newer libcs know (glibc 2.36 has Unicode 14, musl 12), and
-// for a system without any locale for UTF-8 what is common.
+// Ranges of characters, each as its first and its last: what newer libcs know (glibc 2.36 has Unicode 14, musl
+// 12), and for a system without any locale for UTF-8 what is common.
 constexpr std::array kWide = std::to_array<char32_t>({
     0x1100, 0x115F, 0x231A, 0x231B, 0x2329, 0x232A, 0x23E9, 0x23EC, 0x23F0, 0x23F0, 0x23F3, 0x23F3, 0x25FD, 0x25FE,
     0x2614, 0x2615, 0x2648, 0x2653, 0x267F, 0x267F, 0x2693, 0x2693, 0x26A1, 0x26A1, 0x26AA, 0x26AB, 0x26BD, 0x26BE,
@@ -1338,19 +1344,21 @@ constexpr std::array kMarks = std::to_array<char32_t>({
     0x300, 0x36F, 0x483, 0x489, 0x591, 0x5BD, 0x5BF, 0x5BF, 0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7, 0x5C7, 0x610, 0x61A,
     0x64B, 0x65F, 0x670, 0x670, 0x6D6, 0x6DC, 0x6DF, 0x6E4, 0x6E7, 0x6E8, 0x6EA, 0x6ED, 0x898, 0x89F, 0x8CA, 0x8D2,
     0x8E3, 0x902, 0x93C, 0x93C, 0x941, 0x948, 0x94D, 0x94D, 0x951, 0x957, 0x962, 0x963, 0xB55, 0xB55, 0xC3C, 0xC3C,
-    0xD81, 0xD81, 0xE31, 0xE31, 0xE34, 0xE3A, 0xE47, 0xE4E, 0xEB1, 0xEB1, 0xEB4, 0xEBC, 0xEC8, 0xECD, 0x1160, 0x11FF,
-    0x180F, 0x180F, 0x1ABF, 0x1ACE, 0x1DC0, 0x1DFF, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060, 0x206F, 0x20D0, 0x20F0,
-    0x302A, 0x302D, 0x3099, 0x309A, 0xA82C, 0xA82C, 0xFE00, 0xFE0F, 0xFE20, 0xFE2F, 0xFEFF, 0xFEFF, 0x10EAB, 0x10EAC,
-    0x10F82, 0x10F85, 0x11070, 0x11070, 0x11073, 0x11074, 0x110C2, 0x110C2, 0x111CF, 0x111CF, 0x1193B, 0x1193C,
-    0x1193E, 0x1193E, 0x11943, 0x11943, 0x16FE4, 0x16FE4, 0x1CF00, 0x1CF46, 0x1E2AE, 0x1E2AE, 0xE0001, 0xE01EF});
+    0xD81, 0xD81, 0xE31, 0xE31, 0xE34, 0xE3A, 0xE47, 0xE4E, 0xEB1, 0xEB1, 0xEB4, 0xEBC, 0xEC8, 0xECD,
+    0x1160, 0x11FF, 0x180F, 0x180F, 0x1ABF, 0x1ACE, 0x1DC0, 0x1DFF, 0x200B, 0x200F, 0x202A, 0x202E, 0x2060, 0x206F,
+    0x20D0, 0x20F0, 0x302A, 0x302D, 0x3099, 0x309A, 0xA82C, 0xA82C, 0xFE00, 0xFE0F, 0xFE20, 0xFE2F, 0xFEFF, 0xFEFF,
+    0x10EAB, 0x10EAC, 0x10F82, 0x10F85, 0x11070, 0x11070, 0x11073, 0x11074, 0x110C2, 0x110C2, 0x111CF, 0x111CF,
+    0x1193B, 0x1193C, 0x1193E, 0x1193E, 0x11943, 0x11943, 0x16FE4, 0x16FE4, 0x1CF00, 0x1CF46, 0x1E2AE, 0x1E2AE,
+    0xE0001, 0xE01EF});
 constexpr std::array kNarrow = std::to_array<char32_t>({
     0x600, 0x605, 0x6DD, 0x6DD, 0x70F, 0x70F, 0x8E2, 0x8E2, 0x1734, 0x1734, 0x110BD, 0x110BD, 0x110CD, 0x110CD,
     0x1F93B, 0x1F93B, 0x1F946, 0x1F946});
 
-/// The columns that a character takes: 0 (it combines), 1 or 2, as far as nothing above tells: wcwidth(3) in the first
-/// locale for UTF-8 that there is.
+/// The columns that a character takes: 0 (it combines), 1 or 2, as far as nothing above tells: wcwidth(3) in the
+/// first locale for UTF-8 that there is.
 int find_width(char32_t c) {
-    static const bool has_locale = std::ranges::any_of(std::array{"C.UTF-8", "en_US.UTF-8", ""}, [](const char *name) {
+    constexpr std::array kLocales = {"C.UTF-8", "en_US.UTF-8", ""};
+    static const bool has_locale = std::ranges::any_of(kLocales, [](const char *name) {
         return std::setlocale(LC_CTYPE, name) && ::wcwidth(L'\u4E2D') == 2;
     });
     const auto is_in = [c](std::span<const char32_t> ranges) {
@@ -1372,7 +1380,8 @@ int width_of(char32_t c) {
     return known[c] - 1;
 }
 
-/// A rendition: what SGR sets, and the link (OSC 8). A colour is 0 (the default), n + 1 (n of 256) or kRgb + 0xRRGGBB.
+/// A rendition: what SGR sets, and the link (OSC 8). A colour is 0 (the default), n + 1 (n of 256) or kRgb +
+/// 0xRRGGBB.
 struct Pen {
     enum Flag : std::uint16_t {
         bold = 1, faint = 2, italic = 4, underline = 8 | 16 | 32, underline_once = 8, blink = 64, inverse = 128,
@@ -1386,8 +1395,8 @@ struct Pen {
     bool operator==(const Pen &) const = default;
 };
 
-/// The numbers of SGR that set a flag and clear it (ECMA-48, 8.3.117): the model reads them, the painter writes them.
-/// Underlines, of which there are several kinds, are apart.
+/// The numbers of SGR that set a flag and clear it (ECMA-48, 8.3.117): the model reads them, the painter writes
+/// them. Underlines, of which there are several kinds, are apart.
 struct Rendition {
     int flag, sets, clears;
 };
@@ -1421,8 +1430,14 @@ private:
     std::vector<T> values_{T()};
 };
 
-/// What the numbers in cells stand for. When it is full, the model goes through all its cells and strips them (tidy),
-/// and begins with an empty one: to fill it takes far more output than there are cells to be stripped.
+/// Cells of a row but for the blanks at its end which look like what stands behind them.
+inline std::span<const Cell> without_blanks(std::span<const Cell> cells, const Pen &fill) {
+    while (!cells.empty() && cells.back() == Cell{' ', fill}) cells = cells.first(cells.size() - 1);
+    return cells;
+}
+
+/// What the numbers in cells stand for. When it is full, the model goes through all its cells and strips them
+/// (tidy), and begins with an empty one: to fill it takes far more output than there are cells to be stripped.
 class Ink {
 public:
     struct Extra {
@@ -1475,8 +1490,8 @@ private:
     std::size_t bytes_ = 0;  // of the links
 };
 
-/// A row of a screen. Columns count from 0, and `to` is one more than the last. When the screen becomes narrower, the
-/// cells beyond its edge stay for when it is wide again; what erases up to the edge erases them, too.
+/// A row of a screen. Columns count from 0, and `to` is one more than the last. When the screen becomes narrower,
+/// the cells beyond its edge stay for when it is wide again; what erases up to the edge erases them, too.
 struct Row {
     int columns = 0;          // that are seen
     int used = 0;             // the cells in use: beyond `columns` too; what comes after them is blank
@@ -1568,8 +1583,8 @@ struct Row {
     }
 };
 
-/// The lines that have scrolled off the main screen, the oldest first. Their cells stand in pages, and a page goes when
-/// its last line does: nothing is moved.
+/// The lines that have scrolled off the main screen, the oldest first. Their cells stand in pages, and a page goes
+/// when its last line does: nothing is moved.
 class History {
 public:
     struct Line {
@@ -1597,12 +1612,13 @@ public:
     /// memory.
     void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
-        while (!row.wrapped && !text.empty() && text.back() == Cell{' ', row.fill}) text = text.first(text.size() - 1);
+        if (!row.wrapped) text = without_blanks(text, row.fill);
         std::uint32_t begin = lines_.empty() ? 0 : lines_.back().begin + lines_.back().length;
         if (pages_.empty() || pages_.back().size() - begin < text.size()) {
             pages_.push_back(std::exchange(spare_, {}));
             pages_.back().resize(std::max(kPage, text.size()));
-            most_lines_ = (kMostMemory - std::min(pages_.size() * kPage * sizeof(Cell), kMostMemory)) / sizeof(Line);
+            const std::size_t cell_bytes = std::min(pages_.size() * kPage * sizeof(Cell), kMostMemory);
+            most_lines_ = (kMostMemory - cell_bytes) / sizeof(Line);
             begin = 0;
         }
         std::copy(text.data(), text.data() + text.size(), pages_.back().data() + begin);
@@ -1651,15 +1667,15 @@ private:
     std::size_t most_lines_ = 0;  // that there is memory for beside the pages
 };
 
-// === 6. The model ====================================================================================================
-// A terminal that shows nothing: what a terminal would have on its two screens and in its head after some output. Where
-// terminals differ it does what most of xterm, kitty, alacritty, VTE and tmux do; what each thing means is said in
-// xterm's manual (ctlseqs), DEC's and ECMA-48. It holds what can be seen or typed later: characters, renditions, the
-// cursor, modes, keys; no pictures, no sound, no lines of double size. Any bytes in any state are taken, cut anywhere,
-// in bounded memory and time, and nothing is ever asked or answered.
+// === 6. The model ===============================================================================================
+// A terminal that shows nothing: what a terminal would have on its two screens and in its head after some output.
+// Where terminals differ it does what most of xterm, kitty, alacritty, VTE and tmux do; what each thing means is
+// said in xterm's manual (ctlseqs), DEC's and ECMA-48. It holds what can be seen or typed later: characters,
+// renditions, the cursor, modes, keys; no pictures, no sound, no lines of double size. Any bytes in any state are
+// taken, cut anywhere, in bounded memory and time, and nothing is ever asked or answered.
 //
-// Its parts come first, each on its own: renditions, settings, a screen, characters out of bytes. Then the model, which
-// has the cursor and moves it.
+// Its parts come first, each on its own: renditions, settings, a screen, characters out of bytes. Then the model,
+// which has the cursor and moves it.
 
 constexpr int kMostColumns = 8192, kMostRows = 1024, kMostCells = 128 << 10;  // of a screen: a larger one is cut
 constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
@@ -1721,7 +1737,8 @@ void set_renditions(Pen &pen, Ink &ink, const Csi &csi) {
             i += set_colour(pen, ink, csi, i, parts);
             continue;
         }
-        if (n == 4 && parts > 0) set_flags(pen, Pen::underline, std::min(csi.numbers[i + 1], 5) * Pen::underline_once);
+        const bool has_kind = n == 4 && parts > 0;  // 4:3, a curly underline
+        if (has_kind) set_flags(pen, Pen::underline, std::min(csi.numbers[i + 1], 5) * Pen::underline_once);
         else set_rendition(pen, ink, n);
         i += parts;
     }
@@ -1729,8 +1746,8 @@ void set_renditions(Pen &pen, Ink &ink, const Csi &csi) {
 
 // --- settings
 
-/// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (47, 1047 to
-/// 1049), and 132 columns (3), which no terminal allows unless it is told to.
+/// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (47, 1047
+/// to 1049), and 132 columns (3), which no terminal allows unless it is told to.
 struct Mode {
     int number;
     signed char initial = 0;  // in a terminal that was just switched on: 1 for set, -1 for as the user likes it
@@ -1738,7 +1755,8 @@ struct Mode {
 };
 constexpr std::array kModes{
     Mode{-2}, Mode{-4}, Mode{-12, 1}, Mode{-20},           // keyboard locked, insert, no local echo, LF returns
-    Mode{1}, Mode{66}, Mode{67, -1}, Mode{4}, Mode{5},     // cursor keys, keypad, backspace; slow scroll, reverse video
+    Mode{1}, Mode{66}, Mode{67, -1},                       // cursor keys, keypad, backspace
+    Mode{4}, Mode{5},                                      // slow scroll, reverse video
     Mode{6}, Mode{7, 1}, Mode{69},                         // origin, autowrap, side margins
     Mode{12, -1}, Mode{25, 1},                             // the cursor blinks, is seen
     Mode{41}, Mode{42}, Mode{44}, Mode{80}, Mode{1070, -1},  // tab fix, NRCS, bell; sixel
@@ -1747,8 +1765,10 @@ constexpr std::array kModes{
     Mode{1004}, Mode{1007, -1}, Mode{1010, -1}, Mode{1011, -1},  // focus, wheel as arrows, scrolling to the bottom
     Mode{1034, -1}, Mode{1035, -1}, Mode{1036, -1}, Mode{1037, -1}, Mode{1039, -1},  // Meta, NumLock, Alt, Delete
     Mode{1042, -1}, Mode{1043, -1},                                                  // bell
-    Mode{1050, -1}, Mode{1051, -1}, Mode{1052, -1}, Mode{1053, -1}, Mode{1060, -1}, Mode{1061, -1},  // function keys
-    Mode{2004}, Mode{2026}, Mode{2031}, Mode{2048}, Mode{9001}};  // paste, held back, colour scheme, size, Win32 keys
+    Mode{1050, -1}, Mode{1051, -1}, Mode{1052, -1}, Mode{1053, -1},  // function keys
+    Mode{1060, -1}, Mode{1061, -1},
+    Mode{2004}, Mode{2026}, Mode{2031},                    // paste, output held back, colour scheme
+    Mode{2048}, Mode{9001}};                               // reports of the size, Win32 keys
 
 /// Where a mode stands in kModes; their number when it does not.
 constexpr std::size_t mode_index(int number) {
@@ -1767,7 +1787,7 @@ std::string_view cut_field(std::string_view &text) {
 /// What a terminal is told that concerns neither screen.
 struct Settings {
     std::array<signed char, kModes.size()> modes;  // 0, 1, -1: as the user has it
-    std::array<int, 8> modify{};                   // xterm's modifyOtherKeys and the like: n + 1; 0: unset; -1: off
+    std::array<int, 8> modify{};                   // xterm's modifyOtherKeys and such: n + 1; 0: unset; -1: off
     int shape = -1;                                // of the cursor (DECSCUSR); -1: as the user has it
     std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): X11's names
 
@@ -1965,8 +1985,8 @@ class Painter;
 
 class Model {
 public:
-    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: the window
-    /// becomes lower, and rows with text on the main screen, shown or not, are lost.
+    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: the
+    /// window becomes lower, and rows with text on the main screen, shown or not, are lost.
     enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate, cut };
     using Watcher = std::function<void(Change, const Row *)>;
 
@@ -1990,8 +2010,9 @@ public:
 
     void resize(int columns, int rows);
 
-    /// The bytes that bring a terminal of this size to this state: one that shows a shell's prompt, with the last lines
-    /// that scrolled off, as many as take `history_bytes`; or one that is `used`, has had bytes before, without them.
+    /// The bytes that bring a terminal of this size to this state: one that shows a shell's prompt, with the last
+    /// lines that scrolled off, as many as take `history_bytes`; or one that is `used`, has had bytes before,
+    /// without them.
     [[nodiscard]] std::string paint(std::size_t history_bytes, bool used = false) const;
     /// The bytes that bring a terminal which shows this state back to a prompt.
     [[nodiscard]] std::string undo() const;
@@ -2002,8 +2023,8 @@ public:
     [[nodiscard]] const Cursor &cursor() const { return cursor_; }
     [[nodiscard]] const Row &row(int y) const { return screens_[alternate_].row(y); }
     [[nodiscard]] const Row &main_row(int y) const { return screens_[0].row(y); }
-    /// The text of a row, what a narrower window hides included; of one that is not wrapped without the blanks at its
-    /// end.
+    /// The text of a row, what a narrower window hides included; of one that is not wrapped without the blanks at
+    /// its end.
     [[nodiscard]] std::string text_of(const Row &row) const {
         std::string text;
         for (const Cell &cell : row.text()) ink_.append_text(cell, text);
@@ -2050,13 +2071,17 @@ private:
 
     void reset_margins() { margins_ = {.bottom = rows_ - 1, .right = columns_ - 1}; }
     [[nodiscard]] bool is_narrowed() const { return margins_.left > 0 || margins_.right < columns_ - 1; }
-    [[nodiscard]] bool has_margins() const { return margins_.top > 0 || margins_.bottom < rows_ - 1 || is_narrowed(); }
+    [[nodiscard]] bool has_margins() const {
+        return margins_.top > 0 || margins_.bottom < rows_ - 1 || is_narrowed();
+    }
     [[nodiscard]] bool is_between_margins() const { return margins_.has(cursor_.column); }
     [[nodiscard]] bool is_in_region() const {
         return cursor_.row >= margins_.top && cursor_.row <= margins_.bottom && is_between_margins();
     }
     /// Where text wraps: never before the cursor.
-    [[nodiscard]] int right_limit() const { return cursor_.column > margins_.right ? columns_ - 1 : margins_.right; }
+    [[nodiscard]] int right_limit() const {
+        return cursor_.column > margins_.right ? columns_ - 1 : margins_.right;
+    }
 
     // --- scrolling and erasing
 
@@ -2074,9 +2099,9 @@ private:
         row.time = now_;
     }
 
-    /// Moves the lines of the region from `top` to the bottom margin up (down if negative): IND, RI, IL, DL, SU, SD. No
-    /// line is moved further than out of the region, so that whatever the number each row is touched once, between side
-    /// margins each cell.
+    /// Moves the lines of the region from `top` to the bottom margin up (down if negative): IND, RI, IL, DL, SU,
+    /// SD. No line is moved further than out of the region, so that whatever the number each row is touched once,
+    /// between side margins each cell.
     void scroll(int top, int lines) {
         const int bottom = margins_.bottom, n = std::min(std::abs(lines), bottom + 1 - top);
         const bool is_narrow = is_narrowed();
@@ -2087,7 +2112,8 @@ private:
         if (bottom == rows_ - 1) at(bottom).wrapped = false;  // there is nothing that it could go on in
     }
 
-    /// Blanks columns [from, to) of a row. Text that waits to wrap still does: so have kitty, alacritty and tmux it.
+    /// Blanks columns [from, to) of a row. Text that waits to wrap still does: so have kitty, alacritty and tmux
+    /// it.
     void erase(int y, int from, int to) {
         at(y).time = now_;
         at(y).erase(from, to, blank());
@@ -2158,8 +2184,8 @@ private:
     // --- the cursor
 
     void stay() { cursor_.wrap = false; }
-    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row is
-    /// coloured, or the cursor stands there, all rows are in use.
+    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row
+    /// is coloured, or the cursor stands there, all rows are in use.
     void settle() {
         cursor_.wrap = cursor_.wrap && cursor_.column == right_limit();
         if (addressed_) return;
@@ -2249,7 +2275,7 @@ private:
     void wrap_line() {
         const bool scrolls = cursor_.row == margins_.bottom && is_between_margins();
         cursor_row().drop_hidden();
-        cursor_row().wrapped = scrolls || cursor_.row < rows_ - 1;  // below the region the last row is written over
+        cursor_row().wrapped = scrolls || cursor_.row < rows_ - 1;  // below the region the last row is overwritten
         index();
         cursor_.column = margins_.left;
     }
@@ -2366,8 +2392,8 @@ private:
         if (ink_.is_full()) tidy();
     }
 
-    /// REP: no more than two lines. So even where each wrap moves all cells between side margins, it does not cost more
-    /// than two screens full of them.
+    /// REP: no more than two lines. So even where each wrap moves all cells between side margins, it does not cost
+    /// more than two screens full of them.
     void repeat(char32_t c, int n) {
         if (c == 0 || width_of(c) == 0) return;
         for (int i = std::min(n, 2 * columns_); i > 0; --i) put(c);
@@ -2401,7 +2427,8 @@ private:
         case 'P': case 'X': case '^': case '_': return;
         case '#': return bytes == "\x1B#8" ? align() : void();
         case '(': case ')':
-            if (bytes.back() >= '0') cursor_.draws[bytes[1] == '(' ? 0 : 1] = bytes.substr(2) == "0";  // else cut short
+            if (bytes.back() < '0') return;  // cut short
+            cursor_.draws[bytes[1] == '(' ? 0 : 1] = bytes.substr(2) == "0";
             return;
         default: return bytes.size() == 2 ? obey_escape(bytes[1]) : void();
         }
@@ -2538,7 +2565,8 @@ private:
         case 'e': return move(shown_row() + n, shown_column());
         case 'r': return set_margins(margins_.top, margins_.bottom, n, csi.at(1, rows_), rows_);
         case 's':
-            if (settings_.is_on<69>()) set_margins(margins_.left, margins_.right, n, csi.at(1, columns_), columns_);
+            if (settings_.is_on<69>())
+                set_margins(margins_.left, margins_.right, n, csi.at(1, columns_), columns_);
             else if (csi.count == 0) save_cursor();
             return;
         case 'u': return csi.count == 0 ? restore_cursor() : void();
@@ -2643,8 +2671,9 @@ private:
     Micros now_ = 0;
 };
 
-/// As xterm does it: lines are not broken anew; when there are fewer rows, those above the cursor go off, when more,
-/// they come back. Text that waits to wrap goes on behind what stood there, which a wider window shows again.
+/// As xterm does it: lines are not broken anew; when there are fewer rows, those above the cursor go off, when
+/// more, they come back. Text that waits to wrap goes on behind what stood there, which a wider window shows
+/// again.
 void Model::resize(int columns, int rows) {
     columns = std::clamp(columns, 1, kMostColumns);
     rows = std::clamp(rows, 1, std::min(kMostCells / columns, kMostRows));
@@ -2677,27 +2706,27 @@ void Model::resize(int columns, int rows) {
     settle();
 }
 
-// === 7. Painting =====================================================================================================
-// How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. The lines
-// that scrolled off and then those of the screen are printed, as a program would: so all that the user had on the
-// terminal scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has only ever
-// printed lines, that is all, and they stand under the command. Else all rows are printed, the blank ones too: then
-// each stands where the program thinks it does, whatever row the cursor was in.
+// === 7. Painting ================================================================================================
+// How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. The
+// lines that scrolled off and then those of the screen are printed, as a program would: so all that the user had
+// on the terminal scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has
+// only ever printed lines, that is all, and they stand under the command. Else all rows are printed, the blank
+// ones too: then each stands where the program thinks it does, whatever row the cursor was in.
 //
-// Terminals do not agree on the width of each character. So rows are text from their left edge on; a gap of two blanks
-// or more is crossed by the number of the column behind it; and of the row with the cursor what is left of it is
-// printed last, which leaves the cursor where that terminal thinks that the text ends.
+// Terminals do not agree on the width of each character. So rows are text from their left edge on; a gap of two
+// blanks or more is crossed by the number of the column behind it; and of the row with the cursor what is left of
+// it is printed last, which leaves the cursor where that terminal thinks that the text ends.
 //
-// The rest has its place by what disturbs what: settings before any text, but margins and origin mode, which move the
-// cursor, behind the rows; insert mode and character sets change what is printed; 'pending wrap' comes only from
-// printing the last column, and REP needs a character that nothing has followed. What is unfinished, half a character
-// or a sequence, is begun again at the very end.
+// The rest has its place by what disturbs what: settings before any text, but margins and origin mode, which move
+// the cursor, behind the rows; insert mode and character sets change what is printed; 'pending wrap' comes only
+// from printing the last column, and REP needs a character that nothing has followed. What is unfinished, half a
+// character or a sequence, is begun again at the very end.
 
 constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 constexpr char kNoKeyboards[] = "\x1B[<99u\x1B[=0u";
 
-/// What takes back the settings of a program, whatever they are; but margins and origin mode, which move the cursor,
-/// the title, and what is as the user likes it.
+/// What takes back the settings of a program, whatever they are; but margins and origin mode, which move the
+/// cursor, the title, and what is as the user likes it.
 constexpr std::string_view kTakeBack =
     "\x1B[0 q\x1B]8;;\x1B\\\x1B]104\x1B\\"                   // shape of the cursor, link, palette
     "\x1B]110\x1B\\\x1B]111\x1B\\\x1B]112\x1B\\\x1B]117\x1B\\\x1B]119\x1B\\"  // colours
@@ -2767,25 +2796,36 @@ public:
 
     static bool has_background(const Cell &cell) { return cell.pen.background != 0; }
 
-    /// One line, or its cells from `from` on. `fill_to`: it is filled to there, and what follows makes it wrap; else 0.
-    /// `from_wrap`: it is itself where the one before wrapped to, which may have given all of it a background.
-    void put_line(std::span<const Cell> cells, const Pen &fill, bool from_wrap, std::size_t fill_to = 0,
-                  std::size_t from = 0) {
-        const std::size_t size = cells.size();
-        const Pen rest = size < columns_ ? fill : size == columns_ ? erased_pen(cells.back()) : Pen();
-        if (fill_to > 0) cells = cells.first(std::min(size, fill_to));
-        while (fill_to == 0 && !cells.empty() && cells.back() == Cell{' ', rest}) cells = cells.first(cells.size() - 1);
-        const bool coloured = (from_wrap || cells.size() > columns_) && std::ranges::any_of(cells, has_background);
-        const std::size_t length = std::max({cells.size(), fill_to, from});
+    /// A line to be printed.
+    struct Line {
+        std::span<const Cell> cells;
+        Pen fill;                      // of the blanks behind the cells
+        bool is_wrapped_into = false;  // the line before has wrapped into it, and may have coloured all of it
+        std::size_t wraps_at = 0;      // it is filled up to here, so that the next character wraps; 0: it ends
+        std::size_t begin = 0;         // the first column that is printed
+    };
+
+    void put_line(const Line &line) {
+        const std::size_t size = line.cells.size();
+        const Pen rest = size < columns_ ? line.fill : size == columns_ ? erased_pen(line.cells.back()) : Pen();
+        const bool wraps = line.wraps_at > 0;
+        const auto cells = wraps ? line.cells.first(std::min(size, line.wraps_at))
+                                 : without_blanks(line.cells, rest);
+        const std::size_t end = std::max({cells.size(), line.wraps_at, line.begin});
         is_sure_ = true;
         const Cell first = cells.empty() ? Cell{' ', rest} : cells[0];
-        const bool crosses = std::exchange(crosses_, crosses_ && !(from_wrap && has_background(first)));
-        if (from_wrap) put_cell(first);  // only a character makes it wrap
-        else if (from > 0 && from < columns_ && (length > from || rest.background != 0)) put_column(from);
-        put_cells(cells, from_wrap ? 1 : from, length, rest);
+        const bool prints_blanks = line.is_wrapped_into && has_background(first);
+        const bool crosses = std::exchange(crosses_, crosses_ && !prints_blanks);
+        const bool is_seen = end > line.begin || rest.background != 0;
+        if (line.is_wrapped_into) put_cell(first);  // only a character makes the line before wrap
+        else if (line.begin > 0 && line.begin < columns_ && is_seen) put_column(line.begin);
+        put_cells(cells, line.is_wrapped_into ? 1 : line.begin, end, rest);
         crosses_ = crosses;
-        if (fill_to > 0) return;
-        if ((length == 0 || length % columns_ != 0) && (rest.background != 0 || coloured)) {
+        if (wraps) return;
+        const bool may_be_coloured = (line.is_wrapped_into || cells.size() > columns_) &&
+                                     std::ranges::any_of(cells, has_background);
+        const bool at_edge = end > 0 && end % columns_ == 0;
+        if (!at_edge && (rest.background != 0 || may_be_coloured)) {
             set_pen(rest);
             out_ += "\x1B[K";
         }
@@ -2793,19 +2833,20 @@ public:
     }
 
 private:
-    /// The pen that erasing would leave in a cell which looks like this one: spaces with nothing but a background are
-    /// painted as what is erased, whichever of the two they were.
+    /// The pen that erasing would leave in a cell which looks like this one: spaces with nothing but a background
+    /// are painted as what is erased, whichever of the two they were.
     [[nodiscard]] static Pen erased_pen(const Cell &cell) {
         return cell.code == ' ' && cell.pen == Pen{.background = cell.pen.background} ? cell.pen : Pen();
     }
 
-    /// `base`: 30 for the foreground, 40 for the background, 50 for an underline (which goes with colons and a colour
-    /// space: who does not know it takes it for one thing).
+    /// `base`: 30 for the foreground, 40 for the background, 50 for an underline (which goes with colons and a
+    /// colour space: who does not know it takes it for one thing).
     static std::string colour_text(std::uint32_t base, std::uint32_t colour) {
         const char *const between = base == 50 ? ":" : ";";
         const auto number = [between](std::uint32_t n) { return between + std::to_string(n); };
         if (colour == 0) return "";
-        if (base < 50 && colour <= 16) return ";" + std::to_string(base + (colour <= 8 ? colour - 1 : 60 + colour - 9));
+        const std::uint32_t first = colour <= 8 ? base : base + 60 - 8;  // 30 to 37, and the bright ones 90 to 97
+        if (base < 50 && colour <= 16) return ";" + std::to_string(first + colour - 1);
         const std::string text = ";" + std::to_string(base + 8);
         if (colour < Pen::kRgb) return text + number(5) + number(colour - 1);
         const std::string rgb = number(colour >> 16 & 255) + number(colour >> 8 & 255) + number(colour & 255);
@@ -2867,7 +2908,8 @@ public:
 private:
     // --- lines
 
-    /// A terminal that shows a session already, be it in the middle of a sequence: to its first row, with no settings.
+    /// A terminal that shows a session already, be it in the middle of a sequence: to its first row, with no
+    /// settings.
     void start_over() {
         out_.append("\x18\x1B\\").append(kNoKeyboards).append("\x1B[?1049l").append(kNoKeyboards);
         out_.append("\x1B[?12;1007;1034;1036;1039r");  // as attach has kept them
@@ -2897,14 +2939,16 @@ private:
         const std::span<const Cell> next = is_newest ? model_.row(0).text() : history.cells(history.line(i + 1));
         Brush brush(model_.ink_, model_.columns_, false);
         const std::size_t width = line.columns == model_.columns_ ? fill_of(cells, line.fill, next) : cells.size();
-        brush.put_line(cells, line.fill, i > 0 && history.goes_on(i - 1, 0), goes_on ? width : 0);
+        brush.put_line({.cells = cells, .fill = line.fill, .is_wrapped_into = i > 0 && history.goes_on(i - 1, 0),
+                        .wraps_at = goes_on ? width : 0});
         brush.set_pen(Pen());
         return brush.out() + (goes_on ? "" : "\r\n");
     }
 
     /// The columns that a line which goes on in `next` must fill: not the last one, when it is blank and a wide
     /// character follows, which has no place there. (Whether that blank was written cannot be seen.)
-    [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill, std::span<const Cell> next) const {
+    [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill,
+                                      std::span<const Cell> next) const {
         const auto columns = static_cast<std::size_t>(model_.columns_);
         const Cell last = cells.size() < columns ? Cell{' ', fill} : cells[columns - 1];
         const bool is_short = columns > 1 && last == Cell();
@@ -2912,18 +2956,19 @@ private:
         return columns - (is_short && next_is_wide && std::ranges::none_of(cells, Brush::has_background) ? 1 : 0);
     }
 
-    /// Rows up to `last`. Of the one with the cursor what is left of it waits for put_cursor(), unless that would break
-    /// a wrapped line.
+    /// Rows up to `last`. Of the one with the cursor what is left of it waits for put_cursor(), unless that would
+    /// break a wrapped line.
     void put_rows(const Screen &screen, int last, bool from_wrap) {
         const bool shows_cursor = &screen == &model_.screens_[model_.alternate_];
         for (int y = 0; y <= last; ++y) {
             const Row &row = screen.row(y);
             const bool goes_on = row.wrapped && y < last;
-            const std::size_t fill_to = goes_on ? fill_of(row.shown(), row.fill, screen.row(y + 1).shown()) : 0;
+            const std::size_t wraps_at = goes_on ? fill_of(row.shown(), row.fill, screen.row(y + 1).shown()) : 0;
             const bool is_last = shows_cursor && y == model_.cursor_.row;
             const bool waits = is_last && !from_wrap && !goes_on && !model_.is_narrowed();
             const std::size_t size = out_.size();
-            brush_.put_line(row.shown(), row.fill, from_wrap, fill_to, waits ? text_end() : 0);
+            brush_.put_line({.cells = row.shown(), .fill = row.fill, .is_wrapped_into = from_wrap,
+                             .wraps_at = wraps_at, .begin = waits ? text_end() : 0});
             at_start_ = !from_wrap && out_.size() == size;
             if (!goes_on && y < last) out_ += "\r\n";
             from_wrap = goes_on;
@@ -2945,7 +2990,9 @@ private:
 
     // --- the cursor
 
-    void put_number(const char *before, int number, char final) { out_ += before + std::to_string(number) + final; }
+    void put_number(const char *before, int number, char final) {
+        out_ += before + std::to_string(number) + final;
+    }
 
     void put_place(int row, int column) {
         out_ += "\x1B[" + std::to_string(row + 1) + ";" + std::to_string(column + 1) + "H";
@@ -2969,7 +3016,8 @@ private:
         if (from.set != to.set) out_ += to.set == 1 ? '\x0E' : '\x0F';
     }
 
-    /// The cursor that a screen has saved, as it would be restored now: the window may have become smaller, or larger.
+    /// The cursor that a screen has saved, as it would be restored now: the window may have become smaller, or
+    /// larger.
     [[nodiscard]] Cursor saved_on(const Screen &screen) const {
         Cursor saved = screen.saved;
         saved.row = std::min(saved.row, model_.rows_ - 1);
@@ -3046,9 +3094,9 @@ private:
         return static_cast<std::size_t>(end);
     }
 
-    /// The cursor that is, where the text to its left leaves it. (Side margins are in the way of text: then only the
-    /// character before it, if that matters.) When REP could follow, that must be the last, and is the same character
-    /// under the same modes as it was. Without autowrap, no wrap is pending.
+    /// The cursor that is, where the text to its left leaves it. (Side margins are in the way of text: then only
+    /// the character before it, if that matters.) When REP could follow, that must be the last, and is the same
+    /// character under the same modes as it was. Without autowrap, no wrap is pending.
     void put_cursor() {
         const Cursor &cursor = model_.cursor_;
         const Row &row = model_.row(cursor.row);
@@ -3061,7 +3109,8 @@ private:
         go(model_.shown_row(), from - shift);
         brush_.put_cells(row.shown(), static_cast<std::size_t>(from), static_cast<std::size_t>(to), row.fill);
         if (!cursor.wrap && end != cursor.column) put_number("\x1B[", model_.shown_column() + 1, 'G');
-        if (repeatable && model_.settings_.is_on<-4>()) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
+        const bool inserts = model_.settings_.is_on<-4>();
+        if (repeatable && inserts) put_number("\x1B[", std::max(width_of(model_.last_), 1), 'P');
         brush_.set_pen(cursor.pen);
         if (!repeatable && to > from) brush_.put_rendition();  // a sequence: REP has nothing to repeat then
         put_sets(Cursor(), cursor);
@@ -3069,7 +3118,8 @@ private:
         if (repeatable) put_repeatable(row.at(before));
     }
 
-    /// The last character as the program wrote it (the character set makes it what stands in the cell), and its marks.
+    /// The last character as the program wrote it (the character set makes it what stands in the cell), and its
+    /// marks.
     void put_repeatable(const Cell &cell) {
         std::array<char, 4> bytes{};
         std::string text;
@@ -3193,7 +3243,8 @@ std::string Model::row_text(int y, bool colours) const {
     }
     const bool is_full = std::ssize(row.shown()) == columns_;
     const bool to_the_edge = (is_full ? row.shown().back().pen : row.fill).background != 0;
-    brush.put_line(row.shown(), row.fill, false, to_the_edge ? static_cast<std::size_t>(columns_) : 0);
+    brush.put_line({.cells = row.shown(), .fill = row.fill,
+                    .wraps_at = to_the_edge ? static_cast<std::size_t>(columns_) : 0});
     brush.set_pen(Pen());
     return brush.out();
 }
@@ -3209,7 +3260,7 @@ void resize(Model &model, const Event &event) {
     if (size) model.resize(size->first, size->second);
 }
 
-// === 8. cat ==========================================================================================================
+// === 8. cat =====================================================================================================
 
 /// The options of all commands.
 struct Options {
@@ -3285,7 +3336,7 @@ int cat(const Options &options) {
     return status;
 }
 
-// === 9. info =========================================================================================================
+// === 9. info ====================================================================================================
 // A session runs for as long as its shim holds the lock: no pid file that could be stale, no process to ask.
 
 struct Summary {
@@ -3485,7 +3536,7 @@ int info(const Options &options) {
     return std::max(status, out.status());
 }
 
-// === 10. play ========================================================================================================
+// === 10. play ===================================================================================================
 // Two clocks: the recording's, with long pauses cut short, and the player's, which runs at some speed or stands
 // still. The player shows an event when its own clock has reached the event's time.
 //
@@ -4076,7 +4127,7 @@ int play(const Options &options) {
     return status;
 }
 
-// === 11. The screen as text ==========================================================================================
+// === 11. The screen as text =====================================================================================
 // The text that a person would have read. A model keeps the screen, and the transcript writes a line when it
 // scrolls off the top, as it looked last. Three rules make text of screens:
 //   * a line that the terminal wrapped is one line;
@@ -4184,7 +4235,7 @@ private:
     Micros now_ = 0;    // in the recording
 };
 
-// === 12. convert =====================================================================================================
+// === 12. convert ================================================================================================
 // Between v2 and v3, the text of an event stays as it is. Only the times differ: since the start in v2, since the
 // last event in v3; in whole microseconds, the way there and back is exact. Members of the header get other names.
 
@@ -4388,7 +4439,7 @@ int convert(const Options &options) {
     return status;
 }
 
-// === 13. paint, screen ===============================================================================================
+// === 13. paint, screen ==========================================================================================
 // Both feed a model up to the end of the recording, or to some time, and write its screen.
 
 constexpr std::uint64_t kMostHistory = 16 << 20;  // bytes of scrolled-off lines that a model keeps
@@ -4466,7 +4517,7 @@ int screen(const Options &options) {
     return status;
 }
 
-// === 14. serve: questions about the past =============================================================================
+// === 14. serve: questions about the past ========================================================================
 // The shim knows nothing of terminals, and asks its helper, `record serve`. A question and its answer are one
 // struct each, on the socket pair that is standard input. The two files grow meanwhile: the helper reads what the
 // shim says has been written, with pread(2), as the shim shares their offsets.
@@ -4482,7 +4533,8 @@ constexpr std::uint64_t kMostRead = 4 << 20;           // bytes of a file in one
 constexpr std::uint64_t kMostBytes = 64 << 10;         // bytes of output in one answer to `bytes`
 constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: more is no answer
 
-/// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte order.
+/// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte
+/// order.
 ///
 ///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read`
 ///          makes the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is
@@ -4666,7 +4718,7 @@ int serve(const Options &options) {
     return got < 0 ? 1 : 0;
 }
 
-// === 15. The command line ============================================================================================
+// === 15. The command line =======================================================================================
 
 constexpr char kVersion[] = "record 1.0\n";
 constexpr char kHelp[] =
@@ -4725,9 +4777,9 @@ constexpr char kCatHelp[] =
     "      --from N      leave out the first N bytes\n"
     "      --to N        end after byte N of the output; several FILEs are counted as one\n"
     "\n"
-    "-f ends at the exit event in the recording. A killed shim writes none, but its lock on the recording is gone;\n"
-    "that ends -f too, with a message. Other programs hold no lock, so their recordings are followed until an exit\n"
-    "event or Ctrl-C. A FILE that is truncated meanwhile is an error.\n";
+    "-f ends at the exit event in the recording. A killed shim writes none, but its lock on the recording is\n"
+    "gone; that ends -f too, with a message. Other programs hold no lock, so their recordings are followed until\n"
+    "an exit event or Ctrl-C. A FILE that is truncated meanwhile is an error.\n";
 
 constexpr char kInfoHelp[] =
     "Usage: record info [OPTION]... [FILE]...\n"
@@ -4787,7 +4839,7 @@ constexpr char kServeHelp[] =
     "Answers a shim's questions about the past of its session: standard input is the socket, descriptor 3 the\n"
     "recording, and descriptor 4 a file with what the recording does not hold.\n"
     "\n"
-    "  -H, --history SIZE  keep this many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
+    "  -H, --history SIZE  keep so many bytes of scrolled-off lines (K, M, G; default 64K), none, or all (16M)\n";
 
 /// All options; those without a short form have a capital letter for getopt_long to give back.
 constexpr std::array kOptions{

@@ -664,7 +664,8 @@ constexpr std::uint64_t kMostRead = 4 << 20;           // bytes of a file in one
 constexpr std::uint64_t kMostBytes = 64 << 10;         // bytes of output in one answer to `bytes`
 constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: more is no answer
 
-/// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte order.
+/// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte
+/// order.
 ///
 ///   read   brings the model on by the whole lines of `file` from offset `from` to offset `to`. The first `read`
 ///          makes the model, of `columns` and `rows`; when it begins inside of a line, the rest of that line is
@@ -1726,15 +1727,16 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 
 // >>> session names: the same in shim.cpp and attach.cpp
-/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a session
-/// must go on.)
+/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a
+/// session must go on.)
 std::string session_folder() {
     const char *chosen = std::getenv("SHIM_DIR");
     return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
 }
 
-/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a socket
-/// there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a symbolic link.
+/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a
+/// socket there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a
+/// symbolic link.
 std::string folder_fault(const std::string &folder, bool make) {
     struct stat file{};
     if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
@@ -1758,8 +1760,8 @@ bool is_session_name(std::string_view text) {
 // <<< session names
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory Specification
-/// wants state to be kept.
+/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory
+/// Specification wants state to be kept.
 std::string records_folder() {
     const auto variable = [](const char *name) {
         const char *value = std::getenv(name);
@@ -1782,8 +1784,8 @@ struct SocketAddress {
     [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
 };
 
-/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is at
-/// fault (a usage error) or the machine: its name service, its session folder.
+/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is
+/// at fault (a usage error) or the machine: its name service, its session folder.
 struct Resolved {
     std::vector<SocketAddress> addresses{};
     std::string why{};
@@ -1815,8 +1817,9 @@ Resolved resolve_tcp(const std::string &host, const std::string &port) {
     return found;
 }
 
-/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything with
-/// a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP there.
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything
+/// with a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP
+/// there.
 Resolved resolve(std::string_view text, bool make_folder = false) {
     if (text.find('/') != std::string_view::npos) return resolve_path(text);
     if (is_session_name(text)) {
@@ -3314,7 +3317,7 @@ constexpr char kUsage[] =
     "  -q, --quiet                no readiness line\n"
     "  -g, --grace SECONDS        seconds between the request to end and SIGKILL, 0 to 86400 (default: 10)\n"
     "      --explain              explain on standard error what happens on the terminal (implies -f)\n"
-    "      --allow-remote         allow an ADDRESS that is not loopback; anyone who can reach it owns the terminal\n"
+    "      --allow-remote         allow an ADDRESS that is not loopback; anyone who reaches it owns the terminal\n"
     "  -h, --help                 show this\n"
     "  -V, --version              show the version\n"
     "\n"
