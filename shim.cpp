@@ -460,7 +460,7 @@ constexpr std::size_t kMostCut = 3;   // bytes of a cut character
 class Ring {
 public:
     [[nodiscard]] std::uint64_t head() const { return head_; }
-    [[nodiscard]] std::uint64_t tail() const { return head_ > kRingBytes ? head_ - kRingBytes : 0; }
+    [[nodiscard]] std::uint64_t oldest() const { return head_ > kRingBytes ? head_ - kRingBytes : 0; }
 
     void append(std::string_view bytes) {
         for (const iovec &part : parts(head_, head_ + bytes.size())) {
@@ -480,7 +480,7 @@ public:
     /// Where the last `most` bytes before `position` begin, from the start of a line on if a line starts among
     /// them.
     [[nodiscard]] std::uint64_t line_start(std::uint64_t position, std::uint64_t most) const {
-        const std::uint64_t first = std::max(tail(), position - std::min(most, position));
+        const std::uint64_t first = std::max(oldest(), position - std::min(most, position));
         if (first == 0) return first;
         for (std::uint64_t at = first; at < position; ++at)
             if (bytes_[at % kRingBytes] == '\n') return at + 1;
@@ -513,7 +513,7 @@ inline Sequence utf8_sequence(std::string_view bytes) {
 }
 
 /// How many bytes at the end of `bytes` begin a character whose last ones are not there.
-std::size_t cut_tail(std::string_view bytes) {
+std::size_t count_cut_bytes(std::string_view bytes) {
     for (std::size_t back = 1; back <= std::min(kMostCut, bytes.size()); ++back) {
         const std::string_view last = bytes.substr(bytes.size() - back);
         const bool is_lead = static_cast<unsigned char>(last[0]) >= 0xC0;
@@ -535,7 +535,7 @@ public:
     /// The whole characters that have been read; with `all` the first bytes of a cut one, too.
     [[nodiscard]] std::string_view ready(bool all) const {
         const std::string_view bytes(bytes_.data(), used_);
-        return bytes.substr(0, bytes.size() - (all ? 0 : cut_tail(bytes)));
+        return bytes.substr(0, bytes.size() - (all ? 0 : count_cut_bytes(bytes)));
     }
 
     /// Drops what ready(all) has given; a cut character moves to the front.
@@ -983,13 +983,13 @@ public:
     }
 
     /// Whether a helper is there, or can be started now; `over`: the program has ended, and none is started anew.
-    [[nodiscard]] bool is_available(Clock::time_point now, bool over) const {
+    [[nodiscard]] bool can_run_now(Clock::time_point now, bool over) const {
         if (pid_ > 0) return true;
         if (program_.empty() || unreadable_ || !own_) return false;
         return !started_ || (!over && now >= *started_ + kHelperPause);
     }
     /// Whether there will be a helper again, be it later.
-    [[nodiscard]] bool is_possible() const { return !program_.empty() && !unreadable_; }
+    [[nodiscard]] bool can_ever_run() const { return !program_.empty() && !unreadable_; }
     [[nodiscard]] bool is_running() const { return pid_ > 0; }
     [[nodiscard]] bool is_asked() const { return is_asked_; }
     /// The question that was asked last.
@@ -1538,7 +1538,7 @@ public:
     [[nodiscard]] Clock::time_point asked_since() const { return asked_since_; }
     /// Whether its terminal has been sent bytes already, and has lines of its own that a paint would repeat.
     [[nodiscard]] bool had_bytes() const { return had_bytes_; }
-    [[nodiscard]] bool has_fallen_out(const Ring &ring) const { return is(Output::live) && cursor_ < ring.tail(); }
+    [[nodiscard]] bool has_fallen_out(const Ring &ring) const { return is(Output::live) && cursor_ < ring.oldest(); }
 
     /// Its past is to be made. A terminal is painted as it stands at `offset` of the stream or later, a pipe gets
     /// the bytes from its cursor on.
@@ -1669,7 +1669,7 @@ private:
     }
 
     void send_live(const Ring &ring, Clock::time_point now) {
-        if (cursor_ == ring.head() || cursor_ < ring.tail()) return;
+        if (cursor_ == ring.head() || cursor_ < ring.oldest()) return;
         std::array<iovec, 2> parts = ring.parts(cursor_, ring.head());
         cursor_ += send_parts(parts.data(), parts.size(), ring.head() - cursor_, now);
     }
@@ -2688,13 +2688,13 @@ private:
 
     /// Whether the helper can give the output's bytes from `position` on, now or when it is started anew.
     [[nodiscard]] bool can_give_bytes(std::uint64_t position) const {
-        return past_.is_possible() && recorder_.holds_from(position);
+        return past_.can_ever_run() && recorder_.holds_from(position);
     }
 
     /// Whether a client that falls out of the ring could be given later what it missed.
     [[nodiscard]] bool can_bring_up(const Client &client) const {
-        if (!client.has_terminal()) return can_give_bytes(ring_.tail());
-        return past_.is_possible() && recorder_.start_of_stream();
+        if (!client.has_terminal()) return can_give_bytes(ring_.oldest());
+        return past_.can_ever_run() && recorder_.start_of_stream();
     }
 
     /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard
@@ -2704,7 +2704,7 @@ private:
         if (!client.is(Output::live) && !client.is(Output::past)) return false;
         if (!client.is_typing() && !is_copy) return false;
         if (is_copy && !can_bring_up(client)) return true;
-        const bool is_owed = client.is_blocked() || client.cursor() < ring_.tail();
+        const bool is_owed = client.is_blocked() || client.cursor() < ring_.oldest();
         return !is_owed || client.makes_progress(now_);
     }
 
@@ -2765,7 +2765,7 @@ private:
         if (client.has_terminal()) return ask_for_paint(client);
         if (client.had_bytes()) return client.go_live(at, now_);
         const std::uint64_t first = at - std::min(options_.history, at);
-        if (first >= ring_.tail() || !can_give_bytes(first)) return client.go_live(start_in_ring(at), now_);
+        if (first >= ring_.oldest() || !can_give_bytes(first)) return client.go_live(start_in_ring(at), now_);
         client.begin_at_line(first);
         client.ask(0, now_);
     }
@@ -2784,7 +2784,7 @@ private:
     }
 
     void ask_for_paint(Client &client) {
-        if (!past_.is_available(now_, is_over()) || !past_.knows_enough(recorder_))
+        if (!past_.can_run_now(now_, is_over()) || !past_.knows_enough(recorder_))
             return client.go_live(start_in_ring(ring_.head()), now_);
         narrator_.tell_client(client.fd(), "is to see a past on its terminal: the helper paints it");
         client.ask(recorder_.end_of_stream().offset, now_);
@@ -2854,7 +2854,7 @@ private:
 
     /// False when no helper can be had now: then terminals get the ring's bytes, and pipes wait for the next one.
     bool start_helper() {
-        const bool available = past_.is_available(now_, is_over());
+        const bool available = past_.can_run_now(now_, is_over());
         if (available && past_.start(recorder_, first_window_, pty_.size(), now_)) return true;
         lose_helper();
         return false;
@@ -3619,7 +3619,7 @@ int Session::start(const Options &options, int caller) {
     if ((listener_.is_tcp() || view_listener_.is_tcp()) && !gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     past_.open(find_record(options.self), options.history);
-    if (!past_.is_possible()) complain("record", "none beside shim: late clients get the last bytes as they were");
+    if (!past_.can_ever_run()) complain("record", "none beside shim: late clients get the last bytes as they were");
     set_environment(listener_.address());
     since_ = std::time(nullptr);
     command_ = shell_quoted(options.program);
@@ -3627,7 +3627,7 @@ int Session::start(const Options &options, int caller) {
     // The listener and the socket pair are open: the numbers of the recording and the tail are above kTailFd.
     if (options.record) status = open_recording(header_line(command_, first_window_, listener_.address()));
     if (status != 0) return status;
-    if (past_.is_possible()) recorder_.open_tail();
+    if (past_.can_ever_run()) recorder_.open_tail();
     if (!pty_.open(first_window_, first_settings())) return kExitFailed;
     narrator_.know_terminal(pty_);
     if (!is_wanted(caller)) return kExitFailed;

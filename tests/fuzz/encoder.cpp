@@ -62,7 +62,7 @@ Written record_all(Recorder &recording, Cuts &cuts, std::string_view output, uns
     while (!output.empty()) {
         const std::string_view piece = cuts.take(output);
         read += piece;
-        const std::size_t kept = output.empty() || (choices & 8) != 0 ? 0 : cut_tail(read);
+        const std::size_t kept = output.empty() || (choices & 8) != 0 ? 0 : count_cut_bytes(read);
         const std::string_view whole = std::string_view(read).substr(0, read.size() - kept);
         if (!whole.empty()) recording.output(whole);
         written.output += whole;
