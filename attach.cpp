@@ -168,16 +168,16 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 // <<< errors and the owning descriptor
 
 // >>> session names: the same in shim.cpp and attach.cpp
-/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a
-/// session must go on.)
+/// The folder of the sockets of named sessions. ($XDG_RUNTIME_DIR is emptied when its user logs out, which is just
+/// when a session must go on.)
 std::string session_folder() {
     const char *chosen = std::getenv("SHIM_DIR");
     return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
 }
 
-/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a
-/// socket there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a
-/// symbolic link.
+/// Checks the session folder, and makes it if `make`; without `make` a missing folder is in order, as one without
+/// sessions. Gives "" when no other user can put a socket there, else the fault and its cure: in /tmp another user
+/// may have made the folder or a symbolic link first.
 std::string folder_fault(const std::string &folder, bool make) {
     struct stat file{};
     if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
@@ -208,8 +208,8 @@ struct SocketAddress {
     [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
 };
 
-/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is
-/// at fault (a usage error) or the machine: its name service, its session folder.
+/// What ADDRESS names: all socket addresses, in the order to try them; else why there is none, and whether the
+/// text is at fault (a usage error) or the machine (its name service, its session folder).
 struct Resolved {
     std::vector<SocketAddress> addresses{};
     std::string why{};
@@ -241,9 +241,9 @@ Resolved resolve_tcp(const std::string &host, const std::string &port) {
     return found;
 }
 
-/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything
-/// with a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP
-/// there.
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`). A text
+/// with a `/` is the path of a Unix-domain socket. `43210` is TCP on the loopback interface; `HOST:43210` and
+/// `[::1]:43210` are TCP at that host.
 Resolved resolve(std::string_view text, bool make_folder = false) {
     if (text.find('/') != std::string_view::npos) return resolve_path(text);
     if (is_session_name(text)) {
@@ -264,8 +264,8 @@ Resolved resolve(std::string_view text, bool make_folder = false) {
 // <<< addresses
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory
-/// Specification wants state to be kept.
+/// Their folder: $SHIM_RECORDS, else the one that the XDG Base Directory Specification has for state. Recordings
+/// are found there from any folder, years later.
 std::string records_folder() {
     const auto variable = [](const char *name) {
         const char *value = std::getenv(name);

@@ -799,8 +799,8 @@ const char *understand(Header &header) {
 }
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory
-/// Specification wants state to be kept.
+/// Their folder: $SHIM_RECORDS, else the one that the XDG Base Directory Specification has for state. Recordings
+/// are found there from any folder, years later.
 std::string records_folder() {
     const auto variable = [](const char *name) {
         const char *value = std::getenv(name);
@@ -4528,10 +4528,10 @@ enum class PastKind : std::uint32_t { read = 1, paint = 2, bytes = 3, cannot = 4
 
 /// The files of the helper: the recording, and the tail, which holds what the recording does not.
 constexpr int kRecordingFd = 3, kTailFd = 4;
-constexpr std::uint32_t kPastProtocol = 1;             // the number of this text's meaning
+constexpr std::uint32_t kPastProtocol = 1;             // the version of what is described here
 constexpr std::uint64_t kMostRead = 4 << 20;           // bytes of a file in one `read`
 constexpr std::uint64_t kMostBytes = 64 << 10;         // bytes of output in one answer to `bytes`
-constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: more is no answer
+constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: one with more is a fault
 
 /// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte
 /// order.
@@ -4547,7 +4547,7 @@ constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer
 struct PastMessage {
     PastKind kind{};
     std::uint32_t protocol = kPastProtocol;
-    std::uint64_t client = 0;                          // for whom: as in the question
+    std::uint64_t client = 0;                          // the client's number; an answer repeats it
     std::uint64_t from = 0, to = 0;
     std::uint32_t file = 0;                            // kRecordingFd or kTailFd
     std::uint16_t columns = 0, rows = 0;

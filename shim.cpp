@@ -23,8 +23,8 @@
 //   5  the past                       10  the narrator (--explain)
 //
 // The wire is raw bytes both ways. A client whose first bytes are a window-change message of rlogin (RFC 1282: FF
-// FF 's' 's' rows cols xpixels ypixels, 16 bits each, network order: its hello) is told the end: FF FF 'x' 'x'
-// STATUS are the last five bytes that it gets. Section 6 has the kinds of hello and the other messages.
+// FF 's' 's' rows cols xpixels ypixels, 16 bits each, network order: its hello) is told how the program ended: the
+// last five bytes that it gets are FF FF 'x' 'x' STATUS. Section 6 has the kinds of hello and the other messages.
 //
 // Exit status: 0 started (with --foreground: as the program ended, by its status or by its signal), 2 usage, 125
 // could not start, 126 PROGRAM cannot be executed, 127 PROGRAM not found.
@@ -74,15 +74,16 @@
 #include <termios.h>
 #include <unistd.h>
 
-// What not every system has. All else in this file is POSIX, openpty(3), getopt_long(3) and flock(2). What stands
-// here is asked for by the macros that headers define, not by a system's name where that can be:
+// Features that not every system has. Everything else in this file is POSIX, openpty(3), getopt_long(3) or
+// flock(2). A feature is detected by a macro that a header defines, where there is one, and not by the name of a
+// system:
 //
 //   openpty(3)      its header has three names
 //   IUTF8           Linux, macOS. Else Backspace on a line that the kernel edits takes a byte, not a character
 //   memfd_create(2) Linux, FreeBSD. Else a file in $TMPDIR whose name is removed: `shim -n` takes disk, not memory
 //   SO_PEERCRED     Linux; elsewhere getpeereid(3). With neither, the mode of the socket's file keeps others out
-//   sock_diag(7)    Linux. Else the kernel does not tell whose the other end of a TCP connection is: any user of
-//                   this machine can come in at a port, though not at a name or a path. A client at a port that
+//   sock_diag(7)    Linux. Else the kernel does not tell who owns the other end of a TCP connection: any user of
+//                   this machine can connect to a port, though not to a name or a path. A client at a port that
 //                   half closes and then goes away is noticed when there is something to send to it
 //   SIOCOUTQ        Linux; FIONWRITE on FreeBSD and NetBSD, SO_NWRITE on macOS. Else a client that takes a little
 //                   at a time, and is owed more than its socket holds when the session ends, may be given up too
@@ -217,10 +218,10 @@ constexpr char kProc[] = "/proc-is-not-used";
 constexpr char kProc[] = "/proc";
 #endif
 
-/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. The program would
-/// else inherit it: a session would never end for a reader of its other end, and the program could type into
-/// others. With one thread no fork can come between: SOCK_CLOEXEC and the like, which not all systems have, bring
-/// nothing more.
+/// Marks a new descriptor (or -1, which stays that) to be closed by an exec, and gives it back. Otherwise the
+/// program would inherit it: a reader of the other end would never see the session's end, and the program could
+/// type into other sessions. SOCK_CLOEXEC and the like, which not all systems have, would add nothing: with one
+/// thread, no fork comes between two calls.
 int close_on_exec(int fd) {
     if (fd >= 0) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     return fd;
@@ -228,11 +229,11 @@ int close_on_exec(int fd) {
 
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
-/// Whether the system call that has just failed has nothing for us now, and may have later.
+/// Whether the system call that has just failed may succeed later: it only found nothing to do now.
 bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR; }
 
-/// Writes as much of `bytes` to the file as it takes now. Gives how many bytes: less than all on a full disk or at
-/// the file size limit.
+/// Writes as much of `bytes` as the file takes now. Gives the number of bytes written: less than all on a full
+/// disk or at the file size limit.
 std::size_t write_some(int fd, std::string_view bytes) {
     std::size_t done = 0;
     for (ssize_t n = 1; n > 0 && done < bytes.size(); done += static_cast<std::size_t>(std::max<ssize_t>(n, 0)))
@@ -250,15 +251,15 @@ std::string count_of(std::uint64_t n, const char *what) {
 // openpty(3) gives two ends: the program's standard streams are the slave, we hold the master. Between them sits
 // the line discipline, which echoes, edits lines and turns ^C into SIGINT. We keep a slave open too: without any,
 // reads of the master fail with EIO and select(2) calls it readable for ever, though the program may yet open
-// /dev/tty again. So the end of a session is the program's exit (SIGCHLD); what the master still holds is read
-// after it, to EIO, which is the end of the output and no more. (We want the bytes alone, so not TIOCPKT's packet
-// mode, in which each read begins with a byte that tells of flow control and flushes.)
+// /dev/tty again. So the end of a session is the program's exit (SIGCHLD); after the exit, the master is read up
+// to EIO, which marks the end of the output, not of the session. (TIOCPKT's packet mode, in which each read begins
+// with a byte about flow control and flushes, is not used: the bytes alone are wanted.)
 //
 // The section grew from the part of its name in tests/tour/small3.cpp, a shim in 300 lines.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// For a child of ours: ignored and blocked signals stay so through an exec, signal(7), and a program that
-/// inherits our ignored SIGPIPE would not end by `| head`.
+/// For a child of ours: signals that are ignored or blocked stay so through an exec (signal(7)), and a program
+/// that inherited our ignored SIGPIPE would not be ended by `| head`.
 void reset_signals() {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
@@ -287,13 +288,13 @@ int exec_status(int error) { return error == ENOENT ? kExitNotFound : kExitCanno
 
 /// The child's side of fork(2), up to the exec. (It may call any function, as the shim has one thread: POSIX
 /// restricts only the children of processes with several threads to async-signal-safe ones.) When the exec fails,
-/// its errno goes through the pipe `report`, which an exec closes, or its reason to the terminal when there is no
-/// pipe.
+/// its errno is written to the pipe `report`, which a successful exec closes; without a pipe (-1), a message is
+/// written to the terminal.
 ///
-/// setsid(2) comes first, as TIOCSCTTY takes the leader of a session that has no controlling terminal yet, and no
-/// other process (ioctl_tty(2)); and setsid(2) itself refuses the leader of a process group, which a child of
-/// fork(2) never is. How a terminal becomes the controlling one POSIX leaves open (section 11.1.3): all systems
-/// here have this ioctl(2).
+/// setsid(2) comes first: TIOCSCTTY works only for the leader of a session that has no controlling terminal yet
+/// (ioctl_tty(2)). setsid(2) itself fails for the leader of a process group, which a child of fork(2) never is.
+/// POSIX leaves open how a terminal becomes the controlling one (section 11.1.3); all systems here have this
+/// ioctl(2).
 [[noreturn]] void become_program(int slave, int report, char **argv) {
     ::setsid();                     // a session of its own, without a controlling terminal
     ::ioctl(slave, TIOCSCTTY, 0);   // now with this one: ^C reaches it, /dev/tty opens it
@@ -318,8 +319,7 @@ bool catches(pid_t pid, int number) {
 }
 
 /// Sends SIGTERM and SIGHUP to `whom` (as kill(2) has it: a process, or minus a group). A process that handles
-/// just one of them gets that one alone: a server that closes its files on SIGTERM would be killed by the SIGHUP
-/// meanwhile.
+/// just one of them gets only that one: the SIGHUP would kill a server that is still closing its files on SIGTERM.
 void request_end(pid_t whom) {
     const pid_t leader = whom < 0 ? -whom : whom;
     const bool knows_term = catches(leader, SIGTERM), knows_hup = catches(leader, SIGHUP);
@@ -389,7 +389,7 @@ public:
     [[nodiscard]] const winsize &size() const { return size_; }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(master_); }
 
-    /// Sets the window size: the kernel sends SIGWINCH to the foreground group when it is another one.
+    /// Sets the window size. When the size changes, the kernel sends SIGWINCH to the foreground group.
     void resize(const winsize &size) {
         size_ = size;
         ::ioctl(master_.get(), TIOCSWINSZ, &size);
@@ -409,11 +409,11 @@ public:
         if (pid_ > 0 && ::getpgid(pid_) != group) request_end(pid_);
     }
 
-    /// Whether we may send the program signals: not when it has become another user (kill(2), EPERM), as sudo
-    /// does.
+    /// Whether we may send signals to the program: not when it has become another user, as sudo does (kill(2),
+    /// EPERM).
     [[nodiscard]] bool may_signal() const { return pid_ <= 0 || ::kill(pid_, 0) == 0 || errno != EPERM; }
 
-    /// Whether what is typed is shown (termios(3), ECHO): no for passwords.
+    /// Whether the kernel shows what is typed (termios(3), ECHO): not while a password is read.
     [[nodiscard]] bool echoes() const {
         termios settings{};
         return ::tcgetattr(slave_.get(), &settings) == 0 && (settings.c_lflag & ECHO) != 0;
@@ -426,8 +426,8 @@ public:
     }
 
     /// Closes both ends. When no process has the master any more, the kernel hangs the slave up (as vhangup(2)
-    /// does): there are no more bytes, and the session's leader gets SIGHUP and SIGCONT, whosever process it is.
-    /// The foreground group gets them only when the leader ends in turn (Linux: disassociate_ctty()).
+    /// does): there are no more bytes, and the session's leader gets SIGHUP and SIGCONT, whichever user owns it.
+    /// The foreground group gets them later, when the leader ends (Linux: disassociate_ctty()).
     void close() {
         slave_.reset();
         master_.reset();
@@ -444,13 +444,13 @@ private:
 // 2. The ring
 //
 // Positions count the bytes of output from the first one on and never wrap; the ring holds the last kRingBytes of
-// them. A client is a position, so that a slow client costs no memory. 1 MiB is four times what the program may be
-// ahead of the client that paces it (kPaceBytes): that one never falls out, and others do so only when they are
-// really slow.
+// them. A client is a position, so a slow client costs no memory. 1 MiB is four times what the program may be
+// ahead of the client that paces it (kPaceBytes): that client never falls out of the ring, and others do so only
+// when they are really slow.
 //
-// A read of the master cuts where it likes, in the middle of a character, too. As the recording holds characters,
-// the first bytes of a cut one wait for the next read; the Unicode standard, table 3-7, tells them from broken
-// ones.
+// A read of the master may end in the middle of a character. The recording holds whole characters, so the first
+// bytes of a cut character wait for the next read. Table 3-7 of the Unicode standard tells a cut character from
+// broken bytes.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kRingBytes = 1 << 20;
@@ -494,7 +494,8 @@ private:
 
 struct Sequence {
     enum class Kind { whole, broken, cut } kind;
-    std::size_t length;  // bytes: of the character; of the longest part that could begin one; of what is there
+    /// In bytes: of the character; of the longest part that could begin one; of what is there.
+    std::size_t length;
 };
 
 /// What `bytes` begin with, the first of which is 0x80 or over.
@@ -512,7 +513,7 @@ inline Sequence utf8_sequence(std::string_view bytes) {
     return {Sequence::Kind::whole, length};
 }
 
-/// How many bytes at the end of `bytes` begin a character whose last ones are not there.
+/// The number of bytes at the end of `bytes` that begin a character whose rest is missing.
 std::size_t count_cut_bytes(std::string_view bytes) {
     for (std::size_t back = 1; back <= std::min(kMostCut, bytes.size()); ++back) {
         const std::string_view last = bytes.substr(bytes.size() - back);
@@ -556,16 +557,16 @@ private:
 // 3. JSON
 //
 // A terminal speaks bytes, JSON speaks Unicode (RFC 8259, section 8.1): bytes that are not UTF-8 become U+FFFD. In
-// a flood the encoder is most of what the shim does, so plain text goes through it eight bytes at a time. It grew
-// from 'The log' in tests/tour/small3.cpp.
+// a flood the encoder takes most of the shim's time, so it handles plain text eight bytes at a time. It grew from
+// 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kMostPerByte = 6;  // \u001b: how much longer JSON can get
 
-/// How many of the 8 bytes at `at`, from the first on, stand in a JSON string as they are and are ASCII. In a
-/// number of eight bytes, each byte that is none of these gets its highest bit set: Mycroft's test for a zero
-/// byte, (x - 01..01) & ~x & 80..80, and its sister for bytes below 0x20. A borrow may set a bit too many behind
-/// the first, never before it.
+/// How many of the 8 bytes at `at`, counted from the first, are ASCII that a JSON string holds unchanged. In a
+/// number made of the eight bytes, the highest bit is set for each other byte: by Mycroft's test for a zero byte,
+/// (x - 01..01) & ~x & 80..80, and its sister for bytes below 0x20. A borrow may set further bits behind the first
+/// one, never before it.
 inline std::size_t plain_of_eight(const char *at) {
     constexpr std::uint64_t kOnes = 0x0101010101010101, kHighest = 0x8080808080808080;
     std::uint64_t bytes = 0;
@@ -576,13 +577,13 @@ inline std::size_t plain_of_eight(const char *at) {
     };
     const std::uint64_t control = (bytes - kOnes * 0x20) & ~bytes;
     const std::uint64_t special = (control | equal('"') | equal('\\') | bytes) & kHighest;
-    if (special != 0 && std::endian::native != std::endian::little) return 0;  // the caller's path byte by byte
+    if (special != 0 && std::endian::native != std::endian::little) return 0;  // the caller then goes byte by byte
     return static_cast<std::size_t>(std::countr_zero(special)) / 8;
 }
 
 /// Writes `in` as the inside of a JSON string to `out`, which has room for kMostPerByte times as much plus 16;
-/// bytes that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Copies are of a
-/// fixed size, one instruction, though fewer bytes may count: what comes next is written over the rest.
+/// bytes that are not UTF-8 become U+FFFD, and `exact` false. Gives the end of what it wrote. Each copy has
+/// a fixed size, one instruction, though fewer bytes may count: the next copy overwrites the rest.
 char *encode_json(std::string_view in, char *out, bool &exact) {
     constexpr char kLetters[] = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu", kHex[] = "0123456789abcdef";
     const char *at = in.data(), *const end = at + in.size();
@@ -615,7 +616,7 @@ char *encode_json(std::string_view in, char *out, bool &exact) {
     return out;
 }
 
-/// The same for short texts: a command, an address.
+/// A short text, such as a command or an address, as a JSON string with its quotes.
 std::string json_string(std::string_view text) {
     std::string out(text.size() * kMostPerByte + 20, '"');
     bool exact = true;
@@ -638,17 +639,18 @@ char *encode_base64(std::string_view in, char *out) {
 // ----------------------------------------------------------------------------------------------------------------
 // 4. The recording
 //
-// asciicast v2: a header line, then a line an event, [seconds, "code", "text"]. A turn's lines are written with
-// one write(2) before any client gets a byte of them: the page cache survives our own end by SIGKILL, so what a
-// client saw is in the file. A power loss may take the last half minute, as the kernel writes pages out when they
-// are so old: fsync(2) for each turn would cost more than all else. A write may fall short (disk full, file size
-// limit): then append() keeps the rest of its lines, and finishes them when writing works again. What the program
-// prints meanwhile is lost; a marker tells how many bytes.
+// asciicast v2: a header line, then one line for each event, [seconds, "code", "text"]. The lines of a turn are
+// written with one write(2) before any client gets a byte of them. The page cache survives even our own SIGKILL,
+// so whatever a client saw is in the file. A power loss may take the last half minute, because the kernel writes a
+// page to disk when it is that old; an fsync(2) in each turn would cost more than everything else. A write may
+// fall short (disk full, file size limit): then append() keeps the rest of the lines, and writes it when writing
+// works again. The output of the time between is lost; a marker tells how many bytes.
 //
 // The helper of the next section reads the lines of a session as one stream, whose offsets only grow. The stream
-// is the file; from the first commit on that the file does not hold as a whole (-n, at its limit, a full disk) it
-// is the tail: an unlinked file with lines of the same kind, which is cut to nothing when it has been read. So
-// an offset of the stream names one byte for ever, and only place_of() turns it into one of a file.
+// is first the file. From the first commit that the file does not hold as a whole (-n, the limit, a full disk),
+// the stream goes on in the tail: an unlinked file with lines of the same kind, which is cut to nothing when it
+// has been read. So an offset of the stream always names the same byte; place_of() alone translates it to an
+// offset of a file.
 //
 // The section grew from 'The log' in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
@@ -659,10 +661,10 @@ enum class PastKind : std::uint32_t { read = 1, paint = 2, bytes = 3, cannot = 4
 
 /// The files of the helper: the recording, and the tail, which holds what the recording does not.
 constexpr int kRecordingFd = 3, kTailFd = 4;
-constexpr std::uint32_t kPastProtocol = 1;             // the number of this text's meaning
+constexpr std::uint32_t kPastProtocol = 1;             // the version of what is described here
 constexpr std::uint64_t kMostRead = 4 << 20;           // bytes of a file in one `read`
 constexpr std::uint64_t kMostBytes = 64 << 10;         // bytes of output in one answer to `bytes`
-constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: more is no answer
+constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer: one with more is a fault
 
 /// A question, or the header of an answer, which `length` bytes follow. Both ends run on one machine: its byte
 /// order.
@@ -678,7 +680,7 @@ constexpr std::uint64_t kMostAnswer = 17 << 20;        // bytes behind an answer
 struct PastMessage {
     PastKind kind{};
     std::uint32_t protocol = kPastProtocol;
-    std::uint64_t client = 0;                          // for whom: as in the question
+    std::uint64_t client = 0;                          // the client's number; an answer repeats it
     std::uint64_t from = 0, to = 0;
     std::uint32_t file = 0;                            // kRecordingFd or kTailFd
     std::uint16_t columns = 0, rows = 0;
@@ -709,8 +711,8 @@ public:
     /// lives. `limit` is in bytes of file. False with errno when that fails.
     ///
     /// The lock is one of fcntl(2): F_GETLK tells the process that holds it, and a child does not inherit it. (One
-    /// of flock(2) belongs to the open file, so the helper would hold it, too.) The price: it goes as soon as this
-    /// process closes any descriptor of the file, so the file is opened here and nowhere else.
+    /// of flock(2) belongs to the open file, so the helper would hold it, too.) The price: the lock goes as soon
+    /// as this process closes any descriptor of the file, so the file is opened here and nowhere else.
     bool open(const std::string &path, const std::string &header, std::uint64_t limit) {
         file_.reset(close_on_exec(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_APPEND, 0600)));
         if (!file_) return false;
@@ -726,8 +728,8 @@ public:
         return true;
     }
 
-    /// Makes the tail, for what the file will not hold; without a file that is everything. It has no name, and is
-    /// gone with its last descriptor.
+    /// Makes the tail, for the lines that the file will not hold; without a file, that is all of them. The tail
+    /// has no name, and is gone with its last descriptor.
     void open_tail() {
 #if defined(MFD_CLOEXEC)
         tail_.reset(close_on_exec(::memfd_create("shim", 0)));
@@ -751,7 +753,7 @@ public:
         stamp();
         const std::size_t begin = used_;
         if (add('o', bytes)) return;
-        used_ = begin;  // the same again, with the exact bytes before it
+        used_ = begin;  // not UTF-8: the event anew, with an event of the exact bytes before it
         close_event(encode_base64(bytes, open_event('b', bytes.size() * 4 / 3 + 8)));
         add('o', bytes);
     }
@@ -790,18 +792,18 @@ public:
 
     /// The end of the stream, as of the last commit.
     [[nodiscard]] const Place &end_of_stream() const { return end_; }
-    /// The first offset of the stream from which on all of it is there; none when some of it has been lost.
+    /// The offset from which on the whole stream is there; none when a part of it has been lost.
     [[nodiscard]] std::optional<std::uint64_t> start_of_stream() const {
         if (in_tail_ && !tail_) return std::nullopt;
         return tail_base_ > tail_begins_ ? tail_base_ : 0;
     }
-    /// Where the stream's bytes from `offset` on stand, as far as one file has them.
+    /// Where the stream's bytes from `offset` on stand, as far as they stand in one file.
     [[nodiscard]] FileRange place_of(std::uint64_t offset) const {
         if (!in_tail_) return {.file = kRecordingFd, .offset = offset, .end = end_.offset};
         if (offset < tail_begins_) return {.file = kRecordingFd, .offset = offset, .end = tail_begins_};
         return {.file = kTailFd, .offset = offset - tail_base_, .end = end_.offset - tail_base_};
     }
-    /// How many bytes of file the tail takes.
+    /// The size of the tail in bytes.
     [[nodiscard]] std::uint64_t tail_bytes() const { return in_tail_ && tail_ ? end_.offset - tail_base_ : 0; }
 
     /// Cuts the tail to nothing: the model has read all of it.
@@ -814,8 +816,8 @@ public:
     [[nodiscard]] bool holds_from(std::uint64_t from) const {
         return file_ && rest_.empty() && !full_ && from >= gap_end_;
     }
-    /// Where the output's position `at` is in the file, counted in bytes of output; none when bytes behind it were
-    /// lost.
+    /// Translates a position of the output to the position among the bytes of output that the file holds; none
+    /// when bytes behind `at` were lost.
     [[nodiscard]] std::optional<std::uint64_t> to_file(std::uint64_t at) const {
         if (at < gap_end_) return std::nullopt;
         return at - lost_in_all_;
@@ -872,7 +874,7 @@ private:
         return exact;
     }
 
-    /// A line for the file alone: a marker, or the last line. It stands before those that wait.
+    /// A line for the file alone, a marker or the last line. It stands before the lines that are not written yet.
     [[nodiscard]] std::string own_line(char code, std::string_view text) const {
         const long long time = used_ > 0 ? first_time_ : elapsed();
         std::array<char, 64> begin{};
@@ -880,8 +882,8 @@ private:
         return begin.data() + json_string(text) + "]\n";
     }
 
-    /// Writes what the file is still owed and then `lines`, and keeps what the file does not take. Gives whether
-    /// it has taken all.
+    /// Writes what the last write left over and then `lines`; keeps what the file does not take. Gives whether the
+    /// file has taken all.
     bool append(std::string_view lines) {
         if (!rest_.empty()) lines = rest_.append(lines);
         const std::size_t written = write_some(file_.get(), lines);
@@ -917,15 +919,15 @@ private:
     std::uint64_t limit_ = kUnlimited;
     bool full_ = false;                 // --max-record has been reached
     std::string rest_;                  // what the last write left over: the file ends in the middle of a line
-    std::uint64_t lost_ = 0;            // output bytes since one of them
-    std::uint64_t lost_in_all_ = 0;     // but for these
+    std::uint64_t lost_ = 0;            // bytes of output that are missing and that no marker tells yet
+    std::uint64_t lost_in_all_ = 0;     // and those that a marker tells
     std::uint64_t gap_end_ = 0;         // the position after the last byte that was lost
     // the stream
     Place end_;
     Fd tail_;
-    bool in_tail_ = false;              // the tail has begun, at this offset of the stream:
-    std::uint64_t tail_begins_ = 0;
-    std::uint64_t tail_base_ = 0;       // and this one is its first byte now
+    bool in_tail_ = false;              // the stream goes on in the tail
+    std::uint64_t tail_begins_ = 0;     // the offset of the stream at which it began to
+    std::uint64_t tail_base_ = 0;       // the offset of the stream of the tail's first byte now
     // the events that are not written yet
     std::vector<char> lines_;
     std::size_t used_ = 0;              // bytes of it that count
@@ -939,20 +941,20 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 5. The past
 //
-// The shim knows nothing of terminals. What a late client is to see is made by `record serve`: one helper, which
-// reads the recording's lines into a model of a terminal and answers the questions above on a socket pair. The
-// helper may block; the shim never does: it writes one question at a time, which fits into any socket's buffer,
-// and reads what has come of the answer. The helper may die, too, of a fault in the model say: that is why it is
-// another process.
+// The shim knows nothing of terminals. One helper, `record serve`, makes what a late client is to see: it reads
+// the lines of the recording into a model of a terminal, and answers the questions above on a socket pair. The
+// helper may block; the shim never does: it writes one question at a time, which fits into the buffer of any
+// socket, and reads as much of the answer as has come. The helper may also die, of a fault in the model for
+// instance: therefore it is a process of its own.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that are read before a client comes late
-constexpr std::uint64_t kReadAhead = 8 << 20;        // and once a helper runs, so many: the next one waits less
+constexpr std::uint64_t kMostBehind = 32 << 20;      // bytes of lines that are unread when a helper is started
+constexpr std::uint64_t kReadAhead = 8 << 20;        // bytes of lines that a running helper may leave unread
 constexpr std::uint64_t kTailKept = 4 << 20;         // bytes of a tail that need not be cut
-constexpr std::uint64_t kTailMost = 64 << 20;        // at this size the program waits for the model
+constexpr std::uint64_t kTailMost = 64 << 20;        // with a larger tail, the program waits for the model
 constexpr std::uint64_t kMostPast = 64 << 20;        // bytes of answers that clients still have to get
 constexpr seconds kHelperPause{60};                  // between two starts of a helper
-constexpr seconds kHelperGrace{5};                   // for an answer, in turns of at most:
+constexpr seconds kHelperGrace{5};                   // for an answer, of which a turn counts as at most:
 constexpr seconds kHelperTurn{1};
 
 /// A piece of the past, shared by the clients that get it.
@@ -975,20 +977,21 @@ public:
     }
 
     /// Gets ready to start `program` (the path of `record`; "": there is none), which will keep `history` bytes of
-    /// lines that scroll off. The socket pair is made now, so that there are descriptors for it later.
+    /// lines that scroll off. The socket pair is made now, because later no descriptor may be free.
     void open(const std::string &program, std::uint64_t history) {
         program_ = program;
         history_ = history;
         if (!program_.empty()) connect();
     }
 
-    /// Whether a helper is there, or can be started now; `over`: the program has ended, and none is started anew.
+    /// Whether a helper runs, or can be started now. `over`: the program has ended, and no second helper is
+    /// started.
     [[nodiscard]] bool can_run_now(Clock::time_point now, bool over) const {
         if (pid_ > 0) return true;
         if (program_.empty() || unreadable_ || !own_) return false;
         return !started_ || (!over && now >= *started_ + kHelperPause);
     }
-    /// Whether there will be a helper again, be it later.
+    /// Whether a helper runs, or can be started now or later.
     [[nodiscard]] bool can_ever_run() const { return !program_.empty() && !unreadable_; }
     [[nodiscard]] bool is_running() const { return pid_ > 0; }
     [[nodiscard]] bool is_asked() const { return is_asked_; }
@@ -1010,11 +1013,11 @@ public:
         const std::string history = history_ == kUnlimited ? "all" : std::to_string(history_);
         const pid_t pid = ::fork();
         if (pid == 0) {
-            ::dup2(helpers_.get(), STDIN_FILENO);  // none of these is in the way of another: Session::start()
+            ::dup2(helpers_.get(), STDIN_FILENO);  // no source is another one's target: Session::start()
             ::dup2(helpers_.get(), STDOUT_FILENO);
-            ::dup2(recorder.file(), kRecordingFd);  // without a file (-1) nothing: what is there closes by itself
+            ::dup2(recorder.file(), kRecordingFd);  // without a file (-1), dup2(2) does nothing
             ::dup2(recorder.tail(), kTailFd);
-            reset_signals();  // but for those of keyboards and service managers, which mean the session:
+            reset_signals();  // but signals of keyboards and service managers are for the session:
             for (const int number : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP}) ::signal(number, SIG_IGN);
             ::execl(program_.c_str(), "record", "serve", "-H", history.c_str(), static_cast<char *>(nullptr));
             ::_exit(kExitNotFound);
@@ -1043,14 +1046,14 @@ public:
         pid_ = 0;
         is_asked_ = false;
         received_.clear();
-        own_.reset();  // two descriptors are free for the next two
+        own_.reset();  // frees two descriptors for the next pair
         helpers_.reset();
         connect();
     }
 
-    /// Whether a paint shows more than the ring's bytes would: the model begins with the session, or has at
-    /// least as much to read. Not so when a part of the stream is lost, or when a helper has died and the tail
-    /// was cut before.
+    /// Whether a paint shows at least as much as the ring's bytes would: the model reads from the session's
+    /// beginning, or at least as many bytes as the ring holds. A paint shows less when a part of the stream is
+    /// lost, or when a helper has died after the tail was cut.
     [[nodiscard]] bool knows_enough(const Recorder &recorder) const {
         const auto start = recorder.start_of_stream();
         if (!start) return false;
@@ -1080,8 +1083,8 @@ public:
         ask({.kind = PastKind::bytes, .client = client, .from = from, .to = to});
     }
 
-    /// Reads what has come. Gives an answer that is whole; of `read`, the model's place has moved on. What is no
-    /// answer is the helper's end.
+    /// Reads what has come. Gives the answer when it is whole; after one to `read`, the model's place has moved
+    /// on. Bytes that are no answer end the helper.
     std::optional<PastAnswer> receive() {
         std::array<char, 256 << 10> bytes;
         const ssize_t n = ::recv(own_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT);
@@ -1106,15 +1109,15 @@ public:
         return answer;
     }
 
-    /// A turn of the loop took `time`. A helper that has been asked for kHelperGrace without one answer is ended;
-    /// a turn counts as kHelperTurn at most, as the machine may have slept. Gives whether it was.
+    /// A turn of the loop took `time`. Gives whether the helper has owed its answer for kHelperGrace. A turn
+    /// counts as kHelperTurn at most, because the machine may have slept.
     bool is_stuck_after(Clock::duration time) {
         if (!is_asked_) return false;
         waited_ += std::min<Clock::duration>(time, kHelperTurn);
         return waited_ >= kHelperGrace;
     }
 
-    /// Whether clients have so much of the past still to get that no more is to be made now.
+    /// Whether the clients still have so much of the past to get that no more is made now.
     [[nodiscard]] bool is_full() {
         std::erase_if(given_, [](const std::weak_ptr<const std::string> &bytes) { return bytes.expired(); });
         std::uint64_t total = 0;
@@ -1140,7 +1143,7 @@ private:
         if (n != static_cast<ssize_t>(sizeof question)) stop();
     }
 
-    /// Whether what has been received, which begins with `head`, is an answer to the question or a part of one.
+    /// Whether the bytes received, which begin with `head`, are an answer to the question, or a part of one.
     [[nodiscard]] bool is_answer(const PastMessage &head) const {
         const bool fits = is_asked_ && (head.kind == question_.kind || head.kind == PastKind::cannot);
         const std::uint64_t most = head.kind == PastKind::bytes ? kMostBytes : kMostAnswer;
@@ -1155,7 +1158,7 @@ private:
     Fd own_, helpers_;                           // the socket pair: our end, and the helper's
     pid_t pid_ = 0;
     bool unreadable_ = false;                    // the helper could not read the recording
-    std::optional<Clock::time_point> started_;   // the last helper
+    std::optional<Clock::time_point> started_;   // when the last helper was
     winsize size_{};                             // of the window where the model begins
     std::uint64_t begin_ = 0;                    // the offset of the stream from which on the model reads
     std::uint64_t read_to_ = 0;                  // the offset of the stream up to which the model has read
@@ -1164,7 +1167,7 @@ private:
     Place asked_end_;                            // the end of the stream when `read` was asked
     FileRange asked_range_;
     PastMessage question_;                       // the last one
-    bool is_asked_ = false;                      // it has no answer yet
+    bool is_asked_ = false;                      // the last question has no answer yet
     std::string received_;                       // of the answer
     Clock::duration waited_{};                   // for it
     std::vector<std::weak_ptr<const std::string>> given_;
@@ -1173,27 +1176,28 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 6. What a client says
 //
-// Bytes for the program, but for messages in a connection that begins with one, the hello. They come in pieces of
-// any size. FF is no byte of UTF-8, so that typed text never looks like a message:
+// A client sends bytes for the program. When its first bytes are a message, the hello, it may send further
+// messages between them. Everything comes in pieces of any size. FF is no byte of UTF-8, so typed text never looks
+// like a message:
 //
 //   FF FF 's' 's'  rows, columns, x pixels, y pixels   16 bits each: the window, at first and whenever it changes.
-//                  Rows and columns 0: a client without a window. The x pixels say what it has come for (Purpose),
-//                  and all that follows is for the program
-//   FF FF 'a' 'a'  length (16 bits), bytes             an answer: what the client's terminal sent by itself
-//   FF FF 'n' 'n'  length (16 bits), bytes             noise: focus and mouse reports, which no program asked for
+//                  Rows and columns 0: a client without a window. Then the x pixels tell the client's purpose
+//                  (Purpose), and everything that follows is for the program
+//   FF FF 'a' 'a'  length (16 bits), bytes             an answer that the client's terminal has sent by itself
+//   FF FF 'n' 'n'  length (16 bits), bytes             noise: reports of focus and mouse motion
 //
-// The first bytes are also looked at for another protocol: a web page can make a browser of the same user talk to
-// a loopback port, and every line of an HTTP request would be a line typed into a shell.
+// The first bytes may also belong to another protocol: a web page can make the user's browser talk to a loopback
+// port, and each line of an HTTP request would be a line typed into a shell. Such a client is sent away.
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kHelloBytes = 12;
 constexpr std::string_view kHelloMagic = "\xFF\xFFss", kAnswerMagic = "\xFF\xFF" "aa", kNoiseMagic = "\xFF\xFFnn";
 constexpr std::size_t kMagicBytes = 4, kLengthBytes = 2;  // of any message; of an answer's length
-constexpr milliseconds kOpeningGrace{200};                // how long undecided first bytes wait for more
-constexpr std::size_t kOpeningBytes = 8 << 10;            // and how many of them at most
+constexpr milliseconds kOpeningGrace{200};                // how long undecided first bytes wait for more bytes
+constexpr std::size_t kOpeningBytes = 8 << 10;            // the most first bytes that are kept undecided
 
-/// What the first bytes of a connection are: `plain` for the program, a whole or an `incomplete` hello, or another
-/// protocol's. `undecided`: with more bytes they could be another protocol's.
+/// The first bytes of a connection: `plain` ones for the program, a whole or an `incomplete` hello, or bytes of a
+/// `foreign` protocol. `undecided`: more bytes could make them foreign.
 enum class Opening { plain, hello, incomplete, undecided, foreign };
 
 /// Whether `bytes` begin an HTTP request line (RFC 9112, section 3): a token, a target, a version. Known methods
@@ -1249,19 +1253,19 @@ std::uint16_t number_at(std::string_view message, std::size_t at) {
     return static_cast<std::uint16_t>(std::uint8_t(message[at]) << 8 | std::uint8_t(message[at + 1]));
 }
 
-/// What a client has come for: those up to `copy` for the output.
+/// What a client has come for. The purposes up to `copy` are for the output.
 enum class Purpose {
-    unknown,  // it has said nothing yet
-    raw,      // nc, or the original's client: a terminal, as far as we know
-    window,   // a terminal that has a window
-    watch,    // one that only watches                       x pixels 1
-    pipe,     // a pipe or a file: every byte counts         x pixels 0, and those without a meaning
-    copy,     // it is our own cat(1), which copies the output to standard output
-    push,     // it brings input and leaves                  x pixels 2
-    end,      // the session is to end                       x pixels 3
-    tell,     // it asks what this session is                x pixels 4
-    alone,    // the other clients with a window are to go   x pixels 5
-    foreign,  // it speaks another protocol
+    unknown,  // the client has said nothing yet
+    raw,      // nc, or the original's client: shows the output on a terminal, as far as we know
+    window,   // shows it on a terminal with a window
+    watch,    // shows it on a terminal, and only watches          x pixels 1
+    pipe,     // passes it to a pipe or a file: every byte counts  x pixels 0, and values without a meaning
+    copy,     // our own cat(1), which copies it to standard output
+    push,     // brings input and leaves                           x pixels 2
+    end,      // asks for the end of the session                   x pixels 3
+    tell,     // asks what this session is                         x pixels 4
+    alone,    // asks that the other clients with a window leave   x pixels 5
+    foreign,  // speaks another protocol
 };
 
 /// The purpose of a client whose hello has no window.
@@ -1278,13 +1282,13 @@ struct Said {
     winsize window{};
 };
 
-/// Tells what a client has said from its bytes, in pieces of any size. Keeps at most kOpeningBytes at first, then
-/// the beginning of one message: 64 KiB.
+/// Parses the bytes of a client, which come in pieces of any size. Keeps at most kOpeningBytes at first, and later
+/// the beginning of one message, at most 64 KiB.
 class ClientInput {
 public:
     explicit ClientInput(Purpose purpose) : purpose_(purpose) {}
 
-    /// Takes what has been received; appends what it comes to, in the order in which it was sent.
+    /// Takes bytes received; appends the things that the client has said with them to `said`, in their order.
     void feed(std::string_view bytes, std::vector<Said> &said) {
         if (purpose_ == Purpose::foreign) return;
         held_.append(bytes);
@@ -1300,7 +1304,7 @@ public:
         held_ = {};
     }
 
-    /// No more will come, or not soon: what is held was not the beginning of anything, but typed.
+    /// No more bytes will come, or not soon: the bytes held are not the beginning of a message, but typed.
     void settle(std::vector<Said> &said) {
         if (purpose_ == Purpose::foreign) return;
         if (purpose_ == Purpose::unknown) purpose_ = Purpose::raw;
@@ -1309,11 +1313,12 @@ public:
     }
 
     [[nodiscard]] Purpose purpose() const { return purpose_; }
-    /// Whether bytes wait for more to be told from another protocol: call settle() when none come.
+    /// Whether the first bytes wait for more, as they could belong to another protocol. Call settle() when no more
+    /// come.
     [[nodiscard]] bool is_undecided() const {
         return purpose_ == Purpose::unknown && !held_.empty() && classify(held_) == Opening::undecided;
     }
-    /// Whether the beginning of a message has come, and not its end.
+    /// Whether a message has begun to come and is not whole.
     [[nodiscard]] bool has_cut_message() const {
         if (held_.empty()) return false;
         return purpose_ == Purpose::window || classify(held_) == Opening::incomplete;
@@ -1326,7 +1331,7 @@ private:
         said.back().bytes.append(bytes);
     }
 
-    /// Passes on what is held, but for the beginning of a message at its end.
+    /// Passes on the bytes held, except the beginning of a message at their end.
     void feed_messages(std::vector<Said> &said) {
         std::string_view rest = held_;
         while (!rest.empty() && purpose_ == Purpose::window) {
@@ -1347,8 +1352,8 @@ private:
         held_.erase(0, held_.size() - rest.size());
     }
 
-    /// How long the message is that `bytes` begin with: more than there are of them when it is cut, 0 when it is
-    /// none.
+    /// The length of the message that `bytes` begin with: more than their number when it is cut, 0 when they begin
+    /// with none.
     static std::size_t message_length(std::string_view bytes) {
         constexpr std::size_t kHead = kMagicBytes + kLengthBytes;
         for (const std::string_view magic : {kHelloMagic, kAnswerMagic, kNoiseMagic}) {
@@ -1374,14 +1379,14 @@ private:
     }
 
     Purpose purpose_;
-    std::string held_;  // what could not be told yet
+    std::string held_;  // bytes that may be the beginning of a message
 };
 
 // ----------------------------------------------------------------------------------------------------------------
 // 7. A client
 //
-// A client owns its socket, and is two machines: what it is sent (Output), and what it says (Input). The session
-// asks both, and decides. What a client is sent:
+// A client owns its socket, and has two state machines: one for what it is sent (Output), one for what it says
+// (Input). The session asks both, and decides. The machine of Output:
 //
 //                 its hello has come,          the helper has           all of it
 //                 or 200 ms went by            answered                 is sent
@@ -1389,26 +1394,27 @@ private:
 //        │  │                          ▲                                              ▲ │
 //        │  │                          └──────── it has fallen out of the ring ───────┼─┘
 //        │  └─── it needs nothing of the past ────────────────────────────────────────┘
-//        └─────► silent: it came to push, to end the session, to ask something
+//        └─────► silent: its purpose is a push, an end, a tell or an alone
 //
 //     any of these ───► leaving: goodbye, or its answer ───► gone        (its receiving side is closed: deaf)
 //
-// A pipe's past comes in pieces: behind each it is live, falls out of the ring if there is more, and is asked for
-// anew.
+// The past of a pipe comes in pieces. Behind each piece the pipe is live; when the next byte has left the ring,
+// the next piece is asked for.
 //
-// A send(2) may take a part: then the cursor, or what is left of the past, stands in the middle, and select(2)
-// tells when there is room for more. All sends are here: send_past(), send_live(), send_last_words().
+// A send(2) may take only a part: then the cursor, or the number of bytes sent of the past, stands in the middle,
+// and select(2) tells when the socket has room for more. All sends are here: send_past(), send_live(),
+// send_last_words().
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr int kSocketBytes = 128 << 10;         // what the kernel keeps for a client: see Client()
+constexpr int kSocketBytes = 128 << 10;         // the size of a client's send buffer: see Client()
 constexpr seconds kPaceGrace{1};                // a client that took nothing for so long paces nobody
 constexpr seconds kTakesNothing{5};             // at the end, a client that takes nothing for so long is dropped
-constexpr std::size_t kTypedBytes = 16 << 10;   // that one client may have waiting here; more stays in its socket
-constexpr std::string_view kTaken = "\xFF\xFFok";      // to a push, an end, an alone: it has been heard
-constexpr std::string_view kDismissed = "\xFF\xFF" "dd";  // to the others of an alone
-constexpr std::string_view kTold = "\xFF\xFFtt";       // to a tell: then a length of 16 bits, and the lines
+constexpr std::size_t kTypedBytes = 16 << 10;   // typed by one client and waiting here; more stays in its socket
+constexpr std::string_view kTaken = "\xFF\xFFok";      // the reply to a push, an end and an alone
+constexpr std::string_view kDismissed = "\xFF\xFF" "dd";  // to the other clients, at an alone
+constexpr std::string_view kTold = "\xFF\xFFtt";       // the reply to a tell: then a length (16 bits), lines
 
-/// Bytes that the kernel still has for the other end of a socket, or -1 when it does not tell.
+/// The number of bytes in a socket's send buffer, or -1 when the kernel does not tell.
 int unsent_bytes([[maybe_unused]] int fd) {
     int bytes = -1;
 #if defined(SIOCOUTQ)
@@ -1426,30 +1432,30 @@ class Client {
 public:
     /// What it is sent.
     enum class Output {
-        undecided,  // nothing yet: what it shows the output on is not known
-        silent,     // nothing ever but last words: it has come for something else (push, end, tell, alone)
+        undecided,  // nothing yet: its purpose is not known
+        silent,     // nothing but a reply: it has come for a push, an end, a tell or an alone
         asked,      // nothing yet: the helper makes its past
-        past,       // that, from `past_`
+        past,       // its past, from `past_`
         live,       // the ring's bytes, from `cursor_` on
-        leaving,    // its last words, and then the close, when the kernel has delivered all
-        deaf,       // nothing more, as it has closed its receiving side; what it sent before is still read
-        gone,       // its connection is closed
+        leaving,    // its last words; its socket is closed when the kernel has delivered them
+        deaf,       // nothing more: it has closed its receiving side; what it sent before is still read
+        gone,       // nothing: its socket is closed
     };
     /// What it says.
     enum class Input {
-        typing,     // goes to the program
-        discarded,  // is read and thrown away: a viewer's; or it came after the program's end
-        ended,      // nothing more will come
+        typing,     // its bytes go to the program
+        discarded,  // its bytes are thrown away: it is a viewer, or the program has ended
+        ended,      // it sends nothing more
     };
-    /// `position`: where the output stands now. `is_viewer`: what the client types is discarded, and it may not
-    /// act on the session.
+    /// `position`: of the next byte of output. `is_viewer`: the client's input is discarded, and it may not act on
+    /// the session.
     Client(std::uint64_t id, Fd socket, bool is_viewer, std::uint64_t position, Clock::time_point now,
            Purpose purpose = Purpose::unknown)
         : id_(id), socket_(std::move(socket)), is_viewer_(is_viewer), said_(purpose),
           input_(is_viewer ? Input::discarded : Input::typing), cursor_(position), came_(now), progress_(now) {
-        // A send buffer of a fixed size (the kernel doubles it: socket(7)). By itself TCP lets it grow to 4 MiB
-        // (tcp(7), tcp_wmem): so far behind the program would the user's screen be, and Ctrl-C so much later be
-        // seen.
+        // A send buffer of a fixed size (the kernel doubles it: socket(7)). TCP alone would let it grow to 4 MiB
+        // (tcp(7), tcp_wmem): the user's screen would be that far behind the program, and show a Ctrl-C that much
+        // later.
         const int on = 1;
         ::setsockopt(fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // an echo does not wait for more (tcp(7))
         ::setsockopt(fd(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a machine that has vanished is noticed
@@ -1472,13 +1478,13 @@ public:
     [[nodiscard]] bool is_a(Purpose purpose) const { return said_.purpose() == purpose; }
     /// Whether the output goes to a terminal, as far as we know; else each byte counts.
     [[nodiscard]] bool has_terminal() const { return !is_a(Purpose::copy) && !is_a(Purpose::pipe); }
-    /// Whether it has come to see the output; else for one thing, and then it leaves.
+    /// Whether it has come for the output; else it has one thing to ask or to bring, and leaves.
     [[nodiscard]] bool shows_output() const { return purpose() <= Purpose::copy; }
-    /// Whether it counts as a client: an end, a tell and an alone only have something to ask.
+    /// Whether it counts as a client of the session: an end, a tell and an alone do not.
     [[nodiscard]] bool counts() const {
         return is_open() && !is_a(Purpose::copy) && (shows_output() || is_a(Purpose::push));
     }
-    /// When it is known for what it has come: its hello told, or it has had the time.
+    /// When its purpose is settled: at once with a hello; else when it has had the time to send one.
     [[nodiscard]] Clock::time_point known_at() const {
         return is_a(Purpose::unknown) ? came_ + kOpeningGrace : came_;
     }
@@ -1487,7 +1493,7 @@ public:
     [[nodiscard]] Input input() const { return input_; }
     [[nodiscard]] bool is_typing() const { return input_ == Input::typing; }
     [[nodiscard]] bool has_room_for_input() const { return typed_.size() < kTypedBytes; }
-    /// Reads once what it has sent; appends what that comes to. Gives what recv(2) gives.
+    /// Reads once; appends the things that the client has said to `said`. Gives what recv(2) gives.
     ssize_t receive(std::vector<Said> &said, Clock::time_point now) {
         std::array<char, kTypedBytes> bytes;
         const std::size_t room = bytes.size() - std::min(typed_.size(), bytes.size() - 1);
@@ -1499,7 +1505,7 @@ public:
         if (purpose() != before) hear_purpose(now);
         return n;
     }
-    /// When what it said last is not the beginning of anything, but typed; none when nothing waits for that.
+    /// When undecided first bytes are to be settled; none when there are none.
     [[nodiscard]] std::optional<Clock::time_point> settles_at() const {
         if (!said_.is_undecided()) return std::nullopt;
         return *spoke_ + kOpeningGrace;
@@ -1510,11 +1516,11 @@ public:
     void keep_typed(std::string_view bytes) { typed_.append(bytes); }
     std::string take_typed() { return std::exchange(typed_, {}); }
     [[nodiscard]] bool has_typed() const { return !typed_.empty(); }
-    /// From now on what it says is thrown away: the program has ended.
+    /// From now on its input is thrown away.
     void discard_input() {
         if (is_typing()) input_ = Input::discarded;
     }
-    /// It will say nothing more; it stays as a viewer, without a window.
+    /// The client sends nothing more; it stays as a viewer, without a window.
     void end_input() {
         input_ = Input::ended;
         window_ = {};
@@ -1536,20 +1542,22 @@ public:
     /// Of a terminal that is asked: the offset of the stream that its paint must not be older than.
     [[nodiscard]] std::uint64_t asked_at() const { return asked_at_; }
     [[nodiscard]] Clock::time_point asked_since() const { return asked_since_; }
-    /// Whether its terminal has been sent bytes already, and has lines of its own that a paint would repeat.
+    /// Whether the client has been sent bytes: then its terminal has lines that a paint with history would repeat.
     [[nodiscard]] bool had_bytes() const { return had_bytes_; }
-    [[nodiscard]] bool has_fallen_out(const Ring &ring) const { return is(Output::live) && cursor_ < ring.oldest(); }
+    [[nodiscard]] bool has_fallen_out(const Ring &ring) const {
+        return is(Output::live) && cursor_ < ring.oldest();
+    }
 
-    /// Its past is to be made. A terminal is painted as it stands at `offset` of the stream or later, a pipe gets
+    /// The client's past is to be made. A terminal is painted as of `offset` of the stream or later; a pipe gets
     /// the bytes from its cursor on.
     void ask(std::uint64_t offset, Clock::time_point now) {
         enter(Output::asked, now);
         asked_at_ = offset;
         asked_since_ = now;
     }
-    /// The paint is to show more than what stands before `offset`.
+    /// The paint must show the event that stands at `offset` of the stream, too.
     void ask_behind(std::uint64_t offset) { asked_at_ = offset + 1; }
-    /// A piece of the past, behind which it goes on at `position`.
+    /// Takes a piece of the past, behind which the client goes on at `position`.
     void give_past(Bytes bytes, std::uint64_t position, Clock::time_point now) {
         enter(Output::past, now);
         past_ = std::move(bytes);
@@ -1562,52 +1570,52 @@ public:
         enter(Output::live, now);
         cursor_ = position;
     }
-    /// The bytes that it is to get from `position` on begin in the middle of a line, which is to be left out.
+    /// The bytes from `position` on begin in the middle of a line, which the client is not sent.
     void begin_at_line(std::uint64_t position) {
         cursor_ = position;
         begins_at_line_ = position > 0;
     }
-    /// It takes nothing more; what it has sent before is still to be read.
+    /// The client takes nothing more; what it has sent before is still to be read.
     void go_deaf(Clock::time_point now) {
         enter(Output::deaf, now);
         window_ = {};
     }
-    /// Is sent `words` and then nothing more: it is gone when they are delivered, or after `most`.
+    /// The client is sent `words` and nothing more. It is dropped when they are delivered, or after `most`.
     void leave(std::string words, Clock::time_point now, std::optional<seconds> most = std::nullopt) {
         enter(Output::leaving, now);
         words_ = std::move(words);
         if (most) leave_by_ = now + *most;
     }
-    /// What a push, an end and an alone are told, at once: it fits into a socket's buffer that has had nothing
+    /// Replies to a push, an end or an alone at once: the reply fits into the send buffer, which has held nothing
     /// else.
     void acknowledge() const { ::send(fd(), kTaken.data(), kTaken.size(), MSG_DONTWAIT); }
 
-    /// Sends what there is for it, as much as its socket takes; from one state to the next, as far as it goes.
+    /// Sends as much as the socket takes, from one state to the next.
     void send(const Ring &ring, Clock::time_point now) {
         if (is(Output::past)) send_past(now);
         if (is(Output::live)) send_live(ring, now);
         if (is(Output::leaving)) send_last_words(now);
     }
-    /// Whether it has had all output up to `head`.
+    /// Whether the client has been sent all output up to `head`.
     [[nodiscard]] bool has_all(std::uint64_t head) const {
         return is(Output::silent) || (is(Output::live) && cursor_ == head);
     }
 
-    /// Looks at its socket's queue: a socket may have no room for us and yet be emptied, slowly.
+    /// Looks at the send buffer: it may have no room for more and yet become emptier, slowly.
     void look_at_progress(Clock::time_point now) {
         looked_ = now;
         const int unsent = unsent_bytes(fd());
         if (std::exchange(unsent_, unsent) != unsent) progress_ = now;
     }
     [[nodiscard]] Clock::time_point look_due() const { return looked_ + kPaceGrace; }
-    /// Whether it took something less than a second ago, or was not owed anything.
+    /// Whether the client took something less than a second ago, or was owed nothing then.
     [[nodiscard]] bool makes_progress(Clock::time_point now) const { return now - progress_ < kPaceGrace; }
-    /// Whether it took nothing for so long that it is dropped, at the end of the session.
+    /// Whether the client, at the end of the session, has taken nothing for so long that it is dropped.
     [[nodiscard]] bool is_stuck(Clock::time_point now) const {
         if (leave_by_ && now >= *leave_by_) return true;
         return !is_a(Purpose::copy) && !is(Output::asked) && now - progress_ > kTakesNothing;
     }
-    /// Whether all of its last words are with the other end.
+    /// Whether the kernel has delivered the last words.
     [[nodiscard]] bool is_delivered() const {
         return has_shut_down_ && (unsent_ == 0 || input_ == Input::ended);
     }
@@ -1630,8 +1638,8 @@ private:
         progress_ = now;
     }
 
-    /// Its first bytes may come late, when it has been taken for a raw client: then it is what they say after all.
-    /// What it has had as a terminal it has had; a terminal is painted anew, at its size.
+    /// A hello may come so late that the client has been taken for a raw one. The hello still counts: a terminal
+    /// is painted anew, at its size; a pipe goes on behind what it has been sent.
     void hear_purpose(Clock::time_point now) {
         if (is(Output::leaving)) return;
         const bool is_late = now >= came_ + kOpeningGrace;
@@ -1641,7 +1649,7 @@ private:
             output_ = Output::undecided;
     }
 
-    /// Sends, and keeps account. Gives how many bytes were taken.
+    /// Sends, and notes the progress. Gives the number of bytes taken.
     std::size_t send_parts(iovec *parts, std::size_t count, std::size_t length, Clock::time_point now) {
         msghdr message{};
         message.msg_iov = parts;
@@ -1674,8 +1682,8 @@ private:
         cursor_ += send_parts(parts.data(), parts.size(), ring.head() - cursor_, now);
     }
 
-    /// A socket that is closed with something unread in it sends a reset, which destroys what is on its way: so
-    /// our side is ended, and the close comes when the kernel has delivered all.
+    /// close(2) of a TCP socket with unread bytes in it sends a reset, which destroys bytes on their way.
+    /// Therefore our side is shut down first, and closed when the kernel has delivered everything.
     void send_last_words(Clock::time_point now) {
         if (has_shut_down_) return;
         if (!words_.empty()) {
@@ -1693,8 +1701,8 @@ private:
     ClientInput said_;
     Input input_;
     std::string typed_;            // for the program, while the queue has no room for it
-    winsize window_{};             // as it last said
-    std::uint64_t activity_ = 0;   // when it last attached, resized or typed, in the session's count of that
+    winsize window_{};             // as the client told last
+    std::uint64_t activity_ = 0;   // when it last attached, resized or typed: a number that the session counts up
 
     Output output_ = Output::undecided;
     std::uint64_t cursor_;         // the next byte of output to send, behind its past
@@ -1705,38 +1713,39 @@ private:
     std::uint64_t asked_at_ = 0;
     Clock::time_point asked_since_;
     bool is_blocked_ = false;
-    std::string words_;            // the last ones, as far as they are not sent
+    std::string words_;            // the last words that are not sent yet
     bool has_shut_down_ = false;
     std::optional<Clock::time_point> leave_by_;
-    int unsent_ = -1;              // bytes in the socket's queue, when we last looked
+    int unsent_ = -1;              // bytes in the send buffer at the last look
 
     Clock::time_point came_;
     std::optional<Clock::time_point> spoke_;  // when its first bytes came
-    Clock::time_point looked_;     // when we last looked at its socket's queue
-    Clock::time_point progress_;   // when it last took something, or had nothing to take
+    Clock::time_point looked_;     // when the last look was
+    Clock::time_point progress_;   // when the client last took something, or was owed nothing
 };
 
 // ----------------------------------------------------------------------------------------------------------------
 // 8. Listening
 //
-// A listening socket that does not block: a client may vanish between the moment when select(2) announces it and
-// accept(2), which would then wait for the next one. A Unix-domain socket is a file: its mode comes from the umask
-// at bind(2), and it stays behind when its owner is killed, so a stale one (nobody answers) is taken over.
+// A listening socket does not block: a client may vanish between the moment when select(2) announces it and
+// accept(2), which would then wait for the next client. A Unix-domain socket is a file: bind(2) takes its mode
+// from the umask, and it stays behind when its owner is killed. A stale one, at which no process listens, is taken
+// over.
 //
 // The section grew from the part of its name in tests/tour/small3.cpp.
 // ----------------------------------------------------------------------------------------------------------------
 
 // >>> session names: the same in shim.cpp and attach.cpp
-/// Where the sockets of named sessions are. ($XDG_RUNTIME_DIR is emptied when its user logs out: just when a
-/// session must go on.)
+/// The folder of the sockets of named sessions. ($XDG_RUNTIME_DIR is emptied when its user logs out, which is just
+/// when a session must go on.)
 std::string session_folder() {
     const char *chosen = std::getenv("SHIM_DIR");
     return chosen != nullptr && *chosen != '\0' ? chosen : "/tmp/shim-" + std::to_string(::geteuid());
 }
 
-/// Makes the session folder if `make` (a missing one only has no session). Gives "" when nobody else can put a
-/// socket there, else what is wrong and the cure: in /tmp another user may have been first, with a folder or a
-/// symbolic link.
+/// Checks the session folder, and makes it if `make`; without `make` a missing folder is in order, as one without
+/// sessions. Gives "" when no other user can put a socket there, else the fault and its cure: in /tmp another user
+/// may have made the folder or a symbolic link first.
 std::string folder_fault(const std::string &folder, bool make) {
     struct stat file{};
     if (folder.front() != '/') return "SHIM_DIR is not an absolute path: " + folder;
@@ -1760,8 +1769,8 @@ bool is_session_name(std::string_view text) {
 // <<< session names
 
 // >>> recordings of named sessions: the same in shim.cpp, attach.cpp and record.cpp
-/// Their folder, found from any other and years later: $SHIM_RECORDS, else where the XDG Base Directory
-/// Specification wants state to be kept.
+/// Their folder: $SHIM_RECORDS, else the one that the XDG Base Directory Specification has for state. Recordings
+/// are found there from any folder, years later.
 std::string records_folder() {
     const auto variable = [](const char *name) {
         const char *value = std::getenv(name);
@@ -1784,8 +1793,8 @@ struct SocketAddress {
     [[nodiscard]] const sockaddr *get() const { return reinterpret_cast<const sockaddr *>(&storage); }
 };
 
-/// What ADDRESS names: every socket address in the order to try; else why there is none, and whether the text is
-/// at fault (a usage error) or the machine: its name service, its session folder.
+/// What ADDRESS names: all socket addresses, in the order to try them; else why there is none, and whether the
+/// text is at fault (a usage error) or the machine (its name service, its session folder).
 struct Resolved {
     std::vector<SocketAddress> addresses{};
     std::string why{};
@@ -1817,9 +1826,9 @@ Resolved resolve_tcp(const std::string &host, const std::string &port) {
     return found;
 }
 
-/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`), anything
-/// with a `/` the one at that path; `43210` is TCP on the loopback interface, `HOST:43210` and `[::1]:43210` TCP
-/// there.
+/// `work` is the Unix-domain socket of that name in the session folder (which is made if `make_folder`). A text
+/// with a `/` is the path of a Unix-domain socket. `43210` is TCP on the loopback interface; `HOST:43210` and
+/// `[::1]:43210` are TCP at that host.
 Resolved resolve(std::string_view text, bool make_folder = false) {
     if (text.find('/') != std::string_view::npos) return resolve_path(text);
     if (is_session_name(text)) {
@@ -2708,8 +2717,8 @@ private:
         return !is_owed || client.makes_progress(now_);
     }
 
-    /// The position that paces the program: that of the fastest client, as the others can be brought up; but no
-    /// more than that of one that cannot. None: nothing paces it.
+    /// The position that paces the program: that of the fastest client, as the helper can bring up the others; or
+    /// that of the slowest client that it cannot bring up. None: no client paces the program.
     [[nodiscard]] std::optional<std::uint64_t> pace_position() const {
         std::optional<std::uint64_t> fastest, slowest;
         for (const Client &client : clients_) {
@@ -2743,7 +2752,7 @@ private:
 
     // --- output: ring -> clients ---
 
-    /// Brings a client on, as far as it goes now.
+    /// Moves the client's output on, as far as its socket takes it now.
     void serve(Client &client) {
         if (client.is(Output::undecided)) decide(client);
         if (client.has_fallen_out(ring_)) ask_again(client);
@@ -2754,9 +2763,9 @@ private:
         if (is_over() && done) say_goodbye(client);
     }
 
-    /// A client's first state, as soon as its hello tells what it shows the output on: a terminal is painted; a
-    /// pipe or a file, for which every byte counts, gets the last bytes as they were. A client that came before
-    /// the first byte needs nothing.
+    /// The client's first state, once its purpose is settled. A terminal is painted; a pipe or a file, for which
+    /// every byte counts, gets the last bytes as they were. A client that came before the first byte needs
+    /// nothing.
     void decide(Client &client) {
         const std::uint64_t at = client.cursor();
         const bool knows_all = at == 0 && !client.had_bytes();
@@ -2770,8 +2779,9 @@ private:
         client.ask(0, now_);
     }
 
-    /// The client has fallen out of the ring. A terminal is painted, as its user wants to see now; a pipe gets
-    /// what it has missed. When nothing holds that, a byte of it is lost, and the session is over for it.
+    /// The client has fallen out of the ring. A terminal is painted, because its user wants to see the present; a
+    /// pipe gets the bytes that it has missed. When the file does not hold them, they are lost, and the pipe is
+    /// dropped.
     void ask_again(Client &client) {
         if (client.has_terminal()) return ask_for_paint(client);
         if (can_give_bytes(client.cursor())) {
@@ -2790,7 +2800,7 @@ private:
         client.ask(recorder_.end_of_stream().offset, now_);
     }
 
-    /// Where the ring's bytes begin that a client which goes on at `position` is sent.
+    /// The first of the ring's bytes that a client is sent which goes on at `position`.
     [[nodiscard]] std::uint64_t start_in_ring(std::uint64_t position) const {
         return ring_.line_start(position, options_.history);
     }
@@ -2810,8 +2820,8 @@ private:
 
     // --- the past ---
 
-    /// Asks the helper the next question, when it has answered the last one. First the paints that can be made
-    /// now, then reading, then pipes in turn.
+    /// Asks the helper the next question, when it has answered the last one: first for a paint that can be made
+    /// now, then to read on, then for the next pipe.
     void ask_helper() {
         if (past_.is_asked()) return;
         Client *terminal = nullptr, *pipe = nullptr;
@@ -2820,7 +2830,7 @@ private:
             if (client.has_terminal()) {
                 if (terminal == nullptr || client.asked_at() < terminal->asked_at()) terminal = &client;
             } else if (pipe == nullptr || (pipe->id() <= last_pipe_ && client.id() > last_pipe_)) {
-                pipe = &client;  // the next one after the last that was asked for; else the first
+                pipe = &client;  // the next pipe after the last one that was asked for; else the first
             }
         }
         const bool reads_on = past_.is_running() && (past_.behind(recorder_) >= kReadAhead ||
@@ -2832,7 +2842,8 @@ private:
         if (recorder_.tail_bytes() > kTailKept && past_.behind(recorder_) == 0) recorder_.clear_tail();
         const bool has_room = !past_.is_full();
         const auto model = past_.model();
-        // In a flood the model's place may have left the ring already: then the terminal is painted once more.
+        // In a flood, the place of the paint may have left the ring when it comes: then the terminal is painted
+        // again.
         const bool can_paint = terminal != nullptr && model && model->offset >= terminal->asked_at();
         const bool behind = past_.behind(recorder_) > 0;
         if (can_paint) {
@@ -2860,7 +2871,7 @@ private:
         return false;
     }
 
-    /// There is no helper, and there may be none for a minute.
+    /// No helper runs, perhaps for a minute: what clients get that wait for one.
     void lose_helper() {
         for (Client &client : clients_) {
             if (!client.is(Output::asked)) continue;
@@ -2871,7 +2882,7 @@ private:
         if (recorder_.tail_bytes() > kTailMost) recorder_.clear_tail();
     }
 
-    /// Takes what the helper has said. A paint is for all that wait for one of its kind.
+    /// Takes the helper's answer. A paint is for all terminals that wait for one of its kind.
     void hear_helper() {
         const auto answer = past_.receive();
         if (!past_.is_running()) return lose_helper();
@@ -2898,8 +2909,8 @@ private:
 
     // --- input: clients -> program ---
 
-    /// Reads what the client has sent, whatever the queue is like: its hello, a new size and its end are news at
-    /// any time. What it types waits with it, and when that is full, in its socket.
+    /// Reads from the client, even while the input queue is full: its hello, a new size and its end are news at
+    /// any time. Typed bytes wait in Client, and when there are too many of them, in the socket.
     void read_client(Client &client) {
         std::vector<Said> said;
         const Purpose before = client.purpose();
@@ -2911,8 +2922,8 @@ private:
         if (client.purpose() != before) hear_purpose(client);
     }
 
-    /// The client's hello has come. One that wants something of the session gets it at once, but not from the
-    /// viewers' address.
+    /// The client's purpose is known now. One that wants something from the session gets it at once; a viewer's
+    /// wish is refused.
     void hear_purpose(Client &client) {
         if (client.is(Output::leaving)) return;
         const bool only_looks = client.shows_output() || client.is_a(Purpose::tell);
@@ -2926,9 +2937,9 @@ private:
         end(SIGTERM);
     }
 
-    /// What the client has said, in the order in which it said it.
+    /// Obeys what the client has said, in its order.
     void hear(Client &client, const std::vector<Said> &said) {
-        if (is_over() && !said.empty()) client.discard_input();  // the program is not there to take it
+        if (is_over() && !said.empty()) client.discard_input();  // no program is there to take it
         const bool heard = client.is_typing();
         for (const Said &one : said) {
             if (one.kind == Said::Kind::window) hear_window(client, one.window);
@@ -2944,14 +2955,14 @@ private:
         follow_window();
     }
 
-    /// What the client sent last was not the beginning of anything: it is typed.
+    /// The first bytes of the client are no hello: they are typed.
     void settle(Client &client) {
         std::vector<Said> said;
         client.settle(said);
         hear(client, said);
     }
 
-    /// A client that comes at the program's size takes the size of its pixels over, too: the program notices
+    /// A client whose window has the program's rows and columns takes over the pixels, too: so the program notices
     /// nothing.
     void hear_window(Client &client, const winsize &window) {
         if (!client.is_typing() || client.is(Output::deaf)) return;
@@ -2963,11 +2974,11 @@ private:
         follow_window();
     }
 
-    /// The client will send nothing more. What it has typed does not wait for room: it may have left, and would
-    /// not come back to it. A push is told that all of it is here.
+    /// The client sends nothing more. Its typed bytes go to the queue even when that is full, because the client
+    /// may have left. A push gets its reply: all of it is here.
     void hear_end(Client &client) {
         const bool left = client.is(Output::deaf) || gate_.has_left(client.fd());
-        if (!left || !client.has_cut_message()) settle(client);  // (a client that vanished in one typed nothing)
+        if (!left || !client.has_cut_message()) settle(client);  // (else its half message was not typed)
         queue_typed(client);
         const bool taken = client.is_a(Purpose::push) && client.is_typing();
         client.end_input();
@@ -2976,10 +2987,10 @@ private:
         if (left || client.is_a(Purpose::push)) drop(client);
     }
 
-    /// While the queue has room, what the clients have typed goes there, a read of each in turn: a paste of one of
-    /// them does not keep out the Ctrl-C of another. The master takes what the terminal has room for, and may take
-    /// a part. Not so while it edits lines (ICANON): then the kernel takes all, and keeps 4,095 bytes of a line
-    /// and its end (termios(3)).
+    /// While the queue has room, the clients' typed bytes go there, a read of each client in turn: a paste from
+    /// one does not keep out the Ctrl-C of another. The master takes as many bytes as the terminal has room for.
+    /// While the terminal edits lines (ICANON), the kernel takes all of them, and keeps 4,095 bytes of a line and
+    /// its end (termios(3)).
     void write_input() {
         const auto queue_all = [this] {
             if (input_.size() >= kInputBytes) return;
@@ -2987,17 +2998,17 @@ private:
         };
         queue_all();
         if (input_.empty() || phase_ != Phase::running) return;
-        narrator_.look(pty_);  // at the settings that the bytes will meet: the program may answer them with others
+        narrator_.look(pty_);  // at the settings before the write: the program may answer the bytes with others
         const ssize_t n = ::write(pty_.master(), input_.data(), input_.size());
         if (n > 0) {
             narrator_.explain_typed(pty_, std::string_view(input_).substr(0, static_cast<std::size_t>(n)));
             input_.erase(0, static_cast<std::size_t>(n));
         }
-        queue_all();  // or a queue that is empty now would not be looked at again
+        queue_all();  // again: while the queue is empty, select(2) does not watch the master for room
     }
 
-    /// Into the queue for the program, and with --record-input into the recording: not what is typed unseen, a
-    /// password.
+    /// Moves the client's typed bytes into the queue for the program, and with --record-input into the recording,
+    /// except a password: bytes that the terminal does not echo.
     void queue_typed(Client &client) {
         if (!client.has_typed()) return;
         const std::string typed = client.take_typed();
@@ -3007,7 +3018,7 @@ private:
 
     // --- the window ---
 
-    /// The client whose window is the program's: the one that was last active.
+    /// The client whose window is the program's: the client that was active last.
     [[nodiscard]] const Client *leader() const {
         const Client *leader = nullptr;
         for (const Client &client : clients_)
@@ -3016,14 +3027,14 @@ private:
         return leader;
     }
 
-    /// Gives the program the leader's window. The kernel sends SIGWINCH when it is another one; that is input to
-    /// the program (some end, run a command, or take it for a key), so there is none without need.
+    /// Gives the program the leader's window. At another size, the kernel sends SIGWINCH. That is input to the
+    /// program (some end, run a command, or take it for a key), so the size is only set when it differs.
     void follow_window() {
         const Client *first = leader();
         if (first == nullptr || is_over() || same_window(first->window(), pty_.size())) return;
         if (!same_grid(first->window(), pty_.size())) {
             recorder_.event('r', to_text(first->window()));
-            for (Client &client : clients_)  // a paint that has not begun is to be made behind this event
+            for (Client &client : clients_)  // the paint that they wait for must show the new size
                 if (client.is(Output::asked) && client.has_terminal())
                     client.ask_behind(recorder_.end_of_stream().offset);
         }
@@ -3038,15 +3049,15 @@ private:
 
     // --- clients come and go ---
 
-    /// Accepts waiting clients, `most` of them. A descriptor that select(2) could not hold is refused at once; so
-    /// is a client for whom there is none at all, by means of the spare one.
+    /// Accepts waiting clients, `most` of them. A client is refused at once when select(2) could not hold its
+    /// descriptor; or, with the help of the spare descriptor, when none is free.
     void accept_from(const Listener &listener, int most) {
         sweep_those_who_left();
         for (int i = 0; i < most; ++i) {
             Fd socket(close_on_exec(::accept(listener.fd(), nullptr, nullptr)));
             if (!socket && errno == EMFILE) {
                 spare_.reset();
-                spare_.reset(::accept(listener.fd(), nullptr, nullptr));  // refused, as it is closed:
+                spare_.reset(::accept(listener.fd(), nullptr, nullptr));  // refused, as it is closed at once:
                 spare_.reset();
                 spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
                 if (spare_) continue;
@@ -3059,7 +3070,7 @@ private:
             tell_arrival(socket.get(), peer, admitted);
             if (!admitted) continue;
             clients_.emplace_back(++last_id_, std::move(socket), &listener == &view_listener_, ring_.head(), now_);
-            read_client(clients_.back());  // its hello, when that is there: nothing is decided about it before
+            read_client(clients_.back());  // a hello that is already there, before anything is decided
         }
     }
 
@@ -3079,8 +3090,8 @@ private:
         }
     }
 
-    /// Clients that shut down their sending side and then left altogether: nothing tells us (select(2) shows both
-    /// alike) until we send, so they are looked for when another client comes.
+    /// Drops clients that shut down their sending side and then left altogether. select(2) shows both alike until
+    /// we send, so they are looked for when another client comes.
     void sweep_those_who_left() {
         for (Client &client : clients_) {
             if (!client.is_open() || client.input() != Client::Input::ended) continue;
@@ -3131,8 +3142,7 @@ private:
 
     // --- the program ---
 
-    /// With --wait: when the program is to start. As soon as a client has said something, or some time after it
-    /// came.
+    /// With --wait: when the program is to start, which is when the purpose of the first client is settled.
     [[nodiscard]] std::optional<Clock::time_point> start_time() const {
         std::optional<Clock::time_point> first;
         if (phase_ != Phase::waiting) return first;
@@ -3161,8 +3171,8 @@ private:
         tell(std::string("execvp ") + options_.program[0] + ": isatty(3) says yes to it", "exec(3)");
     }
 
-    /// The program has the caller's folder; the daemon, which lives for long, keeps no file system busy
-    /// (umount(8)). From now on every path has to be absolute.
+    /// The program runs in the caller's folder; the daemon, which lives long, leaves it, so as not to keep a file
+    /// system busy (umount(8)). From now on every path has to be absolute.
     static void leave_folder() { [[maybe_unused]] const int result = ::chdir("/"); }
 
     /// Collects the children that have ended: the program, the helper, the copier.
@@ -3179,10 +3189,10 @@ private:
         }
     }
 
-    /// The end of the session: the program is gone, its last output is read to the last byte, then all clients are
-    /// told. With our slave closed the master gives what is left and then EIO (Linux) or 0 (BSD, macOS), or EAGAIN
-    /// while a grandchild holds another. It is read before that, too: macOS and FreeBSD throw away what is unread
-    /// when the last slave closes.
+    /// The end of the session: the program has ended, its output is read to the last byte, and all clients are
+    /// told. With our slave closed, the master gives what is left and then EIO (Linux) or 0 (BSD, macOS), or
+    /// EAGAIN while a grandchild has the slave open. The master is also read before our slave is closed: macOS and
+    /// FreeBSD throw away unread output when the last slave closes.
     void program_ended(const Ending &ending) {
         ending_ = ending;
         if (phase_ == Phase::running) {
@@ -3204,7 +3214,7 @@ private:
         input_.clear();
         for (Listener *listener : {&listener_, &view_listener_}) {
             if (listener->is_open()) accept_from(*listener, SOMAXCONN);  // clients of the last moment count, too
-            listener->close();  // before the first goodbye: a client that has it may start the next session here
+            listener->close();  // before the first goodbye: whoever gets that may start the next session here
         }
         for (Client &client : clients_) {
             client.reset_progress(now_);
@@ -3220,9 +3230,9 @@ private:
                                                    : ", no process has the slave open"), "pty(7)");
     }
 
-    /// SIGTERM, SIGINT or SIGQUIT, or an *end*: the program is asked to end, and has the grace for it. The next
-    /// one does not wait: it kills at once, and in the farewell drops clients that are still owed something.
-    /// However the program and the clients behave, timers_.over is the end.
+    /// At SIGTERM, SIGINT, SIGQUIT or an *end*, the program is asked to end, and has the grace for it. A second
+    /// such signal kills it at once, or in the farewell drops the clients that are still owed something. However
+    /// the program and the clients behave, timers_.over ends the session.
     void end(int number) {
         const bool again = timers_.over.has_value();
         const seconds grace = again ? seconds(0) : options_.grace;
@@ -3236,7 +3246,7 @@ private:
         if (!timers_.give_up) timers_.kill = now_ + grace;
     }
 
-    /// SIGHUP: the terminal hangs up, as a modem line would, and what comes of it is the program's affair.
+    /// SIGHUP hangs the terminal up, as a modem line would; the program decides what follows.
     void hang_up() {
         if (phase_ == Phase::waiting) return program_ended({.signal = SIGHUP});
         narrator_.tell(Actor::shim, "hangs up: SIGHUP and SIGCONT to program and foreground group", "termios(3)");
@@ -3244,9 +3254,9 @@ private:
         pty_.signal(SIGCONT);  // a stopped process learns of it when it goes on
     }
 
-    /// SIGKILL; a program that has become another user gets the kernel's own hang-up, and never again a terminal.
-    /// Neither helps against one that the kernel holds in a system call (a dead network disk): then the session
-    /// ends without it.
+    /// Sends SIGKILL. A program that has become another user gets the kernel's own hang-up instead, and loses its
+    /// terminal. Neither helps against a program that the kernel holds in a system call (a dead network disk):
+    /// then the session ends without it.
     void kill_program() {
         timers_.give_up = now_ + kReapGrace;
         pty_.signal(SIGKILL);
@@ -3275,12 +3285,12 @@ private:
     Past past_;
     Narrator narrator_;           // with --explain
     bool told_pace_ = false;      // that the program waits
-    std::deque<Client> clients_;  // (a deque: a client that comes in moves no other, which a function may be at)
+    std::deque<Client> clients_;  // (in a deque a new client moves no other one)
     std::uint64_t last_id_ = 0;   // of a client
     std::uint64_t last_pipe_ = 0; // the id of the pipe that was last asked for
     Fd spare_;                    // given up for a moment to refuse a client when no descriptor is left
     std::string input_;           // for the program, not yet taken by the master
-    std::uint64_t activity_ = 0;  // counts what makes a client the leader
+    std::uint64_t activity_ = 0;  // counts up whenever a client attaches, resizes or types
     pid_t copier_ = 0;            // the process that copies the output to standard output, 0: none
     Phase phase_ = Phase::waiting;
     Ending ending_;               // the program's
@@ -3458,7 +3468,7 @@ bool is_executable(const std::string &file) {
     return S_ISREG(status.st_mode);
 }
 
-/// The file that execvp(3) would take for `name`; or "" with the reason in errno.
+/// The file that execvp(3) would execute for `name`; or "" with the reason in errno.
 std::string find_executable(const std::string &name) {
     const char *variable = std::getenv("PATH");
     std::string_view path = variable != nullptr ? variable : "/bin:/usr/bin";
@@ -3484,8 +3494,8 @@ winsize first_window() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them. No user wants
-/// raw mode: it tells of a program in the middle of something.
+/// The settings of the terminal that we are started from (stty erase ^H), as its user wants them; but not raw
+/// mode, which shows that another program is using the terminal.
 std::optional<termios> first_settings() {
     termios settings{};
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -3512,7 +3522,7 @@ std::string utc_now() {
     return {text.data(), std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts)};
 }
 
-/// argv as one line that a shell would take apart again.
+/// argv as one line that a shell would split into the same words.
 std::string shell_quoted(char **argv) {
     constexpr std::string_view kSafe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
     std::string line;
@@ -3541,7 +3551,7 @@ std::string header_line(const std::string &command, const winsize &size, const s
            "}}\n";
 }
 
-/// Makes a folder with those that it is in, for its user alone. False with errno.
+/// Makes a folder, and the folders above it that are missing, for this user alone. False with errno.
 bool make_folders(const std::string &path) {
     for (std::size_t at = 0; at != std::string::npos;) {
         at = path.find('/', at + 1);
@@ -3552,8 +3562,8 @@ bool make_folders(const std::string &path) {
     return true;
 }
 
-/// The name of the recording when none was chosen, without its .cast: of a named session in a folder where it is
-/// found years later, made if need be; else in the current one. "" with a message when there is no such folder.
+/// The default name of the recording, without its .cast. That of a named session is in records_folder(), which is
+/// made if it is missing; any other is in the current folder. "" with a message when the folder cannot be had.
 std::string Session::default_name() const {
     const std::string &name = listener_.name();
     if (!is_session_name(name)) return "shim-" + name.substr(name.find_last_of("/:") + 1) + "-" + utc_now();
@@ -3586,8 +3596,8 @@ int Session::open_recording(const std::string &header) {
     return 0;
 }
 
-/// What the program finds in its environment. SHIM_OUTER tells `attach` the sessions that it runs in, this one
-/// included.
+/// Sets the environment that the program will have. SHIM_OUTER tells `attach` the sessions that it runs in, this
+/// one included.
 void set_environment(const std::string &address) {
     const char *outer = std::getenv("SHIM_OUTER");
     const std::string sessions = outer != nullptr && *outer != '\0' ? std::string(outer) + "\n" : "";
@@ -3619,7 +3629,8 @@ int Session::start(const Options &options, int caller) {
     if ((listener_.is_tcp() || view_listener_.is_tcp()) && !gate_.open(options.allow_remote)) return kExitFailed;
     spare_.reset(close_on_exec(::open("/dev/null", O_RDONLY)));
     past_.open(find_record(options.self), options.history);
-    if (!past_.can_ever_run()) complain("record", "none beside shim: late clients get the last bytes as they were");
+    if (!past_.can_ever_run())
+        complain("record", "none beside shim: late clients get the last bytes as they were");
     set_environment(listener_.address());
     since_ = std::time(nullptr);
     command_ = shell_quoted(options.program);
@@ -3651,8 +3662,8 @@ std::string Session::readiness() const {
            (view_listener_.is_open() ? ", viewers on " + view_listener_.name() : "") + "\n";
 }
 
-/// The child's side of a fork: cat(1) copies what comes from `socket` to standard output. Ctrl-C, and a service
-/// manager's signal to all processes of the session, mean the program: its last words are still to come.
+/// The child's side of a fork: cat(1) copies from `socket` to standard output. It ignores Ctrl-C, and the signal
+/// that a service manager sends to all processes: these are for the program, whose last output is still to come.
 [[noreturn]] void become_copier(int socket) {
     ::dup2(socket, STDIN_FILENO);
     reset_signals();
@@ -3678,8 +3689,8 @@ bool Session::copy_output() {
     return true;
 }
 
-/// Nothing of the caller's stays open but the three standard streams, which are all open afterwards. False with a
-/// message.
+/// Closes all descriptors that the caller left open, except the three standard streams; opens those that were
+/// closed. False with a message.
 bool close_inherited() {
     int fd = 0;
     while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDWR);
@@ -3735,9 +3746,9 @@ Fd fork_daemon(bool quiet) {
     return Fd(close_on_exec(ends[1]));
 }
 
-/// Lets go of the caller: the standard streams go to /dev/null, or a reader of the caller's would never see their
-/// end, and `line` tells that the session is ready. True when the caller has passed the line on: a caller that was
-/// ended before (Ctrl-C) knows of no session, and there must be none.
+/// Lets go of the caller. The standard streams go to /dev/null; otherwise a reader of the caller's output would
+/// never see its end. `line` tells the caller that the session is ready. True when the caller has passed the line
+/// on: a caller that was ended before (Ctrl-C) knows of no session, so there must be none.
 bool release_caller(const Fd &caller, const std::string &line) {
     const Fd null(close_on_exec(::open("/dev/null", O_RDWR)));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
@@ -3748,8 +3759,8 @@ bool release_caller(const Fd &caller, const std::string &line) {
     return ::read(caller.get(), &taken, 1) == 1;
 }
 
-/// Ends this process as the program has ended: by the same signal, so that a shell or service manager sees it. No
-/// core file is ours to leave. As process 1, which no signal of its own ends, the status has to do.
+/// Ends this process as the program has ended: with its status, or by its signal, so that a shell or service
+/// manager sees it, and without a core file. Process 1 cannot end itself by a signal: it exits with the status.
 int end_as(const Ending &ending) {
     if (ending.signal == 0 || ::getpid() == 1) return ending.status();
 #if defined(PR_SET_DUMPABLE)
@@ -3762,7 +3773,7 @@ int end_as(const Ending &ending) {
     return ending.status();
 }
 
-/// The whole run; everything that was made is owned by something in here, and goes when it returns.
+/// The whole run. Local variables own everything that is made, and release it at the return.
 Ending run_shim(const Options &options) {
     Fd caller;
     if (!options.foreground) caller = fork_daemon(options.quiet);
