@@ -74,7 +74,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-// Features that not every system has. Everything else in this file is POSIX, openpty(3), getopt_long(3) or
+// What not every system has: everything else in this file is POSIX, openpty(3), getopt_long(3) or
 // flock(2). A feature is detected by a macro that a header defines, where there is one, and not by the name of a
 // system:
 //

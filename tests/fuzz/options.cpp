@@ -45,14 +45,13 @@ std::optional<std::uint64_t> read_size(std::string_view text) {
 }
 
 void check_window(std::string_view text) {
-    winsize size{};
-    const bool taken = parse_window(text, size);
+    const std::optional<winsize> size = parse_window(text);
     const std::size_t x = std::min(text.find('x'), text.size());
     const auto columns = read_digits(text.substr(0, x), 65535),
                rows = read_digits(text.substr(std::min(x + 1, text.size())), 65535);
-    check(taken == (columns && rows && *columns > 0 && *rows > 0),
+    check(size.has_value() == (columns && rows && *columns > 0 && *rows > 0),
           "a window is taken for none, or the other way round");
-    check(!taken || (size.ws_col == *columns && size.ws_row == *rows), "another window");
+    check(!size || (size->ws_col == *columns && size->ws_row == *rows), "another window");
 }
 
 /// The name of a session: 1 to 64 letters, digits, `.`, `_`, `-`, `@`; not digits alone, nor with `.` or `-` in front.
