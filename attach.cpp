@@ -1,8 +1,8 @@
-// attach - brings a session that a shim keeps to this terminal: look, type, detach, come back.
+// attach - shows a session that a shim keeps on this terminal: look, type, detach, come back.
 //
 //     attach [-e KEY] [-r] [-R] [-p] [-d] [-q] ADDRESS [PROGRAM [ARG]...]
 //     attach -k ADDRESS                                                       ends a session
-//     attach                                                                  lists those that have a name
+//     attach                                                                  lists the sessions that have a name
 //
 //      the user's terminal                                                     the session
 //     ┌──────────┐ standard input   ┌──────────────────┐  to_shim   ┌────────┐    ┌──────┐
@@ -11,8 +11,8 @@
 //     └──────────┘ standard output  │  64 KiB each way)│  to_screen └────────┘    └──────┘
 //                                   └──────────────────┘
 //
-// Connected, attach is a pipe with two ends; most of its work is leaving. However it ends (the detach key, the
-// program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and nothing that was
+// Connected, attach copies in two directions; most of its work is leaving. However it ends (the detach key, the
+// program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and no byte that was
 // on its way from the terminal may become a command of the shell.
 //
 //   1  raw mode                  4  what comes from the terminal           7  what a session says of itself
@@ -22,13 +22,13 @@
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
 // changes, is rlogin's window-change message (RFC 1282); numbers have 16 bits, in network order:
 //
-//     hello     FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS  ROWS and COLUMNS 0: no window; XPIXELS: what for
-//     answer    FF FF 'a' 'a'  LENGTH BYTES                  what the terminal has sent by itself, not its user
+//     hello     FF FF 's' 's'  ROWS COLUMNS XPIXELS YPIXELS  ROWS and COLUMNS 0: no window; XPIXELS: the purpose
+//     answer    FF FF 'a' 'a'  LENGTH BYTES                  sent by the terminal itself, not by its user
 //     noise     FF FF 'n' 'n'  LENGTH BYTES                  focus reports, and motion of a mouse without a button
-//     goodbye   FF FF 'x' 'x'  STATUS                        the shim's last: the program's exit status
-//     leave     FF FF 'd' 'd'                                or this: another attach wants the session for itself
-//     taken     FF FF 'o' 'k'                                to one that pushes, ends it, or wants to be alone
-//     told      FF FF 't' 't'  LENGTH LINES                  to who asks what the session is: `name: value` lines
+//     goodbye   FF FF 'x' 'x'  STATUS                        the shim's last message: the program's exit status
+//     leave     FF FF 'd' 'd'                                or this one: another attach asks to be alone
+//     taken     FF FF 'o' 'k'                                the reply to a push, an end or an alone
+//     told      FF FF 't' 't'  LENGTH LINES                  the reply to a tell: lines of `name: value`
 //
 // Exit status: kUsage in section 9 lists them. When signal n ends attach, attach dies of it.
 //
@@ -283,18 +283,19 @@ std::string records_folder() {
 // ----------------------------------------------------------------------------------------------------------------
 // What not every system has
 //
-// All else in this file is POSIX, getopt_long(3) and flock(2). What stands here is asked for by the macros that
-// headers define, and has something in its place:
+// Everything else in this file is POSIX, getopt_long(3) or flock(2). A feature is detected by a macro that a
+// header defines, and has a substitute:
 //
-//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, the mode of the folder
-//                alone tells that a session is ours
-//   sock_diag    Linux. Else nobody tells who listens at a port: any user may, when a shim has ended
+//   SO_PEERCRED  Linux; elsewhere getpeereid(3), which has no pid to tell. With neither, only the mode of
+//                the folder shows that a session is ours
+//   sock_diag    Linux. Else the kernel does not tell who listens at a port: any user may, once a shim has ended
 //
-// On BSD and macOS a Unix-domain socket whose queue is full refuses (ECONNREFUSED) as one does whose shim was
-// killed. There the list of sessions removes the socket of such a shim, too; SIGUSR2 to the shim makes it anew.
+// On BSD and macOS a Unix-domain socket with a full queue refuses connections (ECONNREFUSED), just as the socket
+// of a killed shim does. There the list of sessions removes the socket of such a shim, too; SIGUSR2 makes the shim
+// renew it.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// Who has made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
+/// The process that made the Unix-domain socket at the other end: unix(7). pid 0: this system does not tell.
 struct Server {
     pid_t pid = 0;
     uid_t user = ~uid_t{0};
@@ -316,7 +317,7 @@ Server unix_server([[maybe_unused]] int fd) {
 }
 
 // >>> the owner of a TCP socket: the same in shim.cpp and attach.cpp
-/// Whether a process of this user may be talked to: it is our own, or root's.
+/// Whether processes of this user are trusted: it is our own user, or root.
 bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
 
 /// What the kernel says of one TCP socket of this machine.
@@ -324,7 +325,7 @@ struct TcpOwner {
     enum class Answer { found, absent, unknown };  // unknown: the kernel could not be asked
     Answer answer = Answer::unknown;
     uid_t user = 0;
-    std::uint32_t inode = 0;  // 0: no process has it open, any more or yet (accept(2)), and `user` says nothing
+    std::uint32_t inode = 0;  // 0: no process has it open, any more or yet (accept(2)), and `user` is no owner
     [[nodiscard]] bool is_found() const { return answer == Answer::found; }
     [[nodiscard]] bool is_absent() const { return answer == Answer::absent; }
 };
@@ -349,8 +350,9 @@ std::uint8_t put_endpoint(const SocketAddress &address, __be16 &port, __be32 *wo
     return is_v6 && !is_mapped ? AF_INET6 : AF_INET;
 }
 
-/// The owner of the socket that is bound to `local` and connected to `remote`; without `remote`, of the one that
-/// listens for connections to `local`, be it at 0.0.0.0 or [::]. One question for one socket: sock_diag(7).
+/// The owner of the socket that is bound to `local` and connected to `remote`; without `remote`, the owner of the
+/// socket that listens for connections to `local`, perhaps at 0.0.0.0 or [::]. One question for one socket:
+/// sock_diag(7).
 TcpOwner tcp_owner(int table, const SocketAddress &local, const SocketAddress &remote = {}) {
     struct {
         nlmsghdr head;
@@ -377,7 +379,8 @@ TcpOwner tcp_owner(int table, const SocketAddress &local, const SocketAddress &r
     if (is_answer(NLMSG_ERROR, sizeof *error) && error->error == -ENOENT)
         return {.answer = TcpOwner::Answer::absent};
     if (!is_answer(SOCK_DIAG_BY_FAMILY, sizeof *found)) return {};
-    if (found->id.idiag_dport != id.idiag_dport) return {.answer = TcpOwner::Answer::absent};  // it is who listens
+    const bool is_listener = found->id.idiag_dport != id.idiag_dport;
+    if (is_listener) return {.answer = TcpOwner::Answer::absent};
     return {.answer = TcpOwner::Answer::found, .user = found->idiag_uid, .inode = found->idiag_inode};
 }
 #else
@@ -426,7 +429,7 @@ void say(bool quiet, const std::string &text) {
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
-/// Whether a system call failed for no other reason than that it is not the time.
+/// Whether a system call failed only because it is too early.
 bool is_transient(ssize_t result) {
     return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
 }
@@ -437,13 +440,13 @@ std::string_view nth_part(std::string_view text, char separator, std::size_t n) 
     return text.substr(0, text.find(separator));
 }
 
-/// What stands in `text` between `before` and `after`; "" when they are not there.
+/// The part of `text` between `before` and `after`; "" when these are not there.
 std::string between(const std::string &text, std::string_view before, std::string_view after) {
     const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
     return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
 }
 
-/// All that can be read from a descriptor, up to the end of file.
+/// Everything that can be read from a descriptor, up to the end of file.
 std::string read_all(int fd) {
     std::string all;
     char bytes[4096];
@@ -462,16 +465,17 @@ int milliseconds_to(Clock::time_point end) {
 // 1. Raw mode
 //
 // The line discipline of a terminal (termios(3)) collects a line until Return, echoes and edits it, and makes
-// signals of some keys. The session's terminal has one. If that of the user's terminal did the same, each key
-// would be echoed twice and wait for Return, and Ctrl-C would end attach.
+// signals of some keys. The session's terminal has a line discipline. If the one of the user's terminal worked,
+// too, each key would be echoed twice and wait for Return, and Ctrl-C would end attach.
 //
 // The shell shares the open file (open(2)) behind standard input, output and error, so O_NONBLOCK would be set for
-// the shell, too. They stay blocking and are used only when select(2) says that they are ready. A pipe then
-// takes PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives another open
-// file with an O_NONBLOCK of its own. Simplified: one that may not be opened again (su(1)) can block attach.
+// the shell, too. Therefore the three stay blocking, and are used only when select(2) says that they are ready. A
+// pipe then takes PIPE_BUF bytes without blocking (pipe(7)). A terminal promises nothing, but its name gives
+// another open file with an O_NONBLOCK of its own. Simplified: a terminal that may not be opened again (su(1)) can
+// block attach.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and does not tell why.
+/// `settings`, changed to raw mode. cfmakeraw(3) does about the same, but is not POSIX, and gives no reasons.
 termios raw_mode(termios settings) {
     settings.c_lflag &= ~tcflag_t(ECHO | ECHONL);    // the session echoes
     settings.c_lflag &= ~tcflag_t(ICANON);           // each key at once: the session makes the lines
@@ -489,7 +493,7 @@ termios raw_mode(termios settings) {
     return settings;
 }
 
-/// Sent first: XTSAVE keeps the modes that are as the user likes them, and XTRESTORE (in kTakeBack) restores them.
+/// Sent first: XTSAVE saves the modes that a user configures, and XTRESTORE (in kTakeBack) restores them.
 /// Cursor blinks; 132 columns are allowed; Backspace sends BS; the wheel sends arrow keys; Meta sets the eighth
 /// bit, Meta or Alt sends ESC; selection and bell; function keys of Sun, HP, VT220.
 constexpr char kKeep[] = "\033[?12;40;67;1007;1034;1036;1039;1041;1042;1043;1050;1051;1052;1053;1060;1061s";
@@ -508,10 +512,10 @@ constexpr std::string_view kTakeBack =
     "\0337\033[r\0338"                             // whole screen scrolls (that moves the cursor: kept)
     "\033(B\033)B\017"                             // ASCII in two character sets, the first one in use
     "\033[=0u\033[>4m\033[m";                      // keys: kitty's, xterm's (which some take for a colour: 4 m)
-// The Linux console prints the last letter of these. So they are sent from the first column, which is erased then.
+// The Linux console prints the last letter of these. So they are sent in the first column, which is then erased.
 constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit controls; ASCII in the other two
 
-/// What the program has done to the user's terminal that must be known to undo it.
+/// The changes to the user's terminal that attach must know in order to undo them.
 ///
 /// A full-screen program that we detach from does not take its modes back, so attach does: nearly all by one
 /// sequence that does nothing where nothing was set. For the rest attach follows the output: the alternate screen
@@ -520,7 +524,7 @@ constexpr std::string_view kTakeBackLast = "\033 F\033*B\033+B\r";  // 7-bit con
 /// terminals differ in what they reset. Palette, title and tab stops are left alone.
 class ScreenState {
 public:
-    /// Takes in bytes that the terminal has got. Any bytes, cut anywhere.
+    /// Follows bytes that the terminal has been sent: any bytes, cut anywhere.
     void follow(std::string_view written) {
         for (const char c : written) {
             if (c == '\033') sequence_ = c;  // begins anew in any state; CAN and SUB break off
@@ -529,7 +533,7 @@ public:
         }
     }
 
-    /// What brings the terminal back, the cursor at the beginning of a line with nothing below.
+    /// The bytes that restore the terminal and leave the cursor at the beginning of a line, with nothing below.
     [[nodiscard]] std::string undo(std::size_t columns) const {
         std::string out(kEndCut);
         if (origin_) out += "\033[?6l";
@@ -585,8 +589,8 @@ private:
     std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
 };
 
-/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
-/// line, a container's before its first resize) counts as 80x24: all zero would mean that there is none.
+/// The window of standard output's terminal, else of standard input's; all zero when neither is a terminal. A
+/// terminal that knows no size (a serial line, a container's before its first resize) counts as 80x24.
 winsize window_size() {
     for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
         winsize window{};
@@ -595,10 +599,10 @@ winsize window_size() {
     return {.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
 }
 
-/// The terminal that attach runs on; or what stands in its place, a pipe say, on either side.
+/// The terminal that attach runs on; either side may also be a pipe or a file.
 class UserTerminal {
 public:
-    /// `pipes`: what stands there is taken for pipes, whatever it is.
+    /// `pipes`: standard input and output are treated as pipes, whatever they are.
     explicit UserTerminal(bool pipes)
         : has_keys_(!pipes && ::isatty(STDIN_FILENO) == 1), has_screen_(!pipes && ::isatty(STDOUT_FILENO) == 1) {
         const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
@@ -606,8 +610,8 @@ public:
         if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
     }
 
-    /// TCSANOW keeps what has been typed ahead: it is for the program. In the background (`attach work &`) the
-    /// kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
+    /// TCSANOW keeps the bytes that were typed ahead: they are for the program. In the background (`attach work
+    /// &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
     void enter_raw_mode() {
         entered_ = true;
         if (has_keys_) ::tcgetattr(STDIN_FILENO, &settings_);
@@ -617,7 +621,7 @@ public:
     }
 
     /// Brings back the settings and the screen's modes, once, however often it is called. `reports`: the terminal
-    /// sends more than keys, so what is on its way is awaited and thrown away.
+    /// sends more than keys, so the bytes on their way are awaited and thrown away.
     void restore(bool reports) {
         if (!std::exchange(entered_, false)) return;
         if (has_screen_) write_own(screen_.undo(window_size().ws_col));
@@ -627,7 +631,7 @@ public:
         if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
     }
 
-    /// write(2) to standard output, of what it takes without blocking once select(2) has said that it is ready.
+    /// write(2) to standard output, of as many bytes as it takes without blocking once select(2) calls it ready.
     ssize_t write(std::string_view bytes) {
         const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
         const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
@@ -640,7 +644,7 @@ public:
     [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
 
 private:
-    /// Writes words of our own, for as long as the terminal takes some; one that is stuck does not hold us.
+    /// Writes text of our own. A terminal that takes nothing is given up after kLastWords.
     void write_own(const std::string &text) const {
         pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
         for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
@@ -650,8 +654,9 @@ private:
         }
     }
 
-    /// Asks the terminal for its status (DSR, `CSI 5 n`): what comes before the answer (`CSI 0 n`, or 3) was on
-    /// its way, and would be typed to the shell. What stands behind it is the shell's: single bytes are read.
+    /// Asks the terminal for its status (DSR, `CSI 5 n`): bytes that come before the answer (`CSI 0 n`, or 3) were
+    /// on their way, and would be typed to the shell. Bytes behind the answer are for the shell, so single bytes
+    /// are read.
     void discard_reports() const {
         constexpr milliseconds kAnswer{2000};
         write_own("\033[5n");
@@ -674,7 +679,7 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 2. Signals
 //
-// They are blocked except where the loop lets them in, so nothing is interrupted half done. A signal that was
+// Signals are blocked except where the loop lets them in, so no step is interrupted halfway. A signal that was
 // ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground
 // process group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
 // ----------------------------------------------------------------------------------------------------------------
@@ -706,8 +711,8 @@ void handle_signal(int number) {
         ::sigaction(number, &before, nullptr);
 }
 
-/// Handles every signal that would end or stop attach and leave the terminal raw. Those that are left are faults,
-/// which end it at once; SIGKILL and SIGSTOP, which no program can handle; and those that do no harm: signal(7).
+/// Handles every signal that would end or stop attach and leave the terminal raw. The others are faults, which end
+/// attach at once; SIGKILL and SIGSTOP, which no program can handle; and signals that do no harm: signal(7).
 void handle_signals() {
     constexpr int kLeft[] = {SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV, SIGSYS,
                              SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU, SIGCHLD, SIGURG};
@@ -729,7 +734,7 @@ void let_signals_in() {
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
-/// Dies of `number`, or stops until SIGCONT, as if it had never been handled: the shell sees which signal it was.
+/// Dies of signal `number`, or stops until SIGCONT, as if attach did not handle it: the shell sees which it was.
 void obey_default(int number) {
     std::signal(number, SIG_DFL);
     ::kill(::getpid(), number);
@@ -748,7 +753,7 @@ constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
 constexpr std::string_view kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
 constexpr std::size_t kGoodbyeBytes = kGoodbye.size() + 1;  // the status is behind it
 
-/// What a hello without a window says in its x pixels: what the client has come for. The first two take output.
+/// The purpose of a client, which a hello without a window tells in its x pixels. The first two take output.
 enum class HelloKind : unsigned short { pipe = 0, watch = 1, push = 2, end = 3, tell = 4, alone = 5 };
 
 /// A number as the wire has it: 16 bits in network order.
@@ -769,7 +774,7 @@ std::string hello_without_window(HelloKind kind) {
         {.ws_row = 0, .ws_col = 0, .ws_xpixel = static_cast<unsigned short>(kind), .ws_ypixel = 0});
 }
 
-/// An answer (`a`) or noise (`n`): as many messages as it takes.
+/// `bytes` as answers (`a`) or noise (`n`): in as many messages as that takes.
 std::string framed(char kind, std::string_view bytes) {
     constexpr std::size_t kMost = 0xFFFF;
     std::string messages;
@@ -800,9 +805,9 @@ std::optional<int> goodbye_status(std::string_view received) {
 // 4. What comes from the terminal
 //
 // Keys, and more: a terminal answers a program's questions and reports what the mouse does, all in one stream that
-// may be cut anywhere. Answers are told from what is typed, because of several terminals only one may answer. The
-// detach key is a byte, or a control sequence when a program has asked for keys to be written so. What may be the
-// beginning of a sequence waits a moment for more: a person may also have hit Escape, or Alt and ].
+// may be cut anywhere. Answers are distinguished from typed keys, because of several terminals only one may
+// answer. The detach key is a byte, or a control sequence when a program has asked for that form of keys. Bytes
+// that may be the beginning of a sequence wait a moment for more: the user may also have hit Escape, or Alt and ].
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr milliseconds kSequenceWait{50}, kStringWait{500};  // for more of a control sequence, of a string
@@ -810,7 +815,7 @@ constexpr milliseconds kPasteSilence{1000};                  // ends a paste who
 constexpr std::size_t kLongestKey = 64;                      // bytes of a control sequence
 constexpr std::size_t kLongestString = 1 << 20;              // of an answer: a clipboard may be long
 
-/// How a user would call the key that is this byte.
+/// The user's name for the key that types this byte.
 std::string key_name(int key) {
     if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
     return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
@@ -918,7 +923,8 @@ std::size_t sequence_length(std::string_view bytes) {
     return bytes[end + 1] == '\\' ? end + 2 : 1;
 }
 
-/// Takes apart what the terminal sends: any bytes, cut anywhere, come to the same.
+/// Splits the bytes that the terminal sends into keys, answers and noise. Where the bytes are cut makes no
+/// difference.
 class TerminalInput {
 public:
     struct Piece {
@@ -928,7 +934,7 @@ public:
 
     explicit TerminalInput(int key) : key_(key) {}
 
-    /// Takes in what has come at this time. What comes behind the detach key is thrown away.
+    /// Takes bytes that have come at this time. Bytes behind the detach key are thrown away.
     void feed(std::string_view bytes, Clock::time_point now) {
         if (now - last_ > kPasteSilence) in_paste_ = false;
         last_ = now;
@@ -947,13 +953,13 @@ public:
         held_.erase(0, has_key_ ? held_.size() : held_.size() - rest.size());
     }
 
-    /// What has waited for more in vain is keys.
+    /// Bytes that have waited for more in vain are keys.
     void release() {
         if (in_paste_) put(Sent::typed, std::exchange(held_, {}));
         for (const char c : std::exchange(held_, {})) take_key(c);
     }
 
-    /// How long what is held back waits for more; nothing when nothing is.
+    /// How long the bytes held back wait for more; none when there are none.
     [[nodiscard]] std::optional<milliseconds> patience() const {
         if (held_.empty()) return std::nullopt;
         return held_.size() > 2 && held_[1] != '[' ? kStringWait : kSequenceWait;
@@ -961,7 +967,7 @@ public:
 
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
     [[nodiscard]] bool has_key() const { return has_key_; }
-    /// Whether there was anything but plain keys: more of that may be on its way.
+    /// Whether anything but plain keys has come: more of that may be on its way.
     [[nodiscard]] bool has_reports() const { return has_reports_; }
 
 private:
@@ -970,7 +976,7 @@ private:
         if (!has_key_) put(Sent::typed, {&c, 1});
     }
 
-    /// The length of what a pasted text begins with: its end, or 1, any byte, which is no key.
+    /// The length of the piece that a pasted text begins with: its end marker, or 1 for any byte, which is no key.
     static std::size_t pasted_length(std::string_view bytes) {
         constexpr std::string_view kEnd = "\033[201~";
         if (bytes.starts_with(kEnd)) return kEnd.size();
@@ -997,20 +1003,21 @@ private:
     }
 
     int key_;
-    std::string held_;           // of a sequence that is not whole
+    std::string held_;           // the beginning of a sequence
     bool in_paste_ = false;
     std::vector<Piece> pieces_;
     bool has_key_ = false, has_reports_ = false;
-    Clock::time_point last_{};   // when something came
+    Clock::time_point last_{};   // when bytes came last
 };
 
 // ----------------------------------------------------------------------------------------------------------------
 // 5. Whose server it is, and connecting
 //
 // Once a shim has ended, another user could listen at its port and receive what is typed. So nothing is sent
-// before the kernel has said whose server it is: it knows who made a Unix-domain socket, and its table of TCP
-// sockets (sock_diag(7)) tells who listens at an address of this machine. It is asked before and after connecting,
-// for a connection in a listener's queue belongs to nobody yet. A server on another machine is trusted.
+// before the kernel has said which user owns the server: it knows which process made a Unix-domain socket, and its
+// table of TCP sockets (sock_diag(7)) has the owner of each listening socket of this machine. attach asks before
+// and after connecting, because a connection in a listener's queue has no owner yet. A server on another machine
+// is trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
 /// The file of a Unix-domain socket.
@@ -1020,14 +1027,14 @@ const char *socket_path(const SocketAddress &address) {
 
 bool is_unix(const SocketAddress &address) { return address.storage.ss_family == AF_UNIX; }
 
-/// Whether a TCP address is one of this machine's, in doubt yes: a socket can be bound to no other. (Simplified:
-/// with ip(7)'s ip_nonlocal_bind to any; then only -R reaches another machine.)
+/// Whether a TCP address is one of this machine's, in doubt yes: a socket can be bound only to such an address.
+/// (Simplified: with ip(7)'s ip_nonlocal_bind, to any; then only -R reaches another machine.)
 bool is_here(const SocketAddress &address) {
     const Fd probe(::socket(address.storage.ss_family, SOCK_DGRAM, 0));
     return !probe || ::bind(probe.get(), address.get(), address.length) == 0 || errno != EADDRNOTAVAIL;
 }
 
-/// Why nothing must be sent to this server, if that is so.
+/// The reason why nothing must be sent to this server; none when it is trusted.
 std::optional<std::string> objection_to(const TcpOwner &server) {
     if (server.is_found() && is_ours(server.user)) return std::nullopt;
     if (server.is_found())
@@ -1039,13 +1046,13 @@ std::optional<std::string> objection_to(const TcpOwner &server) {
            "forwards, into a container say)";
 }
 
-constexpr milliseconds kNoLimit{-1};  // to connect may take as long as it takes
+constexpr milliseconds kNoLimit{-1};  // connecting may take any time
 
 struct Connection {
     Fd socket{};
     SocketAddress address{};
-    std::string why{};    // there is no socket
-    bool nobody = false;  // for no other reason than that nobody listens
+    std::string why{};    // the reason why there is no socket
+    bool nobody = false;  // that reason is only that no process listens
 };
 
 /// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
@@ -1086,7 +1093,7 @@ Fd open_connection(const SocketAddress &address, milliseconds limit) {
     return fd;
 }
 
-/// Connects to `address`, one of ADDRESS's, if its server is to be trusted, or `trusting`.
+/// Connects to `address`, one of ADDRESS's, if its server is trusted, or if `trusting`.
 Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting,
                           milliseconds limit = kNoLimit) {
     const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
@@ -1096,7 +1103,7 @@ Connection connect_to_one(const std::string &text, const SocketAddress &address,
     Connection there{.socket = open_connection(address, limit), .address = address};
     const int error = there.socket ? 0 : errno;
     TcpOwner after = listener();
-    const bool has_ended = before.is_found() && after.is_absent();  // the session has, just now
+    const bool has_ended = before.is_found() && after.is_absent();  // the session has ended, just now
     if (is_unix(address)) after = {TcpOwner::Answer::found, unix_server(there.socket.get()).user};
     std::optional<std::string> objection;
     if (error != 0 || has_ended) objection = explain(text, address, has_ended ? ECONNREFUSED : error);
@@ -1105,7 +1112,7 @@ Connection connect_to_one(const std::string &text, const SocketAddress &address,
     return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
 }
 
-/// Connects to the first of the `addresses` of ADDRESS that answers and is to be trusted; else tells why not.
+/// Connects to the first of the `addresses` of ADDRESS that answers and is trusted; else gives the reason.
 Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
     Connection failed{.nobody = true};
     for (const SocketAddress &address : addresses) {
@@ -1119,29 +1126,29 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 // ----------------------------------------------------------------------------------------------------------------
 // 6. The copy loop
 //
-// Two directions that know nothing of each other, each with one bounded buffer: a side is read only while the
-// buffer behind it has room. pselect(2) unblocks signals and begins to wait in one step: with a plain select(2), a
-// signal just before it would set a flag that is not looked at until the next byte.
+// The two directions are independent. Each has one bounded buffer, and a side is read only while its buffer has
+// room. pselect(2) unblocks signals and begins to wait in one step: with a plain select(2), a signal just before
+// it would set a flag that is not looked at until the next byte.
 //
-// After a stop nobody knows what the terminal shows: attach connects once more, and the shim paints the session's
-// screen there. What was typed before must come before what is typed then. So the first connection becomes a push
-// (attach -p): the shim answers when the program's terminal has all of it, and only then is anything typed into
-// the second. (A write to a socket tells only that the kernel has the bytes.)
+// After a stop, attach does not know what the terminal shows. It connects once more, and the shim paints the
+// session's screen. Keys typed before the stop must come before keys typed after it. So the first connection
+// becomes a push (attach -p): the shim replies when the program's terminal has all of its bytes, and only then is
+// anything sent over the second one. (A write to a socket tells only that the kernel has the bytes.)
 // ----------------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBufferBytes = 64 << 10;
-constexpr std::size_t kTypedBytes = 16 << 20;  // of keys for a program that does not read: the detach key may come
-constexpr milliseconds kAnew{1000};            // for a second connection to be made
+constexpr std::size_t kTypedBytes = 16 << 20;  // for a program that does not read: the detach key may still come
+constexpr milliseconds kAnew{1000};            // for the second connection
 constexpr auto kNever = Clock::time_point::max();
-constexpr std::chrono::hours kLongestWait{1};  // for nothing in particular
+constexpr std::chrono::hours kLongestWait{1};  // when nothing is due
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 
-/// Why the copying has ended.
+/// The reason for the end of the copying.
 enum class End { none, detached, evicted, ended, taken, lost, refused, no_output, signal };
 
 class Relay {
 public:
-    /// The hello is queued, nothing has been sent.
+    /// Queues the hello; sends nothing yet.
     Relay(const Options &options, UserTerminal &terminal, Connection &&there)
         : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
           has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
@@ -1156,7 +1163,7 @@ public:
         obey_signals();
         write_socket();
         while (!is_finished()) {
-            // Build the sets: who may be read, who has something to be written.
+            // Build the sets: which descriptors are read, and which have bytes to be written.
             fd_set readable, writable;
             FD_ZERO(&readable);
             FD_ZERO(&writable);
@@ -1183,7 +1190,7 @@ public:
             if (FD_ISSET(socket_.get(), &readable)) read_socket();
             if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
 
-            // Flush. To send is tried each turn: a key goes out in the turn that has read it.
+            // Flush. Each turn tries to send: a key goes out in the turn that has read it.
             if (Clock::now() >= held_until_) {
                 keyboard_.release();
                 queue_input();
@@ -1200,7 +1207,7 @@ public:
     /// and another session can begin.
     [[nodiscard]] bool is_refused() const { return end_ == End::refused; }
 
-    /// Says how it has ended; gives the exit status. Dies of the signal, if one ended it.
+    /// Tells the reason of the end; gives the exit status. Dies of the signal, if one ended attach.
     [[nodiscard]] int report() const {
         const std::string &address = options_.address;
         switch (end_) {
@@ -1233,7 +1240,7 @@ public:
 private:
     // The steps of run().
 
-    /// Does what signals have asked for; whether there were any.
+    /// Obeys the signals that have come; gives whether there were any.
     bool obey_signals() {
         const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
         if (g_ending != 0) end_ = End::signal;
@@ -1287,13 +1294,13 @@ private:
         if (!options_.raw && !options_.push) read_farewell();
     }
 
-    /// Of what comes while we push only the shim's word counts that the program's terminal has all of the input.
+    /// While we push, only one message counts: the reply that the program's terminal has all of the input.
     void read_answer() {
         to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size()));
         if (!sending_ && to_screen_ == kTaken) end_ = End::taken;
     }
 
-    /// What comes over the connection that was left is thrown away, up to the answer to a push, or the end.
+    /// Throws away the bytes of the first connection, up to the reply to the push, or the end.
     void read_old_socket() {
         char bytes[kBufferBytes];
         const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
@@ -1305,7 +1312,7 @@ private:
         if (!to_shim_.empty() && !old_) {
             const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
             if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
-            else if (!is_transient(n)) sending_ = false;  // why, the end of what comes from there will tell
+            else if (!is_transient(n)) sending_ = false;  // the end of its output will tell the reason
         }
         if (!sending_) to_shim_.clear();
         if (!sending_ || !all_queued_ || !to_shim_.empty()) return;
@@ -1346,27 +1353,27 @@ private:
         return end_ != End::none;
     }
 
-    /// What the shim is told first: the window's size, or what the output is when no window is followed.
+    /// The hello: the window's size, or the purpose when no window is followed.
     [[nodiscard]] std::string hello() const {
         if (has_window_) return window_change(window_size());
         if (options_.push) return hello_without_window(HelloKind::push);
         return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
     }
 
-    /// How much of the buffer may go to the screen now: not what may be a goodbye.
+    /// The number of bytes that may go to the screen now: not those that may be a goodbye.
     [[nodiscard]] std::size_t showable() const {
         if (options_.push) return 0;
         const bool may_end = receiving_ && !options_.raw;
         return to_screen_.size() - (may_end ? bytes_of_farewell(to_screen_) : 0);
     }
 
-    /// More for the shim; when its end of the connection or that of the input has come, it gets no more.
+    /// Queues bytes for the shim, unless the connection's end or the input's end has come.
     void queue(std::string_view bytes) {
         if (sending_ && !all_queued_) to_shim_ += bytes;
     }
 
-    /// What a terminal has sent: keys as they are, up to the detach key; the rest in messages, if the shim knows
-    /// any.
+    /// Queues what the terminal has sent: keys as they are, up to the detach key; answers and noise as messages,
+    /// if the shim knows messages.
     void queue_input() {
         for (const TerminalInput::Piece &piece : keyboard_.take_pieces()) {
             const bool is_typed = piece.kind == Sent::typed || !has_window_;
@@ -1377,7 +1384,8 @@ private:
         if (keyboard_.has_key()) detach();
     }
 
-    /// The connection has ended: with a goodbye, the program has; or we were asked to leave.
+    /// The connection has ended: with a goodbye when the program has ended; with a request to leave; or it is
+    /// lost.
     void read_farewell() {
         const std::size_t length = bytes_of_farewell(to_screen_);
         const auto status = goodbye_status(to_screen_);
@@ -1388,7 +1396,7 @@ private:
         to_screen_.resize(to_screen_.size() - length);
     }
 
-    /// Nothing more is read; what was typed before goes out first, if the shim takes it.
+    /// Reads no more; keys typed before the detach key still go out, if the shim takes them.
     void detach() {
         input_open_ = false;
         end_ = End::detached;
@@ -1398,22 +1406,22 @@ private:
     const Options &options_;
     UserTerminal &terminal_;
     Fd socket_;
-    SocketAddress address_;   // of the other end, to come anew
+    SocketAddress address_;   // of the other end, for the second connection
     bool has_window_;         // the window's size is sent, first and whenever it changes
     bool input_open_;         // standard input is still read
-    bool all_queued_;         // nothing more comes for the shim: behind to_shim_ goes the end of file
+    bool all_queued_;         // to_shim_ gets no more bytes; behind them goes the end of file
     bool sending_ = true, receiving_ = true;  // the two directions of the socket
-    bool has_copied_ = false;                 // something has been read, on either side
+    bool has_copied_ = false;                 // bytes have been read, on either side
     std::string to_shim_, to_screen_;         // the two buffers
     TerminalInput keyboard_;
-    Clock::time_point held_until_ = kNever;   // what keyboard_ holds back is keys then
+    Clock::time_point held_until_ = kNever;   // then the bytes that keyboard_ holds back are keys
     End end_ = End::none;
     int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
-    Clock::time_point deadline_ = kNever;     // leave then, come what may
+    Clock::time_point deadline_ = kNever;     // leave then in any case
     Clock::time_point began_ = Clock::now();
 
-    bool anew_ = false;  // we want to connect once more, when all that was typed has been sent
-    Fd old_;             // the connection before: the shim has not said that it has read all of it
+    bool anew_ = false;  // connect once more, when all typed bytes have been sent
+    Fd old_;             // the first connection, while the shim has not replied to its push
 };
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -1423,9 +1431,9 @@ private:
 // recording of a session that has ended tells how it ended.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr milliseconds kListWait{300};        // for what the sessions of a list answer
-constexpr milliseconds kAnswerWait{2000};     // for what one session answers
-constexpr std::chrono::seconds kRecent{60};   // after its end, a session's status is ours
+constexpr milliseconds kListWait{300};        // for the answers of the sessions in a list
+constexpr milliseconds kAnswerWait{2000};     // for the answer of one session
+constexpr std::chrono::seconds kRecent{60};   // after a session's end, attach exits with its status
 
 /// A session that is asked for something, over a socket that is connected.
 struct Asked {
@@ -1438,9 +1446,9 @@ struct Asked {
         ::send(socket.get(), hello.data(), hello.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 
-    /// Reads the answer: the word that the hello is obeyed, or what *tell* has asked for, up to the close of the
-    /// connection. A server that is no shim does not know the hello; one that stands still is silent up to `end`.
-    /// When the line is slow, the shim has taken us for a raw client and painted: the answer stands behind that.
+    /// Reads the reply to the hello, for a *tell* up to the close of the connection. A server that is no shim does
+    /// not know the hello; a stopped one is silent up to `end`. Over a slow line, the shim has taken us for a raw
+    /// client and has painted: the reply stands behind that.
     void hear(Clock::time_point end) {
         pollfd ready{.fd = socket.get(), .events = POLLIN, .revents = 0};
         char bytes[4096];
@@ -1531,8 +1539,8 @@ std::string local_time(std::time_t time) {
     std::exit(static_cast<int>(parse_number(ended->status).value_or(kExitNotAttached)));
 }
 
-/// What of a line fits into `columns`; one that is cut ends in an ellipsis. A character of three bytes or more
-/// counts as two columns: it may be a wide one.
+/// The part of a line that fits into `columns`; a cut line ends in an ellipsis. A character of three bytes or more
+/// counts as two columns, as it may be a wide one.
 std::string cut_line(const std::string &line, std::size_t columns) {
     std::size_t end = 0, width = 0;  // of what fits with the ellipsis behind it
     for (std::size_t at = 0, all = 0; at < line.size();) {
@@ -1558,8 +1566,8 @@ std::string describe_session(const Asked &session, std::size_t width) {
            (recording.empty() ? "not recording" : "recording " + recording);
 }
 
-/// Asks what runs in the session folder. Removes the sockets that a killed shim has left, under the lock under
-/// which a starting shim looks whether it may take the place of one.
+/// Asks each session in the session folder. Removes the sockets that killed shims have left, under the lock that a
+/// starting shim also takes before it replaces such a socket.
 std::vector<Asked> find_sessions(const std::string &folder) {
     const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const bool may_remove = lock && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0;
@@ -1602,14 +1610,14 @@ int list_sessions() {
 // ----------------------------------------------------------------------------------------------------------------
 // 8. Starting and ending sessions, and coming to one
 //
-// When nobody listens at ADDRESS, PROGRAM is started by `shim`, which returns when it listens.
+// When no process listens at ADDRESS, `shim` starts PROGRAM, and returns when it listens.
 //
-// A session that is shown in itself prints its own output for ever, and so do two that are shown in each other. A
-// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that, so the session is
-// asked which terminal is its own, too.
+// A session that is shown in itself prints its own output for ever, and so do two sessions that show each other. A
+// shim tells its program in which sessions it runs (SHIM_OUTER). A program may have lost that variable, so attach
+// also asks the session for its terminal.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// Why the session would be shown in itself, if it would, when it runs on this machine.
+/// The reason why the session would be shown in itself; none when it would not, or runs on another machine.
 std::optional<std::string> nesting(const Asked &session, const std::string &address) {
     char host[256] = "";
     ::gethostname(host, sizeof host - 1);
@@ -1678,7 +1686,7 @@ Connection start_session(Options &options) {
     return there;
 }
 
-/// Tells that a session runs something else than PROGRAM.
+/// Tells the user when the session runs another program than PROGRAM.
 void say_what_runs(const Options &options, const Asked &session) {
     std::string wanted, command = session.value("command"), runs = command;  // quoted for a shell
     for (const char *word : options.program) wanted.append(wanted.empty() ? "" : " ").append(printable(word));
@@ -1688,8 +1696,8 @@ void say_what_runs(const Options &options, const Asked &session) {
         say(options.quiet, options.address + " was running already: " + command);
 }
 
-/// Looks at the session behind a connection, which ends the connection: whether we run in that session, or it runs
-/// something else than PROGRAM; and sends the others away, if that is wanted. Gives another connection.
+/// Asks the session behind a connection, which ends that connection: whether we run in the session, and whether it
+/// runs another program than PROGRAM. Sends the other clients away, if wanted. Gives a new connection.
 Connection inspect(const Options &options, Connection there) {
     const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     const auto connect = [&] { return connect_to_one(options.address, there.address, options.raw); };
@@ -1710,7 +1718,7 @@ Connection inspect(const Options &options, Connection there) {
 /// A connection to the session, or the end of the program with a message.
 Connection connect_or_fail(Options &options) {
     const sigset_t none = no_signals();
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);  // to connect may take long, whatever the caller has blocked
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);  // connecting may take long; the caller may have blocked signals
     const Resolved found = resolve(options.address);
     const int status = found.malformed ? kExitUsage : kExitNotAttached;
     if (found.addresses.empty()) fail(status, options.address, found.why);
@@ -1818,7 +1826,7 @@ Options parse_command_line(int argc, char **argv) {
     return options;
 }
 
-/// A standard stream that the caller has closed is /dev/null, or the socket would take its number.
+/// Opens /dev/null for each standard stream that the caller has closed; else the socket would take its number.
 void open_standard_streams() {
     for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
         if (::fcntl(fd, F_GETFD) < 0) [[maybe_unused]] const int same = ::open("/dev/null", O_RDWR);

@@ -1143,11 +1143,11 @@ std::optional<std::pair<int, int>> parse_size(std::string_view text) {
 }
 
 // === 4. Control sequences =======================================================================================
-// Output is text, control characters, and sequences that ESC begins (ECMA-48). Where a sequence ends is all that
-// is needed to leave one out, or to heed it: the states are those of the VT500 parser, as far as they tell that.
-// 8-bit controls are none, as in xterm's UTF-8 mode.
+// Output is text, control characters, and sequences that begin with ESC (ECMA-48). To leave out or obey a
+// sequence, one must know where it ends. The states below are those of the VT500 parser, as far as they matter for
+// that. 8-bit controls are text, as in xterm's UTF-8 mode.
 
-/// A part of the output, as Sequences cuts it. `ascii` is text of nothing but printable ASCII.
+/// A part of the output, as Sequences cuts it. `ascii` is text of printable ASCII alone.
 enum class Part { ascii, text, control, sequence };
 
 /// Whether a control sequence begins `bytes`. Spelled out: starts_with(), called for every sequence, was
@@ -1159,9 +1159,9 @@ inline bool begins_csi(std::string_view bytes) {
 class Sequences {
 public:
     /// Calls visit(Part, bytes) for each part of `bytes`, in order. A sequence that has not ended is kept for the
-    /// next call; of one over kLongest (a picture, say) only the beginning. It is given without the control
-    /// characters in it, which act at once and come before it; and without its end, when the next one cuts it
-    /// short.
+    /// next call; of a sequence over kLongest bytes (a picture, for instance) only the beginning is kept. Control
+    /// characters inside a sequence act at once: they are given before it, and are not in it. A sequence that the
+    /// next one cuts short is given without an end.
     template <typename Visit> void feed(std::string_view bytes, Visit &&visit) {
         while (!bytes.empty()) {
             if (state_ == State::ground) {
@@ -1179,8 +1179,8 @@ public:
         }
     }
 
-    /// What puts a parser that has seen nothing into the state of this one. What is very long could be used by
-    /// nobody: then it is the beginning of something that is ignored, and ends as that does.
+    /// The bytes that bring a fresh parser to the state of this one. For a sequence over kLongest bytes, which no
+    /// terminal obeys, they begin another one that is ignored and has the same kind of end.
     [[nodiscard]] std::string unfinished() const {
         const bool is_closing = state_ == State::closing;
         const bool is_osc = state_ == State::osc || (is_closing && held_[1] == ']');
@@ -1219,8 +1219,8 @@ private:
         bytes.remove_prefix(std::max<std::size_t>(whole, 1));
     }
 
-    /// The length of the control sequence that begins `bytes`, when it is there whole and nothing odd is in it:
-    /// the short way for the most common of all. Else 0.
+    /// The length of the control sequence that begins `bytes`, if it is whole and holds no other characters: a
+    /// short cut for the most common kind of sequence. Else 0.
     static std::size_t length_of_csi(std::string_view bytes) {
         if (!begins_csi(bytes)) return 0;
         std::size_t at = 2;
@@ -1249,8 +1249,7 @@ private:
         return state_ == State::ground ? Step::last : Step::more;
     }
 
-    /// Where `c`, which stands behind ESC or ends the parameters of a DCS, leads to; ground: the sequence ends
-    /// with it.
+    /// The state after `c`, which stands behind ESC or ends the parameters of a DCS; ground: it ends the sequence.
     static State state_after(State state, char c) {
         if (state == State::dcs) return State::string;
         if (c < '0') return State::intermediate;
@@ -1290,7 +1289,7 @@ struct Csi {
     }
 };
 
-/// A prefix or a number where none may stand makes it none: a terminal then takes nothing but its end.
+/// Splits a control sequence. One with a prefix or a number in a wrong place has no `final`: terminals ignore it.
 Csi parse_csi(std::string_view bytes) {
     Csi csi;
     bool misplaced = !begins_csi(bytes);
@@ -1315,17 +1314,17 @@ Csi parse_csi(std::string_view bytes) {
 }
 
 // === 5. Rows and lines ==========================================================================================
-// What stands on a terminal's screen. A row is made of cells, and a cell is a character and its rendition. A row
-// holds only the cells that are in use, and the rendition of all that follow: so to clear one takes no time. What
-// is rare and long, characters with combining marks and links, stands once in Ink, and cells have its number
-// there. Lines that scrolled off are kept as cells, too; nothing is put into bytes before it is painted.
+// The contents of a terminal's screen. A row consists of cells, and a cell is a character and its rendition. A row
+// holds only the cells in use, and one rendition for all cells behind them: so clearing a row takes no time. Rare
+// and long things, characters with combining marks and links, stand once in Ink, and cells refer to them by
+// number. Lines that scrolled off are kept as cells, too; cells become bytes only when they are painted.
 
 constexpr std::size_t kMostMarks = 16;                       // on one character
 constexpr std::size_t kMostInk = 16 << 10, kMostInkBytes = 1 << 20;
 constexpr std::size_t kMostLinkLength = 2048;                // bytes
 
-// Ranges of characters, each as its first and its last: what newer libcs know (glibc 2.36 has Unicode 14, musl
-// 12), and for a system without any locale for UTF-8 what is common.
+// Ranges of characters, the first and the last of each. They add what newer C libraries know (glibc 2.36 has
+// Unicode 14, musl 12), and the common characters for a system without a UTF-8 locale.
 constexpr std::array kWide = std::to_array<char32_t>({
     0x1100, 0x115F, 0x231A, 0x231B, 0x2329, 0x232A, 0x23E9, 0x23EC, 0x23F0, 0x23F0, 0x23F3, 0x23F3, 0x25FD, 0x25FE,
     0x2614, 0x2615, 0x2648, 0x2653, 0x267F, 0x267F, 0x2693, 0x2693, 0x26A1, 0x26A1, 0x26AA, 0x26AB, 0x26BD, 0x26BE,
@@ -1354,8 +1353,8 @@ constexpr std::array kNarrow = std::to_array<char32_t>({
     0x600, 0x605, 0x6DD, 0x6DD, 0x70F, 0x70F, 0x8E2, 0x8E2, 0x1734, 0x1734, 0x110BD, 0x110BD, 0x110CD, 0x110CD,
     0x1F93B, 0x1F93B, 0x1F946, 0x1F946});
 
-/// The columns that a character takes: 0 (it combines), 1 or 2, as far as nothing above tells: wcwidth(3) in the
-/// first locale for UTF-8 that there is.
+/// The columns that a character takes: 0 (it combines), 1 or 2. The ranges above come first, then wcwidth(3) in
+/// the first UTF-8 locale that exists.
 int find_width(char32_t c) {
     constexpr std::array kLocales = {"C.UTF-8", "en_US.UTF-8", ""};
     static const bool has_locale = std::ranges::any_of(kLocales, [](const char *name) {
@@ -1371,9 +1370,9 @@ int find_width(char32_t c) {
     return width < 0 ? 1 : width;
 }
 
-/// The same; each character is looked for once.
+/// The same, from a table: find_width() is called once for each character.
 int width_of(char32_t c) {
-    static std::array<signed char, 0x20000> known{};  // a width and 1; 0: not looked for yet
+    static std::array<signed char, 0x20000> known{};  // the width plus 1; 0: not known yet
     if (c < 0x300) return 1;
     if (c >= known.size()) return find_width(c);
     if (known[c] == 0) known[c] = static_cast<signed char>(find_width(c) + 1);
@@ -1413,7 +1412,7 @@ struct Cell {
     bool operator==(const Cell &) const = default;
 };
 
-/// Values that have numbers, each value one; T() has 0.
+/// Gives each value a number, equal values the same one; T() has 0.
 template <typename T> class Numbered {
 public:
     [[nodiscard]] const T &at(std::size_t number) const { return values_[number]; }
@@ -1430,14 +1429,14 @@ private:
     std::vector<T> values_{T()};
 };
 
-/// Cells of a row but for the blanks at its end which look like what stands behind them.
+/// Cells of a row without the blanks at its end that look like the blanks behind them.
 inline std::span<const Cell> without_blanks(std::span<const Cell> cells, const Pen &fill) {
     while (!cells.empty() && cells.back() == Cell{' ', fill}) cells = cells.first(cells.size() - 1);
     return cells;
 }
 
-/// What the numbers in cells stand for. When it is full, the model goes through all its cells and strips them
-/// (tidy), and begins with an empty one: to fill it takes far more output than there are cells to be stripped.
+/// The things that cells refer to by number. When Ink is full, the model strips all its cells of them (tidy) and
+/// begins with an empty one: filling it takes far more output than there are cells to strip.
 class Ink {
 public:
     struct Extra {
@@ -1474,7 +1473,7 @@ public:
     [[nodiscard]] bool is_full() const {
         return extras_.size() >= kMostInk || marked_.size() >= kMostInk || bytes_ >= kMostInkBytes;
     }
-    /// Makes the cell independent of this.
+    /// Makes the cell independent of this Ink.
     void strip(Cell &cell) const {
         cell.pen.extra = 0;
         if (cell.code >= Cell::kMarked) cell.code = characters(cell.code)[0];
@@ -1490,28 +1489,28 @@ private:
     std::size_t bytes_ = 0;  // of the links
 };
 
-/// A row of a screen. Columns count from 0, and `to` is one more than the last. When the screen becomes narrower,
-/// the cells beyond its edge stay for when it is wide again; what erases up to the edge erases them, too.
+/// A row of a screen. Columns count from 0, and `to` is one more than the last one. When the screen becomes
+/// narrower, the cells beyond its edge stay until it is wide again; erasing up to the edge erases them, too.
 struct Row {
-    int columns = 0;          // that are seen
-    int used = 0;             // the cells in use: beyond `columns` too; what comes after them is blank
-    Pen fill;                 // ... with this pen, as far as it is seen
+    int columns = 0;          // the columns that are seen
+    int used = 0;             // the number of cells in use, hidden ones included; behind them is blank
+    Pen fill;                 // the pen of these blanks, as far as they are seen
     bool wrapped = false;     // the text goes on in the next row
     Micros time = 0;          // of the last change
     std::vector<Cell> cells;  // none before the first use, then one for each column
 
     /// All cells in use, also those that are hidden.
     [[nodiscard]] std::span<const Cell> text() const { return {cells.data(), static_cast<std::size_t>(used)}; }
-    /// Those that are seen; but not a wide character at the edge of which a half would be seen.
+    /// The cells that are seen, without a wide character at the edge of which only half would be seen.
     [[nodiscard]] std::span<const Cell> shown() const {
         const int end = std::min(used, columns);
         return text().first(static_cast<std::size_t>(is_right_half(end) ? end - 1 : end));
     }
-    /// The cell at `x`, or what is there when it is not in use.
+    /// The cell at `x`, in use or not.
     [[nodiscard]] Cell at(int x) const { return x < used ? *(cells.data() + x) : Cell{' ', fill}; }
     [[nodiscard]] bool is_right_half(int x) const { return x >= 0 && at(x).code == Cell::kRight; }
 
-    /// Cells before `to` are to be in use. Gives the first.
+    /// Makes all cells before `to` cells in use. Gives the first cell of the row.
     Cell *reach(int to) {
         if (cells.empty()) cells.resize(static_cast<std::size_t>(columns));
         Cell *const first = cells.data();
@@ -1526,7 +1525,7 @@ struct Row {
         wrapped = false;
     }
 
-    /// A wide character that lies across the left side of column `x` becomes two blanks: half of one is none.
+    /// A wide character across the left side of column `x` becomes two blanks.
     void split(int x, const Pen &pen) {
         if (is_right_half(x) && x > 0) std::fill_n(cells.data() + x - 1, 2, Cell{' ', pen});
     }
@@ -1536,7 +1535,7 @@ struct Row {
         used = std::min(used, columns);
     }
 
-    /// Cells [from, to) are to be written, and come from there: gives the first.
+    /// Prepares the cells [from, to) to be overwritten; gives the first one.
     Cell *open(int from, int to, const Pen &pen) {
         if (from < used) {
             split(from, pen);
@@ -1560,7 +1559,7 @@ struct Row {
         wrapped = false;
     }
 
-    /// Moves the cells of [from, to) to the right (left if negative); what comes free is blank.
+    /// Moves the cells of [from, to) to the right (left if negative); the columns that become free are blank.
     void shift(int from, int to, int count, const Pen &pen) {
         const int n = std::min(std::abs(count), to - from);
         if (n <= 0) return;
@@ -1573,7 +1572,7 @@ struct Row {
         else std::fill(first, std::copy_backward(first, last - n, last), Cell{' ', pen});
     }
 
-    /// What comes to the right is what was there, else blank, without a background.
+    /// A wider row shows its hidden cells again, and behind them blanks without a background.
     void set_columns(int count) {
         if (count == columns) return;
         if (fill != Pen()) reach(columns);
@@ -1583,14 +1582,14 @@ struct Row {
     }
 };
 
-/// The lines that have scrolled off the main screen, the oldest first. Their cells stand in pages, and a page goes
-/// when its last line does: nothing is moved.
+/// The lines that have scrolled off the main screen, the oldest first. Their cells stand in pages, and a page is
+/// freed with its last line: nothing is moved.
 class History {
 public:
     struct Line {
-        std::size_t page;      // counts from the first one that there ever was
+        std::size_t page;      // counted from the first page ever
         std::uint32_t begin, length;
-        int columns;           // of the screen that it was on
+        int columns;           // of the screen that the line was on
         Pen fill;
         bool wrapped;
     };
@@ -1600,7 +1599,8 @@ public:
     [[nodiscard]] std::span<const Cell> cells(const Line &line) const {
         return std::span<const Cell>(pages_[line.page - gone_]).subspan(line.begin, line.length);
     }
-    /// Whether text goes on from line `i` to the next, or from the newest to a screen of so many columns.
+    /// Whether the text of line `i` goes on in the next line; that of the newest line, on a screen of so many
+    /// columns.
     [[nodiscard]] bool goes_on(std::size_t i, int columns) const {
         const Line &each = line(i);
         const bool is_whole = each.length <= static_cast<std::size_t>(each.columns);
@@ -1608,8 +1608,8 @@ public:
     }
     void clear() { *this = History(); }
 
-    /// Adds a line, and forgets the oldest: what stays takes `most` bytes to paint, or a little more, and not much
-    /// memory.
+    /// Adds a line, and forgets the oldest ones: painting the others takes `most` bytes or a little more, and
+    /// their memory is bounded.
     void push(const Row &row, std::size_t most) {
         std::span<const Cell> text = row.text();
         if (!row.wrapped) text = without_blanks(text, row.fill);
@@ -1656,28 +1656,29 @@ private:
     static constexpr std::size_t kPage = 4096;            // cells
     static constexpr std::size_t kMostMemory = 16 << 20;  // bytes
 
-    /// The fewest bytes that a line takes.
+    /// The fewest bytes that painting a line takes.
     static std::size_t weight(const Line &line) { return line.length + (line.wrapped ? 0 : 2); }
 
-    std::deque<std::vector<Cell>> pages_;  // each is used up to the end of the last line in it
-    std::vector<Cell> spare_;              // the page that went last
+    std::deque<std::vector<Cell>> pages_;  // a page is in use up to the end of its last line
+    std::vector<Cell> spare_;              // the page that was freed last
     std::deque<Line> lines_;
-    std::size_t gone_ = 0;    // pages
-    std::size_t weight_ = 0;      // of the lines
-    std::size_t most_lines_ = 0;  // that there is memory for beside the pages
+    std::size_t gone_ = 0;        // the number of pages freed
+    std::size_t weight_ = 0;      // the bytes that painting all lines takes
+    std::size_t most_lines_ = 0;  // the number of lines for which there is memory beside the pages
 };
 
 // === 6. The model ===============================================================================================
-// A terminal that shows nothing: what a terminal would have on its two screens and in its head after some output.
-// Where terminals differ it does what most of xterm, kitty, alacritty, VTE and tmux do; what each thing means is
-// said in xterm's manual (ctlseqs), DEC's and ECMA-48. It holds what can be seen or typed later: characters,
-// renditions, the cursor, modes, keys; no pictures, no sound, no lines of double size. Any bytes in any state are
-// taken, cut anywhere, in bounded memory and time, and nothing is ever asked or answered.
+// The model is a terminal that shows nothing: it has the two screens and the state of a terminal after some
+// output. Where terminals differ, it does what most of xterm, kitty, alacritty, VTE and tmux do. The meaning of
+// each sequence is in xterm's manual (ctlseqs), DEC's manuals and ECMA-48. The model holds everything that can be
+// seen or typed later: characters, renditions, the cursor, modes, keys; but no pictures, no sound, no lines of
+// double size. It takes any bytes in any state, cut anywhere, in bounded memory and time, and never asks or
+// answers.
 //
-// Its parts come first, each on its own: renditions, settings, a screen, characters out of bytes. Then the model,
-// which has the cursor and moves it.
+// Its parts come first: renditions, settings, a screen, characters out of bytes. The model follows, which has the
+// cursor and moves it.
 
-constexpr int kMostColumns = 8192, kMostRows = 1024, kMostCells = 128 << 10;  // of a screen: a larger one is cut
+constexpr int kMostColumns = 8192, kMostRows = 1024, kMostCells = 128 << 10;  // of a screen; a larger one is cut
 constexpr std::size_t kMostTitle = 1024, kMostTitles = 10, kMostColour = 64, kMostKeyboards = 16;
 
 // --- renditions (SGR)
@@ -1692,7 +1693,7 @@ void set_flag(Pen &pen, int n) {
     }
 }
 
-/// All but the link (OSC 8) as by default.
+/// Everything as by default, except the link (OSC 8).
 void reset_rendition(Pen &pen, Ink &ink) {
     const Pen before = std::exchange(pen, Pen());
     if (before.extra != 0) ink.set_extra(pen, {.link = ink.extra(before).link});
@@ -1713,7 +1714,7 @@ void set_rendition(Pen &pen, Ink &ink, int n) {
     else set_flag(pen, n == 6 ? 5 : n);  // xterm blinks at one speed
 }
 
-/// 38, 48 or 58 at number `i`; what follows is separated by semicolons, or by colons (`parts` of them, and then a
+/// Obeys 38, 48 or 58 at number `i`. Semicolons separate the numbers behind it, or colons (`parts` of them; then a
 /// colour space may stand before red, green and blue). Gives how many numbers belong to it.
 std::size_t set_colour(Pen &pen, Ink &ink, const Csi &csi, std::size_t i, std::size_t parts) {
     const auto number = [&](std::size_t at) { return static_cast<std::uint32_t>(std::min(csi.at(at, 0), 255)); };
@@ -1746,12 +1747,12 @@ void set_renditions(Pen &pen, Ink &ink, const Csi &csi) {
 
 // --- settings
 
-/// The modes that programs set and reset: by SM (negative here) and DECSET. Not here: what is an action (47, 1047
-/// to 1049), and 132 columns (3), which no terminal allows unless it is told to.
+/// The modes that programs set and reset, by SM (negative here) and by DECSET. Missing are modes that are actions
+/// (47, 1047 to 1049), and 132 columns (3), which no terminal allows by default.
 struct Mode {
     int number;
-    signed char initial = 0;  // in a terminal that was just switched on: 1 for set, -1 for as the user likes it
-    int group = 0;            // 1: setting one resets the others, and so does resetting; 2: only setting does
+    signed char initial = 0;  // in a terminal just switched on: 0 reset, 1 set, -1 as the user has configured it
+    int group = 0;            // 1: setting or resetting one resets the others; 2: only setting one does
 };
 constexpr std::array kModes{
     Mode{-2}, Mode{-4}, Mode{-12, 1}, Mode{-20},           // keyboard locked, insert, no local echo, LF returns
@@ -1761,7 +1762,7 @@ constexpr std::array kModes{
     Mode{12, -1}, Mode{25, 1},                             // the cursor blinks, is seen
     Mode{41}, Mode{42}, Mode{44}, Mode{80}, Mode{1070, -1},  // tab fix, NRCS, bell; sixel
     Mode{9, 0, 1}, Mode{1000, 0, 1}, Mode{1001, 0, 1}, Mode{1002, 0, 1}, Mode{1003, 0, 1},  // mouse
-    Mode{1005, 0, 2}, Mode{1006, 0, 2}, Mode{1015, 0, 2}, Mode{1016, 0, 2},                 // ... how it is told
+    Mode{1005, 0, 2}, Mode{1006, 0, 2}, Mode{1015, 0, 2}, Mode{1016, 0, 2},                 // form of its reports
     Mode{1004}, Mode{1007, -1}, Mode{1010, -1}, Mode{1011, -1},  // focus, wheel as arrows, scrolling to the bottom
     Mode{1034, -1}, Mode{1035, -1}, Mode{1036, -1}, Mode{1037, -1}, Mode{1039, -1},  // Meta, NumLock, Alt, Delete
     Mode{1042, -1}, Mode{1043, -1},                                                  // bell
@@ -1770,26 +1771,26 @@ constexpr std::array kModes{
     Mode{2004}, Mode{2026}, Mode{2031},                    // paste, output held back, colour scheme
     Mode{2048}, Mode{9001}};                               // reports of the size, Win32 keys
 
-/// Where a mode stands in kModes; their number when it does not.
+/// The index of a mode in kModes; the number of modes when it is not there.
 constexpr std::size_t mode_index(int number) {
     std::size_t i = 0;
     while (i < kModes.size() && kModes[i].number != number) ++i;
     return i;
 }
 
-/// Takes what stands before the next semicolon.
+/// Takes the part before the next semicolon off `text`.
 std::string_view cut_field(std::string_view &text) {
     const std::string_view field = text.substr(0, text.find(';'));
     text.remove_prefix(std::min(field.size() + 1, text.size()));
     return field;
 }
 
-/// What a terminal is told that concerns neither screen.
+/// Settings that belong to neither screen.
 struct Settings {
-    std::array<signed char, kModes.size()> modes;  // 0, 1, -1: as the user has it
+    std::array<signed char, kModes.size()> modes;  // 0, 1; -1: as the user has it
     std::array<int, 8> modify{};                   // xterm's modifyOtherKeys and such: n + 1; 0: unset; -1: off
     int shape = -1;                                // of the cursor (DECSCUSR); -1: as the user has it
-    std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): X11's names
+    std::map<std::string, std::string> colours;    // of the palette ("4;1") and of things ("11"): names of X11
 
     Settings() : modes() { std::ranges::transform(kModes, modes.begin(), &Mode::initial); }
 
@@ -1809,7 +1810,7 @@ struct Settings {
         modes[index] = set ? 1 : 0;
     }
 
-    /// DECSCUSR: odd shapes blink. Mode 12 says the same, and the last word counts.
+    /// DECSCUSR: odd shapes blink. Mode 12 sets the same property; the last of the two counts.
     void set_shape(int to) {
         if (to > 6) return;
         shape = to;
@@ -1839,7 +1840,7 @@ struct Settings {
         if (text.empty()) std::erase_if(colours, is_palette);
         while (!text.empty()) colours.erase("4;" + std::string(cut_field(text)));
     }
-    /// OSC 10 to 19: a colour, and those that follow it; 110 to 119 take them back.
+    /// OSC 10 to 19 set one colour, and further texts the colours behind it; 110 to 119 take them back.
     void set_colours(std::uint64_t number, std::string_view text) {
         if (number >= 110 && number <= 119) colours.erase(std::to_string(number - 100));
         for (; number >= 10 && number <= 19 && !text.empty(); ++number) {
@@ -1850,19 +1851,19 @@ struct Settings {
 
 // --- a screen
 
-/// All that DECSC saves.
+/// The state that DECSC saves.
 struct Cursor {
     int row = 0, column = 0;
-    bool wrap = false;    // the last column is written: the next character goes to the next line ('pending wrap')
+    bool wrap = false;    // 'pending wrap': the last column is written, and the next character wraps
     bool origin = false;  // DECOM: rows and columns count from the margins
     Pen pen;
     std::array<bool, 2> draws{};  // G0, G1: line drawing instead of ASCII
-    std::size_t set = 0;          // the one in use
+    std::size_t set = 0;          // the index of the set in use
 
     bool operator==(const Cursor &) const = default;
 };
 
-/// Rows and columns that scroll, all included.
+/// The rows and columns that scroll; both ends are included.
 struct Margins {
     int top = 0, bottom = 0, left = 0, right = 0;
 
@@ -1871,14 +1872,14 @@ struct Margins {
 
 struct Screen {
     std::vector<Row> rows;
-    std::vector<std::uint16_t> order;  // which of them is shown where: a scroll moves these
-    Cursor saved;                      // not within the screen, perhaps, when that has become smaller
-    std::vector<int> keyboard{0};      // kitty's protocol: flags, pushed ones last
+    std::vector<std::uint16_t> order;  // which row is shown where: a scroll moves these numbers
+    Cursor saved;                      // perhaps outside of the screen, when that has become smaller
+    std::vector<int> keyboard{0};      // kitty's protocol: flags, the ones pushed last at the end
 
     Row &row(int y) { return rows[order[static_cast<std::size_t>(y)]]; }
     [[nodiscard]] const Row &row(int y) const { return rows[order[static_cast<std::size_t>(y)]]; }
 
-    /// Gives it a size: its rows from `first` on stay, behind those in `above`.
+    /// Gives the screen a size. Its rows from `first` on stay, behind the rows in `above`.
     void fit(int columns, int count, int first, std::vector<Row> above) {
         for (int y = first; y < std::ssize(rows); ++y) above.push_back(std::move(row(y)));
         above.resize(static_cast<std::size_t>(count));
@@ -1889,7 +1890,7 @@ struct Screen {
         std::iota(order.begin(), order.end(), std::uint16_t{0});
     }
 
-    /// Moves whole lines from `top` to `bottom` up (down if negative). Gives the first of those that come free.
+    /// Moves whole lines from `top` to `bottom` up (down if negative). Gives the first line that becomes free.
     int scroll(int top, int bottom, int lines) {
         const int n = std::abs(lines);
         const auto first = order.begin() + top, last = order.begin() + bottom + 1;
@@ -1932,17 +1933,17 @@ struct Screen {
 
 // --- characters
 
-/// The character of `size` bytes that may be one. (U+FFFE is none.)
+/// The character that `size` bytes encode, or U+FFFD. (U+FFFE is no character.)
 char32_t decode(const char *bytes, std::size_t size) {
     if (utf8_length(bytes, bytes + size) != size) return U'\uFFFD';
     const char32_t code = decode_utf8(bytes, size);
     return code == 0xFFFE ? U'\uFFFD' : code;
 }
 
-/// Puts bytes together to characters (RFC 3629). What is none, its older longer forms included, is one U+FFFD.
+/// Joins bytes to characters (RFC 3629). A broken sequence, or one of the older, longer forms, is one U+FFFD.
 class Characters {
 public:
-    /// Calls put(character) for what `byte` completes.
+    /// Calls put(character) for each character that `byte` completes.
     template <typename Put> void feed(unsigned char byte, Put &&put) {
         const bool is_tail = (byte & 0xC0) == 0x80;
         if (!is_tail) end(put);
@@ -1957,7 +1958,7 @@ public:
         }
     }
 
-    /// Something else comes: what is not whole is none.
+    /// A sequence follows: an incomplete character becomes U+FFFD.
     template <typename Put> void end(Put &&put) {
         if (missing_ == 0) return;
         missing_ = 0;
@@ -1973,7 +1974,7 @@ private:
     int missing_ = 0;  // bytes
 };
 
-/// A character of the set for line drawing. Of other sets few terminals know more than ASCII.
+/// A character of the set for line drawing. Few terminals have sets besides this one and ASCII.
 char32_t draw(char32_t c) {
     constexpr std::u32string_view kGraphics = U" ◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·";  // _ to ~
     return c >= '_' && c <= '~' ? kGraphics[c - '_'] : c;
@@ -1985,8 +1986,8 @@ class Painter;
 
 class Model {
 public:
-    /// What becomes of rows, for one who writes them down (Transcript): it is told before it happens. `cut`: the
-    /// window becomes lower, and rows with text on the main screen, shown or not, are lost.
+    /// What is about to happen to rows; Transcript, which writes them down, is told before. `cut`: the window
+    /// becomes lower, and rows with text on the main screen, shown or not, are lost.
     enum class Change { row_leaves, row_returns, wipe, to_alternate, from_alternate, cut };
     using Watcher = std::function<void(Change, const Row *)>;
 
@@ -1995,7 +1996,7 @@ public:
         resize(columns, rows);
     }
 
-    /// The program's output.
+    /// Takes the program's output.
     void feed(std::string_view bytes) {
         sequences_.feed(bytes, [this](Part part, std::string_view piece) {
             if (part == Part::ascii && characters_.is_whole()) return put_ascii(piece);
@@ -2010,9 +2011,9 @@ public:
 
     void resize(int columns, int rows);
 
-    /// The bytes that bring a terminal of this size to this state: one that shows a shell's prompt, with the last
-    /// lines that scrolled off, as many as take `history_bytes`; or one that is `used`, has had bytes before,
-    /// without them.
+    /// The bytes that bring a terminal of this size to this state. A terminal that shows a shell's prompt also
+    /// gets the last lines that scrolled off, at most `history_bytes` of them; one that is `used`, has had bytes
+    /// before, does not.
     [[nodiscard]] std::string paint(std::size_t history_bytes, bool used = false) const;
     /// The bytes that bring a terminal which shows this state back to a prompt.
     [[nodiscard]] std::string undo() const;
@@ -2023,8 +2024,7 @@ public:
     [[nodiscard]] const Cursor &cursor() const { return cursor_; }
     [[nodiscard]] const Row &row(int y) const { return screens_[alternate_].row(y); }
     [[nodiscard]] const Row &main_row(int y) const { return screens_[0].row(y); }
-    /// The text of a row, what a narrower window hides included; of one that is not wrapped without the blanks at
-    /// its end.
+    /// The text of a row, hidden cells included; without the blanks at its end, unless the row is wrapped.
     [[nodiscard]] std::string text_of(const Row &row) const {
         std::string text;
         for (const Cell &cell : row.text()) ink_.append_text(cell, text);
@@ -2034,7 +2034,7 @@ public:
     [[nodiscard]] std::string row_text(int y, bool colours) const;
 
     void watch(Watcher watcher) { watcher_ = std::move(watcher); }
-    /// The time of the output that comes now.
+    /// Sets the time of the output that comes next.
     void set_time(Micros now) { now_ = now; }
 
 private:
@@ -2047,17 +2047,17 @@ private:
     Row &at(int y) { return screen().row(y); }
     Row &cursor_row() { return at(cursor_.row); }
 
-    /// The pen for blanks: only its background is seen.
+    /// The pen of erased cells: only its background is seen.
     [[nodiscard]] Pen blank() const { return {.background = cursor_.pen.background}; }
 
     void tell(Change change, const Row *row = nullptr) const {
         if (watcher_) watcher_(change, row);
     }
 
-    /// The program has made use of where on the main screen something is.
+    /// Notes that the program depends on places of the main screen.
     void note_place() { addressed_ = addressed_ || !alternate_; }
 
-    /// Ink is full: all cells go without it from now on.
+    /// Ink is full: strips all cells of it.
     void tidy() {
         const auto strip = [this](Cell &cell) { ink_.strip(cell); };
         for (Screen &each : screens_) {
@@ -2078,7 +2078,7 @@ private:
     [[nodiscard]] bool is_in_region() const {
         return cursor_.row >= margins_.top && cursor_.row <= margins_.bottom && is_between_margins();
     }
-    /// Where text wraps: never before the cursor.
+    /// The column at which text wraps; never one before the cursor.
     [[nodiscard]] int right_limit() const {
         return cursor_.column > margins_.right ? columns_ - 1 : margins_.right;
     }
@@ -2100,8 +2100,8 @@ private:
     }
 
     /// Moves the lines of the region from `top` to the bottom margin up (down if negative): IND, RI, IL, DL, SU,
-    /// SD. No line is moved further than out of the region, so that whatever the number each row is touched once,
-    /// between side margins each cell.
+    /// SD. No line moves further than out of the region. So for any number, each row is touched once; between side
+    /// margins, each cell.
     void scroll(int top, int lines) {
         const int bottom = margins_.bottom, n = std::min(std::abs(lines), bottom + 1 - top);
         const bool is_narrow = is_narrowed();
@@ -2109,11 +2109,10 @@ private:
         else if (lines > 0 && top == 0 && !alternate_) keep_lines(n);
         const int free = is_narrow ? bottom + 1 : screen().scroll(top, bottom, lines < 0 ? -n : n);
         for (int y = free; y < free + n && !is_narrow; ++y) clear(at(y));
-        if (bottom == rows_ - 1) at(bottom).wrapped = false;  // there is nothing that it could go on in
+        if (bottom == rows_ - 1) at(bottom).wrapped = false;  // no row follows it
     }
 
-    /// Blanks columns [from, to) of a row. Text that waits to wrap still does: so have kitty, alacritty and tmux
-    /// it.
+    /// Blanks columns [from, to) of a row. A pending wrap stays, as in kitty, alacritty and tmux.
     void erase(int y, int from, int to) {
         at(y).time = now_;
         at(y).erase(from, to, blank());
@@ -2123,14 +2122,14 @@ private:
         for (int y = from; y < to; ++y) clear(at(y));
     }
 
-    /// EL. Behind the last column nothing is to its right, but for xterm.
+    /// EL. While a wrap is pending, nothing is to the right of the cursor; xterm alone differs.
     void erase_line(int mode) {
         const int column = cursor_.column;
         if (mode > 2 || (mode == 0 && cursor_.wrap)) return;
         erase(cursor_.row, mode == 0 ? column : 0, mode == 1 ? column + 1 : columns_);
     }
 
-    /// ED: a row is cleared without a look at its cells.
+    /// ED. A row is cleared without touching its cells.
     void erase_screen(int mode) {
         const bool is_first = cursor_.row == 0 && cursor_.column == 0;
         const bool is_last = cursor_.row == rows_ - 1 && cursor_.column == columns_ - 1;
@@ -2184,8 +2183,8 @@ private:
     // --- the cursor
 
     void stay() { cursor_.wrap = false; }
-    /// Margins have perhaps changed under the cursor: no wrap is pending but where text wraps. When the last row
-    /// is coloured, or the cursor stands there, all rows are in use.
+    /// The cursor stays where it is, though margins may have changed: a wrap is pending only where text wraps.
+    /// When the last row is coloured, or the cursor stands in it, all rows are in use.
     void settle() {
         cursor_.wrap = cursor_.wrap && cursor_.column == right_limit();
         if (addressed_) return;
@@ -2200,7 +2199,7 @@ private:
         stay();
     }
 
-    /// To a place that counts from the margins in origin mode.
+    /// Moves the cursor to a place, which counts from the margins in origin mode.
     void move(int row, int column) {
         const bool inner = cursor_.origin;
         const int x = inner ? margins_.left : 0, y = inner ? margins_.top : 0;
@@ -2232,7 +2231,7 @@ private:
         set_column(std::max(cursor_.column - n, cursor_.column < margins_.left ? 0 : margins_.left));
     }
 
-    /// To the tab stop that is `count` to the right (left if negative); the ends of the line are ones.
+    /// Moves the cursor `count` tab stops to the right (left if negative); the ends of the line are stops, too.
     void go_to_tab(int count) {
         const int step = count < 0 ? -1 : 1, last = settings_.is_on<69>() ? margins_.right : columns_ - 1;
         const int limit = count > 0 ? last : cursor_.origin ? margins_.left : 0;
@@ -2241,7 +2240,7 @@ private:
             do column += step;
             while (column != limit && !tabs_[static_cast<std::size_t>(column)]);
         }
-        if (column != cursor_.column) set_column(column);  // else text that waits to wrap still does
+        if (column != cursor_.column) set_column(column);  // else a pending wrap stays
     }
     void set_tab(bool set) { tabs_[static_cast<std::size_t>(cursor_.column)] = set; }
     void reset_tabs() {
@@ -2257,7 +2256,7 @@ private:
         set_column(cursor_.origin || cursor_.column >= margins_.left ? margins_.left : 0);
     }
 
-    /// The line feed, without what makes it return.
+    /// Moves the cursor down one line, or scrolls.
     void index() {
         cursor_row().time = now_;
         if (cursor_.row == margins_.bottom && is_between_margins()) scroll(margins_.top, 1);
@@ -2282,7 +2281,7 @@ private:
 
     void save_cursor() {
         screen().saved = cursor_;
-        if (cursor_.column != columns_ - 1) screen().saved.wrap = false;  // it waits at a margin
+        if (cursor_.column != columns_ - 1) screen().saved.wrap = false;  // the wrap is pending at a margin
     }
     void restore_cursor() {
         cursor_ = screen().saved;
@@ -2368,7 +2367,7 @@ private:
         if (std::exchange(cursor_.wrap, false) && settings_.is_on<7>()) wrap_line();
         if (!fits() && settings_.is_on<7>() && cursor_.column > margins_.left) wrap_line();
         last_ = 0;
-        if (!fits()) return stay();  // a wide one, and no place for it
+        if (!fits()) return stay();  // a wide character that has no place
         const int right = right_limit(), x = cursor_.column;
         if (settings_.is_on<-4>()) shift_characters(width);
         Cell *const cells = open(x, x + width);
@@ -2379,7 +2378,7 @@ private:
         last_ = c;
     }
 
-    /// The column of the character before the cursor; in the first column, of the one under it.
+    /// The column of the character before the cursor; for a cursor in the first column, that column.
     [[nodiscard]] static int column_before(int column, bool wrap, const Row &row) {
         const int x = std::max(column - (wrap ? 0 : 1), 0);
         return x > 0 && row.is_right_half(x) ? x - 1 : x;
@@ -2392,8 +2391,8 @@ private:
         if (ink_.is_full()) tidy();
     }
 
-    /// REP: no more than two lines. So even where each wrap moves all cells between side margins, it does not cost
-    /// more than two screens full of them.
+    /// REP repeats for two lines at most. So even when each wrap moves all cells between side margins, it costs no
+    /// more than moving two screens of cells.
     void repeat(char32_t c, int n) {
         if (c == 0 || width_of(c) == 0) return;
         for (int i = std::min(n, 2 * columns_); i > 0; --i) put(c);
@@ -2450,7 +2449,7 @@ private:
         }
     }
 
-    /// RIS: each row of both screens is cleared without a look at its cells, and the tab stops are one copy.
+    /// RIS. Each row of both screens is cleared without touching its cells; the tab stops are set by one copy.
     void reset() {
         if (alternate_) tell(Change::from_alternate);
         alternate_ = addressed_ = false;
@@ -2499,7 +2498,7 @@ private:
         }
     }
 
-    /// To one of the screens. Only 1049 saves and restores the cursor, and clears; 1047 clears when it is left.
+    /// Switches to one of the screens. Only 1049 saves and restores the cursor, and clears; leaving 1047 clears.
     void set_alternate(int mode, bool set) {
         if (set && mode == 1049) save_cursor();
         if (set != alternate_) {
@@ -2522,7 +2521,7 @@ private:
         const int key = csi.prefix << 16 | csi.intermediate << 8 | csi.final;
         constexpr int kPrivate = '?' << 16, kGreater = '>' << 16, kDollar = '$' << 8, kSpace = ' ' << 8;
         const int first = csi.at(0, 0), n = csi.at(0, 1);
-        if (key == 'm') {  // by far the most
+        if (key == 'm') {  // by far the most frequent
             set_renditions(cursor_.pen, ink_, csi);
             return ink_.is_full() ? tidy() : void();
         }
@@ -2574,7 +2573,7 @@ private:
         }
     }
 
-    /// The sequences that change what stands on the screen; `mode` counts from 0.
+    /// The sequences that change the contents of the screen; `mode` counts from 0.
     void edit(const Csi &csi, int n, int mode) {
         switch (const char key = csi.final; key) {
         case 'J': return erase_screen(mode);
@@ -2586,11 +2585,11 @@ private:
         case '@': case 'P': return shift_characters(key == '@' ? n : -n);
         case 'L': case 'M':
             if (!is_in_region()) return;
-            note_place();  // the row that comes to the last place may hold text
+            note_place();  // the row that becomes the last one may hold text
             set_column(margins_.left);
             return scroll(cursor_.row, key == 'L' ? -n : n);
         case 'S': case 'T': case '^':
-            if (key == 'T' && csi.count > 0 && (csi.count > 1 || mode == 0)) return;  // that is for the mouse
+            if (key == 'T' && csi.count > 0 && (csi.count > 1 || mode == 0)) return;  // about the mouse
             note_place();
             return scroll(margins_.top, key == 'S' ? n : -n);
         case 'g':
@@ -2602,7 +2601,7 @@ private:
         }
     }
 
-    /// DECSTBM, DECSLRM: one line or column alone is refused.
+    /// DECSTBM, DECSLRM. A region of one line or column is refused.
     void set_margins(int &low, int &high, int first, int last, int most) {
         if (last > most) last = most;
         if (last <= first) return;
@@ -2617,7 +2616,7 @@ private:
         const auto number = parse_number(cut_field(text));
         if (!number) return;
         switch (*number) {
-        case 0: case 2: return set_title(text);  // 1 is the icon's, which few terminals have
+        case 0: case 2: return set_title(text);  // 1 is the title of the icon, which few terminals have
         case 4: return settings_.set_palette(text);
         case 8: return open_link(text);
         case 104: return settings_.reset_palette(text);
@@ -2654,8 +2653,8 @@ private:
     int columns_ = 0, rows_ = 0;
     Margins margins_;
     bool alternate_ = false;      // which screen is shown
-    bool addressed_ = false;      // the program has made use of where on the main screen something is
-    char32_t last_ = 0;           // what was written last, when nothing has come since: for REP
+    bool addressed_ = false;      // the program depends on places of the main screen
+    char32_t last_ = 0;           // the character for REP: the last one, if nothing has come since; else 0
     std::array<Screen, 2> screens_;  // main, alternate
     Ink ink_;
     Cursor cursor_;
@@ -2663,7 +2662,7 @@ private:
     std::size_t history_most_;
     Tabs tabs_;
     Settings settings_;
-    std::optional<std::string> title_;  // none: as the terminal had it
+    std::optional<std::string> title_;  // none: the terminal's own
     std::vector<std::optional<std::string>> titles_;
     Sequences sequences_;
     Characters characters_;
@@ -2671,9 +2670,9 @@ private:
     Micros now_ = 0;
 };
 
-/// As xterm does it: lines are not broken anew; when there are fewer rows, those above the cursor go off, when
-/// more, they come back. Text that waits to wrap goes on behind what stood there, which a wider window shows
-/// again.
+/// Resizes as xterm does: lines are not broken anew. When there are fewer rows, rows above the cursor go into the
+/// history; when there are more, they come back. In a wider window, text with a pending wrap goes on behind the
+/// hidden cells, which are seen again.
 void Model::resize(int columns, int rows) {
     columns = std::clamp(columns, 1, kMostColumns);
     rows = std::clamp(rows, 1, std::min(kMostCells / columns, kMostRows));
@@ -2707,26 +2706,27 @@ void Model::resize(int columns, int rows) {
 }
 
 // === 7. Painting ================================================================================================
-// How to bring a terminal that shows a shell's prompt to the state of the model, without asking it anything. The
-// lines that scrolled off and then those of the screen are printed, as a program would: so all that the user had
-// on the terminal scrolls into its scrollback, and the terminal knows which lines wrapped. When the program has
-// only ever printed lines, that is all, and they stand under the command. Else all rows are printed, the blank
-// ones too: then each stands where the program thinks it does, whatever row the cursor was in.
+// A paint brings a terminal that shows a shell's prompt to the state of the model, without asking it anything. It
+// prints the lines that scrolled off and then the lines of the screen, as a program would: so the previous
+// contents of the user's terminal scroll into its scrollback, and the terminal knows which lines wrapped. When the
+// program has only printed lines, that is all, and they stand under the command. Else all rows are printed, blank
+// ones too: then each row stands where the program thinks it does, whatever row the cursor was in.
 //
-// Terminals do not agree on the width of each character. So rows are text from their left edge on; a gap of two
-// blanks or more is crossed by the number of the column behind it; and of the row with the cursor what is left of
-// it is printed last, which leaves the cursor where that terminal thinks that the text ends.
+// Terminals do not agree on the width of each character. So each row is printed as text from its left edge on. A
+// gap of two blanks or more is crossed by going to the number of the column behind it. In the row with the cursor,
+// the text left of the cursor is printed last, which leaves the cursor where the terminal itself thinks that the
+// text ends.
 //
-// The rest has its place by what disturbs what: settings before any text, but margins and origin mode, which move
-// the cursor, behind the rows; insert mode and character sets change what is printed; 'pending wrap' comes only
-// from printing the last column, and REP needs a character that nothing has followed. What is unfinished, half a
-// character or a sequence, is begun again at the very end.
+// The order of the rest avoids side effects. Settings come before any text. Margins and origin mode move the
+// cursor, and come behind the rows. Insert mode and character sets change what is printed. A wrap becomes pending
+// only by printing the last column, and REP needs a character behind which nothing has come. An unfinished
+// character or sequence is begun again at the very end.
 
 constexpr char kScreenIsWiped[] = "\x1B[H\x1B[2J";
 constexpr char kNoKeyboards[] = "\x1B[<99u\x1B[=0u";
 
-/// What takes back the settings of a program, whatever they are; but margins and origin mode, which move the
-/// cursor, the title, and what is as the user likes it.
+/// Takes back any settings of a program; except margins and origin mode, which move the cursor, the title, and
+/// modes that the user configures.
 constexpr std::string_view kTakeBack =
     "\x1B[0 q\x1B]8;;\x1B\\\x1B]104\x1B\\"                   // shape of the cursor, link, palette
     "\x1B]110\x1B\\\x1B]111\x1B\\\x1B]112\x1B\\\x1B]117\x1B\\\x1B]119\x1B\\"  // colours
@@ -2739,7 +2739,7 @@ constexpr std::string_view kTakeBack =
 /// Writes characters and lines with their renditions.
 class Brush {
 public:
-    /// `crosses`: gaps are crossed by number. What has scrolled off is text.
+    /// `crosses`: gaps are crossed by the number of a column. Lines that scrolled off are printed without that.
     Brush(const Ink &ink, int columns, bool crosses)
         : ink_(ink), columns_(static_cast<std::size_t>(columns)), crosses_(crosses) {}
 
@@ -2755,7 +2755,7 @@ public:
         if (!same) put_rendition();
     }
 
-    /// SGR, though nothing may have changed.
+    /// Writes the whole rendition by SGR.
     void put_rendition() {
         std::string text;
         for (const Rendition &each : kRenditions) {
@@ -2833,14 +2833,14 @@ public:
     }
 
 private:
-    /// The pen that erasing would leave in a cell which looks like this one: spaces with nothing but a background
-    /// are painted as what is erased, whichever of the two they were.
+    /// The pen that erasing would leave in a cell that looks like this one. A space with only a background is
+    /// painted as an erased cell, even if it was written.
     [[nodiscard]] static Pen erased_pen(const Cell &cell) {
         return cell.code == ' ' && cell.pen == Pen{.background = cell.pen.background} ? cell.pen : Pen();
     }
 
-    /// `base`: 30 for the foreground, 40 for the background, 50 for an underline (which goes with colons and a
-    /// colour space: who does not know it takes it for one thing).
+    /// `base`: 30 for the foreground, 40 for the background, 50 for an underline. The colour of an underline is
+    /// written with colons and a colour space, so that a terminal that does not know it ignores all of it.
     static std::string colour_text(std::uint32_t base, std::uint32_t colour) {
         const char *const between = base == 50 ? ":" : ";";
         const auto number = [between](std::uint32_t n) { return between + std::to_string(n); };
@@ -2857,7 +2857,7 @@ private:
     std::size_t columns_;
     bool crosses_;
     Pen pen_;
-    bool is_sure_ = true;  // since the last number of a column: all terminals agree where the cursor is
+    bool is_sure_ = true;  // all terminals agree on the cursor's column: only ASCII since it was last set
     std::string out_;
 };
 
@@ -2908,15 +2908,15 @@ public:
 private:
     // --- lines
 
-    /// A terminal that shows a session already, be it in the middle of a sequence: to its first row, with no
-    /// settings.
+    /// Prepares a terminal that shows a session already, perhaps in the middle of a sequence: takes all settings
+    /// back, wipes it, and goes to its first row.
     void start_over() {
         out_.append("\x18\x1B\\").append(kNoKeyboards).append("\x1B[?1049l").append(kNoKeyboards);
         out_.append("\x1B[?12;1007;1034;1036;1039r");  // as attach has kept them
         out_.append(kTakeBack).append("\x1B[?6l\x1B[r").append(kScreenIsWiped).append("\x1B" "7");
     }
 
-    /// The lines that scrolled off, as many of the last as take `most` bytes. Whether they go on in the first row.
+    /// Prints the last lines that scrolled off, `most` bytes of them. Gives whether they go on in the first row.
     bool put_history(std::size_t most) {
         std::vector<std::string> lines;
         std::size_t bytes = 0;
@@ -2945,8 +2945,8 @@ private:
         return brush.out() + (goes_on ? "" : "\r\n");
     }
 
-    /// The columns that a line which goes on in `next` must fill: not the last one, when it is blank and a wide
-    /// character follows, which has no place there. (Whether that blank was written cannot be seen.)
+    /// The columns that a line must fill so that `next` wraps. The last column is left out when it is blank and a
+    /// wide character follows, which has no place there. (The model cannot tell whether that blank was written.)
     [[nodiscard]] std::size_t fill_of(std::span<const Cell> cells, const Pen &fill,
                                       std::span<const Cell> next) const {
         const auto columns = static_cast<std::size_t>(model_.columns_);
@@ -2956,8 +2956,8 @@ private:
         return columns - (is_short && next_is_wide && std::ranges::none_of(cells, Brush::has_background) ? 1 : 0);
     }
 
-    /// Rows up to `last`. Of the one with the cursor what is left of it waits for put_cursor(), unless that would
-    /// break a wrapped line.
+    /// Prints the rows up to `last`. In the row with the cursor, the text left of the cursor waits for
+    /// put_cursor(), unless that would break a wrapped line.
     void put_rows(const Screen &screen, int last, bool from_wrap) {
         const bool shows_cursor = &screen == &model_.screens_[model_.alternate_];
         for (int y = 0; y <= last; ++y) {
@@ -2976,7 +2976,7 @@ private:
         row_ = last;
     }
 
-    /// The last row that must be printed: not before `least`; with text, or what text wraps into.
+    /// The last row that must be printed: `least`, or a later one with text, or one that text wraps into.
     [[nodiscard]] int last_row(const Screen &screen, int least) const {
         int last = model_.rows_ - 1;
         while (last > least && is_blank(screen.row(last)) && !screen.row(last - 1).wrapped) --last;
@@ -3016,8 +3016,7 @@ private:
         if (from.set != to.set) out_ += to.set == 1 ? '\x0E' : '\x0F';
     }
 
-    /// The cursor that a screen has saved, as it would be restored now: the window may have become smaller, or
-    /// larger.
+    /// A screen's saved cursor as it would be restored now, when the window may have another size.
     [[nodiscard]] Cursor saved_on(const Screen &screen) const {
         Cursor saved = screen.saved;
         saved.row = std::min(saved.row, model_.rows_ - 1);
@@ -3026,9 +3025,9 @@ private:
         return saved;
     }
 
-    /// A saved cursor: goes there, and saves. Margins are not set yet.
+    /// Goes to the saved cursor's place and saves it. Margins are not set yet.
     void put_saved(const Cursor &saved) {
-        if (saved == Cursor() && !saved_another_) return;  // some terminals have one for both screens
+        if (saved == Cursor() && !saved_another_) return;  // some terminals save one cursor for both screens
         place_saved(saved);
         out_ += "\x1B" "7";
         leave_saved(saved);
@@ -3050,7 +3049,7 @@ private:
         brush_.set_pen(Pen());
     }
 
-    /// From the main screen, whose cursor 1049 saves.
+    /// Switches from the main screen, whose cursor 1049 saves.
     void enter_alternate() {
         const Cursor saved = saved_on(model_.screens_[0]);
         place_saved(saved);
@@ -3067,7 +3066,7 @@ private:
         put_keyboard(alternate.keyboard);
     }
 
-    /// What a program left on the alternate screen, which is not shown now.
+    /// Paints what a program left on the alternate screen, which is not shown now, and returns.
     void visit_alternate() {
         const Screen &alternate = model_.screens_[1];
         const Cursor saved = saved_on(alternate);
@@ -3094,9 +3093,10 @@ private:
         return static_cast<std::size_t>(end);
     }
 
-    /// The cursor that is, where the text to its left leaves it. (Side margins are in the way of text: then only
-    /// the character before it, if that matters.) When REP could follow, that must be the last, and is the same
-    /// character under the same modes as it was. Without autowrap, no wrap is pending.
+    /// Prints the text left of the cursor, which leaves the cursor there. (Side margins would be in the way of the
+    /// text: then only the character before the cursor is printed, if that matters.) When REP could follow, the
+    /// last character is printed at the very end, under the same modes as the program had. Without autowrap, no
+    /// wrap is pending.
     void put_cursor() {
         const Cursor &cursor = model_.cursor_;
         const Row &row = model_.row(cursor.row);
@@ -3118,7 +3118,7 @@ private:
         if (repeatable) put_repeatable(row.at(before));
     }
 
-    /// The last character as the program wrote it (the character set makes it what stands in the cell), and its
+    /// Prints the last character as the program wrote it, which the character set may show as another one, and its
     /// marks.
     void put_repeatable(const Cell &cell) {
         std::array<char, 4> bytes{};
@@ -3139,7 +3139,8 @@ private:
         return popped + (stack[0] != 0 ? "\x1B[=0u" : "");
     }
 
-    /// All of them anew when they have been cleared: the window shows few of those that a terminal has.
+    /// Sets tab stops. When the program has cleared them, all are cleared first: a terminal has more than the
+    /// window shows.
     void put_tabs() {
         const bool cleared = !model_.tabs_[kMostColumns - 8];
         const std::size_t size = out_.size();
@@ -3171,7 +3172,7 @@ private:
         if (modes[i] != kModes[i].initial) put_mode(kModes[i].number, modes[i] == 1);
     }
 
-    /// But for the cursor's own: insert, autowrap, origin, margins.
+    /// All settings except those of the cursor: insert, autowrap, origin, margins.
     void put_settings() {
         const Settings &settings = model_.settings_;
         if (settings.shape >= 0) out_ += "\x1B[" + std::to_string(settings.shape) + " q";  // before mode 12
@@ -3189,7 +3190,7 @@ private:
         }
     }
 
-    /// The contrary of what the program chose.
+    /// Undoes each setting that the program chose.
     void undo_settings() {
         const Settings &settings = model_.settings_;
         for (std::size_t i = 0; i < kModes.size(); ++i) {
@@ -3221,12 +3222,12 @@ private:
 
     const Model &model_;
     Brush brush_;
-    std::string &out_;            // the brush's
-    bool aligned_;                // the terminal's rows are the model's
-    bool on_alternate_ = false;   // where what is printed goes to
-    bool saved_another_ = false;  // the main screen's saved cursor is not what it was
-    bool at_start_ = true;        // the cursor is in the first column of the row `row_`
-    int row_ = 0;                 // of the model, where the cursor is
+    std::string &out_;            // the output of the brush
+    bool aligned_;                // the rows of the terminal are those of the model
+    bool on_alternate_ = false;   // the alternate screen is being printed
+    bool saved_another_ = false;  // the main screen's saved cursor has been overwritten
+    bool at_start_ = true;        // the cursor is in the first column of `row_`
+    int row_ = 0;                 // the model's row in which the cursor is
 };
 
 std::string Model::paint(std::size_t history_bytes, bool used) const {
@@ -3254,7 +3255,7 @@ Model model_for(const Header &header, std::uint64_t history = 0) {
     return {header.columns > 0 ? header.columns : 80, header.rows > 0 ? header.rows : 24, history};
 }
 
-/// Makes the model as large as an event says, if it says that.
+/// Resizes the model if the event is a resize.
 void resize(Model &model, const Event &event) {
     const auto size = event.kind == 'r' ? parse_size(event.bytes) : std::nullopt;
     if (size) model.resize(size->first, size->second);

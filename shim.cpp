@@ -74,7 +74,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-// What not every system has: everything else in this file is POSIX, openpty(3), getopt_long(3) or
+// What not every system has. Everything else in this file is POSIX, openpty(3), getopt_long(3) or
 // flock(2). A feature is detected by a macro that a header defines, where there is one, and not by the name of a
 // system:
 //
@@ -1873,7 +1873,7 @@ std::string to_text(const SocketAddress &address) {
     return (address.storage.ss_family == AF_INET6 ? "[" + name + "]" : name) + ":" + port.data();
 }
 
-/// The path as it is called from any folder: the daemon leaves the one in which it was started.
+/// The absolute form of a path: the daemon leaves the folder in which it was started.
 std::string absolute(std::string path) {
     std::array<char, PATH_MAX> folder{};
     if (path.empty() || path.front() == '/') return path;
@@ -1881,8 +1881,8 @@ std::string absolute(std::string path) {
     return ::getcwd(folder.data(), folder.size()) != nullptr ? std::string(folder.data()) + "/" + path : path;
 }
 
-/// Takes the lock of a folder that others may lock too; waits for kStartWait at most. It is one of flock(2), as a
-/// write lock of fcntl(2) needs a descriptor that is open for writing, and no folder can be.
+/// Takes the lock of a folder, which other processes may hold; waits for kStartWait at most. It is a lock of
+/// flock(2): a write lock of fcntl(2) needs a descriptor that is open for writing, and no folder can be opened so.
 bool lock_folder(int folder) {
     for (const auto until = Clock::now() + kStartWait; ::flock(folder, LOCK_EX | LOCK_NB) != 0;) {
         if (errno != EWOULDBLOCK) return true;  // no locks here: without one then
@@ -1892,14 +1892,14 @@ bool lock_folder(int folder) {
     return true;
 }
 
-/// Removes the stale socket file at the address, if there is one: no process listens at it. Gives what else stands
-/// there, or ""; `text` is what the user calls it. Only a socket is ever taken for stale, never another file.
+/// Removes the socket file at the address if it is stale: no process listens at it. Gives "", or what else stands
+/// at the address; `text` is the address as the user wrote it. A file that is no socket is never removed.
 std::string clear_stale(const sockaddr_un &address, const std::string &text) {
     struct stat file{};
     if (::lstat(address.sun_path, &file) != 0) return errno == ENOENT ? "" : std::strerror(errno);
     if (!S_ISSOCK(file.st_mode)) return "a file that is no socket stands there";
     const Fd probe(close_on_exec(::socket(AF_UNIX, SOCK_STREAM, 0)));
-    set_nonblocking(probe.get());  // connect(2) would wait for one who listens and does not accept
+    set_nonblocking(probe.get());  // connect(2) would wait for a listener that does not accept
     const auto *where = reinterpret_cast<const sockaddr *>(&address);
     const bool answers = ::connect(probe.get(), where, sizeof address) == 0 || errno == EAGAIN;
     if (answers) return "a session runs there: attach " + text;
@@ -1913,8 +1913,8 @@ class Listener {
 public:
     ~Listener() { close(); }
 
-    /// Listens at ADDRESS, which its user calls `text` and which has been resolved. Gives 0, or with a message the
-    /// exit status.
+    /// Listens at ADDRESS, `text` as the user wrote it, `found` as resolved. Gives 0, or with a message the exit
+    /// status.
     int open(const std::string &text, const Resolved &found, bool allow_remote) {
         std::string why = found.why;
         const bool is_local = std::all_of(found.addresses.begin(), found.addresses.end(), is_loopback);
@@ -1952,7 +1952,7 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] bool is_open() const { return static_cast<bool>(fd_); }
     [[nodiscard]] bool is_tcp() const { return is_open() && path_.empty(); }
-    /// The address as it came to be, and as it is good from any folder.
+    /// The address: as it is told to the user, and in the form that works from any folder.
     [[nodiscard]] const std::string &name() const { return name_; }
     [[nodiscard]] const std::string &address() const { return path_.empty() ? name_ : path_; }
 
@@ -1979,7 +1979,7 @@ private:
         const std::string path = address.sun_path;
         const std::string folder = path.substr(0, path.rfind('/') + 1);
         const Fd lock(close_on_exec(::open(folder.c_str(), O_RDONLY | O_DIRECTORY)));
-        // Two shims must not both find it stale, and one remove the other's fresh socket.
+        // Without the lock, two shims could both find the file stale, and one remove the other's fresh socket.
         if (!lock_folder(lock.get())) return "another process holds a lock on its folder (flock)";
         if (std::string why = clear_stale(address, text); !why.empty()) return why;
         const mode_t before = ::umask(0177);
@@ -1988,7 +1988,7 @@ private:
         if (result != 0 && errno == EACCES) return "no permission to make a socket in its folder";
         if (result != 0 || ::lstat(path.c_str(), &file_) != 0) return std::strerror(errno);
         path_ = absolute(path);
-        // While the lock is held: a socket that nobody listens at looks stale.
+        // While the lock is held: a socket without a listener looks stale.
         return ::listen(fd_.get(), SOMAXCONN) == 0 ? "" : std::strerror(errno);
     }
 
@@ -2001,14 +2001,14 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 9. Who may come in
 //
-// The peer must be our own user or root. A Unix-domain socket tells who connected; for TCP on the loopback
-// interface Linux's table of sockets does (sock_diag(7), the same as in /proc/net/tcp, but for one socket in
-// constant time): the peer's own socket has an owner, and, as long as a process holds it, an inode. A peer that is
+// The peer must be our own user or root. A Unix-domain socket tells which user connected. For TCP on the loopback
+// interface, Linux's table of sockets tells it (sock_diag(7): the table of /proc/net/tcp, asked for one socket in
+// constant time): the peer's own socket has an owner and, as long as a process holds it, an inode. A peer that is
 // not in the table is on another machine, or has gone.
 // ----------------------------------------------------------------------------------------------------------------
 
 // >>> the owner of a TCP socket: the same in shim.cpp and attach.cpp
-/// Whether a process of this user may be talked to: it is our own, or root's.
+/// Whether processes of this user are trusted: it is our own user, or root.
 bool is_ours(uid_t user) { return user == ::geteuid() || user == 0; }
 
 /// What the kernel says of one TCP socket of this machine.
@@ -2016,7 +2016,7 @@ struct TcpOwner {
     enum class Answer { found, absent, unknown };  // unknown: the kernel could not be asked
     Answer answer = Answer::unknown;
     uid_t user = 0;
-    std::uint32_t inode = 0;  // 0: no process has it open, any more or yet (accept(2)), and `user` says nothing
+    std::uint32_t inode = 0;  // 0: no process has it open, any more or yet (accept(2)), and `user` is no owner
     [[nodiscard]] bool is_found() const { return answer == Answer::found; }
     [[nodiscard]] bool is_absent() const { return answer == Answer::absent; }
 };
@@ -2041,8 +2041,9 @@ std::uint8_t put_endpoint(const SocketAddress &address, __be16 &port, __be32 *wo
     return is_v6 && !is_mapped ? AF_INET6 : AF_INET;
 }
 
-/// The owner of the socket that is bound to `local` and connected to `remote`; without `remote`, of the one that
-/// listens for connections to `local`, be it at 0.0.0.0 or [::]. One question for one socket: sock_diag(7).
+/// The owner of the socket that is bound to `local` and connected to `remote`; without `remote`, the owner of the
+/// socket that listens for connections to `local`, perhaps at 0.0.0.0 or [::]. One question for one socket:
+/// sock_diag(7).
 TcpOwner tcp_owner(int table, const SocketAddress &local, const SocketAddress &remote = {}) {
     struct {
         nlmsghdr head;
@@ -2069,7 +2070,8 @@ TcpOwner tcp_owner(int table, const SocketAddress &local, const SocketAddress &r
     if (is_answer(NLMSG_ERROR, sizeof *error) && error->error == -ENOENT)
         return {.answer = TcpOwner::Answer::absent};
     if (!is_answer(SOCK_DIAG_BY_FAMILY, sizeof *found)) return {};
-    if (found->id.idiag_dport != id.idiag_dport) return {.answer = TcpOwner::Answer::absent};  // it is who listens
+    const bool is_listener = found->id.idiag_dport != id.idiag_dport;
+    if (is_listener) return {.answer = TcpOwner::Answer::absent};
     return {.answer = TcpOwner::Answer::found, .user = found->idiag_uid, .inode = found->idiag_inode};
 }
 #else
@@ -2079,8 +2081,8 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress & = {}) { ret
 #endif
 // <<< the owner of a TCP socket
 
-/// The other end of a connection: whether its client may come in, or whether no process holds it any more; and how
-/// the kernel was asked about it.
+/// The other end of a connection: whether its client may come in; whether no process holds it any more; and how
+/// the kernel was asked.
 struct Peer {
     bool is_admitted = false, is_gone = false;
     std::string text{};
@@ -2120,7 +2122,7 @@ public:
             ::getpeername(fd, reinterpret_cast<sockaddr *>(&other.storage), &other.length) != 0)
             return {.is_gone = true};
         if (own.storage.ss_family == AF_UNIX) return unix_peer(fd);
-        if (!kHasTcpTable)  // the loopback interface is the wall
+        if (!kHasTcpTable)  // the loopback interface alone keeps other machines out
             return {true, false, "it cannot say who comes to a port", "accept(2)"};
         const TcpOwner owner = tcp_owner(table_.get(), other, own);
         const bool is_held = owner.is_found() && owner.inode != 0, is_remote = owner.is_absent() && allow_remote_;
@@ -2129,8 +2131,8 @@ public:
                 .text = "the owner of the socket at the other end", .question = "sock_diag(7)"};
     }
 
-    /// Whether no process holds the other end any more, though it said only that it will send nothing
-    /// (shutdown(2)).
+    /// Whether no process holds the other end any more. (A client that shuts down only its sending side looks the
+    /// same to recv(2).)
     [[nodiscard]] bool has_left(int fd) const {
         pollfd entry{.fd = fd, .events = 0, .revents = 0};
         if (::poll(&entry, 1, 0) > 0) return true;  // POLLHUP or POLLERR: closed both ways, or reset
@@ -2145,19 +2147,19 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 10. The narrator
 //
-// Tells on standard error what happens on the terminal while it happens, for people who learn: a line for each
-// event, indented by who acts. The session's texts stand where the thing happens; here are those about the line
-// discipline. The narrator changes nothing: when standard error takes no more, lines are left out, and the session
-// does not wait.
+// The narrator tells learners on standard error what happens on the terminal, while it happens: one line for each
+// event, indented by the actor. The session's texts stand where the event happens; the texts about the line
+// discipline stand here. The narrator changes nothing: when standard error takes no more, it leaves lines out, and
+// the session does not wait.
 //
-// The kernel does not tell when a program changes its terminal. The narrator looks once a turn and before each
+// The kernel does not tell when a program changes its terminal. The narrator looks in each turn and before each
 // write to the master, so that a key is explained by the settings that it meets. It misses a change that is undone
 // between two looks.
 // ----------------------------------------------------------------------------------------------------------------
 
 enum class Actor { shim, kernel, program, client };
 
-/// A flag of struct termios, and what it means to have it or not.
+/// A flag of struct termios, and what the terminal does with it and without it.
 struct Setting {
     tcflag_t termios::*field;
     tcflag_t flag;
@@ -2208,14 +2210,13 @@ std::string quoted(std::string_view bytes) {
     return "'" + printable(text) + (bytes.size() > 40 ? "'..." : "'");
 }
 
-/// Whether a password is being read, it seems: lines that the kernel does not show.
+/// Whether a password seems to be read: the terminal edits lines and does not echo them.
 bool is_secret(const termios &settings) { return (settings.c_lflag & (ICANON | ECHO)) == ICANON; }
 
 class Narrator {
 public:
-    /// A pipe that poll(2) calls writable takes a line, but a terminal may take a part of it and let us wait
-    /// with the rest. O_NONBLOCK belongs to the open file, which the caller has too: so the terminal is opened
-    /// once more.
+    /// A pipe that poll(2) calls writable takes a whole line; a terminal may take a part, and write(2) would then
+    /// wait. O_NONBLOCK belongs to the open file, which the caller shares, so the terminal is opened once more.
     void listen() {
         std::array<char, PATH_MAX> name{};
         if (::ttyname_r(STDERR_FILENO, name.data(), name.size()) == 0)
@@ -2224,7 +2225,7 @@ public:
     }
     [[nodiscard]] bool is_on() const { return on_; }
 
-    /// One line: who does what, and in which manual page it stands.
+    /// Tells one line: the actor, what it does, and the manual page about it.
     void tell(Actor actor, const std::string &what, const std::string &page = "") {
         if (!on_) return;
         write_out();
@@ -2247,8 +2248,8 @@ public:
         tell(Actor::client, std::to_string(socket) + " types " + (is_secret(settings_) ? secret : quoted(bytes)));
     }
 
-    /// `bytes` that clients typed are in the master now: the kernel has followed the settings that look() has just
-    /// seen.
+    /// Explains what the kernel did with `bytes`, which were typed and have just been written to the master, by
+    /// the settings that look() saw before.
     void explain_typed(const Pty &pty, std::string_view bytes) {
         if (!on_) return;
         termios now = settings_;
@@ -2266,7 +2267,7 @@ public:
         explain_plain(bytes.substr(begin), secret);
     }
 
-    /// Looks whether settings or the foreground group have changed, and tells it.
+    /// Tells changes of the settings and of the foreground group since the last look.
     void look(const Pty &pty) {
         termios now;
         if (!on_ || ::tcgetattr(pty.slave(), &now) != 0) return;
@@ -2311,7 +2312,7 @@ private:
         if (n > 0) line_.erase(0, static_cast<std::size_t>(n));
     }
 
-    /// What the line discipline does at this byte; null for most.
+    /// The special key that this byte is to the line discipline; null for most bytes.
     [[nodiscard]] const SpecialKey *special_key(unsigned char byte) const {
         for (const SpecialKey &key : kSpecialKeys) {
             const bool on = (settings_.*key.field & key.flag) == key.flag;
@@ -2349,8 +2350,8 @@ private:
 
     bool on_ = false;
     Fd own_;                  // standard error, when it is a terminal, opened anew with O_NONBLOCK
-    std::string line_;        // what it has not taken yet of a line
-    std::size_t missed_ = 0;  // lines that it did not take at all
+    std::string line_;        // the rest of a line, which standard error has not taken yet
+    std::size_t missed_ = 0;  // lines that were left out
     bool literal_ = false;    // VLNEXT was typed
     termios settings_{};      // as last seen
     pid_t foreground_ = -1;
@@ -2359,19 +2360,18 @@ private:
 // ----------------------------------------------------------------------------------------------------------------
 // 11. The session and its loop
 //
-// Nothing here waits but pselect(2): the master is O_NONBLOCK, sockets are asked with MSG_DONTWAIT for each call.
-// (poll(2) and epoll(7) would do the same. select(2) is what the original used, is the same on all systems, and
-// costs nothing that counts at some dozens of descriptors; its bound, FD_SETSIZE, is checked where clients come
-// in.)
+// Only pselect(2) waits: the master is O_NONBLOCK, and each call on a socket has MSG_DONTWAIT. (poll(2) and
+// epoll(7) would do as well. The original used select(2); it is the same on all systems, and fast enough for some
+// dozens of descriptors. Its bound, FD_SETSIZE, is checked where clients come in.)
 //
-// Signals are blocked but inside pselect(2), whose mask lets them in: their handlers set flags, and the loop looks
-// at these when it returns. With plain select(2) a signal between the look and the call would be forgotten until
-// something else wakes the loop (select(2), 'The self-pipe trick'); pselect(2) changes the mask and waits in one
-// step (POSIX).
+// Signals are blocked except inside pselect(2), whose mask lets them in: their handlers set flags, and the loop
+// looks at the flags when pselect(2) returns. With plain select(2), a signal between the look and the call would
+// be forgotten until something else wakes the loop (select(2), 'The self-pipe trick'); pselect(2) changes the mask
+// and waits in one step (POSIX).
 //
 // Both directions are bounded. While the program's terminal takes no input, the clients are not read; while the
-// pacing client is kPaceBytes behind, the master is not read. Neither waits for the other: a large paste into a
-// program that is itself waiting for its output to be taken would else be a deadlock.
+// client that paces the program is kPaceBytes behind, the master is not read. Neither direction waits for the
+// other. Otherwise a large paste into a program that waits for its output to be taken would be a deadlock.
 // ----------------------------------------------------------------------------------------------------------------
 
 struct Options {
@@ -2393,22 +2393,22 @@ struct Options {
     bool allow_remote = false;
 };
 
-constexpr int kTurnPieces = 15;       // reads of a turn at most: 64 KiB would be two segments over loopback
-constexpr ssize_t kShortPiece = 128;  // a read shorter than this ends the turn: nothing more is waited for
-constexpr milliseconds kTurnTime{2};  // and so does a turn that takes this long
+constexpr int kTurnPieces = 15;       // the most reads of a turn: 64 KiB would be two segments over loopback
+constexpr ssize_t kShortPiece = 128;  // bytes; a shorter read is the last one of its turn
+constexpr milliseconds kTurnTime{2};  // a turn that has read for so long reads no more
 constexpr std::uint64_t kPaceBytes = 256 << 10;  // how far the program may be ahead of the client that paces it
-constexpr milliseconds kFarewellTick{10};        // at the end: how often we look whether a client has everything
+constexpr milliseconds kFarewellTick{10};        // at the end: between two looks whether a client has everything
 constexpr milliseconds kCutGrace{100};           // how long the first bytes of a cut character are kept back
-constexpr int kAcceptFew = 64;                   // taken in at a time, between two looks at everybody else
-constexpr milliseconds kLookTick{50};            // with --explain: how often we look what the program does
-constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of something
-constexpr seconds kReapGrace{2};                 // for a program to be gone that was killed; then without its end
-constexpr seconds kOverGrace{5};                 // after the grace: then without clients that are still owed bytes
-constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the answer to a *tell*, 4 for each
-constexpr seconds kDismissGrace{1};              // for a client to take that it is dismissed
-constexpr std::size_t kInputBytes = 64 << 10;  // typed, and not yet taken by the terminal: then clients wait
-constexpr std::size_t kInputMost = 1 << 20;    // the same, with the last words of clients that have left
-constexpr std::size_t kDrainBytes = 256 << 10;  // read after the program's exit: more than a kernel keeps for it
+constexpr int kAcceptFew = 64;                   // new clients in one turn, which the others wait for
+constexpr milliseconds kLookTick{50};            // with --explain: between two looks at the terminal
+constexpr seconds kAcceptPause{1};               // after accept(2) failed for want of a resource
+constexpr seconds kReapGrace{2};                 // after SIGKILL; then the session ends without the program
+constexpr seconds kOverGrace{5};                 // after the grace; then clients that are owed bytes are dropped
+constexpr std::size_t kToldCommand = 8 << 10;    // bytes of the command in the reply to a *tell*; each may take 4
+constexpr seconds kDismissGrace{1};              // for a dismissed client to take its last words
+constexpr std::size_t kInputBytes = 64 << 10;    // typed and not yet taken by the terminal; then clients wait
+constexpr std::size_t kInputMost = 1 << 20;      // the same, with the last bytes of clients that have left
+constexpr std::size_t kDrainBytes = 256 << 10;   // read after the exit: more than a kernel's buffer holds
 
 constexpr std::array kHandled = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 
@@ -2424,7 +2424,7 @@ extern "C" void note_signal(int number) {
     else g_signals.end = number;
 }
 
-/// Blocks the signals that we handle: they arrive inside pselect(2) and nowhere else. Gives the mask to use there.
+/// Blocks the signals that we handle, so that they arrive inside pselect(2) alone. Gives the mask for pselect(2).
 sigset_t block_signals() {
     sigset_t ours, inside;
     sigemptyset(&ours);
@@ -2433,15 +2433,15 @@ sigset_t block_signals() {
     sigemptyset(&inside);
     struct sigaction action{};
     action.sa_handler = note_signal;
-    action.sa_flags = SA_NOCLDSTOP;  // SIGCHLD for a child's end alone: one that stops (Ctrl-Z) has not ended
+    action.sa_flags = SA_NOCLDSTOP;  // no SIGCHLD for a child that only stops (Ctrl-Z)
     for (const int number : kHandled) ::sigaction(number, &action, nullptr);
     action.sa_handler = SIG_IGN;
-    ::sigaction(SIGPIPE, &action, nullptr);  // a client that went away is an error of send(2)
-    ::sigaction(SIGXFSZ, &action, nullptr);  // the file size limit is an error of write(2)
+    ::sigaction(SIGPIPE, &action, nullptr);  // send(2) to a client that has gone gives an error instead
+    ::sigaction(SIGXFSZ, &action, nullptr);  // write(2) at the file size limit gives an error instead
     return inside;
 }
 
-/// Lets the handlers of pending signals run. pselect(2) does so only when it sleeps: on Linux, while a descriptor
+/// Lets the handlers of pending signals run. pselect(2) on Linux does so only when it sleeps: while a descriptor
 /// is always ready, no signal would ever come through.
 void let_signals_in(const sigset_t &inside) {
     sigset_t before;
@@ -2449,25 +2449,25 @@ void let_signals_in(const sigset_t &inside) {
     ::sigprocmask(SIG_SETMASK, &before, nullptr);
 }
 
-/// How long it is until `when`, for pselect(2); nothing when that is past.
+/// The time from now until `when`, for pselect(2); zero when that is past.
 timespec time_until(Clock::time_point when) {
     const auto left = std::max<std::chrono::nanoseconds>(when - Clock::now(), {});
     const auto whole = std::chrono::duration_cast<seconds>(left);
     return {.tv_sec = static_cast<time_t>(whole.count()), .tv_nsec = static_cast<long>((left - whole).count())};
 }
 
-/// What is due at a time, each with its name; none: not pending.
+/// The times at which something is due; none: not pending.
 struct Timers {
     using When = std::optional<Clock::time_point>;
-    When cut;      // a cut character is published as it is
-    When accept;   // clients are let in again
-    When kill;     // the program; set by the request to end
-    When give_up;  // waiting for the end of a program that was killed
-    When over;     // clients that are still owed something are dropped; set by the request to end
-    When look;     // at clients and at the helper, which tell nothing by themselves
+    When cut;      // to publish a cut character as it is
+    When accept;   // to let clients in again
+    When kill;     // to kill the program, after a request to end
+    When give_up;  // to end the session without the end of a program that was killed
+    When over;     // to drop clients that are still owed something, after a request to end
+    When look;     // to look at clients and at the helper, for what no descriptor tells
 
     [[nodiscard]] static bool due(const When &when, Clock::time_point now) { return when && now >= *when; }
-    /// The first of all; none, so that an idle shim sleeps.
+    /// The earliest of them; none while nothing is pending: then an idle shim sleeps.
     [[nodiscard]] When next() const {
         When first;
         for (const When &when : {cut, accept, kill, give_up, over, look})
@@ -2479,22 +2479,22 @@ struct Timers {
 class Session {
 public:
     // Starting, in section 13.
-    /// Makes everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status;
+    /// Does everything that can fail, up to the exec of the program. Gives 0, or with a message an exit status;
     /// then nothing that was made stays. `caller`: a socket whose other end the caller of this command has, or -1.
     int start(const Options &options, int caller);
     /// The line that tells the caller that all is well.
     [[nodiscard]] std::string readiness() const;
-    /// Before run(): from its first byte on, the output goes to standard output, too. False with a message.
+    /// Called before run(): the output goes to standard output, too, from its first byte on. False with a message.
     bool copy_output();
-    /// Instead of run(): ends what has been started; then nothing that was made stays.
+    /// Called instead of run(): ends the program; then nothing that was made stays.
     void abandon() { pty_.signal(SIGKILL); }
 
-    /// Runs to the end; gives the program's.
+    /// Runs to the end of the session; gives the program's ending.
     Ending run() {
         recorder_.keep();
         if (phase_ == Phase::running) leave_folder();
         while (phase_ != Phase::farewell || !clients_.empty() || copier_ > 0) {
-            // Build the sets: who may speak, and who has room for what is waiting.
+            // Build the sets: which descriptors we read from, and which have bytes waiting for room.
             fd_set readable, writable;
             const int highest = build_sets(readable, writable);
 
@@ -2504,7 +2504,7 @@ public:
             const timespec *most = wake ? &timeout : nullptr;
             const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, most, &inside_);
             if (ready > 0) let_signals_in(inside_);
-            if (ready <= 0) {  // the sets say nothing then
+            if (ready <= 0) {  // then pselect(2) leaves the sets undefined
                 FD_ZERO(&readable);
                 FD_ZERO(&writable);
             }
@@ -2524,8 +2524,8 @@ public:
             if (is_running() && FD_ISSET(pty_.master(), &readable)) read_master();
             recorder_.commit();  // before any client gets a byte of it
 
-            // Flush: the past moves on, and each client gets what it has room for. Clients that are gone are
-            // forgotten here alone, as loops over the clients run everywhere else.
+            // Flush: the past moves on, and each client is sent as much as it has room for. Clients that are gone
+            // are erased only here, as loops over the clients run everywhere else.
             if (past_.is_running() && past_.fd() >= 0 && FD_ISSET(past_.fd(), &readable)) hear_helper();
             for (Client &client : clients_)
                 if (client.is_open() && (!client.is_blocked() || FD_ISSET(client.fd(), &writable))) serve(client);
@@ -2570,7 +2570,7 @@ private:
         return highest;
     }
 
-    /// Whether the client's socket is read now: not while what it typed has no room.
+    /// Whether the client's socket is read now: not while there is no room for its typed bytes.
     [[nodiscard]] bool is_heard(const Client &client) const {
         if (client.input() == Client::Input::ended) return false;
         return is_over() || !client.is_typing() || (client.has_room_for_input() && input_.size() < kInputMost);
@@ -2606,8 +2606,8 @@ private:
             if (client.is_open()) look_at(client);
     }
 
-    /// What no descriptor tells of a client: that it takes something, slowly; that it has gone while its input
-    /// waits; that its first bytes were the beginning of nothing.
+    /// Looks for what no descriptor tells: that the client takes something, slowly; that it has gone while its
+    /// input waits; that its first bytes are no hello.
     void look_at(Client &client) {
         if (Timers::due(client.settles_at(), now_)) settle(client);
         const bool leaves = client.is(Output::leaving) || is_over();
@@ -2621,7 +2621,7 @@ private:
         }
     }
 
-    /// When the loop is to turn though nothing happens.
+    /// Sets the time at which the loop turns though nothing happens.
     void set_look_timer() {
         timers_.look.reset();
         const auto look_at = [this](Clock::time_point when) {
@@ -2647,9 +2647,9 @@ private:
     /// and each client with one sendmsg(2).
     ///
     /// A read of the master gives at most 4,095 bytes: the line discipline's buffer holds 4,096, and the last
-    /// place is kept for the end of a line (n_tty.c in the kernel). A kernel worker has put them there; it puts
-    /// the next ones there while we are busy with these, so in a flood no read has to wait. But one that finds
-    /// nothing waits for the worker, which costs more than it brings: so a short piece, an echo say, goes out by
+    /// place is kept for the end of a line (n_tty.c in the kernel). A kernel worker fills the buffer. It does so
+    /// while we are busy with the last piece, so in a flood no read has to wait. A read that finds the buffer
+    /// empty waits for the worker, which costs more than it brings: so a short piece, such as an echo, goes out by
     /// itself.
     ///
     /// False when there was nothing to read; errno tells why.
@@ -2664,7 +2664,7 @@ private:
         return true;
     }
 
-    /// Publishes what has been read; a cut character waits for the rest of it, unless `all`.
+    /// Publishes the bytes read; a cut character waits for its rest, unless `all`.
     void publish_reading(bool all) {
         publish(reading_.ready(all));
         reading_.drop_ready(all);
@@ -2672,7 +2672,7 @@ private:
         if (reading_.has_cut_character()) timers_.cut = now_ + kCutGrace;
     }
 
-    /// The way of all output: into the recording, and into the ring.
+    /// All output goes this way, into the recording and into the ring.
     void publish(std::string_view bytes) {
         if (bytes.empty()) return;
         recorder_.output(bytes);
@@ -2683,11 +2683,11 @@ private:
                                         ") from the master, " + then + count_of(clients_.size(), "client"));
     }
 
-    /// Reads and publishes what the terminal still has, but for a cut character at its end. Gives errno of the
-    /// last read. Bounded, as a grandchild may print for ever.
+    /// Reads and publishes the output that the terminal still holds, except a cut character at its end. Gives
+    /// errno of the last read. Bounded by kDrainBytes, as a grandchild may print for ever.
     int drain() {
         for (const std::uint64_t end = ring_.head() + kDrainBytes; ring_.head() < end;) {
-            errno = 0;  // the end of file sets none
+            errno = 0;  // stays 0 at the end of file
             if (!read_master()) return errno;
         }
         return EAGAIN;
@@ -2695,19 +2695,19 @@ private:
 
     // --- pace: how fast the program may print ---
 
-    /// Whether the helper can give the output's bytes from `position` on, now or when it is started anew.
+    /// Whether a helper can give the output's bytes from `position` on, now or later.
     [[nodiscard]] bool can_give_bytes(std::uint64_t position) const {
         return past_.can_ever_run() && recorder_.holds_from(position);
     }
 
-    /// Whether a client that falls out of the ring could be given later what it missed.
+    /// Whether a helper could bring the client up if it fell out of the ring now.
     [[nodiscard]] bool can_bring_up(const Client &client) const {
         if (!client.has_terminal()) return can_give_bytes(ring_.oldest());
         return past_.can_ever_run() && recorder_.start_of_stream();
     }
 
-    /// Whether this client has a say in how fast the program runs: it types, and takes what it is given. Standard
-    /// output has one, too; when nothing could bring it up later, the program waits for it as in a pipeline.
+    /// Whether this client paces the program: it may type, and takes what it is sent. Standard output paces it,
+    /// too; when no helper could bring it up, the program waits for standard output as in a pipeline.
     [[nodiscard]] bool paces(const Client &client) const {
         const bool is_copy = client.is_a(Purpose::copy);
         if (!client.is(Output::live) && !client.is(Output::past)) return false;
