@@ -98,7 +98,8 @@ bench: all
 
 # The strict builds and the linters.
 lint:
-	$(foreach cxx,g++ clang++,$(foreach p,$(PROGRAMS),$(cxx) -std=c++20 -O2 $(WARN) -Werror -o /dev/null $(p).cpp &&)) true
+	$(foreach p,$(PROGRAMS),g++ -std=c++20 -O2 $(WARN) -Werror -o /dev/null $(p).cpp &&) true
+	$(foreach p,$(PROGRAMS),clang++ -std=c++20 $(WARN) -Werror -fsyntax-only $(p).cpp &&) true
 	cppcheck --std=c++20 --enable=warning,style,performance,portability --error-exitcode=1 --inline-suppr --quiet --suppress=toomanyconfigs \
 	    --suppressions-list=.cppcheck $(PROGRAMS:=.cpp)
 	printf '%s\n' $(PROGRAMS:=.cpp) | xargs -P2 -n1 sh -c 'clang-tidy --quiet "$$0" -- -std=c++20 2>/dev/null'

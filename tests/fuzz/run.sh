@@ -22,7 +22,7 @@ build() {
     encoder) sources="$sources tests/fuzz/record_side.cpp" ;;
     esac
     # shellcheck disable=SC2086  # a list of files
-    "${FUZZ_CXX:-clang++}" -std=c++20 -O1 -g -Wno-everything -fsanitize=fuzzer,address,undefined \
+    "${FUZZ_CXX:-clang++}" -std=c++20 -O1 -g1 -Wno-everything -fsanitize=fuzzer,address,undefined \
         -fno-sanitize-recover=all -o "build/fuzz/$1" $sources -lutil
 }
 
