@@ -589,8 +589,9 @@ private:
     std::uint64_t pushed_[2] = {};  // kitty's keyboard modes: of the main screen, of the alternate one
 };
 
-/// The window of standard output's terminal, else of standard input's; all zero when neither is a terminal. A
-/// terminal that knows no size (a serial line, a container's before its first resize) counts as 80x24.
+/// The window of standard output's terminal, else of standard input's. A terminal that knows no size (a serial
+/// line, a container's before its first resize) counts as 80x24: a hello with rows and columns 0 would say that
+/// there is no window.
 winsize window_size() {
     for (const int fd : {STDOUT_FILENO, STDIN_FILENO}) {
         winsize window{};
