@@ -15,8 +15,8 @@
 // program's end, a lost connection, a signal, even a stop), the terminal must be as it was, and no byte that was
 // on its way from the terminal may become a command of the shell.
 //
-//   1  raw mode                  4  what comes from the terminal           7  what a session says of itself
-//   2  signals                   5  whose server it is, and connecting     8  starting and ending sessions
+//   1  signals                   4  what comes from the terminal           7  what a session says of itself
+//   2  raw mode                  5  whose server it is, and connecting     8  starting and ending sessions
 //   3  the wire                  6  the copy loop                          9  the command line, and main
 //
 // The wire: everything is raw bytes, but for a few messages. What attach sends first, and again when the window
@@ -396,6 +396,7 @@ TcpOwner tcp_owner(int, const SocketAddress &, const SocketAddress & = {}) { ret
 
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
+constexpr auto kNever = Clock::time_point::max();
 
 constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
 constexpr int kNoKey = -1;  // no key detaches
@@ -407,15 +408,15 @@ struct Options {
     std::vector<char *> program{};  // PROGRAM [ARG]...: parts of main's argv
     std::string shim{};             // the program of that name beside this one
     int key = '\\' & 0x1F;          // the byte that detaches, or kNoKey
-    bool read_only = false;
-    bool raw = false;
-    bool push = false;
-    bool kill = false;
-    bool alone = false;
+    bool read_only = false;  // watch only
+    bool raw = false;        // the server is no shim
+    bool push = false;       // type standard input into the session, then leave
+    bool kill = false;       // end the session
+    bool alone = false;      // detach the other clients first: -d
     bool quiet = false;
 };
 
-/// The end of an attach that has not touched the terminal yet.
+/// Complains and exits. Not for raw mode: the terminal is not restored here.
 [[noreturn]] void fail(int status, std::string_view what, std::string_view why) {
     complain(what, why);
     std::exit(status);
@@ -436,17 +437,20 @@ bool is_transient(ssize_t result) {
 
 /// The `n`th part of `text`, counted from 0, when `separator` stands between them; "" when there are not so many.
 std::string_view nth_part(std::string_view text, char separator, std::size_t n) {
-    for (; n > 0 && !text.empty(); --n) text.remove_prefix(std::min(text.find(separator), text.size() - 1) + 1);
+    for (; n > 0 && !text.empty(); --n) {
+        const std::size_t at = text.find(separator);
+        text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
+    }
     return text.substr(0, text.find(separator));
 }
 
 /// The part of `text` between `before` and `after`; "" when these are not there.
 std::string between(const std::string &text, std::string_view before, std::string_view after) {
-    const std::size_t begin = text.find(before), from = begin + before.size(), end = text.find(after, from);
-    return begin == std::string::npos || end == std::string::npos ? "" : text.substr(from, end - from);
+    const std::size_t begin = text.find(before), from = begin + before.size();
+    const std::size_t end = begin == std::string::npos ? begin : text.find(after, from);
+    return end == std::string::npos ? "" : text.substr(from, end - from);
 }
 
-/// Everything that can be read from a descriptor, up to the end of file.
 std::string read_all(int fd) {
     std::string all;
     char bytes[4096];
@@ -462,7 +466,67 @@ int milliseconds_to(Clock::time_point end) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// 1. Raw mode
+// 1. Signals
+//
+// Signals are blocked except where the loop lets them in, so no step is interrupted halfway. A signal that was
+// ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground
+// process group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
+// ----------------------------------------------------------------------------------------------------------------
+
+volatile std::sig_atomic_t g_ending = 0;  // the signal that ends us
+volatile std::sig_atomic_t g_stopping = 0, g_continued = 0, g_resized = 0;  // SIGTSTP, SIGCONT, SIGWINCH
+
+extern "C" void note_signal(int number) {
+    if (number == SIGTSTP) g_stopping = 1;
+    else if (number == SIGCONT) g_continued = 1;
+    else if (number == SIGWINCH) g_resized = 1;
+    else g_ending = number;
+}
+
+const sigset_t kNoSignals = [] { sigset_t none; sigemptyset(&none); return none; }();
+
+void handle_signal(int number) {
+    struct sigaction action{}, before{};
+    action.sa_handler = note_signal;
+    action.sa_flags = SA_RESTART;  // a second attach waits for shim, and for answers, with these handlers
+    action.sa_mask = kNoSignals;
+    ::sigaction(number, &action, &before);
+    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
+        ::sigaction(number, &before, nullptr);
+}
+
+/// Handles every signal that would end or stop attach and leave the terminal raw. The others are faults, which end
+/// attach at once; SIGKILL and SIGSTOP, which no program can handle; and signals that do no harm: signal(7).
+void handle_signals() {
+    constexpr int kLeft[] = {SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV, SIGSYS,
+                             SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU, SIGCHLD, SIGURG};
+    sigset_t handled = kNoSignals;
+    for (int number = 1; number < NSIG; ++number) {
+        if (std::ranges::find(kLeft, number) != std::end(kLeft)) continue;
+        handle_signal(number);
+        sigaddset(&handled, number);
+    }
+    ::sigprocmask(SIG_BLOCK, &handled, nullptr);
+    for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // write(2) says EPIPE, EFBIG
+}
+
+/// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
+void let_signals_in() {
+    sigset_t before;
+    ::sigprocmask(SIG_SETMASK, &kNoSignals, &before);
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+/// Dies of signal `number`, or stops until SIGCONT, as if attach did not handle it: the shell sees which it was.
+void obey_default(int number) {
+    std::signal(number, SIG_DFL);
+    ::kill(::getpid(), number);
+    let_signals_in();
+    handle_signal(number);
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// 2. Raw mode
 //
 // The line discipline of a terminal (termios(3)) collects a line until Return, echoes and edits it, and makes
 // signals of some keys. The session's terminal has a line discipline. If the one of the user's terminal worked,
@@ -540,16 +604,16 @@ public:
         if (alternate_ != 0) out += pop_keyboard(1) + "\033[?" + std::to_string(alternate_) + "l";
         if (wide_) out += "\033[?3l";
         out.append(pop_keyboard(0)).append(kTakeBack);
+        // Mode 1049 brings the cursor back by itself; leaving 47, 1047 or origin mode moves it.
         const bool is_cursor_lost = alternate_ != 0 ? alternate_ != 1049 : origin_;
         if (is_cursor_lost) out += "\033[9999H\r\n";
-        else out.append(columns - 1, ' ').append("\r");  // from the first column they reach no other line
+        else out.append(columns - 1, ' ').append("\r");  // a new line, unless the cursor is in the first column
         return out.append(kTakeBackLast).append("\033[J");
     }
 
 private:
-    static constexpr std::size_t kLongest = 64;  // of a sequence that is looked at
+    static constexpr std::size_t kLongest = 4096;  // bytes of a sequence that is followed
 
-    /// Goes on with sequence_.
     void step(char c) {
         sequence_ += c;
         const bool is_final = sequence_.size() == 2 ? c != '[' : c >= '@' && c <= '~';
@@ -564,18 +628,16 @@ private:
         const std::string_view numbers = std::string_view(sequence_).substr(3, sequence_.size() - 4);
         const auto number = [&](std::size_t n) { return parse_number(nth_part(numbers, ';', n)); };
         if (prefix == '?' && (final == 'h' || final == 'l'))
-            for (std::size_t n = 0; number(n); ++n) set_mode(*number(n), final == 'h');
+            for (std::size_t n = 0; number(n); ++n) {  // DECSET, DECRST
+                const std::uint64_t mode = *number(n);
+                if (mode == 3) wide_ = final == 'h';
+                if (mode == 6) origin_ = final == 'h';
+                if (mode == 47 || mode == 1047 || mode == 1049) alternate_ = final == 'h' ? mode : 0;
+            }
         if (final != 'u') return;
         std::uint64_t &pushed = pushed_[alternate_ != 0];
         if (prefix == '>') ++pushed;
         if (prefix == '<') pushed -= std::min(pushed, std::max<std::uint64_t>(number(0).value_or(1), 1));
-    }
-
-    /// A private mode (DECSET, DECRST): 3 is 132 columns, 6 origin mode, 47 ... 1049 the alternate screen.
-    void set_mode(std::uint64_t number, bool on) {
-        if (number == 3) wide_ = on;
-        if (number == 6) origin_ = on;
-        if (number == 47 || number == 1047 || number == 1049) alternate_ = on ? number : 0;
     }
 
     [[nodiscard]] std::string pop_keyboard(std::size_t screen) const {
@@ -603,33 +665,40 @@ winsize window_size() {
 /// The terminal that attach runs on; either side may also be a pipe or a file.
 class UserTerminal {
 public:
+    const bool has_keys, has_screen;  // standard input, standard output is a terminal
+
     /// `pipes`: standard input and output are treated as pipes, whatever they are.
     explicit UserTerminal(bool pipes)
-        : has_keys_(!pipes && ::isatty(STDIN_FILENO) == 1), has_screen_(!pipes && ::isatty(STDOUT_FILENO) == 1) {
-        const char *name = has_screen_ ? ::ttyname(STDOUT_FILENO) : nullptr;
+        : has_keys(!pipes && ::isatty(STDIN_FILENO) == 1), has_screen(!pipes && ::isatty(STDOUT_FILENO) == 1) {
+        const char *name = has_screen ? ::ttyname(STDOUT_FILENO) : nullptr;
         if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
         if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
     }
 
-    /// TCSANOW keeps the bytes that were typed ahead: they are for the program. In the background (`attach work
-    /// &`) the kernel answers tcsetattr(3) with SIGTTOU, and attach stops until the shell puts it in front.
+    /// Waits until attach is in the foreground; a signal that ends it (g_ending) ends the wait, too. TCSANOW keeps
+    /// the bytes that were typed ahead: they are for the program.
     void enter_raw_mode() {
+        // In the background (`attach work &`) the settings are the shell's own, and tcsetattr(3) would stop us.
+        if (has_keys && !is_in_front()) ::kill(::getpid(), SIGTTOU);
+        let_signals_in();
+        g_continued = 0;
+        if (g_ending != 0) return;
         entered_ = true;
-        if (has_keys_) ::tcgetattr(STDIN_FILENO, &settings_);
+        if (has_keys) ::tcgetattr(STDIN_FILENO, &settings_);
         const termios raw = raw_mode(settings_);
-        if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-        if (has_screen_) write_own(kKeep);
+        if (has_keys) ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        if (has_screen) write_own(kKeep);
     }
 
     /// Brings back the settings and the screen's modes, once, however often it is called. `reports`: the terminal
     /// sends more than keys, so the bytes on their way are awaited and thrown away.
     void restore(bool reports) {
         if (!std::exchange(entered_, false)) return;
-        if (has_screen_) write_own(screen_.undo(window_size().ws_col));
-        const bool in_front = has_keys_ && ::tcgetpgrp(STDIN_FILENO) == ::getpgrp();  // else read(2) would stop us
-        if (reports && has_screen_ && in_front) discard_reports();
+        if (has_screen) write_own(screen_.undo(window_size().ws_col));
+        const bool in_front = has_keys && is_in_front();  // else read(2) and tcsetattr(3) would stop us
+        if (reports && has_screen && in_front) discard_reports();
         screen_ = ScreenState();
-        if (has_keys_) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
+        if (in_front) ::tcsetattr(STDIN_FILENO, TCSANOW, &settings_);
     }
 
     /// write(2) to standard output, of as many bytes as it takes without blocking once select(2) calls it ready.
@@ -640,11 +709,14 @@ public:
         return n;
     }
 
-    [[nodiscard]] bool has_screen() const { return has_screen_; }
-    [[nodiscard]] bool has_keys() const { return has_keys_; }
     [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
 
 private:
+    static bool is_in_front() {
+        const pid_t front = ::tcgetpgrp(STDIN_FILENO);
+        return front < 0 || front == ::getpgrp();
+    }
+
     /// Writes text of our own. A terminal that takes nothing is given up after kLastWords.
     void write_own(const std::string &text) const {
         pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
@@ -670,78 +742,11 @@ private:
         }
     }
 
-    bool has_keys_, has_screen_;  // standard input, standard output is a terminal
     bool entered_ = false;        // between enter_raw_mode() and restore()
     termios settings_{};          // of standard input, as they were before
     Fd output_anew_;              // standard output's terminal, opened once more
     ScreenState screen_;
 };
-
-// ----------------------------------------------------------------------------------------------------------------
-// 2. Signals
-//
-// Signals are blocked except where the loop lets them in, so no step is interrupted halfway. A signal that was
-// ignored at the start (nohup(1)) stays ignored: POSIX, sigaction, rationale. SIGWINCH goes to the foreground
-// process group when the terminal emulator or sshd sets the window's size (TIOCSWINSZ).
-// ----------------------------------------------------------------------------------------------------------------
-
-volatile std::sig_atomic_t g_ending = 0;     // the signal that ends us
-volatile std::sig_atomic_t g_stopping = 0;   // SIGTSTP
-volatile std::sig_atomic_t g_continued = 0;  // SIGCONT
-volatile std::sig_atomic_t g_resized = 0;    // SIGWINCH
-
-extern "C" void note_signal(int number) {
-    if (number == SIGTSTP) g_stopping = 1;
-    else if (number == SIGCONT) g_continued = 1;
-    else if (number == SIGWINCH) g_resized = 1;
-    else g_ending = number;
-}
-
-sigset_t no_signals() {
-    sigset_t none;
-    sigemptyset(&none);
-    return none;
-}
-
-void handle_signal(int number) {
-    struct sigaction action{}, before{};
-    action.sa_handler = note_signal;
-    action.sa_mask = no_signals();
-    ::sigaction(number, &action, &before);
-    if (before.sa_handler == SIG_IGN && number != SIGCONT && number != SIGWINCH)
-        ::sigaction(number, &before, nullptr);
-}
-
-/// Handles every signal that would end or stop attach and leave the terminal raw. The others are faults, which end
-/// attach at once; SIGKILL and SIGSTOP, which no program can handle; and signals that do no harm: signal(7).
-void handle_signals() {
-    constexpr int kLeft[] = {SIGILL,  SIGTRAP, SIGABRT, SIGBUS,  SIGFPE, SIGSEGV, SIGSYS,
-                             SIGKILL, SIGSTOP, SIGTTIN, SIGTTOU, SIGCHLD, SIGURG};
-    sigset_t handled = no_signals();
-    for (int number = 1; number < NSIG; ++number) {
-        if (std::ranges::find(kLeft, number) != std::end(kLeft)) continue;
-        handle_signal(number);
-        sigaddset(&handled, number);
-    }
-    ::sigprocmask(SIG_BLOCK, &handled, nullptr);
-    for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // write(2) says EPIPE, EFBIG
-}
-
-/// Lets the handlers of pending signals run. pselect(2) does so only when it has to wait: in a flood it never has.
-void let_signals_in() {
-    sigset_t before;
-    const sigset_t none = no_signals();
-    ::sigprocmask(SIG_SETMASK, &none, &before);
-    ::sigprocmask(SIG_SETMASK, &before, nullptr);
-}
-
-/// Dies of signal `number`, or stops until SIGCONT, as if attach did not handle it: the shell sees which it was.
-void obey_default(int number) {
-    std::signal(number, SIG_DFL);
-    ::kill(::getpid(), number);
-    let_signals_in();
-    handle_signal(number);
-}
 
 // ----------------------------------------------------------------------------------------------------------------
 // 3. The wire
@@ -750,7 +755,7 @@ void obey_default(int number) {
 // program's bytes. So bytes that may be its beginning are held back until more has come.
 // ----------------------------------------------------------------------------------------------------------------
 
-constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\377\377dd";
+constexpr std::string_view kGoodbye = "\xFF\xFFxx", kLeave = "\xFF\xFF" "dd";
 constexpr std::string_view kTaken = "\xFF\xFFok", kTold = "\xFF\xFFtt";
 constexpr std::size_t kGoodbyeBytes = kGoodbye.size() + 1;  // the status is behind it
 
@@ -797,8 +802,7 @@ std::size_t bytes_of_farewell(std::string_view received) {
 
 /// The status in the goodbye that `received` ends with.
 std::optional<int> goodbye_status(std::string_view received) {
-    const std::size_t length = std::min(received.size(), kGoodbyeBytes);
-    if (length < kGoodbyeBytes || !received.substr(received.size() - length).starts_with(kGoodbye)) return {};
+    if (bytes_of_farewell(received) != kGoodbyeBytes) return {};
     return static_cast<unsigned char>(received.back());
 }
 
@@ -816,7 +820,6 @@ constexpr milliseconds kPasteSilence{1000};                  // ends a paste who
 constexpr std::size_t kLongestKey = 64;                      // bytes of a control sequence
 constexpr std::size_t kLongestString = 1 << 20;              // of an answer: a clipboard may be long
 
-/// The user's name for the key that types this byte.
 std::string key_name(int key) {
     if (key >= 0x20 && key < 0x7F) return {static_cast<char>(key)};
     return std::string("Ctrl-") + static_cast<char>(key ^ 0x40);
@@ -834,14 +837,14 @@ int control_of(std::uint64_t c) {
     return c >= '@' && c < 0x7F ? static_cast<int>(c & 0x1F) : -1;
 }
 
-/// Whether ESC [ `parameters` `final` is the key that types the byte `key` otherwise:
+/// Whether the control sequence ESC [ `parameters` `final` encodes the key that would type the byte `key`:
 ///
 ///     CODE:SHIFTED:BASE;MODIFIERS:EVENT;TEXT u   kitty's; event 3 is the release; xterm's formatOtherKeys: CODE
-///     27;MODIFIERS;CODE ~                        xterm's modifyOtherKeys: CODE is what Shift has made of the key
+///     27;MODIFIERS;CODE ~                        xterm's modifyOtherKeys: Shift has already been applied to CODE
 ///     KEY;..;CHARACTER;DOWN;.. _                 Win32 input; DOWN 0 is the release
 ///
-/// The modifiers are 1 + 1 for Shift, 2 Alt, 4 Ctrl, 8 ... 32 others, 64 and 128 while caps lock and num lock are
-/// on. Where SHIFTED and BASE are not told, the keyboard is taken for an American one.
+/// MODIFIERS is 1 plus a sum: Shift 1, Alt 2, Ctrl 4, others 8 to 32, caps lock 64, num lock 128. Where SHIFTED or
+/// BASE is missing, the keyboard is taken for an American one.
 bool is_encoded_key(std::string_view parameters, char final, int key) {
     constexpr std::string_view kPlain = R"(`1234567890-=[]\;',./)", kShifted = R"(~!@#$%^&*()_+{}|:"<>?)";
     constexpr std::uint64_t kShift = 1, kCtrl = 4, kLocks = 64 + 128;
@@ -849,9 +852,11 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
         return parse_number(nth_part(nth_part(parameters, ';', n), ':', part)).value_or(0);
     };
     const auto wanted = static_cast<std::uint64_t>(key);
+    if (key == kNoKey) return false;
+    // A key without a character has CHARACTER 0, too: for NUL only the space bar counts.
     if (final == '_') return number(2) == wanted && number(3) == 1 && (key != 0 || number(0) == ' ');
     const bool is_xterm = final == '~' && number(0) == 27;
-    if (key == kNoKey || (final != 'u' && !is_xterm) || number(1, 1) == 3) return false;
+    if ((final != 'u' && !is_xterm) || number(1, 1) == 3) return false;
     const std::uint64_t modifiers = (std::max<std::uint64_t>(number(1), 1) - 1) & ~kLocks;
     const bool has_shift = (modifiers & kShift) != 0;
     std::uint64_t code = number(is_xterm ? 2 : 0);
@@ -868,8 +873,8 @@ bool is_encoded_key(std::string_view parameters, char final, int key) {
     return (modifiers & ~kShift) == 0 && (text != 0 ? text : code) == wanted;
 }
 
-/// Keys, clicks and the wheel are the user's; an answer is the terminal's to a program's question; noise comes
-/// from looking on (focus, motion without a button).
+/// typed: keys, clicks, the wheel. answer: the terminal's reply to a question of the program. noise: events
+/// without a key or button (focus, motion).
 enum class Sent : char { typed = 0, answer = 'a', noise = 'n' };
 
 /// The kind of a control sequence, by what stands behind its ESC [ (XTerm Control Sequences, fnmatch(3)).
@@ -947,7 +952,8 @@ public:
             if (in_paste_) put(Sent::typed, rest.substr(0, length));
             else if (length == 1) take_key(rest.front());
             else take_sequence(rest.substr(0, length));
-            in_paste_ = in_paste_ ? length == 1 : rest.starts_with("\033[200~");
+            if (in_paste_) in_paste_ = length == 1;  // longer: the end marker
+            else in_paste_ = rest.starts_with("\033[200~");
             rest.remove_prefix(length);
         }
         if (has_key_ && rest.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
@@ -956,14 +962,15 @@ public:
 
     /// Bytes that have waited for more in vain are keys.
     void release() {
-        if (in_paste_) put(Sent::typed, std::exchange(held_, {}));
-        for (const char c : std::exchange(held_, {})) take_key(c);
+        const std::string keys = std::exchange(held_, {});
+        if (in_paste_) return put(Sent::typed, keys);
+        for (const char c : keys) take_key(c);
     }
 
-    /// How long the bytes held back wait for more; none when there are none.
-    [[nodiscard]] std::optional<milliseconds> patience() const {
-        if (held_.empty()) return std::nullopt;
-        return held_.size() > 2 && held_[1] != '[' ? kStringWait : kSequenceWait;
+    /// When the bytes held back are keys, if no more come; kNever when there are none.
+    [[nodiscard]] Clock::time_point held_until() const {
+        if (held_.empty()) return kNever;
+        return last_ + (held_.size() > 2 && held_[1] != '[' ? kStringWait : kSequenceWait);
     }
 
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
@@ -1021,7 +1028,6 @@ private:
 // is trusted.
 // ----------------------------------------------------------------------------------------------------------------
 
-/// The file of a Unix-domain socket.
 const char *socket_path(const SocketAddress &address) {
     return reinterpret_cast<const sockaddr_un *>(&address.storage)->sun_path;
 }
@@ -1083,21 +1089,17 @@ Fd open_connection(const SocketAddress &address, milliseconds limit) {
         else ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length);
     }
     if (error == 0 && fd.get() >= FD_SETSIZE) error = EMFILE;  // select(2) could not watch it
-    if (error != 0) {
-        fd.reset();
-        errno = error;
-        return fd;
-    }
+    if (error != 0) fd.reset();
     const int on = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a key goes out at once
     ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);  // a shim that has vanished is noticed
+    errno = error;
     return fd;
 }
 
-/// Connects to `address`, one of ADDRESS's, if its server is trusted, or if `trusting`.
-Connection connect_to_one(const std::string &text, const SocketAddress &address, bool trusting,
-                          milliseconds limit = kNoLimit) {
-    const bool asks = !trusting && kHasTcpTable && !is_unix(address) && is_here(address);
+/// Connects to `address`, one of ADDRESS's, if its server is trusted, or with -R.
+Connection connect_to_one(const Options &options, const SocketAddress &address, milliseconds limit = kNoLimit) {
+    const bool asks = !options.raw && kHasTcpTable && !is_unix(address) && is_here(address);
     const auto listener = [&] { return asks ? tcp_owner(open_tcp_table().get(), address) : TcpOwner{}; };
     const TcpOwner before = listener();
     if (before.is_found() && !is_ours(before.user)) return {.why = *objection_to(before)};
@@ -1107,17 +1109,20 @@ Connection connect_to_one(const std::string &text, const SocketAddress &address,
     const bool has_ended = before.is_found() && after.is_absent();  // the session has ended, just now
     if (is_unix(address)) after = {TcpOwner::Answer::found, unix_server(there.socket.get()).user};
     std::optional<std::string> objection;
-    if (error != 0 || has_ended) objection = explain(text, address, has_ended ? ECONNREFUSED : error);
-    else if (asks || (!trusting && is_unix(address))) objection = objection_to(after);
+    if (error != 0 || has_ended) objection = explain(options.address, address, has_ended ? ECONNREFUSED : error);
+    else if (asks || (!options.raw && is_unix(address))) objection = objection_to(after);
     if (!objection) return there;
     return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
 }
 
 /// Connects to the first of the `addresses` of ADDRESS that answers and is trusted; else gives the reason.
-Connection connect_to(const std::string &text, const std::vector<SocketAddress> &addresses, bool trusting) {
+Connection connect_to(const Options &options) {
+    const Resolved found = resolve(options.address);
+    const int status = found.malformed ? kExitUsage : kExitNotAttached;
+    if (found.addresses.empty()) fail(status, options.address, found.why);
     Connection failed{.nobody = true};
-    for (const SocketAddress &address : addresses) {
-        Connection there = connect_to_one(text, address, trusting);
+    for (const SocketAddress &address : found.addresses) {
+        Connection there = connect_to_one(options, address);
         if (there.socket) return there;
         if (failed.nobody) failed = std::move(there);
     }
@@ -1140,11 +1145,9 @@ Connection connect_to(const std::string &text, const std::vector<SocketAddress> 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // for a program that does not read: the detach key may still come
 constexpr milliseconds kAnew{1000};            // for the second connection
-constexpr auto kNever = Clock::time_point::max();
 constexpr std::chrono::hours kLongestWait{1};  // when nothing is due
 constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
 
-/// The reason for the end of the copying.
 enum class End { none, detached, evicted, ended, taken, lost, refused, no_output, signal };
 
 class Relay {
@@ -1152,15 +1155,14 @@ public:
     /// Queues the hello; sends nothing yet.
     Relay(const Options &options, UserTerminal &terminal, Connection &&there)
         : options_(options), terminal_(terminal), socket_(std::move(there.socket)), address_(there.address),
-          has_window_((terminal.has_keys() || terminal.has_screen()) && !options.raw && !options.read_only),
-          input_open_(!options.read_only || terminal.has_keys()), all_queued_(options.read_only),
+          has_window_((terminal.has_keys || terminal.has_screen) && !options.raw && !options.read_only),
+          input_open_(!options.read_only || terminal.has_keys), all_queued_(options.read_only),
           keyboard_(options.key) {
         if (!options.raw) to_shim_ = hello();
     }
 
-    /// Copies until one side ends.
     void run() {
-        const sigset_t none = no_signals();
+        terminal_.enter_raw_mode();
         obey_signals();
         write_socket();
         while (!is_finished()) {
@@ -1168,7 +1170,7 @@ public:
             fd_set readable, writable;
             FD_ZERO(&readable);
             FD_ZERO(&writable);
-            const std::size_t most_input = terminal_.has_keys() ? kTypedBytes : kBufferBytes;
+            const std::size_t most_input = terminal_.has_keys ? kTypedBytes : kBufferBytes;
             if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
             if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
             if (old_) FD_SET(old_.get(), &readable);
@@ -1176,10 +1178,11 @@ public:
             if (showable() > 0) FD_SET(terminal_.output(), &writable);
 
             // Wait, and let signals in.
-            const int left = milliseconds_to(std::min({deadline_, held_until_, Clock::now() + kLongestWait}));
+            const auto due = std::min({deadline_, keyboard_.held_until(), Clock::now() + kLongestWait});
+            const int left = milliseconds_to(due);
             const timespec most{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000L};
             const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
-            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, &most, &none);
+            const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, &most, &kNoSignals);
             let_signals_in();
 
             // Dispatch. After a signal nothing counts as ready: the shell may have had the terminal meanwhile.
@@ -1192,7 +1195,7 @@ public:
             if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
 
             // Flush. Each turn tries to send: a key goes out in the turn that has read it.
-            if (Clock::now() >= held_until_) {
+            if (Clock::now() >= keyboard_.held_until()) {
                 keyboard_.release();
                 queue_input();
             }
@@ -1201,6 +1204,7 @@ public:
             write_socket();
             if (FD_ISSET(terminal_.output(), &writable)) write_screen();
         }
+        terminal_.restore(keyboard_.has_reports());
     }
 
     /// Whether the session closed the connection at once: it does not let us in, or it was just ending. When the
@@ -1211,55 +1215,46 @@ public:
     /// Tells the reason of the end; gives the exit status. Dies of the signal, if one ended attach.
     [[nodiscard]] int report() const {
         const std::string &address = options_.address;
+        const auto tell = [&](int status, const std::string &text) {
+            say(options_.quiet, text);
+            return status;
+        };
         switch (end_) {
-        case End::detached: say(options_.quiet, "detached from " + address); return 0;
-        case End::evicted: say(options_.quiet, "detached from " + address + ": by another attach"); return 0;
-        case End::ended:
-            say(options_.quiet, address + " ended with status " + std::to_string(status_));
-            return status_;
+        case End::detached: return tell(0, "detached from " + address);
+        case End::evicted: return tell(0, "detached from " + address + ": by another attach");
+        case End::ended: return tell(status_, address + " ended with status " + std::to_string(status_));
+        case End::refused:
+            return tell(kExitLost, address + ": its shim does not let this user in, or the session has ended");
+        case End::taken: return 0;
         case End::no_output:
             if (status_ == EPIPE) return 0;  // its reader has seen enough
-            errno = status_;
-            complain_errno("standard output");
-            return kExitNotAttached;
+            fail(kExitNotAttached, "standard output", std::strerror(status_));
         case End::signal: obey_default(g_ending); return 128 + g_ending;
-        case End::taken: return 0;
-        case End::refused:
-            say(options_.quiet, address + ": its shim does not let this user in, or the session has ended");
-            return kExitLost;
-        case End::none:
-        case End::lost: break;
+        case End::none: case End::lost: break;
         }
         if (options_.push) fail(kExitLost, address, "the session did not take all of the input");
-        say(options_.quiet, "connection to " + address + " lost");
-        return kExitLost;
+        return tell(kExitLost, "connection to " + address + " lost");
     }
 
-    /// Whether the terminal has sent more than plain keys.
-    [[nodiscard]] bool has_reports() const { return keyboard_.has_reports(); }
-
 private:
-    // The steps of run().
-
     /// Obeys the signals that have come; gives whether there were any.
     bool obey_signals() {
         const bool any = g_ending != 0 || g_stopping != 0 || g_continued != 0 || g_resized != 0;
-        if (g_ending != 0) end_ = End::signal;
         if (std::exchange(g_resized, 0) != 0 && has_window_) queue(window_change(window_size()));
         if (std::exchange(g_stopping, 0) != 0) {
-            terminal_.restore(has_reports());
+            terminal_.restore(keyboard_.has_reports());
             obey_default(SIGTSTP);
             g_continued = 1;  // an orphaned process group does not stop (POSIX, 2.4.3): there is no SIGCONT then
         }
-        if (std::exchange(g_continued, 0) != 0) {  // after SIGSTOP too, when a shell may have set the terminal
+        if (g_ending == 0 && std::exchange(g_continued, 0) != 0) {  // a shell may have set the terminal meanwhile
             terminal_.restore(false);
             terminal_.enter_raw_mode();
-            if (terminal_.has_screen() && !options_.raw) anew_ = true;
+            if (terminal_.has_screen && !options_.raw) anew_ = true;
         }
+        if (g_ending != 0) end_ = End::signal;  // it may have come while attach was stopped
         return any;
     }
 
-    /// From standard input to the buffer for the shim.
     void read_input() {
         char bytes[kBufferBytes];
         const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
@@ -1267,17 +1262,16 @@ private:
         if (n <= 0) {
             input_open_ = false;
             all_queued_ = true;
-            if (terminal_.has_keys()) detach();  // the terminal was hung up
+            if (terminal_.has_keys) detach();  // the terminal was hung up
             return;
         }
-        has_copied_ = true;
         const std::string_view sent(bytes, static_cast<std::size_t>(n));
-        if (!terminal_.has_keys()) return queue(sent);
+        has_copied_ = has_copied_ || !terminal_.has_keys;
+        if (!terminal_.has_keys) return queue(sent);
         keyboard_.feed(sent, Clock::now());
         queue_input();
     }
 
-    /// From the shim to the buffer for the screen.
     void read_socket() {
         char bytes[kBufferBytes];
         const ssize_t n = ::recv(socket_.get(), bytes, kBufferBytes - to_screen_.size(), MSG_DONTWAIT);
@@ -1285,27 +1279,24 @@ private:
         if (n > 0) {
             has_copied_ = true;
             to_screen_.append(bytes, static_cast<std::size_t>(n));
-            if (options_.push) read_answer();
+            if (!options_.push) return;
+            to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size()));
+            if (!sending_ && to_screen_ == kTaken) end_ = End::taken;  // of what comes to a push only this counts
             return;
         }
-        receiving_ = sending_ = input_open_ = anew_ = false;
+        receiving_ = sending_ = anew_ = false;
+        input_open_ = input_open_ && terminal_.has_keys;  // for the detach key: the screen may be stuck
         to_shim_.clear();
         if (end_ != End::none) return;
         end_ = End::lost;
         if (!options_.raw && !options_.push) read_farewell();
     }
 
-    /// While we push, only one message counts: the reply that the program's terminal has all of the input.
-    void read_answer() {
-        to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size()));
-        if (!sending_ && to_screen_ == kTaken) end_ = End::taken;
-    }
-
     /// Throws away the bytes of the first connection, up to the reply to the push, or the end.
     void read_old_socket() {
         char bytes[kBufferBytes];
         const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && !is_transient(n))) old_.reset();
+        if (n <= 0 && !is_transient(n)) old_.reset();
     }
 
     /// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2).
@@ -1321,7 +1312,6 @@ private:
         sending_ = false;
     }
 
-    /// From the buffer to the screen.
     void write_screen() {
         const ssize_t n = terminal_.write(std::string_view(to_screen_).substr(0, showable()));
         if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
@@ -1334,7 +1324,7 @@ private:
     /// stays.
     void come_anew() {
         anew_ = false;
-        Connection next = connect_to_one(options_.address, address_, false, kAnew);
+        Connection next = connect_to_one(options_, address_, kAnew);
         const std::string first = hello(), last = hello_without_window(HelloKind::push);
         if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
         if (sending_) {
@@ -1358,7 +1348,7 @@ private:
     [[nodiscard]] std::string hello() const {
         if (has_window_) return window_change(window_size());
         if (options_.push) return hello_without_window(HelloKind::push);
-        return hello_without_window(terminal_.has_screen() ? HelloKind::watch : HelloKind::pipe);
+        return hello_without_window(terminal_.has_screen ? HelloKind::watch : HelloKind::pipe);
     }
 
     /// The number of bytes that may go to the screen now: not those that may be a goodbye.
@@ -1380,8 +1370,6 @@ private:
             const bool is_typed = piece.kind == Sent::typed || !has_window_;
             queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
         }
-        const auto patience = keyboard_.patience();
-        held_until_ = patience ? Clock::now() + *patience : kNever;
         if (keyboard_.has_key()) detach();
     }
 
@@ -1412,10 +1400,9 @@ private:
     bool input_open_;         // standard input is still read
     bool all_queued_;         // to_shim_ gets no more bytes; behind them goes the end of file
     bool sending_ = true, receiving_ = true;  // the two directions of the socket
-    bool has_copied_ = false;                 // bytes have been read, on either side
+    bool has_copied_ = false;                 // bytes that cannot come again: from the shim, from a pipe
     std::string to_shim_, to_screen_;         // the two buffers
     TerminalInput keyboard_;
-    Clock::time_point held_until_ = kNever;   // then the bytes that keyboard_ holds back are keys
     End end_ = End::none;
     int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
     Clock::time_point deadline_ = kNever;     // leave then in any case
@@ -1471,17 +1458,16 @@ struct Asked {
     }
 };
 
-Asked ask_one(Fd socket, HelloKind kind) {
+/// Asks one session. Ends the program when it does not answer, but a *tell* may remain unanswered.
+Asked ask_one(const std::string &address, Fd socket, HelloKind kind) {
     Asked session{.socket = std::move(socket)};
     session.ask(kind);
     session.hear(Clock::now() + kAnswerWait);
-    return session;
-}
-
-std::string describe_silence(const Fd &socket) {
-    const pid_t pid = unix_server(socket.get()).pid;
-    return "no answer: no shim listens there, or one that stands still, or only for viewers" +
-           (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "");
+    if (kind == HelloKind::tell || session.has_answered()) return session;
+    const pid_t pid = unix_server(session.socket.get()).pid;
+    fail(kExitNotAttached, address,
+         "no answer: no shim listens there, or one that stands still, or only for viewers" +
+             (pid > 0 ? " (pid " + std::to_string(pid) + ")" : ""));
 }
 
 std::vector<std::string> names_in(const std::string &folder) {
@@ -1494,15 +1480,9 @@ std::vector<std::string> names_in(const std::string &folder) {
     return names;
 }
 
-/// How and when a session has ended.
-struct Ended {
-    std::string status;  // of the program, in decimal; "" when the shim was killed
-    std::time_t time;    // when the recording was last written
-};
-
-/// Asks the newest recording of a session, the last by name: they are called SESSION-20261121T232034Z.cast, the
-/// second one of a second ...Z-2.cast. A recording ends with the program's status, an `x` event.
-std::optional<Ended> find_ended(const std::string &session) {
+/// Opens the newest recording of a session, the last by name: they are called SESSION-20261121T232034Z.cast, the
+/// second one of a second ...Z-2.cast.
+Fd newest_recording(const std::string &session) {
     constexpr std::string_view kSuffix = ".cast";
     const std::string pattern = session + "-????????T??????Z*" + std::string(kSuffix);
     std::string newest;
@@ -1510,13 +1490,7 @@ std::optional<Ended> find_ended(const std::string &session) {
         if (::fnmatch(pattern.c_str(), name.c_str(), 0) == 0)
             newest = std::max(newest, name.substr(0, name.size() - kSuffix.size()));
     const std::string path = records_folder() + "/" + newest + std::string(kSuffix);
-    const Fd file(newest.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    struct stat now{};
-    if (!file || ::fstat(file.get(), &now) != 0) return std::nullopt;
-    ::lseek(file.get(), std::max<off_t>(now.st_size - 4096, 0), SEEK_SET);
-    const std::string tail = read_all(file.get());
-    const std::string last = tail.substr(std::min(tail.rfind("\n["), tail.size()));
-    return Ended{.status = between(last, R"("x", ")", "\""), .time = now.st_mtime};
+    return Fd(newest.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
 }
 
 std::string local_time(std::time_t time) {
@@ -1528,30 +1502,34 @@ std::string local_time(std::time_t time) {
 /// The end of an attach to a session that is not there; with its program's status when it ended just now.
 [[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
     const std::string &name = options.address;
-    const auto ended = nobody && is_session_name(name) ? find_ended(name) : std::nullopt;
-    if (!ended) fail(kExitNotAttached, name, why);
-    const bool was_killed = ended->status.empty();
-    const std::string how = was_killed ? "its shim was killed" : "ended with status " + ended->status;
-    const auto ago = std::max<std::time_t>(std::time(nullptr) - ended->time, 0);
+    const Fd recording = nobody && is_session_name(name) ? newest_recording(name) : Fd();
+    struct stat file{};
+    if (!recording || ::fstat(recording.get(), &file) != 0) fail(kExitNotAttached, name, why);
+    ::lseek(recording.get(), std::max<off_t>(file.st_size - 4096, 0), SEEK_SET);
+    const std::string tail = read_all(recording.get());
+    const std::string last = tail.substr(std::min(tail.rfind("\n["), tail.size()));
+    const std::string status = between(last, R"("x", ")", "\"");  // a recording ends with an `x` event
+    const bool was_killed = status.empty();
+    const std::string how = was_killed ? "its shim was killed" : "ended with status " + status;
+    const auto ago = std::max<std::time_t>(std::time(nullptr) - file.st_mtime, 0);
     if (was_killed || ago >= kRecent.count() || options.push || options.kill || options.alone)
-        fail(kExitNotAttached, name, how + " on " + local_time(ended->time) + " (record play " + name +
+        fail(kExitNotAttached, name, how + " on " + local_time(file.st_mtime) + " (record play " + name +
                                          " shows it, attach " + name + " PROGRAM begins a new one)");
     say(options.quiet, name + " " + how + ", " + std::to_string(ago) + " s ago");
-    std::exit(static_cast<int>(parse_number(ended->status).value_or(kExitNotAttached)));
+    std::exit(static_cast<int>(parse_number(status).value_or(kExitNotAttached)));
 }
 
 /// The part of a line that fits into `columns`; a cut line ends in an ellipsis. A character of three bytes or more
 /// counts as two columns, as it may be a wide one.
 std::string cut_line(const std::string &line, std::size_t columns) {
-    std::size_t end = 0, width = 0;  // of what fits with the ellipsis behind it
-    for (std::size_t at = 0, all = 0; at < line.size();) {
-        const std::size_t length = std::max<std::size_t>(shown_length(std::string_view(line).substr(at)), 1);
-        all += length < 3 ? 1 : 2;
+    std::size_t end = 0, width = 0;  // end: of the part that fits with the ellipsis behind it
+    for (std::size_t at = 0; at < line.size();) {
+        const std::size_t length = shown_length(std::string_view(line).substr(at));
+        width += length < 3 ? 1 : 2;
         at += length;
-        if (all < columns) end = at;
-        width = all;
+        if (width < columns) end = at;
     }
-    return columns == 0 || width <= columns ? line : line.substr(0, end) + "…";
+    return width <= columns ? line : line.substr(0, end) + "…";
 }
 
 std::string describe_session(const Asked &session, std::size_t width) {
@@ -1587,7 +1565,7 @@ std::vector<Asked> find_sessions(const std::string &folder) {
     const auto end = Clock::now() + kListWait;
     for (const Asked &one : sessions) one.ask(HelloKind::tell);
     for (Asked &one : sessions) one.hear(end);
-    // At an address for viewers, a session tells the name that it has elsewhere.
+    // A socket for viewers (shim -v) tells the name of the session's other socket: the session is listed once.
     std::erase_if(sessions, [](const Asked &one) { return one.has_answered() && one.value("name") != one.name; });
     return sessions;
 }
@@ -1605,7 +1583,9 @@ int list_sessions() {
     }
     if (sessions.empty() && ::isatty(STDERR_FILENO) == 1)
         say(false, "no session runs (shim NAME PROGRAM starts one)");
-    return std::fflush(stdout) == 0 ? 0 : kExitNotAttached;
+    if (std::fflush(stdout) == 0) return 0;
+    complain_errno("standard output");
+    return kExitNotAttached;
 }
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -1678,7 +1658,7 @@ Connection start_session(Options &options) {
     const std::string address = between(said, "shim: listening on ", ", pid ");
     const std::string rest = between(said, ", pid ", "\n");
     if (options.address == "0" || options.address.ends_with(":0")) options.address = address;
-    Connection there = connect_to(options.address, resolve(options.address).addresses, options.raw);
+    Connection there = connect_to(options);
     if (!there.socket && status != 0) std::exit(status);
     const bool has_keys = options.key != kNoKey && !options.push && ::isatty(STDIN_FILENO) == 1;
     if (status == 0)
@@ -1701,29 +1681,24 @@ void say_what_runs(const Options &options, const Asked &session) {
 /// runs another program than PROGRAM. Sends the other clients away, if wanted. Gives a new connection.
 Connection inspect(const Options &options, Connection there) {
     const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
-    const auto connect = [&] { return connect_to_one(options.address, there.address, options.raw); };
+    const auto connect = [&] { return connect_to_one(options, there.address); };
     if (options.raw || options.push) return there;
     if (is_terminal || !options.program.empty() || std::getenv("SHIM_OUTER") != nullptr) {
-        const Asked session = ask_one(std::move(there.socket), HelloKind::tell);
+        const Asked session = ask_one(options.address, std::move(there.socket), HelloKind::tell);
         const auto nested = nesting(session, options.address);
         if (nested) fail(kExitNotAttached, options.address, *nested);
         say_what_runs(options, session);
         there = connect();
     }
     if (!options.alone || !there.socket) return there;
-    const Asked session = ask_one(std::move(there.socket), HelloKind::alone);
-    if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
+    ask_one(options.address, std::move(there.socket), HelloKind::alone);
     return connect();
 }
 
 /// A connection to the session, or the end of the program with a message.
 Connection connect_or_fail(Options &options) {
-    const sigset_t none = no_signals();
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);  // connecting may take long; the caller may have blocked signals
-    const Resolved found = resolve(options.address);
-    const int status = found.malformed ? kExitUsage : kExitNotAttached;
-    if (found.addresses.empty()) fail(status, options.address, found.why);
-    Connection there = connect_to(options.address, found.addresses, options.raw);
+    ::sigprocmask(SIG_SETMASK, &kNoSignals, nullptr);  // connecting may take long; the caller may block signals
+    Connection there = connect_to(options);
     if (there.socket && !options.kill) there = inspect(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(options);
     if (!there.socket) fail_to_attach(options, there.why, there.nobody);
@@ -1732,8 +1707,7 @@ Connection connect_or_fail(Options &options) {
 
 /// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended.
 int end_session(Options &options) {
-    const Asked session = ask_one(connect_or_fail(options).socket, HelloKind::end);
-    if (!session.has_answered()) fail(kExitNotAttached, options.address, describe_silence(session.socket));
+    const Asked session = ask_one(options.address, connect_or_fail(options).socket, HelloKind::end);
     const auto status = goodbye_status(session.received + read_all(session.socket.get()));
     const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
     say(options.quiet, options.address + how);
@@ -1780,23 +1754,6 @@ int parse_key(const char *name, std::string_view text) {
     fail(kExitUsage, name, "'" + std::string(text) + "' is not ^X, a character or none");
 }
 
-/// Takes one option into `options`, or ends the program: after --help, --version, or a message about `word`.
-void take_option(int option, const std::string &word, Options &options) {
-    const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
-    switch (option) {
-    case 'e': options.key = parse_key("--escape", optarg); break;
-    case 'd': options.alone = true; break;
-    case 'r': options.read_only = true; break;
-    case 'R': options.raw = true; break;
-    case 'p': options.push = true; break;
-    case 'k': options.kill = true; break;
-    case 'q': options.quiet = true; break;
-    case 'h': std::fputs(kUsage, stdout); std::exit(0);
-    case 'V': std::printf("%s %s\n", kProgram, kVersion); std::exit(0);
-    default: fail(kExitUsage, name, "unknown option, or its value is missing (see attach --help)");
-    }
-}
-
 /// Ends the program with a message when the command line is wrong.
 Options parse_command_line(int argc, char **argv) {
     static const option kLong[] = {
@@ -1811,15 +1768,31 @@ Options parse_command_line(int argc, char **argv) {
     options.shim = self.substr(0, self.rfind('/') + 1) + "shim";
     opterr = 0;  // our own messages, in our own form
     const char *chosen = std::getenv("SHIM_ESCAPE");
-    if (chosen != nullptr && *chosen != '\0') options.key = parse_key("SHIM_ESCAPE", chosen);
     const auto next = [&] { return ::getopt_long(argc, argv, "+e:drRpkqhV", kLong, nullptr); };
-    for (int option = next(); option != -1; option = next())
-        take_option(option, argv[std::min(optind, argc) - 1], options);  // musl passes over a missing value
+    for (int option = next(); option != -1; option = next()) {
+        const std::string word = argv[std::min(optind, argc) - 1];  // musl passes over a missing value
+        const std::string name = word.starts_with("--") ? word : std::string{'-', static_cast<char>(optopt)};
+        switch (option) {
+        case 'e':
+            options.key = parse_key("--escape", optarg);
+            chosen = nullptr;
+            break;
+        case 'd': options.alone = true; break;
+        case 'r': options.read_only = true; break;
+        case 'R': options.raw = true; break;
+        case 'p': options.push = true; break;
+        case 'k': options.kill = true; break;
+        case 'q': options.quiet = true; break;
+        case 'h': std::fputs(kUsage, stdout); std::exit(0);
+        case 'V': std::printf("%s %s\n", kProgram, kVersion); std::exit(0);
+        default: fail(kExitUsage, name, "unknown option, or its value is missing (see attach --help)");
+        }
+    }
+    if (chosen != nullptr && *chosen != '\0') options.key = parse_key("SHIM_ESCAPE", chosen);
     if (options.push && (options.read_only || options.raw))
         fail(kExitUsage, "--push", "goes with neither -r nor -R");
     if (options.alone && (options.push || options.raw))
         fail(kExitUsage, "--detach-others", "goes with neither -p nor -R");
-    if (argc <= 1) return options;
     if (optind >= argc) fail(kExitUsage, "usage", "an ADDRESS is missing (see attach --help)");
     options.address = argv[optind];
     options.program.assign(argv + optind + 1, argv + argc);
@@ -1838,9 +1811,7 @@ Relay attach(Options &options, UserTerminal &terminal) {
     Connection there = connect_or_fail(options);
     handle_signals();
     Relay relay(options, terminal, std::move(there));
-    terminal.enter_raw_mode();
     relay.run();
-    terminal.restore(relay.has_reports());
     return relay;
 }
 
@@ -1849,10 +1820,10 @@ Relay attach(Options &options, UserTerminal &terminal) {
 int main(int argc, char **argv) {
     open_standard_streams();
     std::signal(SIGCHLD, SIG_DFL);  // a caller that ignores it would leave us no status: waitpid(2), ECHILD
-    Options options = parse_command_line(argc, argv);
     if (argc <= 1) return list_sessions();
+    Options options = parse_command_line(argc, argv);
     if (options.kill) return end_session(options);
     UserTerminal terminal(options.push);
-    const Relay first = attach(options, terminal);
+    const Relay first = attach(options, terminal);  // refused: its session was just ending; then once more
     return first.is_refused() ? attach(options, terminal).report() : first.report();
 }

@@ -38,7 +38,7 @@ template <typename Take, typename Pauses> Heard hear(int key, std::string_view s
         heard.take(input);
         const std::size_t held = all - stream.size() - heard.bytes.size();
         check(heard.has_key || held <= kLongestString + 1, "more is held back than the longest sequence");
-        check(heard.has_key || (held == 0) == !input.patience() || held == 0, "what is held back waits for ever");
+        check(heard.has_key || (held == 0) == (input.held_until() == kNever) || held == 0, "what is held back waits for ever");
     }
     input.release();
     heard.take(input);
