@@ -1,9 +1,11 @@
 """attach: addresses, every option, exit status and message, and a terminal that is left as it was found (section 5)."""
+import fcntl
 import os
 import re
 import select
 import signal
 import socket
+import struct
 import termios
 import time
 
@@ -11,7 +13,7 @@ import pytest
 
 from attaching import finish, kept_terminal, piped, restored, start_piped
 from common import NO_WINDOW, hex_bytes, program, read_pid, wait_taken
-from harness import ATTACH, TIMEOUT, alive, goodbye, hello, wait_until
+from harness import ATTACH, TIMEOUT, alive, goodbye, hello, stat_fields, wait_until
 
 HEX = program('hex.py')
 ESCAPE = b'\x1c'
@@ -20,6 +22,11 @@ LEFT_ON = b'\x1b[?1049h\x1b[?1000h\x1b[?1006h\x1b[?2004h\x1b[?1h\x1b[?25l\x1b[1;
 TURNED_OFF = [rb'\x1b\[\?([\d;]*;)?1049(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?1000(;[\d;]*)?l',
               rb'\x1b\[\?([\d;]*;)?1006(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?2004(;[\d;]*)?l',
               rb'\x1b\[\?([\d;]*;)?1(;[\d;]*)?l', rb'\x1b\[\?([\d;]*;)?25(;[\d;]*)?h', rb'\x1b\[0?m']
+
+
+def unread(fd):
+    """Bytes that can be read from a descriptor."""
+    return struct.unpack('i', fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
 
 
 def hex_shim(pty, *options):
@@ -219,7 +226,54 @@ def test_stopped_attach_gives_the_terminal_back_and_takes_it_again(pty):
     terminal.ends(b'exit $?\r', 9)
 
 
+def test_attach_in_the_background_can_be_killed(pty):
+    """It stops before it touches the terminal, whose settings are the shell's then; kill(1) sends SIGTERM, and SIGCONT."""
+    hex_shim(pty)
+    terminal = pty.shell()
+    terminal.send(f'{ATTACH} ./a.sock &\r'.encode())
+    attach = child_named(terminal.child.pid, 'attach')
+    wait_until(lambda: stat_fields(attach)[0] == 'T', what='the stop')
+    terminal.send(b'jobs; kill %1; wait %1; echo $((6 * 7))\r')
+    terminal.wait_text('\n42\n')
+    assert not alive(attach)
+    terminal.send(f'{ATTACH} ./a.sock &\r'.encode())
+    wait_until(lambda: stat_fields(child_named(terminal.child.pid, 'attach'))[0] == 'T', what='the stop')
+    terminal.send(b'fg\r')
+    terminal.wait_output(b'READY')
+    terminal.send(b'\x1c')
+    terminal.wait_output(b'[detached from ./a.sock]')
+    terminal.send(b'stty -a | tr " " "\\n" | grep -x -e "-*icanon" -e "-*echo"; echo $((6 * 8))\r')
+    terminal.wait_text('\n48\n')
+    assert '\nicanon\necho\n' in terminal.text(), terminal.text()
+
+
+def test_signal_that_comes_during_a_stop_ends_attach_when_it_goes_on(pty, server):
+    """Not only at the next byte: a session may print none for days."""
+    terminal = pty.shell()
+    terminal.send(f'{ATTACH} -R ./fake.sock\r'.encode())
+    server.accept(raw=True).connection.sendall(b'READY')
+    terminal.wait_output(b'READY')
+    attach = child_named(terminal.child.pid, 'attach')
+    os.kill(attach, signal.SIGTSTP)
+    terminal.wait_output(b'Stopped')
+    os.kill(attach, signal.SIGTERM)
+    os.kill(attach, signal.SIGCONT)
+    wait_until(lambda: not alive(attach), what='the end of attach')
+
+
 # ---- the detach key
+
+
+def test_detach_key_is_found_while_the_screen_is_stuck_at_the_sessions_end(pty, server):
+    """What the terminal has not taken yet waits; the key does not."""
+    terminal = pty.attach('./fake.sock')
+    server.accept().read(12)
+    server.connection.sendall(b'x' * 60_000 + goodbye(3))
+    server.connection.close()
+    attach, master = terminal.child.pid, terminal.child.child_fd
+    wait_until(lambda: unread(master) > 1000, what='a terminal that is full')
+    terminal.send(b'\x1c')
+    wait_until(lambda: not alive(attach), timeout=5, what='the end of attach')
 
 
 def test_detach_key_is_found_inside_what_was_read(pty):

@@ -111,6 +111,7 @@ def test_environment_sets_the_key(pty, monkeypatch):
     monkeypatch.setenv('SHIM_ESCAPE', 'Ctrl-X')
     run = pty.run(ATTACH, './a.sock')
     assert (run.returncode, run.stderr) == (2, "attach: SHIM_ESCAPE: 'Ctrl-X' is not ^X, a character or none\n")
+    assert pty.run(ATTACH, '--help').returncode == 0        # which needs no key
 
 
 @pytest.mark.parametrize('key', [b'\x1c', b'\x1b[92;5u'], ids=['plain', 'encoded'])

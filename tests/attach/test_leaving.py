@@ -115,6 +115,12 @@ def test_xterm_is_as_it_was(pty, server, xterm, first, then):
     assert not differences(*reversed(states))
 
 
+def test_mode_at_the_end_of_a_long_sequence_is_taken_back(pty, server):
+    """A sequence may have any number of parameters."""
+    many = b'\x1b[?' + b';'.join(b'%d' % n for n in range(1000, 1007)) * 20 + b';1049h'
+    assert b'\x1b[?1049l' in leaves(pty, server, many).output
+
+
 def test_keyboard_modes_are_popped_as_often_as_they_were_pushed(pty, server):
     """kitty's keyboard protocol: a stack for each screen; what the shell has pushed stays."""
     terminal = leaves(pty, server, b'\x1b[>1u\x1b[>5u\x1b[<u\x1b[?1049h\x1b[>1u\x1b[>3u\x1b[>7u\x1b[<2u\x1b[>31u')

@@ -454,6 +454,17 @@ def test_refusal_by_the_shim_is_likely_when_nothing_came(pty, server):
     assert finish(process) == (254, b'', said)
 
 
+def test_keys_that_were_typed_ahead_do_not_make_it_another_end(pty, server):
+    """A session that is just ending is attached to once more, whether a key was hit meanwhile or not."""
+    terminal = pty.attach('./fake.sock')
+    server.accept()
+    terminal.send(b'ls\r')
+    server.read(15)
+    server.connection.close()
+    server.accept().connection.close()
+    terminal.wait_output(b'[./fake.sock: its shim does not let this user in, or the session has ended]')
+
+
 def test_silent_session_whose_shim_is_killed_is_a_lost_connection(pty):
     """It was attached to for longer than a refusal takes."""
     shim = pty.shim('-n', './a.sock', 'sleep', '1000')
