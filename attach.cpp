@@ -400,7 +400,7 @@ constexpr auto kNever = Clock::time_point::max();
 
 constexpr int kExitUsage = 2, kExitLost = 254, kExitNotAttached = 255;
 constexpr int kNoKey = -1;  // no key detaches
-constexpr milliseconds kLastWords{500};  // for the terminal to take our last words, and what restores it
+constexpr milliseconds kStuckTerminal{500};  // a terminal that takes no byte for so long is given up
 
 /// What the command line asks for: section 9 reads it.
 struct Options {
@@ -426,7 +426,7 @@ struct Options {
 void say(bool quiet, const std::string &text) {
     const std::string line = "[" + printable(text) + "]\n";
     pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
-    if (quiet || ::poll(&ready, 1, static_cast<int>(kLastWords.count())) != 1) return;
+    if (quiet || ::poll(&ready, 1, static_cast<int>(kStuckTerminal.count())) != 1) return;
     [[maybe_unused]] const ssize_t n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
@@ -671,8 +671,8 @@ public:
     explicit UserTerminal(bool pipes)
         : has_keys(!pipes && ::isatty(STDIN_FILENO) == 1), has_screen(!pipes && ::isatty(STDOUT_FILENO) == 1) {
         const char *name = has_screen ? ::ttyname(STDOUT_FILENO) : nullptr;
-        if (name != nullptr) output_anew_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-        if (output_anew_.get() >= FD_SETSIZE) output_anew_.reset();
+        if (name != nullptr) terminal_output_.reset(::open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+        if (terminal_output_.get() >= FD_SETSIZE) terminal_output_.reset();
     }
 
     /// Waits until attach is in the foreground; a signal that ends it (g_ending) ends the wait, too. TCSANOW keeps
@@ -703,13 +703,13 @@ public:
 
     /// write(2) to standard output, of as many bytes as it takes without blocking once select(2) calls it ready.
     ssize_t write(std::string_view bytes) {
-        const std::size_t most = output_anew_ ? bytes.size() : PIPE_BUF;
+        const std::size_t most = terminal_output_ ? bytes.size() : PIPE_BUF;
         const ssize_t n = ::write(output(), bytes.data(), std::min(most, bytes.size()));
         if (n > 0) screen_.follow(bytes.substr(0, static_cast<std::size_t>(n)));
         return n;
     }
 
-    [[nodiscard]] int output() const { return output_anew_ ? output_anew_.get() : STDOUT_FILENO; }
+    [[nodiscard]] int output() const { return terminal_output_ ? terminal_output_.get() : STDOUT_FILENO; }
 
 private:
     static bool is_in_front() {
@@ -717,10 +717,10 @@ private:
         return front < 0 || front == ::getpgrp();
     }
 
-    /// Writes text of our own. A terminal that takes nothing is given up after kLastWords.
+    /// Writes text of our own. A terminal that takes nothing is given up after kStuckTerminal.
     void write_own(const std::string &text) const {
         pollfd ready{.fd = output(), .events = POLLOUT, .revents = 0};
-        for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kLastWords.count()) == 1;) {
+        for (std::size_t done = 0; done < text.size() && ::poll(&ready, 1, kStuckTerminal.count()) == 1;) {
             const ssize_t n = ::write(output(), &text[done], text.size() - done);
             if (n <= 0) return;
             done += static_cast<std::size_t>(n);
@@ -744,7 +744,7 @@ private:
 
     bool entered_ = false;        // between enter_raw_mode() and restore()
     termios settings_{};          // of standard input, as they were before
-    Fd output_anew_;              // standard output's terminal, opened once more
+    Fd terminal_output_;              // standard output's terminal, opened once more
     ScreenState screen_;
 };
 
@@ -946,7 +946,7 @@ public:
         last_ = now;
         held_ += bytes;
         std::string_view rest = held_;
-        while (!rest.empty() && !has_key_) {
+        while (!rest.empty() && !has_detach_key_) {
             const std::size_t length = in_paste_ ? pasted_length(rest) : sequence_length(rest);
             if (length == kCut) break;
             if (in_paste_) put(Sent::typed, rest.substr(0, length));
@@ -956,8 +956,8 @@ public:
             else in_paste_ = rest.starts_with("\033[200~");
             rest.remove_prefix(length);
         }
-        if (has_key_ && rest.size() > kLongestKey) has_reports_ = true;  // a paste: the rest of it is on its way
-        held_.erase(0, has_key_ ? held_.size() : held_.size() - rest.size());
+        if (has_detach_key_ && rest.size() > kLongestKey) has_reports_ = true;  // a paste: more of it may come
+        held_.erase(0, has_detach_key_ ? held_.size() : held_.size() - rest.size());
     }
 
     /// Bytes that have waited for more in vain are keys.
@@ -974,14 +974,14 @@ public:
     }
 
     [[nodiscard]] std::vector<Piece> take_pieces() { return std::exchange(pieces_, {}); }
-    [[nodiscard]] bool has_key() const { return has_key_; }
+    [[nodiscard]] bool has_detach_key() const { return has_detach_key_; }
     /// Whether anything but plain keys has come: more of that may be on its way.
     [[nodiscard]] bool has_reports() const { return has_reports_; }
 
 private:
     void take_key(char c) {
-        has_key_ = has_key_ || static_cast<unsigned char>(c) == key_;
-        if (!has_key_) put(Sent::typed, {&c, 1});
+        has_detach_key_ = has_detach_key_ || static_cast<unsigned char>(c) == key_;
+        if (!has_detach_key_) put(Sent::typed, {&c, 1});
     }
 
     /// The length of the piece that a pasted text begins with: its end marker, or 1 for any byte, which is no key.
@@ -998,9 +998,9 @@ private:
         const bool is_mouse = final == 'M' || final == 'm' || parameters.starts_with('M');
         const bool is_encoded = final == '_' || final == 'u' || parameters.starts_with("27;") ||
                                 parameters.find(':') != std::string_view::npos;
-        has_key_ = !is_mouse && is_encoded_key(parameters, final, key_);
+        has_detach_key_ = !is_mouse && is_encoded_key(parameters, final, key_);
         has_reports_ = has_reports_ || is_encoded || is_mouse;
-        if (has_key_) return;
+        if (has_detach_key_) return;
         put(kind_of_control(std::string(whole.substr(2))), whole);
     }
 
@@ -1014,7 +1014,7 @@ private:
     std::string held_;           // the beginning of a sequence
     bool in_paste_ = false;
     std::vector<Piece> pieces_;
-    bool has_key_ = false, has_reports_ = false;
+    bool has_detach_key_ = false, has_reports_ = false;
     Clock::time_point last_{};   // when bytes came last
 };
 
@@ -1063,7 +1063,7 @@ struct Connection {
 };
 
 /// Why connecting to `address`, one of ADDRESS's, has failed with `error`, and what to do.
-std::string explain(const std::string &text, const SocketAddress &address, int error) {
+std::string explain_failure(const std::string &text, const SocketAddress &address, int error) {
     struct stat file{};
     if (error == EACCES) return "another user's session: no permission";
     if (is_session_name(text) && error == ENOENT)
@@ -1107,15 +1107,19 @@ Connection connect_to_one(const Options &options, const SocketAddress &address, 
     const int error = there.socket ? 0 : errno;
     TcpOwner after = listener();
     const bool has_ended = before.is_found() && after.is_absent();  // the session has ended, just now
+    if (error != 0 || has_ended) {
+        const int reason = has_ended ? ECONNREFUSED : error;
+        return {.why = explain_failure(options.address, address, reason),
+                .nobody = reason == ECONNREFUSED || reason == ENOENT};
+    }
     if (is_unix(address)) after = {TcpOwner::Answer::found, unix_server(there.socket.get()).user};
-    std::optional<std::string> objection;
-    if (error != 0 || has_ended) objection = explain(options.address, address, has_ended ? ECONNREFUSED : error);
-    else if (asks || (!options.raw && is_unix(address))) objection = objection_to(after);
-    if (!objection) return there;
-    return {.why = *objection, .nobody = has_ended || error == ECONNREFUSED || error == ENOENT};
+    const bool is_checked = asks || (!options.raw && is_unix(address));
+    const auto objection = is_checked ? objection_to(after) : std::nullopt;
+    if (objection) return {.why = *objection};
+    return there;
 }
 
-/// Connects to the first of the `addresses` of ADDRESS that answers and is trusted; else gives the reason.
+/// Connects to the first address of ADDRESS that answers and is trusted; else gives the reason.
 Connection connect_to(const Options &options) {
     const Resolved found = resolve(options.address);
     const int status = found.malformed ? kExitUsage : kExitNotAttached;
@@ -1144,11 +1148,12 @@ Connection connect_to(const Options &options) {
 
 constexpr std::size_t kBufferBytes = 64 << 10;
 constexpr std::size_t kTypedBytes = 16 << 20;  // for a program that does not read: the detach key may still come
-constexpr milliseconds kAnew{1000};            // for the second connection
+constexpr milliseconds kReconnectWait{1000};   // for the second connection
 constexpr std::chrono::hours kLongestWait{1};  // when nothing is due
-constexpr milliseconds kFarewell{1000};        // for the shim to take what was typed before the detach key
+constexpr milliseconds kDetachWait{1000};      // for the shim to take what was typed before the detach key
+constexpr milliseconds kAtOnce{1000};          // a connection that is closed so soon was not accepted
 
-enum class End { none, detached, evicted, ended, taken, lost, refused, no_output, signal };
+enum class Outcome { none, detached, evicted, program_ended, pushed, lost, refused, no_output, signal };
 
 class Relay {
 public:
@@ -1173,15 +1178,15 @@ public:
             const std::size_t most_input = terminal_.has_keys ? kTypedBytes : kBufferBytes;
             if (input_open_ && to_shim_.size() < most_input) FD_SET(STDIN_FILENO, &readable);
             if (receiving_ && to_screen_.size() < kBufferBytes) FD_SET(socket_.get(), &readable);
-            if (old_) FD_SET(old_.get(), &readable);
-            if ((anew_ || !to_shim_.empty()) && !old_) FD_SET(socket_.get(), &writable);
+            if (first_socket_) FD_SET(first_socket_.get(), &readable);
+            if ((wants_reconnect_ || !to_shim_.empty()) && !first_socket_) FD_SET(socket_.get(), &writable);
             if (showable() > 0) FD_SET(terminal_.output(), &writable);
 
             // Wait, and let signals in.
             const auto due = std::min({deadline_, keyboard_.held_until(), Clock::now() + kLongestWait});
             const int left = milliseconds_to(due);
             const timespec most{.tv_sec = left / 1000, .tv_nsec = left % 1000 * 1000000L};
-            const int highest = std::max({socket_.get(), terminal_.output(), old_.get()});
+            const int highest = std::max({socket_.get(), terminal_.output(), first_socket_.get()});
             const int ready = ::pselect(highest + 1, &readable, &writable, nullptr, &most, &kNoSignals);
             let_signals_in();
 
@@ -1192,15 +1197,15 @@ public:
             }
             if (FD_ISSET(STDIN_FILENO, &readable)) read_input();
             if (FD_ISSET(socket_.get(), &readable)) read_socket();
-            if (old_ && FD_ISSET(old_.get(), &readable)) read_old_socket();
+            if (first_socket_ && FD_ISSET(first_socket_.get(), &readable)) read_first_socket();
 
             // Flush. Each turn tries to send: a key goes out in the turn that has read it.
             if (Clock::now() >= keyboard_.held_until()) {
                 keyboard_.release();
                 queue_input();
             }
-            const bool has_room = !old_ && to_shim_.empty() && FD_ISSET(socket_.get(), &writable);
-            if (anew_ && has_room && end_ == End::none) come_anew();
+            const bool has_room = !first_socket_ && to_shim_.empty() && FD_ISSET(socket_.get(), &writable);
+            if (wants_reconnect_ && has_room && outcome_ == Outcome::none) reconnect();
             write_socket();
             if (FD_ISSET(terminal_.output(), &writable)) write_screen();
         }
@@ -1210,7 +1215,7 @@ public:
     /// Whether the session closed the connection at once: it does not let us in, or it was just ending. When the
     /// listener closes, the kernel resets connections that it has not accepted (listen(2)): nothing is lost then,
     /// and another session can begin.
-    [[nodiscard]] bool is_refused() const { return end_ == End::refused; }
+    [[nodiscard]] bool is_refused() const { return outcome_ == Outcome::refused; }
 
     /// Tells the reason of the end; gives the exit status. Dies of the signal, if one ended attach.
     [[nodiscard]] int report() const {
@@ -1219,18 +1224,19 @@ public:
             say(options_.quiet, text);
             return status;
         };
-        switch (end_) {
-        case End::detached: return tell(0, "detached from " + address);
-        case End::evicted: return tell(0, "detached from " + address + ": by another attach");
-        case End::ended: return tell(status_, address + " ended with status " + std::to_string(status_));
-        case End::refused:
+        switch (outcome_) {
+        case Outcome::detached: return tell(0, "detached from " + address);
+        case Outcome::evicted: return tell(0, "detached from " + address + ": by another attach");
+        case Outcome::program_ended:
+            return tell(status_, address + " ended with status " + std::to_string(status_));
+        case Outcome::refused:
             return tell(kExitLost, address + ": its shim does not let this user in, or the session has ended");
-        case End::taken: return 0;
-        case End::no_output:
+        case Outcome::pushed: return 0;
+        case Outcome::no_output:
             if (status_ == EPIPE) return 0;  // its reader has seen enough
             fail(kExitNotAttached, "standard output", std::strerror(status_));
-        case End::signal: obey_default(g_ending); return 128 + g_ending;
-        case End::none: case End::lost: break;
+        case Outcome::signal: obey_default(g_ending); return 128 + g_ending;
+        case Outcome::none: case Outcome::lost: break;
         }
         if (options_.push) fail(kExitLost, address, "the session did not take all of the input");
         return tell(kExitLost, "connection to " + address + " lost");
@@ -1249,9 +1255,9 @@ private:
         if (g_ending == 0 && std::exchange(g_continued, 0) != 0) {  // a shell may have set the terminal meanwhile
             terminal_.restore(false);
             terminal_.enter_raw_mode();
-            if (terminal_.has_screen && !options_.raw) anew_ = true;
+            if (terminal_.has_screen && !options_.raw) wants_reconnect_ = true;
         }
-        if (g_ending != 0) end_ = End::signal;  // it may have come while attach was stopped
+        if (g_ending != 0) outcome_ = Outcome::signal;  // it may have come while attach was stopped
         return any;
     }
 
@@ -1281,27 +1287,27 @@ private:
             to_screen_.append(bytes, static_cast<std::size_t>(n));
             if (!options_.push) return;
             to_screen_.erase(0, to_screen_.size() - std::min(to_screen_.size(), kTaken.size()));
-            if (!sending_ && to_screen_ == kTaken) end_ = End::taken;  // of what comes to a push only this counts
+            if (!sending_ && to_screen_ == kTaken) outcome_ = Outcome::pushed;  // nothing else counts for a push
             return;
         }
-        receiving_ = sending_ = anew_ = false;
+        receiving_ = sending_ = wants_reconnect_ = false;
         input_open_ = input_open_ && terminal_.has_keys;  // for the detach key: the screen may be stuck
         to_shim_.clear();
-        if (end_ != End::none) return;
-        end_ = End::lost;
+        if (outcome_ != Outcome::none) return;
+        outcome_ = Outcome::lost;
         if (!options_.raw && !options_.push) read_farewell();
     }
 
     /// Throws away the bytes of the first connection, up to the reply to the push, or the end.
-    void read_old_socket() {
+    void read_first_socket() {
         char bytes[kBufferBytes];
-        const ssize_t n = ::recv(old_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
-        if (n <= 0 && !is_transient(n)) old_.reset();
+        const ssize_t n = ::recv(first_socket_.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n <= 0 && !is_transient(n)) first_socket_.reset();
     }
 
     /// From the buffer to the shim; behind its last byte goes the end of file, by shutdown(2).
     void write_socket() {
-        if (!to_shim_.empty() && !old_) {
+        if (!to_shim_.empty() && !first_socket_) {
             const ssize_t n = ::send(socket_.get(), to_shim_.data(), to_shim_.size(), MSG_DONTWAIT);
             if (n > 0) to_shim_.erase(0, static_cast<std::size_t>(n));
             else if (!is_transient(n)) sending_ = false;  // the end of its output will tell the reason
@@ -1317,20 +1323,20 @@ private:
         if (n >= 0) to_screen_.erase(0, static_cast<std::size_t>(n));
         if (n >= 0 || is_transient(n)) return;
         status_ = errno;
-        end_ = End::no_output;
+        outcome_ = Outcome::no_output;
     }
 
     /// Connects once more, when the first connection has room for its last message. When it fails, the first one
     /// stays.
-    void come_anew() {
-        anew_ = false;
-        Connection next = connect_to_one(options_, address_, kAnew);
+    void reconnect() {
+        wants_reconnect_ = false;
+        Connection next = connect_to_one(options_, address_, kReconnectWait);
         const std::string first = hello(), last = hello_without_window(HelloKind::push);
         if (!next.socket || ::send(next.socket.get(), first.data(), first.size(), MSG_DONTWAIT) < 0) return;
         if (sending_) {
             if (::send(socket_.get(), last.data(), last.size(), MSG_DONTWAIT) < 0) return;
             ::shutdown(socket_.get(), SHUT_WR);
-            old_ = std::move(socket_);
+            first_socket_ = std::move(socket_);
         }
         socket_ = std::move(next.socket);
         sending_ = true;
@@ -1339,9 +1345,14 @@ private:
 
     [[nodiscard]] bool is_finished() const {
         if (Clock::now() >= deadline_) return true;
-        if (end_ == End::detached) return to_shim_.empty();
-        if (end_ == End::evicted || end_ == End::ended || end_ == End::lost) return showable() == 0;
-        return end_ != End::none;
+        switch (outcome_) {
+        case Outcome::none: return false;
+        case Outcome::detached: return to_shim_.empty();
+        case Outcome::evicted:
+        case Outcome::program_ended:
+        case Outcome::lost: return showable() == 0;
+        default: return true;
+        }
     }
 
     /// The hello: the window's size, or the purpose when no window is followed.
@@ -1370,7 +1381,7 @@ private:
             const bool is_typed = piece.kind == Sent::typed || !has_window_;
             queue(is_typed ? piece.bytes : framed(static_cast<char>(piece.kind), piece.bytes));
         }
-        if (keyboard_.has_key()) detach();
+        if (keyboard_.has_detach_key()) detach();
     }
 
     /// The connection has ended: with a goodbye when the program has ended; with a request to leave; or it is
@@ -1378,9 +1389,9 @@ private:
     void read_farewell() {
         const std::size_t length = bytes_of_farewell(to_screen_);
         const auto status = goodbye_status(to_screen_);
-        if (!has_copied_ && Clock::now() - began_ < kFarewell) end_ = End::refused;
+        if (!has_copied_ && Clock::now() - began_ < kAtOnce) outcome_ = Outcome::refused;
         if (!status && !to_screen_.ends_with(kLeave)) return;
-        end_ = status ? End::ended : End::evicted;
+        outcome_ = status ? Outcome::program_ended : Outcome::evicted;
         status_ = status.value_or(0);
         to_screen_.resize(to_screen_.size() - length);
     }
@@ -1388,8 +1399,8 @@ private:
     /// Reads no more; keys typed before the detach key still go out, if the shim takes them.
     void detach() {
         input_open_ = false;
-        end_ = End::detached;
-        deadline_ = Clock::now() + kFarewell;
+        outcome_ = Outcome::detached;
+        deadline_ = Clock::now() + kDetachWait;
     }
 
     const Options &options_;
@@ -1403,13 +1414,13 @@ private:
     bool has_copied_ = false;                 // bytes that cannot come again: from the shim, from a pipe
     std::string to_shim_, to_screen_;         // the two buffers
     TerminalInput keyboard_;
-    End end_ = End::none;
-    int status_ = 0;          // of the program when end_ is `ended`; errno when it is `no_output`
+    Outcome outcome_ = Outcome::none;
+    int status_ = 0;          // of the program when outcome_ is `program_ended`; errno when it is `no_output`
     Clock::time_point deadline_ = kNever;     // leave then in any case
     Clock::time_point began_ = Clock::now();
 
-    bool anew_ = false;  // connect once more, when all typed bytes have been sent
-    Fd old_;             // the first connection, while the shim has not replied to its push
+    bool wants_reconnect_ = false;  // connect once more, when all typed bytes have been sent
+    Fd first_socket_;               // the first connection, while the shim has not replied to its push
 };
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -1500,7 +1511,7 @@ std::string local_time(std::time_t time) {
 }
 
 /// The end of an attach to a session that is not there; with its program's status when it ended just now.
-[[noreturn]] void fail_to_attach(const Options &options, const std::string &why, bool nobody) {
+[[noreturn]] void exit_without_session(const Options &options, const std::string &why, bool nobody) {
     const std::string &name = options.address;
     const Fd recording = nobody && is_session_name(name) ? newest_recording(name) : Fd();
     struct stat file{};
@@ -1679,7 +1690,7 @@ void say_what_runs(const Options &options, const Asked &session) {
 
 /// Asks the session behind a connection, which ends that connection: whether we run in the session, and whether it
 /// runs another program than PROGRAM. Sends the other clients away, if wanted. Gives a new connection.
-Connection inspect(const Options &options, Connection there) {
+Connection prepare_session(const Options &options, Connection there) {
     const bool is_terminal = ::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1;
     const auto connect = [&] { return connect_to_one(options, there.address); };
     if (options.raw || options.push) return there;
@@ -1696,18 +1707,18 @@ Connection inspect(const Options &options, Connection there) {
 }
 
 /// A connection to the session, or the end of the program with a message.
-Connection connect_or_fail(Options &options) {
+Connection connect_or_exit(Options &options) {
     ::sigprocmask(SIG_SETMASK, &kNoSignals, nullptr);  // connecting may take long; the caller may block signals
     Connection there = connect_to(options);
-    if (there.socket && !options.kill) there = inspect(options, std::move(there));
+    if (there.socket && !options.kill) there = prepare_session(options, std::move(there));
     if (there.nobody && !options.program.empty()) there = start_session(options);
-    if (!there.socket) fail_to_attach(options, there.why, there.nobody);
+    if (!there.socket) exit_without_session(options, there.why, there.nobody);
     return there;
 }
 
 /// Ends the session at ADDRESS, as SIGTERM does, and waits until it has ended.
 int end_session(Options &options) {
-    const Asked session = ask_one(options.address, connect_or_fail(options).socket, HelloKind::end);
+    const Asked session = ask_one(options.address, connect_or_exit(options).socket, HelloKind::end);
     const auto status = goodbye_status(session.received + read_all(session.socket.get()));
     const std::string how = status ? " ended with status " + std::to_string(*status) : ": connection lost";
     say(options.quiet, options.address + how);
@@ -1808,7 +1819,7 @@ void open_standard_streams() {
 
 /// One attach, from connecting to the restored terminal.
 Relay attach(Options &options, UserTerminal &terminal) {
-    Connection there = connect_or_fail(options);
+    Connection there = connect_or_exit(options);
     handle_signals();
     Relay relay(options, terminal, std::move(there));
     relay.run();

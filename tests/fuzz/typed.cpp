@@ -23,7 +23,7 @@ struct Heard {
             bytes += piece.bytes;
             kinds.append(piece.bytes.size(), static_cast<char>(piece.kind));
         }
-        has_key = input.has_key();
+        has_key = input.has_detach_key();
     }
 };
 
