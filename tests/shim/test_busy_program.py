@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from common import NO_WINDOW, Recording
+from common import NO_WINDOW, Recording, wait_taken
 from harness import alive, goodbye, hello, wait_until
 from told import Told, descriptors
 
@@ -72,8 +72,9 @@ def test_what_visitors_have_typed_while_the_program_took_nothing_reaches_it(pty)
 def test_window_follows_while_the_program_takes_no_input(pty):
     """A hello and a new size are no input: they do not stand in its queue."""
     told = choked(pty)
-    client = pty.client(told.shim.address, hello(30, 100) + b'x' * 100000)
+    client = pty.client(told.shim.address, hello(30, 100) + b'x' * 10000)
     wait_until(lambda: told.tell('size') == '30 100', what='the size')
+    wait_taken(client.sock)                                      # (who types later leads again)
     other = pty.client(told.shim.address, hello(31, 101))
     wait_until(lambda: told.tell('size') == '31 101', what='the size')
     other.resize(32, 102)
